@@ -1,0 +1,68 @@
+"""Measured figures: a value, how sure we are of it, and how many cases it rests on."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured number of a stage, as it stands in `manifest.json` under `figures`."""
+
+    name: str
+    value: float
+    unit: str = ""
+    interval: tuple[float, float] | None = None  # 95 %
+    count: int | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        fields = asdict(self)
+        del fields["name"]
+        return fields
+
+    @staticmethod
+    def from_json(name: str, fields: dict[str, Any]) -> "Figure":
+        interval = fields["interval"]
+        return Figure(name, fields["value"], fields["unit"], interval and tuple(interval), fields["count"])
+
+    def __str__(self) -> str:
+        if self.unit == "share":
+            text = f"{100 * self.value:.1f} %"
+            if self.interval:
+                text += f" [{100 * self.interval[0]:.1f}, {100 * self.interval[1]:.1f}]"
+            return text
+        number = f"{self.value:,.0f}" if float(self.value).is_integer() else f"{self.value:,.4g}"
+        if self.interval:
+            number += f" [{self.interval[0]:,.4g}, {self.interval[1]:,.4g}]"
+        return f"{number} {self.unit}".rstrip()
+
+
+def wilson_interval(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
+    """95 % score interval of a share (Wilson 1927); honest near 0 and 1, where counts are small."""
+    if count == 0:
+        return 0.0, 1.0
+    share = successes / count
+    centre = share + z * z / (2 * count)
+    spread = z * math.sqrt(share * (1 - share) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def share(name: str, successes: int, count: int) -> Figure:
+    """A share of `count` cases with its Wilson interval; NaN-free: 0 of 0 is 0 with the interval [0, 1]."""
+    value = successes / count if count else 0.0
+    return Figure(name, value, "share", wilson_interval(successes, count), count)
+
+
+def mean(name: str, values: Sequence[float], unit: str = "") -> Figure:
+    """A mean with its normal 95 % interval (none for fewer than two values)."""
+    count = len(values)
+    if count == 0:
+        raise ValueError(f"figure {name!r}: the mean of no values was asked for")
+    centre = math.fsum(values) / count
+    if count < 2:
+        return Figure(name, centre, unit, None, count)
+    deviation = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (count - 1))
+    half = 1.96 * deviation / math.sqrt(count)
+    return Figure(name, centre, unit, (centre - half, centre + half), count)

@@ -1,0 +1,54 @@
+"""Where long work is, how fast it goes and how long it will still take: a live bar, or lines in a log."""
+
+import time
+from types import TracebackType
+
+from rich.console import Console
+from rich.progress import BarColumn, TextColumn
+from rich.progress import Progress as RichProgress
+
+LINE_EVERY_SECONDS = 15.0  # in a log, where a bar can't move
+
+
+class Progress:
+    """`with Progress("refine", total=8) as bar: bar.update(3, "412 pages/s")`; it adds the time left itself."""
+
+    def __init__(self, label: str, total: int, unit: str = "") -> None:
+        self.label, self.total, self.unit = label, total, unit
+        self.console = Console(stderr=True)
+        self.first: tuple[float, int] | None = None
+        self.last_line = 0.0
+        self.bar = RichProgress(
+            TextColumn("{task.description:<10}"), BarColumn(24), TextColumn("{task.fields[text]}"),
+            console=self.console, transient=True,
+        )  # fmt: skip
+        self.task = self.bar.add_task(label, total=total, text="")
+
+    def __enter__(self) -> "Progress":
+        self.started = time.monotonic()
+        if self.console.is_terminal:
+            self.bar.start()
+        return self
+
+    def update(self, done: int, text: str = "") -> None:
+        now = time.monotonic()
+        self.first = self.first or (now, done)  # what a resumed run found done says nothing of its speed
+        line = f"{self.unit} {done:,}/{self.total:,}  {text}  {self._time_left(now, done)}".strip()
+        if self.console.is_terminal:
+            self.bar.update(self.task, completed=done, text=line)
+        elif now - self.last_line >= LINE_EVERY_SECONDS or done == self.total:
+            self.last_line = now
+            self.console.print(f"{self.label}  {line}", highlight=False, markup=False, soft_wrap=True)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def _time_left(self, now: float, done: int) -> str:
+        assert self.first is not None
+        began, done_then = self.first
+        if done <= done_then:
+            return ""
+        left = (now - began) / (done - done_then) * (self.total - done)
+        return f"{int(left // 60)}:{int(left % 60):02d} left"

@@ -1,0 +1,217 @@
+"""A run's folder: stages that leave a manifest, are skipped when nothing changed, and go on when killed."""
+
+import contextlib
+import fcntl
+import hashlib
+import importlib
+import json
+import os
+import platform
+import shutil
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crawl2chat import __version__
+from crawl2chat.figures import Figure
+from crawl2chat.recipe import Settings
+
+MANIFEST = "manifest.json"
+METRICS = "metrics.jsonl"
+STARTED = ".started.json"  # marks a folder as a stage's own and says what it is being made from
+NOT_RESULTS = {MANIFEST, METRICS, STARTED, ".lock"}  # hold times, so they differ between equal runs
+
+
+class StageError(Exception):
+    """A stage that can't do its work; the message says what to do."""
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A step of the way: a function `(*inputs, out, settings) -> list[Figure]` of folders to a folder."""
+
+    name: str
+    inputs: tuple[str, ...]
+    function: str  # "package.module:name", imported only when the stage runs
+    help: str = ""
+
+    def load(self) -> Callable[..., list[Figure]]:
+        module, _, name = self.function.partition(":")
+        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+
+
+@dataclass
+class Manifest:
+    """What a finished stage did: settings, inputs, outputs with their hashes, figures, time."""
+
+    stage: str
+    settings: dict[str, Any]
+    inputs: dict[str, str]
+    outputs: dict[str, str]
+    figures: dict[str, dict[str, Any]]
+    code: dict[str, str]
+    started: str
+    seconds: float
+    machine: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def hash(self) -> str:
+        """One hash over all output files: equal for equal results."""
+        return hash_json(self.outputs)
+
+    def figure_list(self) -> list[Figure]:
+        return [Figure.from_json(name, fields) for name, fields in self.figures.items()]
+
+
+def run_stage(
+    stage: Stage, inputs: Mapping[str, Path], out: Path, settings: Settings, *, force: bool = False
+) -> tuple[Manifest, bool]:
+    """Run one stage into `out`, or skip it. Returns its manifest and whether it ran.
+
+    Same settings and inputs and a manifest: skipped. Same settings and inputs without one (it was killed):
+    the function runs again over what it left. Anything else: the folder is emptied first.
+    Raises StageError for missing inputs or when `out` holds files that no stage wrote.
+    """
+    for name, path in inputs.items():
+        if not path.exists():
+            raise StageError(f"{stage.name}: its input {name} ({path}) does not exist; make it first")
+    wanted: dict[str, Any] = {
+        "stage": stage.name,
+        "settings": settings.model_dump(mode="json"),
+        "inputs": {name: hash_path(path) for name, path in inputs.items()},
+    }
+    with _locked(out):
+        finished = read_manifest(out)
+        if finished and not force and _is_from(finished, wanted):
+            return finished, False
+        if force or finished or _read_json(out / STARTED) != wanted:
+            _empty(out)
+            write_json(out / STARTED, wanted)
+        started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
+        clock = time.monotonic()
+        figures = stage.load()(*(inputs[name] for name in stage.inputs), out, settings)
+        manifest = Manifest(
+            **wanted,
+            outputs=hash_files(out),
+            figures={figure.name: figure.to_json() for figure in figures},
+            code={"version": __version__, "source": source_hash()},
+            started=started,
+            seconds=round(time.monotonic() - clock, 2),
+            machine={"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
+        )
+        write_json(out / MANIFEST, vars(manifest))
+        (out / STARTED).unlink()
+        return manifest, True
+
+
+def read_manifest(folder: Path) -> Manifest | None:
+    """The manifest of a finished stage; None where there is none. Raises StageError when it can't be read."""
+    fields = _read_json(folder / MANIFEST)
+    if fields is None:
+        return None
+    try:
+        return Manifest(**fields)
+    except TypeError as error:
+        raise StageError(f"{folder / MANIFEST}: not a manifest of this version: {error}") from error
+
+
+def source_hash() -> str:
+    """Hash of the package's own source, so that a manifest says which code made it."""
+    root = Path(__file__).parent
+    return hash_json({str(p.relative_to(root)): _sha256(p) for p in sorted(root.rglob("*.py"))})
+
+
+def hash_path(path: Path) -> str:
+    """Hash of an input: of its manifest's outputs for a stage's folder, of the files' contents otherwise."""
+    if path.is_dir():
+        manifest = read_manifest(path)
+        if manifest:
+            return manifest.hash
+        if (path / STARTED).exists():
+            raise StageError(f"{path}: this stage was started but has not finished; run it again first")
+        return hash_json(hash_files(path))
+    return _sha256(path)
+
+
+def hash_files(folder: Path) -> dict[str, str]:
+    """Relative path → sha256 of every result file in a stage's folder."""
+    files = sorted(p for p in folder.rglob("*") if p.is_file() and p.name not in NOT_RESULTS)
+    return {p.relative_to(folder).as_posix(): _sha256(p) for p in files}
+
+
+def hash_json(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+@contextlib.contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """Give a temporary neighbour to write (file or folder) and rename it to `path` once the block succeeds."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.tmp")
+    _remove(temporary)
+    yield temporary
+    _flush_to_disk(temporary)
+    if path.is_dir():  # a folder can't be renamed over a full one
+        _remove(path)
+    os.replace(temporary, path)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON beside and rename, so that a reader sees the old file or the whole new one."""
+    with replacing(path) as temporary:
+        temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def _is_from(manifest: Manifest, wanted: dict[str, Any]) -> bool:
+    return all(getattr(manifest, name) == value for name, value in wanted.items())
+
+
+def _read_json(path: Path) -> Any:
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise StageError(f"{path}: not readable JSON ({error}); remove it to start this stage anew") from error
+
+
+def _empty(out: Path) -> None:
+    """Clear a stage's own folder; never one that somebody else filled."""
+    contents = [p for p in out.iterdir() if p.name != ".lock"]
+    if contents and not ((out / MANIFEST).exists() or (out / STARTED).exists()):
+        raise StageError(f"{out}: holds files that no stage wrote; give another folder or empty it yourself")
+    marks = {MANIFEST, STARTED}  # go last: killed in between, the folder is still known as a stage's own
+    for path in sorted(contents, key=lambda p: p.name in marks):
+        _remove(path)
+
+
+@contextlib.contextmanager
+def _locked(out: Path) -> Iterator[None]:
+    """Keep a second process out of the folder; the lock dies with its holder."""
+    out.mkdir(parents=True, exist_ok=True)
+    with open(out / ".lock", "w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise StageError(f"{out}: another crawl2chat process is at work in this folder") from error
+        yield
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir() and not path.is_symlink():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
+
+
+def _flush_to_disk(path: Path) -> None:
+    for file in [path] if path.is_file() else [p for p in path.rglob("*") if p.is_file()]:
+        with open(file, "rb") as handle:
+            os.fsync(handle.fileno())
+
+
+def _sha256(path: Path) -> str:
+    with open(path, "rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
