@@ -39,7 +39,8 @@ class Stage:
 
     def load(self) -> Callable[..., list[Figure]]:
         module, _, name = self.function.partition(":")
-        return getattr(importlib.import_module(module), name)  # type: ignore[no-any-return]
+        function: Callable[..., list[Figure]] = getattr(importlib.import_module(module), name)
+        return function
 
 
 @dataclass
