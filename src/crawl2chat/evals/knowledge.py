@@ -44,12 +44,18 @@ def ask(
     ]
 
 
-def answer_accuracy(prefix: str, questions: Sequence[Question], completions: Sequence[Completion]) -> list[Figure]:
+def accuracy_by_group(prefix: str, answers: Sequence[Answer]) -> list[Figure]:
     """Share of right answers, a figure a group, named `prefix/group`, in the order of first appearance."""
     right: dict[str, list[bool]] = defaultdict(list)
-    for question, completion in zip(questions, completions, strict=True):
-        right[question.group].append(mentions(completion.text, question.value))
+    for answer in answers:
+        right[answer.question.group].append(answer.right)
     return [share(f"{prefix}/{group}", sum(marks), len(marks)) for group, marks in right.items()]
+
+
+def ends_with_number(text: str, value: str) -> bool:
+    """Whether the last number in the text is this one: the result of a sum, at once or worked out."""
+    numbers = re.findall(r"-?\d+", text)
+    return bool(numbers) and numbers[-1] == value
 
 
 def mentions(text: str, value: str) -> bool:
