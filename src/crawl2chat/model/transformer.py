@@ -1,0 +1,235 @@
+"""A decoder of exactly Qwen3's shape (arXiv 2505.09388): transformers, vLLM, SGLang and llama.cpp load it.
+
+Pre-norm with RMSNorm, grouped-query attention, learned RMSNorm on each head's queries and keys before RoPE,
+SwiGLU, tied or untied embeddings. Parameters have transformers' names, so a checkpoint needs no translation.
+
+Shapes: B sequences, T new tokens, S tokens seen, C width, H heads, D head width, V vocabulary.
+"""
+
+import math
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from crawl2chat.model.kv_cache import KVCache
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The fields of a Qwen3 `config.json` that shape the model, under their names there."""
+
+    vocab_size: int
+    hidden_size: int
+    intermediate_size: int
+    num_hidden_layers: int
+    num_attention_heads: int
+    num_key_value_heads: int
+    head_dim: int
+    max_position_embeddings: int
+    rope_theta: float = 10_000.0
+    rms_norm_eps: float = 1e-6
+    tie_word_embeddings: bool = True
+
+    def __post_init__(self) -> None:
+        if self.num_attention_heads % self.num_key_value_heads:
+            raise ValueError(
+                f"{self.num_attention_heads} attention heads can't share {self.num_key_value_heads} "
+                "key-value heads evenly"
+            )
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class RMSNorm(nn.Module):
+    """x / rms(x) · weight, in float32 whatever comes in (Zhang & Sennrich, arXiv 1910.07467)."""
+
+    def __init__(self, width: int, eps: float) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(width))
+        self.eps = eps
+
+    def forward(self, x: Tensor) -> Tensor:
+        x32 = x.float()
+        normed = x32 * torch.rsqrt(x32.square().mean(-1, keepdim=True) + self.eps)
+        return self.weight * normed.to(x.dtype)
+
+
+def rope_angles(positions_bt: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
+    """Cosine and sine (B, 1, T, D) of the rotations at these positions (Su et al., arXiv 2104.09864)."""
+    exponents = torch.arange(0, head_dim, 2, device=positions_bt.device, dtype=torch.float32) / head_dim
+    angles = positions_bt[:, None, :, None].float() * theta**-exponents
+    angles = torch.cat([angles, angles], dim=-1)
+    return angles.cos(), angles.sin()
+
+
+def apply_rope(x_bhtd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
+    """Rotate pairs of channels half a head apart, which is how Qwen and Llama checkpoints lay them out."""
+    first, second = x_bhtd.chunk(2, dim=-1)
+    return x_bhtd * cos + torch.cat([-second, first], dim=-1) * sin
+
+
+class Attention(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.layer = layer
+        self.n_heads, self.n_kv_heads = config.num_attention_heads, config.num_key_value_heads
+        self.head_dim = config.head_dim
+        C, D = config.hidden_size, config.head_dim
+        self.q_proj = nn.Linear(C, self.n_heads * D, bias=False)
+        self.k_proj = nn.Linear(C, self.n_kv_heads * D, bias=False)
+        self.v_proj = nn.Linear(C, self.n_kv_heads * D, bias=False)
+        self.o_proj = nn.Linear(self.n_heads * D, C, bias=False)
+        self.q_norm = RMSNorm(D, config.rms_norm_eps)
+        self.k_norm = RMSNorm(D, config.rms_norm_eps)
+
+    def forward(
+        self,
+        x_btc: Tensor,
+        rope: tuple[Tensor, Tensor],
+        cache: KVCache | None,
+        positions_bt: Tensor,
+        mask_b1ts: Tensor | None,
+    ) -> Tensor:
+        B, T, _ = x_btc.shape
+        q = self.q_norm(self.q_proj(x_btc).view(B, T, self.n_heads, self.head_dim)).transpose(1, 2)
+        k = self.k_norm(self.k_proj(x_btc).view(B, T, self.n_kv_heads, self.head_dim)).transpose(1, 2)
+        v = self.v_proj(x_btc).view(B, T, self.n_kv_heads, self.head_dim).transpose(1, 2)
+        q, k = apply_rope(q, *rope).to(v.dtype), apply_rope(k, *rope).to(v.dtype)
+        if cache is not None:
+            k, v = (t.to(q.dtype) for t in cache.write(self.layer, positions_bt, k, v))
+        if self.n_kv_heads != self.n_heads:
+            k, v = (t.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1) for t in (k, v))
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_b1ts, is_causal=mask_b1ts is None)
+        return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
+
+
+class MLP(nn.Module):
+    """SwiGLU: down(silu(gate(x)) · up(x)) (Shazeer, arXiv 2002.05202)."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+
+    def forward(self, x_btc: Tensor) -> Tensor:
+        return self.down_proj(F.silu(self.gate_proj(x_btc)) * self.up_proj(x_btc))
+
+
+class Block(nn.Module):
+    def __init__(self, config: ModelConfig, layer: int) -> None:
+        super().__init__()
+        self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.self_attn = Attention(config, layer)
+        self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+        self.mlp = MLP(config)
+
+    def forward(
+        self,
+        x_btc: Tensor,
+        rope: tuple[Tensor, Tensor],
+        cache: KVCache | None,
+        positions_bt: Tensor,
+        mask_b1ts: Tensor | None,
+    ) -> Tensor:
+        x_btc = x_btc + self.self_attn(self.input_layernorm(x_btc), rope, cache, positions_bt, mask_b1ts)
+        return x_btc + self.mlp(self.post_attention_layernorm(x_btc))
+
+
+class Decoder(nn.Module):
+    """Embedding, blocks and the last norm: what transformers calls `model` in its parameter names."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
+        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
+        self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+class Transformer(nn.Module):
+    """Next-token logits of token ids."""
+
+    def __init__(self, config: ModelConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.model = Decoder(config)
+        self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
+        if config.tie_word_embeddings:
+            self.lm_head.weight = self.model.embed_tokens.weight
+
+    def forward(self, ids_bt: Tensor, cache: KVCache | None = None) -> Tensor:
+        """Logits (B, T, V). With a cache the ids continue what it holds and are added to it."""
+        return self.logits(self.features(ids_bt, cache))
+
+    def logits(self, x: Tensor) -> Tensor:
+        logits: Tensor = self.lm_head(x)
+        return logits
+
+    def features(self, ids_bt: Tensor, cache: KVCache | None = None) -> Tensor:
+        """The last norm's output (B, T, C), of which `logits` makes logits.
+
+        A cached call leaves the cache's lengths at all T new tokens; a caller whose rows are padded on the
+        right sets the true lengths with `cache.advance` afterwards.
+        """
+        B, T = ids_bt.shape
+        if cache is None:
+            positions_bt = torch.arange(T, device=ids_bt.device).expand(B, T)
+            mask = None
+        else:
+            if cache.longest + T > cache.max_length:
+                raise ValueError(f"{cache.longest} + {T} tokens don't fit the cache of {cache.max_length}")
+            positions_bt = cache.positions(T)
+            seen_s = torch.arange(cache.longest + T, device=ids_bt.device)
+            mask = (seen_s <= positions_bt[:, :, None])[:, None]
+        rope = rope_angles(positions_bt, self.config.head_dim, self.config.rope_theta)
+        x = self.model.embed_tokens(ids_bt)
+        for block in self.model.layers:
+            x = block(x, rope, cache, positions_bt, mask)
+        if cache is not None:
+            cache.advance(cache.lengths_b + T, cache.longest + T)
+        normed: Tensor = self.model.norm(x)
+        return normed
+
+    def new_cache(self, batch: int, max_length: int) -> KVCache:
+        c, weight = self.config, self.model.embed_tokens.weight
+        return KVCache(
+            c.num_hidden_layers, batch, c.num_key_value_heads, max_length, c.head_dim,
+            dtype=weight.dtype, device=weight.device,
+        )  # fmt: skip
+
+    @torch.no_grad()
+    def init_weights(self, seed: int) -> None:
+        """Normal with deviation 1/√fan-in; matrices that write to the residual stream start at zero.
+
+        A block is then the identity at first, which lets Muon's large steps begin without a long warm-up
+        (nanochat and the speedruns do the same).
+        """
+        generator = torch.Generator().manual_seed(seed)
+        for name, weight in self.named_parameters():
+            if weight.ndim == 1:
+                weight.fill_(1.0)
+            elif name.endswith(("o_proj.weight", "down_proj.weight")):
+                weight.zero_()
+            else:
+                fan_in = self.config.hidden_size
+                weight.copy_(torch.randn(weight.shape, generator=generator) / math.sqrt(fan_in))
+
+    def n_parameters(self) -> int:
+        return sum(p.numel() for p in self.parameters())
+
+    def flops_per_token(self, context: int) -> int:
+        """Forward and backward FLOP a training token: 6 a matrix weight, and attention over `context` tokens.
+
+        Attention does 4·H·D FLOP a pair forward (scores and values), three times that with the backward pass,
+        over context/2 pairs a token on average, since it is causal. Embedding look-ups cost none.
+        """
+        c = self.config
+        matrices = sum(p.numel() for name, p in self.named_parameters() if p.ndim == 2 and "embed_tokens" not in name)
+        if c.tie_word_embeddings:
+            matrices += c.vocab_size * c.hidden_size  # the head's product is done although its weight is shared
+        attention = 12 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * context // 2
+        return 6 * matrices + attention

@@ -1,0 +1,5 @@
+"""From text to token ids and back: training byte-pair encodings, encoding, chat format."""
+
+from crawl2chat.tokens.tokenizer import Message, Tokenizer
+
+__all__ = ["Message", "Tokenizer"]

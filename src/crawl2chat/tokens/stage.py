@@ -1,0 +1,43 @@
+"""The tokenizer stage: documents in, `tokenizer.json` out."""
+
+import xxhash
+from pydantic import Field
+from pathlib import Path
+
+from crawl2chat.figures import Figure
+from crawl2chat.recipe import Settings
+from crawl2chat.refine.documents import read_texts
+from crawl2chat.run import StageError
+from crawl2chat.tokens.bpe import train_bpe
+
+
+class TokenizerSettings(Settings):
+    """How large a vocabulary, learned from how much text."""
+
+    vocab_size: int = Field(4096, ge=272, description="bytes, merges and control tokens together")
+    max_bytes: int = Field(2_000_000_000, ge=1, description="train on at most this much text, from the beginning on")
+
+
+def train_tokenizer(documents: Path, out: Path, settings: TokenizerSettings) -> list[Figure]:
+    """Learn a byte-pair encoding; one document in fifty is kept out and measured."""
+    training: list[str] = []
+    measured: list[str] = []
+    n_bytes = 0
+    for text in read_texts(documents):
+        kept_out = xxhash.xxh64_intdigest(text.encode("utf-8", errors="replace")) % 50 == 0
+        (measured if kept_out else training).append(text)
+        n_bytes += len(text.encode("utf-8", errors="replace"))
+        if n_bytes >= settings.max_bytes:
+            break
+    if not training:
+        raise StageError(f"{documents}: holds no documents to learn a tokenizer from")
+    tokenizer = train_bpe(training, settings.vocab_size)
+    tokenizer.save(out)
+    measured = measured or training
+    n_tokens = sum(map(len, tokenizer.encode_batch(measured)))
+    measured_bytes = sum(len(text.encode("utf-8", errors="replace")) for text in measured)
+    return [
+        Figure("vocab_size", tokenizer.vocab_size, "tokens"),
+        Figure("training_bytes", n_bytes, "bytes", count=len(training)),
+        Figure("bytes_per_token", measured_bytes / n_tokens, "bytes", count=len(measured)),
+    ]

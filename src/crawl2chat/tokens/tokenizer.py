@@ -1,0 +1,195 @@
+"""Encode and decode: tiktoken does the work, Hugging Face's `tokenizer.json` is the file of record.
+
+Text never becomes a control token. Content is always encoded as ordinary text; the ids of control tokens
+are put in by code, so `<|im_end|>` typed by a user is a handful of harmless byte tokens.
+"""
+
+import json
+from collections.abc import Iterable, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import Any, TypedDict
+
+import tiktoken
+
+from crawl2chat.run import StageError, write_json
+
+# Qwen2's split: contractions, words with a leading space, single digits, punctuation, line ends, space.
+# One of the few patterns that llama.cpp knows by name.
+QWEN2_PATTERN = (
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+CONTROL_TOKENS = (
+    END_OF_TEXT, IM_START, IM_END,
+    "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>",
+)  # fmt: skip
+ROLES = ("system", "user", "assistant")
+CHAT_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+
+
+class Message(TypedDict):
+    """One turn of a conversation, as OpenAI's API writes it."""
+
+    role: str
+    content: str
+
+
+class Tokenizer:
+    """A byte-level BPE vocabulary with control tokens after it.
+
+    `ranks` maps a token's bytes to its id, which is also its merge priority; `controls` maps names to ids.
+    """
+
+    def __init__(self, ranks: dict[bytes, int], controls: dict[str, int], pattern: str = QWEN2_PATTERN) -> None:
+        self.ranks, self.controls, self.pattern = ranks, controls, pattern
+        self.encoding = tiktoken.Encoding("crawl2chat", pat_str=pattern, mergeable_ranks=ranks, special_tokens=controls)
+        self.vocab_size = self.encoding.n_vocab
+        self.end_of_text = controls[END_OF_TEXT]
+        self.im_start, self.im_end = controls[IM_START], controls[IM_END]
+
+    @property
+    def stop_ids(self) -> frozenset[int]:
+        """Ids that end a continuation: the end of a document and the end of a turn."""
+        return frozenset((self.end_of_text, self.im_end))
+
+    def encode(self, text: str) -> list[int]:
+        """Ids of ordinary text; what looks like a control token in it stays text."""
+        return self.encoding.encode_ordinary(text)
+
+    def encode_batch(self, texts: Sequence[str], threads: int = 2) -> list[list[int]]:
+        return self.encoding.encode_ordinary_batch(list(texts), num_threads=threads)
+
+    def decode(self, ids: Iterable[int]) -> str:
+        """Text of the ids, control tokens by their names; bytes that are no UTF-8 become U+FFFD."""
+        return self.decode_bytes(ids).decode("utf-8", errors="replace")
+
+    def decode_bytes(self, ids: Iterable[int]) -> bytes:
+        return self.encoding.decode_bytes(list(ids))
+
+    def encode_chat(
+        self, messages: Sequence[Message], *, add_generation_prompt: bool = False
+    ) -> tuple[list[int], list[int]]:
+        """ChatML ids of a conversation, and a mask of the same length: 1 where the model is the author.
+
+        The author's part is each assistant's content and the `<|im_end|>` that ends it, nothing else.
+        Raises ValueError for a role that the format does not have.
+        """
+        ids: list[int] = []
+        mask: list[int] = []
+        for message in messages:
+            if message["role"] not in ROLES:
+                raise ValueError(f"role {message['role']!r}: expected one of {', '.join(ROLES)}")
+            header = [self.im_start, *self.encode(message["role"] + "\n")]
+            content = [*self.encode(message["content"]), self.im_end]
+            ids += header + content + self.encode("\n")
+            authored = int(message["role"] == "assistant")
+            mask += [0] * len(header) + [authored] * len(content) + [0] * (len(ids) - len(mask) - len(header + content))
+        if add_generation_prompt:
+            prompt = [self.im_start, *self.encode("assistant\n")]
+            ids += prompt
+            mask += [0] * len(prompt)
+        return ids, mask
+
+    def save(self, folder: Path) -> None:
+        """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them."""
+        write_json(folder / "tokenizer.json", self._to_huggingface())
+        config = {
+            "tokenizer_class": "PreTrainedTokenizerFast",  # the name that transformers 4 and 5 both know
+            "eos_token": IM_END,
+            "pad_token": END_OF_TEXT,
+            "clean_up_tokenization_spaces": False,
+            "chat_template": CHAT_TEMPLATE,
+        }
+        write_json(folder / "tokenizer_config.json", config)
+
+    @staticmethod
+    def load(folder: Path) -> "Tokenizer":
+        """Read `tokenizer.json` from a stage's folder, a model's folder, or the file itself.
+
+        Raises StageError when there is none or when it is not a byte-level BPE.
+        """
+        candidates = [folder, folder / "tokenizer.json", folder / "model" / "tokenizer.json"]
+        file = next((path for path in candidates if path.is_file()), None)
+        if file is None:
+            raise StageError(f"{folder}: no tokenizer.json in it; run the tokenizer stage or name its folder")
+        content = json.loads(file.read_text(encoding="utf-8"))
+        model = content["model"]
+        if model["type"] != "BPE" or "ByteLevel" not in json.dumps(content["pre_tokenizer"]):
+            raise StageError(f"{file}: expected a byte-level BPE tokenizer, found {model['type']}")
+        controls = {token["content"]: token["id"] for token in content["added_tokens"]}
+        missing = [name for name in (END_OF_TEXT, IM_START, IM_END) if name not in controls]
+        if missing:
+            raise StageError(f"{file}: has no control token {', '.join(missing)}; ChatML needs it")
+        ranks = {
+            bytes(BYTE_OF_CHARACTER[character] for character in token): id
+            for token, id in model["vocab"].items()
+            if token not in controls
+        }
+        return Tokenizer(ranks, controls, _split_pattern(content["pre_tokenizer"]) or QWEN2_PATTERN)
+
+    @cached_property
+    def merges(self) -> list[tuple[bytes, bytes]]:
+        """Every pair whose concatenation is a token, in the order in which tiktoken would merge them."""
+        merges: list[tuple[int, int, int, bytes, bytes]] = []
+        for token, rank in self.ranks.items():
+            for i in range(1, len(token)):
+                left, right = token[:i], token[i:]
+                if left in self.ranks and right in self.ranks:
+                    merges.append((rank, self.ranks[left], self.ranks[right], left, right))
+        return [(left, right) for *_, left, right in sorted(merges)]
+
+    def _to_huggingface(self) -> dict[str, Any]:
+        flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
+        split = {"type": "Split", "pattern": {"Regex": self.pattern}, "behavior": "Isolated", "invert": False}
+        byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+        return {
+            "version": "1.0",
+            "truncation": None,
+            "padding": None,
+            "added_tokens": [{"id": id, "content": name, **flags} for name, id in self.controls.items()],
+            "normalizer": None,
+            "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
+            "post_processor": None,
+            "decoder": byte_level,
+            "model": {
+                "type": "BPE",
+                "dropout": None,
+                "unk_token": None,
+                "continuing_subword_prefix": None,
+                "end_of_word_suffix": None,
+                "fuse_unk": False,
+                "byte_fallback": False,
+                "ignore_merges": True,  # a piece that is a token is that token, as in tiktoken
+                "vocab": {_printable(token): id for token, id in self.ranks.items()},
+                "merges": [[_printable(left), _printable(right)] for left, right in self.merges],
+            },
+        }
+
+
+def _character_of_byte() -> dict[int, str]:
+    """GPT-2's map of bytes to printable characters: the printable ones stay, the others move up from 256."""
+    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
+    others = [byte for byte in range(256) if byte not in printable]
+    return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
+
+
+CHARACTER_OF_BYTE = _character_of_byte()
+BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
+
+
+def _printable(token: bytes) -> str:
+    return "".join(CHARACTER_OF_BYTE[byte] for byte in token)
+
+
+def _split_pattern(pre_tokenizer: dict[str, Any]) -> str | None:
+    for part in pre_tokenizer.get("pretokenizers", [pre_tokenizer]):
+        if part["type"] == "Split" and "Regex" in part["pattern"]:
+            return str(part["pattern"]["Regex"])
+    return None

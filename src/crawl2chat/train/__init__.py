@@ -1,0 +1,1 @@
+"""Training: batches, optimiser, schedule, the loop, and the pretraining stage."""

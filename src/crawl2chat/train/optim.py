@@ -1,0 +1,86 @@
+"""Muon for the matrices between layers, AdamW for embeddings, head and norms."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+import torch
+from torch import Tensor, nn
+
+
+def orthogonalise(g_nij: Tensor, steps: int = 5) -> Tensor:
+    """Nearest semi-orthogonal matrix of each matrix in a stack, roughly: singular values come to 0.7 … 1.2.
+
+    Newton–Schulz iteration with the quintic coefficients of Keller Jordan's Muon (kellerjordan.github.io/posts/muon).
+    """
+    a, b, c = 3.4445, -4.7750, 2.0315
+    tall = g_nij.shape[1] > g_nij.shape[2]
+    x = g_nij.mT if tall else g_nij
+    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    for _ in range(steps):
+        gram = x @ x.mT
+        x = a * x + (b * gram + c * gram @ gram) @ x
+    return x.mT if tall else x
+
+
+class MuonAdamW:
+    """One optimiser for the whole model, its state a flat dict of tensors that safetensors can hold.
+
+    Matrices inside blocks are stepped by Muon: momentum, orthogonalised, scaled by √max(1, rows/columns).
+    All others are stepped by AdamW without decay.
+    """
+
+    MOMENTUM = 0.95
+    BETAS = (0.9, 0.95)
+
+    def __init__(
+        self, named: Iterable[tuple[str, nn.Parameter]], matrix_lr: float, embedding_lr: float, weight_decay: float
+    ) -> None:
+        self.matrix_lr, self.embedding_lr, self.weight_decay = matrix_lr, embedding_lr, weight_decay
+        self.matrices: dict[str, nn.Parameter] = {}
+        self.others: dict[str, nn.Parameter] = {}
+        for name, parameter in named:
+            in_block = parameter.ndim == 2 and ".layers." in name
+            (self.matrices if in_block else self.others)[name] = parameter
+        self.by_shape: dict[torch.Size, list[str]] = defaultdict(list)
+        for name, parameter in self.matrices.items():
+            self.by_shape[parameter.shape].append(name)
+        self.state = {f"momentum.{name}": torch.zeros_like(p) for name, p in self.matrices.items()}
+        for name, p in self.others.items():
+            self.state |= {f"mean.{name}": torch.zeros_like(p), f"square.{name}": torch.zeros_like(p)}
+
+    @torch.no_grad()
+    def step(self, step: int, scale: float) -> None:
+        """Move all parameters by their gradients; `step` counts from 0, `scale` is the schedule's factor."""
+        for names in self.by_shape.values():
+            self._step_matrices(names, scale * self.matrix_lr)
+        for name, parameter in self.others.items():
+            self._step_adamw(name, parameter, step, scale * self.embedding_lr)
+
+    def zero_grad(self) -> None:
+        for parameter in (*self.matrices.values(), *self.others.values()):
+            parameter.grad = None
+
+    def load_state(self, state: dict[str, Tensor]) -> None:
+        for name, tensor in self.state.items():
+            tensor.copy_(state[name])
+
+    def _step_matrices(self, names: list[str], lr: float) -> None:
+        parameters: list[Tensor] = [self.matrices[name] for name in names]
+        momenta = [self.state[f"momentum.{name}"] for name in names]
+        gradients = [p.grad for p in parameters if p.grad is not None]
+        torch._foreach_lerp_(momenta, gradients, 1 - self.MOMENTUM)
+        # Nesterov: look ahead by one more decay of the momentum
+        ahead = torch._foreach_lerp(gradients, momenta, self.MOMENTUM)
+        updates = orthogonalise(torch.stack(ahead))
+        rows, columns = parameters[0].shape
+        torch._foreach_mul_(parameters, 1 - lr * self.weight_decay)
+        torch._foreach_add_(parameters, list(updates.unbind(0)), alpha=-lr * max(1.0, rows / columns) ** 0.5)
+
+    def _step_adamw(self, name: str, parameter: nn.Parameter, step: int, lr: float) -> None:
+        assert parameter.grad is not None
+        mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
+        beta1, beta2 = self.BETAS
+        mean.lerp_(parameter.grad, 1 - beta1)
+        square.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
+        unbiased = (square / (1 - beta2 ** (step + 1))).sqrt_().add_(1e-8)
+        parameter.addcdiv_(mean, unbiased, value=-lr / (1 - beta1 ** (step + 1)))

@@ -1,0 +1,121 @@
+"""The pretraining stage: documents and a tokenizer in, a base model out."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+import torch
+import xxhash
+
+from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
+from crawl2chat.figures import Figure
+from crawl2chat.generate import Engine, Sampling
+from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
+from crawl2chat.refine.documents import read_texts
+from crawl2chat.run import METRICS, StageError, replacing
+from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokens.shards import TokenizedDocuments, write_tokens
+from crawl2chat.train.data import DocumentBatches
+from crawl2chat.train.loop import choose_device, train, typical_speed
+from crawl2chat.train.settings import PretrainSettings
+
+TOKENS_PER_PARAMETER = 10  # default length of training
+TIE_BELOW_DEPTH = 12  # small models can't afford a head of their own
+
+
+def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSettings) -> list[Figure]:
+    """Train a model to predict the next token of the documents; measure it on documents held out."""
+    vocabulary = Tokenizer.load(tokenizer)
+    training, held_out = _tokenize(documents, vocabulary, out / "tokens", settings)
+    model = Transformer(model_config(settings, vocabulary.vocab_size))
+    n_tokens = settings.tokens or TOKENS_PER_PARAMETER * model.n_parameters()
+    steps = max(1, round(n_tokens / settings.batch_tokens))
+    if not (out / "model").exists():
+        model.init_weights(settings.seed)
+        batches = DocumentBatches(training, settings.seq_len, settings.batch_rows, settings.seed)
+
+        def evaluate(step: int) -> dict[str, float]:
+            return {"bits_per_byte": bits_per_byte(model, held_out, vocabulary).value} if len(held_out) else {}
+
+        train(model, batches, steps, settings, out, label="pretrain", evaluate=evaluate)
+        save_stage_model(model, vocabulary, out)
+    model = load_model(out, device=choose_device(settings))
+    _write_samples(model, vocabulary, held_out, out / "samples.jsonl", settings.seed)
+    figures = [
+        Figure("parameters", model.n_parameters()),
+        Figure("training_tokens", steps * settings.batch_tokens, "tokens"),
+        Figure("epochs", steps * settings.batch_tokens / len(training.ids)),
+        Figure("training_flop", steps * settings.batch_tokens * model.flops_per_token(settings.seq_len), "FLOP"),
+        Figure("tokens_per_second", typical_speed(out / METRICS), "tokens/s"),
+    ]
+    if len(held_out):
+        figures.append(bits_per_byte(model, held_out, vocabulary))
+        figures.append(unigram_bits_per_byte(training, held_out, vocabulary))
+    return figures
+
+
+def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
+    """The model that the settings describe; what they leave open follows from the depth."""
+    width = settings.model_width()
+    n_heads, n_kv_heads = settings.heads()
+    tied = settings.depth < TIE_BELOW_DEPTH if settings.tie_embeddings is None else settings.tie_embeddings
+    return ModelConfig(
+        vocab_size=vocab_size,
+        hidden_size=width,
+        intermediate_size=settings.mlp_width or 3 * width,
+        num_hidden_layers=settings.depth,
+        num_attention_heads=n_heads,
+        num_key_value_heads=n_kv_heads,
+        head_dim=settings.head_dim,
+        max_position_embeddings=settings.seq_len,
+        tie_word_embeddings=tied,
+    )
+
+
+def save_stage_model(model: Transformer, tokenizer: Tokenizer, out: Path) -> None:
+    """Write `out/model`, a folder that transformers loads, tokenizer included, in one atomic step."""
+    with replacing(out / "model") as temporary:
+        save_model(
+            model, temporary, stop_ids=[tokenizer.im_end, tokenizer.end_of_text], pad_id=tokenizer.end_of_text
+        )
+        tokenizer.save(temporary)
+
+
+def _tokenize(
+    documents: Path, tokenizer: Tokenizer, folder: Path, settings: PretrainSettings
+) -> tuple[TokenizedDocuments, TokenizedDocuments]:
+    """Training and held-out documents; which is which depends on a document's text alone."""
+
+    def part(held_out: bool) -> Iterator[str]:
+        for text in read_texts(documents):
+            draw = xxhash.xxh64_intdigest(text.encode("utf-8", errors="replace"), seed=settings.seed) / 2**64
+            if (draw < settings.held_out) == held_out:
+                yield text
+
+    parts = []
+    for name, held_out in (("training", False), ("held_out", True)):
+        if (folder / name).exists():
+            parts.append(TokenizedDocuments(folder / name))
+        else:
+            parts.append(write_tokens(part(held_out), tokenizer, folder / name))
+    if len(parts[0].ids) <= settings.seq_len:
+        raise StageError(
+            f"{documents}: its {len(parts[0].ids)} training tokens don't fill one sequence of "
+            f"pretrain.seq_len = {settings.seq_len}"
+        )
+    return parts[0], parts[1]
+
+
+@torch.inference_mode()
+def _write_samples(
+    model: Transformer, tokenizer: Tokenizer, held_out: TokenizedDocuments, file: Path, seed: int
+) -> None:
+    """Documents out of nothing, and continuations of held-out beginnings, for people to read."""
+    engine = Engine(model, tokenizer)
+    sampling = Sampling(temperature=0.8, top_p=0.95, max_tokens=min(120, engine.context // 2), seed=seed)
+    beginning = min(32, engine.context // 4)
+    prompts = [[tokenizer.end_of_text]] * 4 + [held_out[i][:beginning].tolist() for i in range(min(4, len(held_out)))]
+    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        for prompt, completion in zip(prompts, engine.generate(prompts, sampling), strict=True):
+            sample = {"prompt": tokenizer.decode(prompt[1:]), "continuation": completion.text}
+            handle.write(json.dumps(sample, ensure_ascii=False) + "\n")

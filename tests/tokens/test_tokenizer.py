@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from crawl2chat.run import StageError
+from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokens.tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS
+
+MESSAGES = [
+    {"role": "system", "content": "Be brief."},
+    {"role": "user", "content": "Where is  the bridge?\n\nTell me."},
+    {"role": "assistant", "content": "It is gone."},
+]
+
+
+@given(st.text())
+def test_text_survives_the_round_trip(tokenizer, text):
+    assert tokenizer.decode(tokenizer.encode(text)) == text
+
+
+@given(st.lists(st.sampled_from([*CONTROL_TOKENS, "a", " ", "\n", "<|", "|>"])).map("".join))
+def test_text_never_becomes_a_control_token(tokenizer, text):
+    controls = set(tokenizer.controls.values())
+    assert not controls & set(tokenizer.encode(text))
+    ids, _ = tokenizer.encode_chat([{"role": "user", "content": text}])
+    assert [id for id in ids if id in controls] == [tokenizer.im_start, tokenizer.im_end]
+
+
+@given(st.text())
+def test_huggingface_reads_the_same_ids_from_tokenizer_json(tokenizer, tokenizers_twin, text):
+    assert tokenizers_twin.encode(text, add_special_tokens=False).ids == tokenizer.encode(text)
+
+
+@pytest.fixture(scope="module")
+def saved(tokenizer, tmp_path_factory):
+    folder = tmp_path_factory.mktemp("tokenizer")
+    tokenizer.save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def tokenizers_twin(saved):
+    tokenizers = pytest.importorskip("tokenizers")
+    content = json.loads((saved / "tokenizer.json").read_text())
+    content["added_tokens"] = []  # tokenizers turns text into control tokens; ours must not
+    return tokenizers.Tokenizer.from_str(json.dumps(content))
+
+
+def test_loads_what_it_saved(tokenizer, saved):
+    again = Tokenizer.load(saved)
+    assert (again.ranks, again.controls, again.pattern) == (tokenizer.ranks, tokenizer.controls, tokenizer.pattern)
+
+
+def test_chat_ids_equal_the_template_that_others_render(tokenizer, saved):
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(saved)
+    assert theirs.chat_template == CHAT_TEMPLATE
+    rendered = theirs.apply_chat_template(MESSAGES[:2], add_generation_prompt=True, tokenize=True, return_dict=False)
+    assert rendered == tokenizer.encode_chat(MESSAGES[:2], add_generation_prompt=True)[0]
+
+
+def test_the_mask_covers_what_the_assistant_writes_and_its_end(tokenizer):
+    ids, mask = tokenizer.encode_chat(MESSAGES)
+    assert len(ids) == len(mask)
+    authored = [id for id, m in zip(ids, mask, strict=True) if m]
+    assert tokenizer.decode(authored) == "It is gone.<|im_end|>"
+
+
+def test_an_unknown_role_is_refused(tokenizer):
+    with pytest.raises(ValueError, match="role 'robot': expected one of system, user, assistant"):
+        tokenizer.encode_chat([{"role": "robot", "content": ""}])
+
+
+def test_a_folder_without_a_tokenizer_is_named(tmp_path):
+    with pytest.raises(StageError, match=r"no tokenizer\.json"):
+        Tokenizer.load(tmp_path)
