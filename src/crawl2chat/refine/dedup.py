@@ -129,7 +129,7 @@ def _cluster(buckets: Hashes, low_bytes: npt.NDArray[np.uint8], settings: DedupS
             i = parents[i]
         return i
 
-    has_words = buckets.any(axis=1)
+    has_words = np.asarray(buckets.any(axis=1))
     for column in buckets.T:
         order = np.argsort(column, kind="stable")
         starts = np.flatnonzero(np.diff(column[order], prepend=~column[order[:1]]))

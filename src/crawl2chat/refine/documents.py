@@ -43,6 +43,11 @@ def read_documents(path: Path) -> Iterator[Document]:
             raise StageError(f"{file}: not a file of documents; expected {', '.join(SUFFIXES)}")
 
 
+def read_texts(path: Path) -> Iterator[str]:
+    """The texts alone of `read_documents`."""
+    return (document.text for document in read_documents(path))
+
+
 def _read_parquet(file: Path, name: str) -> Iterator[Document]:
     import pyarrow as pa
     import pyarrow.parquet as pq

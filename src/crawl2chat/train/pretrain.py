@@ -75,9 +75,7 @@ def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
 def save_stage_model(model: Transformer, tokenizer: Tokenizer, out: Path) -> None:
     """Write `out/model`, a folder that transformers loads, tokenizer included, in one atomic step."""
     with replacing(out / "model") as temporary:
-        save_model(
-            model, temporary, stop_ids=[tokenizer.im_end, tokenizer.end_of_text], pad_id=tokenizer.end_of_text
-        )
+        save_model(model, temporary, stop_ids=[tokenizer.im_end, tokenizer.end_of_text], pad_id=tokenizer.end_of_text)
         tokenizer.save(temporary)
 
 
