@@ -3,6 +3,8 @@
 import io
 import zlib
 
+READ_BYTES = 1 << 16
+
 
 class DecodingError(Exception):
     """A body that can't be decoded; `reason` is the fault's."""
@@ -44,7 +46,7 @@ def _undo(coding: str, body: bytes, limit: int, cut: bool) -> bytes:
         is_zlib = body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
         return _inflate(body, 15 if is_zlib else -15, limit, cut)
     if coding in ("br", "zstd"):
-        return _read_stream(coding, body, limit)
+        return _read_stream(coding, body, limit, cut)
     raise DecodingError("bad_content_encoding", f"unknown encoding {coding[:40]!r}")
 
 
@@ -96,13 +98,18 @@ def _inflate(body: bytes, wbits: int, limit: int, cut: bool) -> bytes:
     return bytes(plain)
 
 
-def _read_stream(coding: str, body: bytes, limit: int) -> bytes:
+def _read_stream(coding: str, body: bytes, limit: int, cut: bool) -> bytes:
     from fastwarc.stream_io import BrotliReader, ZstdReader
 
     reader = (BrotliReader if coding == "br" else ZstdReader)(io.BytesIO(body))
+    plain = bytearray()
     try:
-        return bytes(reader.read(limit + 1))
+        while len(plain) <= limit and (piece := reader.read(READ_BYTES)):
+            plain += piece
+        return bytes(plain)
     except (OSError, ValueError) as error:
+        if cut:
+            return bytes(plain)
         if body.lstrip()[:1] == b"<":
             return body
         raise DecodingError("bad_content_encoding", f"{coding}: {error}") from error

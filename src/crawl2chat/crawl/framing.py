@@ -149,7 +149,8 @@ def _frame_one(plain: PlainBytes, warc: str, max_record_bytes: int) -> RawRecord
     if obstacle:
         return Fault(place, *_describe(obstacle, f"its {length} bytes"))
     if plain.end < end:
-        return Fault(place, "truncated", f"the file ends after {len(plain.buffer) - header_bytes} of {length} bytes")
+        reason = "bad_content_length" if RECORD_START.search(plain.buffer, header_bytes) else "truncated"
+        return Fault(place, reason, f"the file ends after {len(plain.buffer) - header_bytes} of {length} bytes")
     if not _is_end_of_record(plain, header_bytes, end, newlines):
         found = bytes(plain.buffer[end - plain.begin :][:20])
         return Fault(place, "bad_content_length", f"after {length} bytes expected the record's end, found {found!r}")

@@ -77,7 +77,7 @@ def _inflate(raw: RawBytes, window: int) -> Generator[bytes | Member, None, Brea
     decoder = zlib.decompressobj(wbits=31)
     fed = 0  # bytes of raw.held given to the decoder
     head = b""
-    begun = False
+    announced = False
     while not decoder.eof:
         compressed = decoder.unconsumed_tail
         if not compressed:
@@ -85,26 +85,44 @@ def _inflate(raw: RawBytes, window: int) -> Generator[bytes | Member, None, Brea
                 break
             compressed = bytes(raw.held[fed : fed + PROBE_BYTES])
             fed += len(compressed)
+        before = decoder.copy()
+        broken = None
         try:
             plain = decoder.decompress(compressed, INFLATE_BYTES)
         except zlib.error as error:
-            return Break(start, "corrupt_gzip_member", str(error), begun)
-        if not begun:  # a member is announced once it shows whether a record begins it
+            plain = _inflate_until_error(before, compressed)
+            broken = str(error)
+        if not announced:  # wait until it shows whether a record begins it
             head += plain
-            if len(head) < len(RECORD) and not decoder.eof:
+            if len(head) < len(RECORD) and not decoder.eof and not broken:
                 continue
-            plain, head, begun = head, b"", True
-            if plain:
+            plain, announced = head, bool(head)
+            if announced:
                 yield Member(start, plain.startswith(RECORD))
         if plain:
             yield plain
+        if broken:
+            return Break(start, "corrupt_gzip_member", broken, announced)
         if fed > 2 * window:
             raw.drop(window)
             fed -= window
     if not decoder.eof:
-        return Break(start, "truncated", "the file ends inside this gzip member", begun)
+        return Break(start, "truncated", "the file ends inside this gzip member", announced)
     raw.drop(fed - len(decoder.unused_data))
     return None
+
+
+def _inflate_until_error(decoder: "zlib._Decompress", compressed: bytes) -> bytes:
+    """What a piece that ends in an error held before it, which zlib does not give when it meets the error."""
+    plain = b""
+    try:
+        for i in range(0, len(compressed), 16):
+            plain += decoder.decompress(compressed[i : i + 16], INFLATE_BYTES - len(plain))
+            if decoder.unconsumed_tail or len(plain) >= INFLATE_BYTES:
+                break
+    except zlib.error:
+        pass
+    return plain
 
 
 def _find_record_member(raw: RawBytes) -> None:

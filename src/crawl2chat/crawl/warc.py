@@ -115,8 +115,10 @@ def open_remote(address: str) -> Any:
         return fsspec.open(address, "rb", **options).open()
     except ImportError as error:
         raise StageError(f"{address}: needs the extra: pip install 'crawl2chat[cluster]' ({error})") from error
-    except FileNotFoundError as error:
-        raise StageError(f"{address}: there is no such file") from error
+    except FileNotFoundError as error:  # fsspec's word for a refused connection too
+        if not isinstance(error.__cause__, aiohttp.ClientConnectionError):
+            raise StageError(f"{address}: there is no such file") from error
+        raise StageError(f"{address}: can't be reached; a network is needed, or give local WARCs") from error
     except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
         raise StageError(
             f"{address}: can't be reached ({error!r}); a network is needed, or give local WARCs"
