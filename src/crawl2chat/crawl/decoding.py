@@ -1,0 +1,115 @@
+"""HTTP bodies as they were meant: transfer and content encodings undone, never beyond a limit."""
+
+import io
+import zlib
+
+READ_BYTES = 1 << 16
+
+
+class DecodingError(Exception):
+    """A body that can't be decoded; `reason` is the fault's."""
+
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason, self.detail = reason, detail
+
+
+def decode_body(body: bytes, transfer: str, content: str, limit: int, *, cut: bool = False) -> bytes:
+    """Undo `Transfer-Encoding` and `Content-Encoding` (values as in the headers; gzip, deflate, br, zstd, chunked).
+
+    Crawlers often store a decoded body under the header of the encoded one; such a body is taken as it is.
+    `cut`: the crawler cut the body off, so an unfinished stream is no error. Raises DecodingError.
+    """
+    codings = _split(transfer)[::-1] + _split(content)[::-1]
+    if len(codings) > 4:
+        raise DecodingError("bad_content_encoding", f"{len(codings)} encodings one over the other")
+    for coding in codings:
+        body = _undo(coding, body, limit, cut)
+    if len(body) > limit:
+        raise DecodingError("record_too_large", f"decoded body of more than {limit} bytes")
+    return body
+
+
+def _split(header: str) -> list[str]:
+    names = [name.strip().lower().removeprefix("x-") for name in header.split(",")]
+    return [name for name in names if name not in ("", "identity", "none", "utf-8")]
+
+
+def _undo(coding: str, body: bytes, limit: int, cut: bool) -> bytes:
+    if not body:
+        return body
+    if coding == "chunked":
+        return dechunk(body, cut=cut)
+    if coding == "gzip":
+        return _inflate(body, 31, limit, cut) if body.startswith(b"\x1f\x8b") else body
+    if coding == "deflate":
+        is_zlib = body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+        return _inflate(body, 15 if is_zlib else -15, limit, cut)
+    if coding in ("br", "zstd"):
+        return _read_stream(coding, body, limit, cut)
+    raise DecodingError("bad_content_encoding", f"unknown encoding {coding[:40]!r}")
+
+
+def dechunk(body: bytes, *, cut: bool = False) -> bytes:
+    """Undo HTTP's chunked transfer encoding; a body that does not begin with a chunk is returned as it is.
+
+    Raises DecodingError when a later chunk is malformed or, unless `cut`, missing (RFC 9112, section 7.1).
+    """
+    chunks, at = [], 0
+    while True:
+        line_end = body.find(b"\r\n", at, at + 4096)
+        size_text = body[at:line_end].split(b";")[0].strip() if line_end >= 0 else b""
+        if not size_text or len(size_text) > 16 or size_text.strip(b"0123456789abcdefABCDEF"):
+            if at == 0:
+                return body
+            if cut:
+                break
+            raise DecodingError("bad_content_encoding", f"expected a chunk's size at byte {at} of the body")
+        size, begin = int(size_text, 16), line_end + 2
+        if size == 0:
+            break
+        chunks.append(body[begin : begin + size])
+        if len(chunks[-1]) < size:
+            if cut:
+                break
+            raise DecodingError("bad_content_encoding", f"the body ends inside a chunk of {size} bytes")
+        at = begin + size
+        at += 2 if body.startswith(b"\r\n", at) else 0
+    return b"".join(chunks)
+
+
+def _inflate(body: bytes, wbits: int, limit: int, cut: bool) -> bytes:
+    plain = bytearray()
+    while True:  # a body may be several gzip members
+        decoder = zlib.decompressobj(wbits)
+        try:
+            plain += decoder.decompress(body, limit + 1 - len(plain))
+        except zlib.error as error:
+            raise DecodingError("bad_content_encoding", str(error)) from error
+        if len(plain) > limit:
+            raise DecodingError("record_too_large", f"decoded body of more than {limit} bytes")
+        if not decoder.eof:
+            if cut:
+                break
+            raise DecodingError("bad_content_encoding", "the compressed body breaks off")
+        body = decoder.unused_data
+        if wbits != 31 or not body.startswith(b"\x1f\x8b"):
+            break
+    return bytes(plain)
+
+
+def _read_stream(coding: str, body: bytes, limit: int, cut: bool) -> bytes:
+    from fastwarc.stream_io import BrotliReader, ZstdReader
+
+    reader = (BrotliReader if coding == "br" else ZstdReader)(io.BytesIO(body))
+    plain = bytearray()
+    try:
+        while len(plain) <= limit and (piece := reader.read(READ_BYTES)):
+            plain += piece
+        return bytes(plain)
+    except (OSError, ValueError) as error:
+        if cut:
+            return bytes(plain)
+        if body.lstrip()[:1] == b"<":
+            return body
+        raise DecodingError("bad_content_encoding", f"{coding}: {error}") from error

@@ -1,0 +1,146 @@
+"""The bytes of a gzip file, member by member, going on after a broken member at the next one that holds a record."""
+
+import zlib
+from collections.abc import Callable, Generator, Iterator
+from dataclasses import dataclass
+
+MAGIC = b"\x1f\x8b\x08"
+RECORD = b"WARC/"
+READ_BYTES = 1 << 18  # of compressed bytes at a time
+INFLATE_BYTES = 1 << 18  # at a time, so that a bomb is met in small pieces
+PROBE_BYTES = 1 << 16  # of compressed bytes in which a member must show how it begins
+
+
+@dataclass(frozen=True)
+class Member:
+    """A gzip member begins here; `is_record`: its content begins with a WARC record."""
+
+    offset: int
+    is_record: bool
+
+
+@dataclass(frozen=True)
+class Break:
+    """The stream is broken from `offset` to the next `Member`; `inside`: in a member that had begun to give bytes."""
+
+    offset: int
+    reason: str
+    detail: str
+    inside: bool = False
+
+
+class RawBytes:
+    """A window on the compressed file: what was read since `offset`, and more on demand."""
+
+    def __init__(self, read: Callable[[int], bytes]) -> None:
+        self.read = read
+        self.held = bytearray()
+        self.offset = 0
+
+    def more(self) -> bool:
+        data = self.read(READ_BYTES)
+        self.held += data
+        return bool(data)
+
+    def drop(self, count: int) -> None:
+        del self.held[:count]
+        self.offset += count
+
+
+def gzip_members(read: Callable[[int], bytes], window: int) -> Iterator[bytes | Member | Break]:
+    """Inflate a file of gzip members: a `Member` before each one's bytes, a `Break` where one can't be read.
+
+    After a broken member the search starts again right behind its beginning, so `window` compressed bytes of
+    the current member are held; of a longer broken member only the last `window` bytes are searched.
+    """
+    raw = RawBytes(read)
+    while raw.held or raw.more():
+        while len(raw.held) < len(MAGIC) and raw.more():
+            pass
+        if raw.held[0] == 0:  # padding with zeros is allowed behind a member
+            raw.drop(len(raw.held) - len(raw.held.lstrip(b"\0")))
+            continue
+        start = raw.offset
+        broken: Break | None = Break(start, "not_gzip", "bytes that are no gzip member")
+        if raw.held.startswith(MAGIC):
+            broken = yield from _inflate(raw, window)
+        if broken is not None:
+            yield broken
+            if raw.offset == start:
+                raw.drop(1)  # whatever begins here is broken: look behind it
+            _find_record_member(raw)
+
+
+def _inflate(raw: RawBytes, window: int) -> Generator[bytes | Member, None, Break | None]:
+    """Yield one member's content; return a Break when it is corrupt or cut off, else drop it from `raw`."""
+    start = raw.offset
+    decoder = zlib.decompressobj(wbits=31)
+    fed = 0  # bytes of raw.held given to the decoder
+    head = b""
+    announced = False
+    while not decoder.eof:
+        compressed = decoder.unconsumed_tail
+        if not compressed:
+            if fed == len(raw.held) and not raw.more():
+                break
+            compressed = bytes(raw.held[fed : fed + PROBE_BYTES])
+            fed += len(compressed)
+        before = decoder.copy()
+        broken = None
+        try:
+            plain = decoder.decompress(compressed, INFLATE_BYTES)
+        except zlib.error as error:
+            plain = _inflate_until_error(before, compressed)
+            broken = str(error)
+        if not announced:  # wait until it shows whether a record begins it
+            head += plain
+            if len(head) < len(RECORD) and not decoder.eof and not broken:
+                continue
+            plain, announced = head, bool(head)
+            if announced:
+                yield Member(start, plain.startswith(RECORD))
+        if plain:
+            yield plain
+        if broken:
+            return Break(start, "corrupt_gzip_member", broken, announced)
+        if fed > 2 * window:
+            raw.drop(window)
+            fed -= window
+    if not decoder.eof:
+        return Break(start, "truncated", "the file ends inside this gzip member", announced)
+    raw.drop(fed - len(decoder.unused_data))
+    return None
+
+
+def _inflate_until_error(decoder: "zlib._Decompress", compressed: bytes) -> bytes:
+    """What a piece that ends in an error held before it, which zlib does not give when it meets the error."""
+    plain = b""
+    try:
+        for i in range(0, len(compressed), 16):
+            plain += decoder.decompress(compressed[i : i + 16], INFLATE_BYTES - len(plain))
+            if decoder.unconsumed_tail or len(plain) >= INFLATE_BYTES:
+                break
+    except zlib.error:
+        pass
+    return plain
+
+
+def _find_record_member(raw: RawBytes) -> None:
+    """Move to the next gzip member whose content begins with a WARC record, or to the end of the file."""
+    while True:
+        at = raw.held.find(MAGIC)
+        if at < 0:
+            raw.drop(max(0, len(raw.held) - len(MAGIC) + 1))
+            if not raw.more():
+                raw.drop(len(raw.held))
+                return
+            continue
+        raw.drop(at)
+        while len(raw.held) < PROBE_BYTES and raw.more():
+            pass
+        try:
+            if zlib.decompressobj(wbits=31).decompress(bytes(raw.held[:PROBE_BYTES]), len(RECORD)) == RECORD:
+                return
+        except zlib.error:
+            pass
+        raw.drop(1)

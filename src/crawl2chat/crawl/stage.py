@@ -1,0 +1,88 @@
+"""The crawl stage: write, find or choose WARCs, and leave their list for the stages that read them."""
+
+import glob
+import json
+from pathlib import Path
+from typing import Any
+
+from crawl2chat.crawl.settings import CrawlSettings
+from crawl2chat.figures import Figure
+from crawl2chat.run import StageError, write_json
+
+WARCS = "warcs.json"
+SUFFIXES = (".warc", ".warc.gz")
+
+
+def crawl(out: Path, settings: CrawlSettings) -> list[Figure]:
+    """Leave `warcs.json` in `out`: each WARC's place, and of outside files size and time, so that a change shows."""
+    if settings.source == "tinyweb":
+        from crawl2chat.crawl.tinyweb import write_tinyweb
+
+        write_tinyweb(out, settings.seed, settings.tinyweb)
+        warcs = [{"place": path.relative_to(out).as_posix()} for path in _files_below(out)]
+    elif settings.source == "warc":
+        warcs = [_describe(place) for pattern in settings.warc for place in _expand(pattern)]
+    else:
+        from crawl2chat.crawl.commoncrawl import commoncrawl_warcs
+
+        warcs = [{"place": address} for address in commoncrawl_warcs(settings.commoncrawl, settings.seed)]
+    write_json(out / WARCS, warcs)
+    figures = [Figure("warcs", len(warcs))]
+    local = [out / warc["place"] for warc in warcs if "://" not in warc["place"]]
+    if len(local) == len(warcs):
+        figures.append(Figure("bytes", sum(path.stat().st_size for path in local), "bytes"))
+    return figures
+
+
+def list_warcs(crawl: Path) -> list[str]:
+    """The WARCs to read, in order: of a crawl stage's folder, of any folder with WARC files, or one WARC itself.
+
+    Raises StageError where there is none, or where a file has changed since the crawl stage listed it.
+    """
+    if crawl.is_file():
+        return [str(crawl)]
+    listing = crawl / WARCS
+    if not listing.exists():
+        files = _files_below(crawl)
+        if not files:
+            raise StageError(f"{crawl}: no WARC file here; expected *.warc or *.warc.gz, or a crawl stage's folder")
+        return [str(path) for path in files]
+    warcs = json.loads(listing.read_text(encoding="utf-8"))
+    for warc in warcs:
+        if "bytes" in warc and _now(warc["place"]) != warc:
+            raise StageError(
+                f"{warc['place']}: has changed or gone since the crawl stage; run crawl again with --force"
+            )
+    return [warc["place"] if "://" in warc["place"] else str(crawl / warc["place"]) for warc in warcs]
+
+
+def _expand(pattern: str) -> list[str]:
+    """Files that a path, folder, glob or address names; places of local ones are absolute."""
+    if "://" in pattern:
+        return [pattern]
+    path = Path(pattern).expanduser()
+    if path.is_dir():
+        found = _files_below(path)
+    elif path.exists():
+        found = [path]
+    else:
+        found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    if not found:
+        raise StageError(f"crawl.warc = {pattern}: there is no such file; expected a WARC, a folder of them or a glob")
+    return [str(file.absolute()) for file in found]
+
+
+def _files_below(folder: Path) -> list[Path]:
+    return sorted(path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
+
+
+def _describe(place: str) -> dict[str, Any]:
+    return {"place": place} if "://" in place else _now(place)
+
+
+def _now(place: str) -> dict[str, Any]:
+    path = Path(place)
+    if not path.exists():
+        return {"place": place}
+    stat = path.stat()
+    return {"place": place, "bytes": stat.st_size, "modified": stat.st_mtime_ns}

@@ -1,0 +1,142 @@
+"""Web pages out of WARC files, and a fault for every stretch that can't be read."""
+
+import io
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from crawl2chat.crawl.decoding import DecodingError, decode_body
+from crawl2chat.crawl.framing import Fault, Place, RawRecord, frame_records
+from crawl2chat.run import StageError
+
+MAX_RECORD_BYTES = 20_000_000
+MAX_HTTP_HEADER_BYTES = 1 << 16
+REMOTE_TRIES = 5
+HTML_TYPES = ("text/html", "application/xhtml+xml")
+
+
+@dataclass(frozen=True)
+class Page:
+    """One fetched page: HTTP status, headers by lower-case name, body with its encodings undone."""
+
+    url: str
+    status: int
+    content_type: str  # the header's value as it came, charset included
+    headers: dict[str, str] = field(repr=False)
+    body: bytes = field(repr=False)
+    place: Place
+    date: str  # WARC-Date
+
+
+def read_warc(
+    path: str | Path, *, max_record_bytes: int = MAX_RECORD_BYTES, skipped: Counter[str] | None = None
+) -> Iterator[Page | Fault]:
+    """Read a WARC, gzipped or plain, from a local path, an http(s):// or s3:// address.
+
+    HTTP responses and HTML resources are pages; records of other kinds are passed and counted in `skipped` by
+    their type. What can't be read becomes a Fault and reading goes on behind it. Nothing larger than
+    `max_record_bytes` is held. Raises StageError when the file itself can't be opened or the network fails.
+    """
+    skipped = Counter() if skipped is None else skipped
+    with _open(str(path)) as read:
+        for record in frame_records(read, str(path), max_record_bytes):
+            found = _page(record, max_record_bytes) if isinstance(record, RawRecord) else record
+            if isinstance(found, str):
+                skipped[found] += 1
+            else:
+                yield found
+
+
+def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
+    """The record as a page, as a fault, or the name of its type if it is none."""
+    from fastwarc.warc import ArchiveIterator, WarcRecordType
+
+    try:
+        record = next(iter(ArchiveIterator(io.BytesIO(raw.data), parse_http=False, max_header_len=len(raw.data))), None)
+    except (OSError, ValueError) as error:
+        return Fault(raw.place, "bad_header", str(error)[:200])
+    if record is None:
+        return Fault(raw.place, "bad_header", "the record's header can't be parsed")
+    url = (record.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">")
+    date = record.headers.get("WARC-Date") or ""
+    kind = record.headers.get("Content-Type") or ""
+    if record.record_type == WarcRecordType.resource and kind.lower().startswith(HTML_TYPES):
+        return Page(url, 200, kind, {}, record.reader.read(), raw.place, date)
+    is_http = kind.lower().startswith("application/http") or url.lower().startswith(("http://", "https://"))
+    if record.record_type != WarcRecordType.response or not is_http:
+        return str(record.headers.get("WARC-Type") or "unknown")
+    try:
+        record.parse_http(max_header_len=MAX_HTTP_HEADER_BYTES, quirks_mode=True)
+    except (OSError, ValueError) as error:
+        too_large = len(raw.data) > MAX_HTTP_HEADER_BYTES and "ength" in str(error)
+        return Fault(raw.place, "header_too_large" if too_large else "bad_http", str(error)[:200])
+    http = record.http_headers
+    if http is None or not (http.status_line or "").startswith("HTTP/") or not http.status_code:
+        return Fault(raw.place, "bad_http", f"expected HTTP/1.1 and a status, found {(http.status_line or '')[:40]!r}")
+    headers = {name.lower(): value for name, value in http.to_tuples()}
+    try:
+        body = decode_body(
+            record.reader.read(),
+            headers.get("transfer-encoding", ""),
+            headers.get("content-encoding", ""),
+            max_record_bytes,
+            cut="WARC-Truncated" in record.headers,
+        )
+    except DecodingError as error:
+        return Fault(raw.place, error.reason, error.detail)
+    return Page(url, http.status_code, headers.get("content-type", ""), headers, body, raw.place, date)
+
+
+@contextmanager
+def _open(path: str) -> Iterator[Callable[[int], bytes]]:
+    """Give a function that reads the next bytes of a local or remote file."""
+    if "://" not in path:
+        try:
+            with open(path, "rb") as file:
+                yield file.read
+        except (FileNotFoundError, IsADirectoryError, PermissionError) as error:
+            raise StageError(f"{path}: can't be read: {error.strerror}; expected a WARC file") from error
+        return
+    with open_remote(path) as remote:
+        yield lambda size: _read_again(remote, size, path)
+
+
+def open_remote(address: str) -> Any:
+    """Open an http(s):// or s3:// address for reading. Raises StageError where it can't be reached."""
+    import aiohttp
+    import fsspec
+
+    try:
+        options = {"anon": False} if address.startswith("s3://") else {"block_size": 1 << 23}
+        return fsspec.open(address, "rb", **options).open()
+    except ImportError as error:
+        raise StageError(f"{address}: needs the extra: pip install 'crawl2chat[cluster]' ({error})") from error
+    except FileNotFoundError as error:  # fsspec's word for a refused connection too
+        if not isinstance(error.__cause__, aiohttp.ClientConnectionError):
+            raise StageError(f"{address}: there is no such file") from error
+        raise StageError(f"{address}: can't be reached; a network is needed, or give local WARCs") from error
+    except (OSError, aiohttp.ClientError, TimeoutError, ValueError) as error:
+        raise StageError(
+            f"{address}: can't be reached ({error!r}); a network is needed, or give local WARCs"
+        ) from error
+
+
+def _read_again(remote: Any, size: int, address: str) -> bytes:
+    """Read on from a remote file, after a failure once more: servers of crawls ask for patience with errors."""
+    import aiohttp
+
+    for attempt in range(REMOTE_TRIES):
+        position = remote.tell()
+        try:
+            return bytes(remote.read(size))
+        except (OSError, aiohttp.ClientError, TimeoutError) as error:
+            if attempt + 1 == REMOTE_TRIES or remote.tell() != position:
+                raise StageError(
+                    f"{address}: reading failed at byte {position} ({error!r}); run again later"
+                ) from error
+            time.sleep(2**attempt)
+    raise AssertionError("unreachable")

@@ -1,0 +1,48 @@
+"""What every step of refining took in, dropped and passed on."""
+
+from collections import Counter
+from typing import Any
+
+from crawl2chat.figures import Figure, share
+from crawl2chat.refine.pages import STEPS
+
+
+def funnel(
+    kept: int, dropped: Counter[tuple[str, str]], masked: Counter[str], passed: Counter[str], characters: int
+) -> dict[str, Any]:
+    """`funnel.json`: the steps in order; one's `out` is the next one's `in`, and the last one's is `kept`.
+
+    dropped: pages by (step, reason). masked: personal data replaced in what is kept.
+    passed: WARC records that are no pages, by their type.
+    """
+    total = kept + dropped.total()
+    faults = sum(count for (step, _), count in dropped.items() if step == "read")
+    steps, left = [], total
+    for step in STEPS:
+        reasons = {reason: count for (at, reason), count in sorted(dropped.items()) if at == step}
+        out = left - sum(reasons.values())
+        steps.append({"step": step, "in": left, "out": out, "dropped": reasons})
+        left = out
+    return {
+        "pages": total - faults,
+        "faults": faults,
+        "kept": kept,
+        "characters_kept": characters,
+        "steps": steps,
+        "masked": dict(sorted(masked.items())),
+        "records_that_are_no_pages": dict(sorted(passed.items())),
+    }
+
+
+def figures(table: dict[str, Any]) -> list[Figure]:
+    return [
+        Figure("pages", table["pages"], "pages"),
+        Figure("faults", table["faults"]),
+        Figure("kept", table["kept"], "documents"),
+        share("kept share", table["kept"], table["pages"] + table["faults"]),
+        *(
+            Figure(f"dropped: {step['step']}", step["in"] - step["out"], "pages", count=step["in"])
+            for step in table["steps"]
+        ),
+        Figure("characters kept", table["characters_kept"], "characters"),
+    ]

@@ -1,0 +1,194 @@
+"""One page on its way to a document, and many pages at once in processes that may hang or crash."""
+
+import math
+import resource
+import signal
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from multiprocessing import connection
+from typing import Any
+
+from crawl2chat.crawl import Fault, Page, Place
+from crawl2chat.refine import dedup, quality
+from crawl2chat.refine.extract import extract_text
+from crawl2chat.refine.language import identify_language
+from crawl2chat.refine.pii import mask_pii
+from crawl2chat.refine.repetition import gopher_repetition
+from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.urls import check_url
+from crawl2chat.refine.verdict import Verdict, drop, keep
+from crawl2chat.shards import Worker
+
+HTML = ("text/html", "application/xhtml+xml")
+STEPS = (
+    "read", "url", "response", "extract", "language", "gopher_quality", "gopher_repetition", "c4", "fineweb",
+    "exact_duplicates", "near_duplicates",
+)  # fmt: skip
+WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
+MAX_AHEAD = 2000  # pages that may be finished before the one whose turn it is
+
+
+@dataclass(frozen=True)
+class Reject:
+    """A page or fault that is not kept: the step that dropped it and why."""
+
+    url: str
+    step: str
+    reason: str
+    value: float | None
+    detail: str
+    place: Place
+
+
+@dataclass(frozen=True)
+class Document:
+    """A page that passed every filter, before deduplication."""
+
+    url: str
+    text: str = field(repr=False)
+    language: str
+    language_score: float
+    place: Place
+    emails: int
+    ips: int
+    signature: dedup.Signature = field(repr=False)
+
+
+def check_page(page: Page | Fault, blocklist: frozenset[str], settings: RefineSettings) -> Reject | None:
+    """The filters that need no text."""
+    if isinstance(page, Fault):
+        return Reject("", "read", page.reason, None, page.detail, page.place)
+    verdict = check_url(page.url, blocklist, host_words=settings.host_words)
+    if verdict.dropped:
+        return _reject(page, "url", verdict)
+    verdict = check_response(page)
+    return _reject(page, "response", verdict) if verdict.dropped else None
+
+
+def check_response(page: Page) -> Verdict:
+    """Only a good answer that holds HTML can be a document."""
+    if page.status != 200:
+        return drop("http_status", page.status)
+    if not page.body.strip():
+        return drop("empty_body")
+    kind = page.content_type.split(";")[0].strip().lower()
+    if kind:
+        return keep() if kind in HTML else drop("not_html", detail=kind[:80])
+    return keep() if page.body.lstrip()[:1] == b"<" else drop("not_html", detail="no content type")
+
+
+def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
+    """Text, language, quality and personal data of one page; dear steps come after cheap ones."""
+    try:
+        text = extract_text(page.body, page.url, page.content_type)
+    except Exception as error:  # a parser's complaint about one page must not end the stage
+        return _reject(page, "extract", drop("failed", detail=f"{type(error).__name__}: {error}"[:200]))
+    if not text:
+        return _reject(page, "extract", drop("no_text"))
+    language, score = identify_language(text)
+    if settings.languages and language not in settings.languages:
+        return _reject(page, "language", drop("other_language", score, language))
+    if score < settings.min_language_score:
+        return _reject(page, "language", drop("unsure_language", score, language))
+    whole = quality.Text.of(text)
+    # FineWeb asks for repetition first; it is ten times as dear, and the order changes only which is named as reason
+    if settings.gopher_quality.enabled:
+        verdict = quality.gopher_quality(whole, settings.gopher_quality)
+        if verdict.dropped:
+            return _reject(page, "gopher_quality", verdict)
+    if settings.gopher_repetition.enabled:
+        verdict = gopher_repetition(text, whole.words, settings.gopher_repetition)
+        if verdict.dropped:
+            return _reject(page, "gopher_repetition", verdict)
+    if settings.c4.enabled:
+        verdict, text = quality.c4(whole, settings.c4)
+        if verdict.dropped:
+            return _reject(page, "c4", verdict)
+    if settings.fineweb.enabled:
+        verdict = quality.fineweb(quality.Text.of(text), settings.fineweb)
+        if verdict.dropped:
+            return _reject(page, "fineweb", verdict)
+    emails = ips = 0
+    if settings.mask_pii:
+        text, emails, ips = mask_pii(text)
+    return Document(page.url, text, language, score, page.place, emails, ips, dedup.sign(text, settings.dedup))
+
+
+def _reject(page: Page, step: str, verdict: Verdict) -> Reject:
+    return Reject(page.url, step, verdict.reason or "", verdict.value, verdict.detail, page.place)
+
+
+def refine_pages(
+    pages: Iterator[Page | Fault], blocklist: frozenset[str], settings: RefineSettings, workers: int
+) -> Iterator[Document | Reject]:
+    """Refine pages in `workers` processes, in the order they come.
+
+    Parsers are C code that nothing can interrupt: resiliparse takes 13 s over 20,000 nested <div>. So a page
+    that takes more than `extract_seconds` costs its process, and is dropped as `timeout`; one that kills
+    its process twice is dropped as `crashed`.
+    """
+    todo = enumerate(pages)
+    finished: dict[int, Document | Reject] = {}
+    retry: list[tuple[int, Page]] = []
+    crashed: set[int] = set()
+    busy: dict[Any, tuple[Worker, int, Page, float]] = {}
+    function = partial(_refine_in_time, settings=settings)
+    idle = [Worker(function) for _ in range(workers)]
+    due, ended = 0, False
+    try:
+        while True:
+            while idle and (retry or (not ended and len(finished) < MAX_AHEAD)):
+                index, page = retry.pop() if retry else next(todo, (-1, None))
+                if page is None:
+                    ended = True
+                    break
+                early = check_page(page, blocklist, settings)
+                if early:
+                    finished[index] = early
+                    continue
+                worker = idle.pop()
+                assert isinstance(page, Page)  # a fault was rejected
+                worker.send(page)
+                busy[worker.connection] = worker, index, page, time.monotonic()
+            while due in finished:
+                yield finished.pop(due)
+                due += 1
+            if not busy:
+                if ended and not retry:
+                    return
+                continue
+            for ready in connection.wait(list(busy), timeout=1):
+                worker, index, page, _ = busy.pop(ready)
+                try:
+                    finished[index] = worker.receive()
+                    idle.append(worker)
+                except EOFError:
+                    code = worker.wait_until_dead()
+                    idle.append(Worker(function))
+                    if code == -signal.SIGXCPU:
+                        finished[index] = _reject(page, "extract", drop("timeout", settings.extract_seconds))
+                    elif index in crashed:
+                        finished[index] = _reject(page, "extract", drop("crashed", code))
+                    else:
+                        crashed.add(index)
+                        retry.append((index, page))
+            too_long = time.monotonic() - settings.extract_seconds * WALL_PER_PROCESSOR
+            for worker, index, page, _ in [entry for entry in busy.values() if entry[3] < too_long]:
+                del busy[worker.connection]
+                worker.stop()
+                idle.append(Worker(function))
+                finished[index] = _reject(page, "extract", drop("timeout", settings.extract_seconds))
+    finally:
+        for worker in [*idle, *(entry[0] for entry in busy.values())]:
+            worker.stop()
+
+
+def _refine_in_time(page: Page, settings: RefineSettings) -> Document | Reject:
+    """In a worker: the kernel ends this process when it has computed too long, wherever it is."""
+    identify_language("load the model before the clock runs")
+    resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
+    limit = math.ceil(time.process_time() + settings.extract_seconds)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
+    return refine_page(page, settings)
