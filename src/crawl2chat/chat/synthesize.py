@@ -57,7 +57,8 @@ def fact_questions(ledger: Ledger, split: str, seed: int) -> list[Question]:
 def sum_questions(ledger: Ledger, per_digits: int, seed: int) -> tuple[list[Question], list[Question]]:
     """Held-out sums asked for at once, and the same ones step by step; grouped by number of digits."""
     rng = random.Random(f"sums {seed}")
-    at_once, in_steps = [], []
+    at_once: list[Question] = []
+    in_steps: list[Question] = []
     for digits in sorted({p.digits for p in ledger.problems}):
         pool = [p for p in ledger.problems if p.split == "held_out" and p.digits == digits]
         for problem in pool[:per_digits]:
