@@ -40,10 +40,11 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 interrupted."""
-    options, settings = _parser().parse_known_args(arguments)
+    parser = _parser()
+    rest, settings = _split_settings(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(rest)
     if settings and not options.takes_settings:
-        print(f"crawl2chat {options.command}: unknown option {settings[0]}; see --help", file=sys.stderr)
-        return 2
+        parser.error(f"{options.command} takes no settings: {settings[0]}")
     from crawl2chat.recipe import RecipeError
     from crawl2chat.run import StageError
 
@@ -70,6 +71,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", "take a recipe through all its stages; done ones are skipped", run_command, takes_settings=True)
     run.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
+    run.add_argument("--conversations", metavar="FILE", help="JSON lines to fine-tune on, instead of made ones")
     run.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (runs/ and the recipe's name)")
     run.add_argument("--from", dest="first", choices=STAGE_HELP, metavar="STAGE", help="run this and later ones anew")
     run.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="stop after this stage")
@@ -112,6 +114,8 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.report import print_stage, write_report
 
     file = _find_recipe(options.recipe)
+    if options.conversations:
+        flags = [*flags, f"--conversations={options.conversations}"]
     recipe = load_settings(Recipe, file, flags)
     folder = options.out or Path("runs") / file.stem
     for result in run_pipeline(recipe, folder, first=options.first, until=options.until, force=options.force):
@@ -173,6 +177,23 @@ def report_command(options: argparse.Namespace) -> int:
         print_stage(manifest, ran=False)
     print(f"report: {write_report(options.run)}")
     return 0
+
+
+def _split_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Options and settings: a setting is a flag with a dot in its name, and what follows it is its value."""
+    options: list[str] = []
+    settings: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, _ = argument.partition("=")
+        if not (name.startswith("--") and "." in name):
+            options.append(argument)
+            continue
+        settings.append(argument)
+        if not equals and rest and not rest[0].startswith("--"):
+            settings.append(rest.pop(0))
+    return options, settings
 
 
 def _find_recipe(path: Path | None) -> Path:
