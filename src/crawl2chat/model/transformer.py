@@ -203,10 +203,11 @@ class Transformer(nn.Module):
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
-        """Normal with deviation 1/√fan-in; matrices that write to the residual stream start at zero.
+        """Matrices: normal, deviation 1/√fan-in, but zero where they write to the residual stream.
 
         A block is then the identity at first, which lets Muon's large steps begin without a long warm-up
-        (nanochat and the speedruns do the same).
+        (nanochat and the speedruns do the same). Embedding and head: deviation 0.02, so that the first
+        predictions are close to uniform.
         """
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():
@@ -215,8 +216,8 @@ class Transformer(nn.Module):
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 weight.zero_()
             else:
-                fan_in = self.config.hidden_size
-                weight.copy_(torch.randn(weight.shape, generator=generator) / math.sqrt(fan_in))
+                deviation = 1 / math.sqrt(weight.shape[1]) if ".layers." in name else 0.02
+                weight.copy_(torch.randn(weight.shape, generator=generator) * deviation)
 
     def n_parameters(self) -> int:
         return sum(p.numel() for p in self.parameters())

@@ -1,0 +1,90 @@
+import statistics
+import subprocess
+import sys
+import time
+
+import pytest
+
+from crawl2chat.cli import STAGE_HELP, main
+from crawl2chat.pipeline import STAGE_NAMES, STAGES
+
+
+def run_main(*arguments):
+    return main([str(a) for a in arguments])
+
+
+def test_help_answers_at_once_because_it_imports_nothing_heavy():
+    code = "import sys; from crawl2chat.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code += "print(sorted(m for m in ('torch', 'pydantic', 'numpy', 'rich', 'matplotlib') if m in sys.modules))"
+    shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
+    assert shown.splitlines()[-1] == "[]"
+    assert "crawl2chat run recipes/pages.toml" in shown
+
+
+def test_help_takes_less_than_half_a_second():
+    def seconds():
+        start = time.monotonic()
+        subprocess.run([sys.executable, "-m", "crawl2chat.cli", "--help"], capture_output=True, check=True)
+        return time.monotonic() - start
+
+    assert statistics.median(seconds() for _ in range(5)) < 0.5
+
+
+def test_the_commands_and_the_pipeline_name_the_same_stages():
+    assert tuple(STAGE_HELP) == STAGE_NAMES
+    for stage in STAGES:
+        assert callable(stage.load())
+
+
+@pytest.mark.parametrize("command", ["run", *STAGE_HELP])
+def test_each_command_lists_its_settings(command, capsys):
+    with pytest.raises(SystemExit) as left:
+        run_main(command, "--settings")
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    assert f"--{command}." in shown or command == "run"
+
+
+def test_all_problems_of_a_recipe_are_told_at_once_before_any_work(tmp_path, capsys):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("[pretrain]\ndetph = 3\n")
+    assert run_main("run", recipe, "--out", tmp_path / "out", "--pretrain.seq_len", "0", "--tokenizer.size=1") == 1
+    told = capsys.readouterr().err
+    assert "3 problems" in told
+    assert "pretrain.detph: no such setting; did you mean pretrain.depth?" in told
+    assert "pretrain.seq_len = 0" in told
+    assert "tokenizer.size" in told
+    assert not (tmp_path / "out").exists()
+
+
+def test_settings_are_refused_where_there_are_none(capsys):
+    with pytest.raises(SystemExit):
+        run_main("tokens", "somewhere", "text", "--pretrain.depth", "3")
+    assert "takes no settings" in capsys.readouterr().err
+
+
+def test_a_missing_input_is_a_message_not_a_traceback(tmp_path, capsys):
+    assert run_main("refine", tmp_path / "absent.warc.gz", "--out", tmp_path / "out") == 1
+    assert "absent.warc.gz) does not exist" in capsys.readouterr().err
+    assert run_main("chat", tmp_path) == 1
+    assert "no model in it" in capsys.readouterr().err
+
+
+def test_a_stage_works_alone_on_ordinary_files(tmp_path, capsys):
+    (tmp_path / "texts").mkdir()
+    for i in range(60):
+        (tmp_path / "texts" / f"{i}.txt").write_text(f"Text {i} of the miller and the river. " * 10)
+    out = tmp_path / "tokenizer"
+    assert run_main("tokenizer", tmp_path / "texts", "--out", out, "--tokenizer.vocab_size", "300") == 0
+    assert run_main("tokens", out, "the miller") == 0
+    assert "bytes a token" in capsys.readouterr().out
+    small = ["--pretrain.seq_len", 16, "--pretrain.batch_tokens", 64, "--pretrain.micro_batch_tokens", 64]
+    small += ["--pretrain.depth", 1, "--pretrain.tokens", 640, "--pretrain.compile", "off"]
+    model = tmp_path / "model"
+    assert run_main("pretrain", tmp_path / "texts", out, "--out", model, *small) == 0
+    assert run_main("generate", model, "Text 3", "--max-tokens", 5) == 0
+    assert "Text 3" in capsys.readouterr().out
+    assert run_main("generate", model, "Text 3 " * 40) == 1
+    assert "the context takes 1 to 15" in capsys.readouterr().err
+    assert run_main("generate", model, "x", "--top-p", 3) == 1
+    assert "top_p = 3.0: must be in (0, 1]" in capsys.readouterr().err

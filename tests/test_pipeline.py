@@ -1,0 +1,145 @@
+"""The whole way on a small world: it ends, is skipped when done, and survives being killed."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from crawl2chat.report import write_report
+from crawl2chat.run import read_manifest
+
+pytestmark = pytest.mark.slow
+
+SMALL = """
+[crawl.tinyweb]
+people = 20
+passages_per_level = 1
+passage_levels = 4
+glossaries = 10
+phrase_books = 4
+interviews = 6
+stories = 20
+verses = 9
+worked_sums = 60
+direct_sums = 60
+held_out_sums = 30
+junk_pages = 30
+personal_pages = 5
+
+[refine]
+workers = 2
+
+[tokenizer]
+vocab_size = 600
+
+[pretrain]
+depth = 1
+width = 32
+head_dim = 16
+seq_len = 128
+batch_tokens = 512
+micro_batch_tokens = 512
+tokens = 30_000
+checkpoint_every = 5
+evaluate_every = 20
+compile = "off"
+
+[sft]
+epochs = 1
+seq_len = 128
+batch_tokens = 1024
+micro_batch_tokens = 1024
+checkpoint_every = 5
+compile = "off"
+"""
+
+
+@pytest.fixture(scope="module")
+def recipe(tmp_path_factory):
+    file = tmp_path_factory.mktemp("recipe") / "small.toml"
+    file.write_text(SMALL)
+    return file
+
+
+def command(recipe: Path, out: Path, *flags: str) -> list[str]:
+    return [sys.executable, "-m", "crawl2chat.cli", "run", str(recipe), "--out", str(out), *flags]
+
+
+def run(recipe: Path, out: Path, *flags: str) -> str:
+    done = subprocess.run(command(recipe, out, *flags), capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def hashes(out: Path) -> dict[str, str]:
+    manifests = {folder.name: read_manifest(folder) for folder in sorted(out.iterdir()) if folder.is_dir()}
+    return {name: manifest.hash for name, manifest in manifests.items() if manifest}
+
+
+@pytest.fixture(scope="module")
+def undisturbed(recipe, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed") / "run"
+    return out, run(recipe, out)
+
+
+def test_every_stage_leaves_its_figures_and_the_report_holds_them(undisturbed):
+    out, shown = undisturbed
+    assert set(hashes(out)) == {"crawl", "refine", "tokenizer", "pretrain", "sft"}
+    figures = json.loads((out / "sft" / "manifest.json").read_text())["figures"]
+    held_out = [figure for name, figure in figures.items() if name.startswith("facts_held_out/")]
+    assert sum(figure["count"] for figure in held_out) > 0
+    assert all(figure["unit"] == "share" and len(figure["interval"]) == 2 for figure in held_out)
+    report = (out / "report.html").read_text()
+    assert "held out bits per byte" in shown
+    assert "held out bits per byte" in report
+    assert report.count("<svg") >= 4
+    assert "http://" not in report.replace("http://www.w3.org", "")  # self-contained
+
+
+def test_a_finished_run_is_skipped_and_only_what_changed_is_done_again(recipe, undisturbed):
+    out, _ = undisturbed
+    before = {name: (out / name / "manifest.json").stat().st_mtime_ns for name in hashes(out)}
+    assert run(recipe, out).count("unchanged") == 5
+    run(recipe, out, "--sft.epochs", "0.5")
+    after = {name: (out / name / "manifest.json").stat().st_mtime_ns for name in hashes(out)}
+    assert {name for name in before if before[name] != after[name]} == {"sft"}
+    run(recipe, out)  # as the other tests expect it
+
+
+def test_the_report_is_a_function_of_the_run(undisturbed):
+    out, _ = undisturbed
+    before = (out / "report.html").read_bytes()
+    assert write_report(out).read_bytes() == before
+
+
+@pytest.mark.parametrize(("stage", "sign"), [("refine", "refine/.started.json"), ("pretrain", "pretrain/checkpoints")])
+def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(
+    recipe, undisturbed, tmp_path, stage, sign
+):
+    out = tmp_path / "run"
+    process = subprocess.Popen(command(recipe, out), stderr=subprocess.PIPE, start_new_session=True)
+    deadline = time.monotonic() + 120
+    while not (out / sign).exists():
+        assert process.poll() is None, process.stderr.read().decode()
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    time.sleep(0.3)
+    os.killpg(process.pid, signal.SIGKILL)
+    process.communicate()
+    assert read_manifest(out / stage) is None, "killed too late to test anything"
+    run(recipe, out)
+    assert hashes(out) == hashes(undisturbed[0])
+
+
+def test_another_seed_is_another_world_and_the_way_still_works(recipe, undisturbed, tmp_path):
+    out = tmp_path / "run"
+    run(recipe, out, "--crawl.seed", "7")
+    assert len(hashes(out)) == 5
+    ours, theirs = ((folder / "crawl" / "ledger" / "people.jsonl").read_text() for folder in (out, undisturbed[0]))
+    names = [{json.loads(line)["name"] for line in text.splitlines()} for text in (ours, theirs)]
+    assert not names[0] & names[1]
