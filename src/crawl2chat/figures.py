@@ -19,6 +19,7 @@ class Figure:
     def to_json(self) -> dict[str, Any]:
         fields = asdict(self)
         del fields["name"]
+        fields["interval"] = list(self.interval) if self.interval else None
         return fields
 
     @staticmethod

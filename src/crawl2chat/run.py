@@ -35,7 +35,6 @@ class Stage:
     name: str
     inputs: tuple[str, ...]
     function: str  # "package.module:name", imported only when the stage runs
-    help: str = ""
 
     def load(self) -> Callable[..., list[Figure]]:
         module, _, name = self.function.partition(":")

@@ -1,21 +1,14 @@
 """The tokenizer stage: documents in, `tokenizer.json` out."""
 
-import xxhash
-from pydantic import Field
 from pathlib import Path
 
+import xxhash
+
 from crawl2chat.figures import Figure
-from crawl2chat.recipe import Settings
 from crawl2chat.refine.documents import read_texts
 from crawl2chat.run import StageError
 from crawl2chat.tokens.bpe import train_bpe
-
-
-class TokenizerSettings(Settings):
-    """How large a vocabulary, learned from how much text."""
-
-    vocab_size: int = Field(4096, ge=272, description="bytes, merges and control tokens together")
-    max_bytes: int = Field(2_000_000_000, ge=1, description="train on at most this much text, from the beginning on")
+from crawl2chat.tokens.settings import TokenizerSettings
 
 
 def train_tokenizer(documents: Path, out: Path, settings: TokenizerSettings) -> list[Figure]:

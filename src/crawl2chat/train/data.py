@@ -26,9 +26,10 @@ class Batches(Protocol):
 
 
 class DocumentBatches:
-    """Documents in an order drawn anew each epoch, laid end to end and cut into rows of seq_len + 1 tokens.
+    """Documents laid end to end in an order drawn anew each epoch and cut into rows of seq_len + 1 tokens.
 
-    Neighbouring rows share one token, so each token but the very first is predicted once an epoch.
+    Neighbouring rows share one token, so each token but the very first is predicted once an epoch. The rows are
+    drawn in an order of their own: those of one long document would otherwise fill whole batches.
     """
 
     def __init__(self, documents: TokenizedDocuments, seq_len: int, rows: int, seed: int) -> None:
@@ -44,9 +45,9 @@ class DocumentBatches:
         return Batch(rows_bt[:, :-1], rows_bt[:, 1:], torch.ones(self.rows, self.seq_len))
 
     def _row(self, index: int) -> NDArray[np.int64]:
-        epoch, row = divmod(index, self.rows_per_epoch)
-        order, ends = self._order(epoch)
-        at, needed = row * self.seq_len, self.seq_len + 1
+        epoch, place_in_epoch = divmod(index, self.rows_per_epoch)
+        row_order, order, ends = self._order(epoch)
+        at, needed = int(row_order[place_in_epoch]) * self.seq_len, self.seq_len + 1
         parts: list[NDArray[np.int64]] = []
         place = int(np.searchsorted(ends, at, side="right"))
         while needed:
@@ -57,9 +58,11 @@ class DocumentBatches:
             at, needed, place = at + len(part), needed - len(part), place + 1
         return np.concatenate(parts)
 
-    def _draw_order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        order = np.random.default_rng((self.seed, epoch)).permutation(len(self.documents))
-        return order, np.cumsum(np.diff(self.documents.starts)[order])
+    def _draw_order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+        """Order of the rows, order of the documents, and where each document ends when laid in that order."""
+        generator = np.random.default_rng((self.seed, epoch))
+        order = generator.permutation(len(self.documents))
+        return generator.permutation(self.rows_per_epoch), order, np.cumsum(np.diff(self.documents.starts)[order])
 
 
 class RowBatches:

@@ -1,0 +1,33 @@
+PYTHON ?= python3
+BIN := .venv/bin
+RECIPE ?= recipes/laptop.toml
+
+.DEFAULT_GOAL := help
+.PHONY: help install run test lint bench
+
+help:     ## show what there is to make
+	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile | expand -t 18
+
+install: .venv/.installed  ## install into .venv; the other targets do it when needed
+
+run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipes/laptop.toml)
+	$(BIN)/crawl2chat run $(RECIPE)
+
+test: .venv/.installed  ## all tests
+	$(BIN)/pytest
+
+lint: .venv/.installed  ## style, types, import floors
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+bench: .venv/.installed  ## compare with peers; each file prints a table of ratios
+	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+
+.venv/.installed: pyproject.toml requirements.lock
+	$(PYTHON) -c 'import sys; sys.exit("crawl2chat needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .
+	touch $@

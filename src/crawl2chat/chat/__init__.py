@@ -1,0 +1,1 @@
+"""Conversations: made, packed, learned from, and held in a terminal."""

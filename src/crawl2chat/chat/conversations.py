@@ -1,0 +1,84 @@
+"""Conversations on disk and as rows for training."""
+
+import json
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from crawl2chat.run import StageError, replacing
+from crawl2chat.tokens import Message, Tokenizer
+from crawl2chat.tokens.tokenizer import ROLES
+
+Conversation = list[Message]
+
+
+def read_conversations(file: Path) -> list[Conversation]:
+    """Read JSON lines of `{"messages": [{"role": …, "content": …}, …]}`.
+
+    Raises StageError naming every bad line (the first ten), rather than training on half a file in silence.
+    """
+    conversations: list[Conversation] = []
+    problems: list[str] = []
+    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+        if not line.strip():
+            continue
+        try:
+            messages = json.loads(line)["messages"]
+            problem = _problem(messages)
+        except (json.JSONDecodeError, KeyError, TypeError) as error:
+            problem = f'expected {{"messages": […]}}, found {type(error).__name__}: {error}'
+        if problem:
+            problems.append(f"  line {number}: {problem}")
+        else:
+            conversations.append(messages)
+    if problems:
+        more = [f"  and {len(problems) - 10} more"] if len(problems) > 10 else []
+        raise StageError("\n".join([f"{file}: {len(problems)} bad lines", *problems[:10], *more]))
+    return conversations
+
+
+def write_conversations(conversations: Iterable[Conversation], file: Path) -> None:
+    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        for messages in conversations:
+            handle.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+
+
+def pack(
+    conversations: Sequence[Conversation], tokenizer: Tokenizer, seq_len: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32], int]:
+    """Rows of whole conversations: ids and loss weights, both (rows, seq_len + 1), and how many did not fit.
+
+    Conversations are shuffled and each goes to the fullest row that still has room (best fit). Weights are 1 on
+    what the assistant writes and 0 elsewhere, padding included. Attention is not cut between conversations.
+    """
+    room = seq_len + 1
+    encoded = [tokenizer.encode_chat(messages) for messages in conversations]
+    fitting = [pair for pair in encoded if len(pair[0]) <= room]
+    ids = np.full((len(fitting), room), tokenizer.end_of_text, dtype=np.int64)
+    weights = np.zeros((len(fitting), room), dtype=np.float32)
+    used: list[int] = []
+    for i in np.random.default_rng(seed).permutation(len(fitting)):
+        tokens, mask = fitting[i]
+        best = max((r for r in range(len(used)) if used[r] + len(tokens) <= room), key=lambda r: used[r], default=None)
+        if best is None:
+            best = len(used)
+            used.append(0)
+        span = slice(used[best], used[best] + len(tokens))
+        ids[best, span], weights[best, span] = tokens, mask
+        used[best] += len(tokens)
+    return ids[: len(used)], weights[: len(used)], len(encoded) - len(fitting)
+
+
+def _problem(messages: object) -> str | None:
+    if not isinstance(messages, list) or not messages:
+        return "messages must be a list that is not empty"
+    for message in messages:
+        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
+            return "each message needs a role and a text as its content"
+        if message.get("role") not in ROLES:
+            return f"role {message.get('role')!r}: expected one of {', '.join(ROLES)}"
+    if all(message["role"] != "assistant" for message in messages):
+        return "no assistant message to learn from"
+    return None

@@ -1,0 +1,17 @@
+"""Settings of supervised fine-tuning."""
+
+from pydantic import Field
+
+from crawl2chat.train.settings import TrainSettings
+
+
+class SftSettings(TrainSettings):
+    """Fine-tuning on conversations: short, and at rates below pretraining's."""
+
+    epochs: float = Field(3.0, gt=0, description="passes over the conversations")
+    matrix_lr: float = Field(0.004, gt=0, description="Muon's learning rate for matrices")
+    embedding_lr: float = Field(0.001, gt=0, description="AdamW's learning rate for embeddings, head and norms")
+    warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the rate rises")
+    decay: float = Field(0.95, ge=0, le=1, description="share of the steps in which the rate falls to zero")
+    wordings: int = Field(4, ge=1, description="ways in which each fact of a person is asked, for a fictional web")
+    problems: int = Field(600, ge=0, description="sums in each form, at once and step by step, for a fictional web")

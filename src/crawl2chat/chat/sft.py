@@ -1,0 +1,106 @@
+"""The fine-tuning stage: conversations and a base model in, a chat model out."""
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+
+from crawl2chat.chat.conversations import Conversation, pack, read_conversations, write_conversations
+from crawl2chat.chat.settings import SftSettings
+from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
+from crawl2chat.crawl.tinyweb.ledger import Ledger
+from crawl2chat.evals.knowledge import Answer, accuracy_by_group, ask, ends_with_number, mentions
+from crawl2chat.figures import Figure, share
+from crawl2chat.generate import Engine
+from crawl2chat.model import load_model
+from crawl2chat.run import StageError, replacing
+from crawl2chat.tokens import Tokenizer
+from crawl2chat.train.data import RowBatches
+from crawl2chat.train.loop import choose_device, train
+from crawl2chat.train.pretrain import save_stage_model
+
+FACT_TOKENS = 48  # at most; an answer takes about 15
+SUM_TOKENS = 160
+SUMS_PER_DIGITS = 100
+
+
+def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> list[Figure]:
+    """Train `model` on the assistant's part of conversations.
+
+    `conversations` is a file of JSON lines, or the crawl folder of a fictional web: conversations are then made
+    from its ledger, half of its people are kept out of them, and the answers about both halves are measured.
+    """
+    ledger = None if conversations.is_file() else _load_ledger(conversations)
+    made = conversations_of(ledger, settings) if ledger else read_conversations(conversations)
+    write_conversations(made, out / "conversations.jsonl")
+    tokenizer = Tokenizer.load(model)
+    figures = _train(made, model, tokenizer, out, settings)
+    if ledger:
+        engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
+        figures += _measure(engine, ledger, settings.seed, out)
+    return figures
+
+
+def _load_ledger(folder: Path) -> Ledger:
+    try:
+        return Ledger.load(folder)
+    except FileNotFoundError as error:
+        raise StageError(
+            f"sft: {folder} is no fictional web, so no conversations can be made from it; "
+            "name a file of conversations (--conversations FILE in a run)"
+        ) from error
+
+
+def _train(
+    conversations: list[Conversation], base: Path, tokenizer: Tokenizer, out: Path, settings: SftSettings
+) -> list[Figure]:
+    model = load_model(base)
+    context = model.config.max_position_embeddings
+    if settings.seq_len > context:
+        raise StageError(f"sft.seq_len = {settings.seq_len}: the model's context is {context} tokens; set it lower")
+    ids, weights, too_long = pack(conversations, tokenizer, settings.seq_len, settings.seed)
+    if not len(ids):
+        raise StageError(f"sft: none of {len(conversations)} conversations fits sft.seq_len = {settings.seq_len}")
+    steps = max(1, round(settings.epochs * len(ids) / settings.batch_rows))
+    if not (out / "model").exists():
+        batches = RowBatches(ids, weights, settings.batch_rows, settings.seed)
+        train(model, batches, steps, settings, out, label="sft")
+        save_stage_model(model, tokenizer, out)
+    return [
+        Figure("conversations", len(conversations) - too_long),
+        Figure("conversations_too_long", too_long),
+        Figure("learned_tokens_per_epoch", float(weights.sum()), "tokens"),
+        Figure("steps", steps),
+    ]
+
+
+def _measure(engine: Engine, ledger: Ledger, seed: int, out: Path) -> list[Figure]:
+    """Facts about people whose questions were taught and about people who were never asked about; held-out sums."""
+    taught = ask(engine, fact_questions(ledger, "train", seed), mentions, FACT_TOKENS)
+    held_out = ask(engine, fact_questions(ledger, "held_out", seed), mentions, FACT_TOKENS)
+    at_once, in_steps = (
+        ask(engine, questions, ends_with_number, SUM_TOKENS)
+        for questions in sum_questions(ledger, SUMS_PER_DIGITS, seed)
+    )
+    answers = [*taught, *held_out, *at_once, *in_steps]
+    _write_answers(answers, out / "answers.jsonl")
+    return [
+        *accuracy_by_group("facts_taught", taught),
+        *accuracy_by_group("facts_held_out", held_out),
+        *accuracy_by_group("sums_at_once", at_once),
+        *accuracy_by_group("sums_step_by_step", in_steps),
+        share("answers_that_end", sum(answer.stopped for answer in answers), len(answers)),
+    ]
+
+
+def _write_answers(answers: Iterable[Answer], file: Path) -> None:
+    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        for answer in answers:
+            question = answer.question
+            row = {
+                "question": question.text,
+                "answer": answer.text,
+                "expected": question.value,
+                "right": answer.right,
+                "group": question.group,
+            }
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")

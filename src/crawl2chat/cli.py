@@ -1,0 +1,284 @@
+"""The commands. Each is a few lines; what it needs is imported when it runs, so that help is quick."""
+
+import argparse
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from crawl2chat import __version__
+
+STAGE_HELP = {
+    "crawl": "collect pages: a fictional web, your WARC files, Common Crawl",
+    "refine": "turn pages into clean documents, with a record of all that is dropped",
+    "tokenizer": "learn a byte-pair encoding from documents",
+    "pretrain": "train a base model on documents",
+    "sft": "teach a base model to answer, from conversations",
+}
+STAGE_INPUTS = {
+    "crawl": (),
+    "refine": (("WARC", "a crawl stage's folder, a WARC file, or a folder of them"),),
+    "tokenizer": (("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, or text files"),),
+    "pretrain": (
+        ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, or text files"),
+        ("TOKENIZER", "a folder with a tokenizer.json"),
+    ),
+    "sft": (
+        ("CONVERSATIONS", 'JSON lines of {"messages": […]}, or the crawl folder of a fictional web'),
+        ("MODEL", "a pretrain stage's folder, or a Qwen3 model in Hugging Face's form"),
+    ),
+}
+EXAMPLES = """
+examples:
+  crawl2chat run                                   the whole way on the fictional web, into runs/laptop
+  crawl2chat run --crawl.seed 7 --out runs/seven   the same in another world
+  crawl2chat run recipes/pages.toml --crawl.warc 'pages/*.warc.gz'
+  crawl2chat run --pretrain.depth 6 --until pretrain
+  crawl2chat refine my.warc.gz --out documents     one stage, on ordinary files
+  crawl2chat chat runs/laptop
+"""
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 interrupted."""
+    parser = _parser()
+    rest, settings = _split_settings(sys.argv[1:] if arguments is None else arguments)
+    options = parser.parse_args(rest)
+    if settings and not options.takes_settings:
+        parser.error(f"{options.command} takes no settings: {settings[0]}")
+    from crawl2chat.recipe import RecipeError
+    from crawl2chat.run import StageError
+
+    try:
+        if options.takes_settings:
+            return options.command_function(options, settings)
+        return options.command_function(options)
+    except (StageError, RecipeError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from here", file=sys.stderr)
+        return 130
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="crawl2chat", description="From a web crawl to a chat assistant: every stage a command.",
+        epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
+    )  # fmt: skip
+    parser.add_argument("--version", action="version", version=f"crawl2chat {__version__}")
+    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    add = _adder(commands)
+
+    run = add("run", "take a recipe through all its stages; done ones are skipped", run_command, takes_settings=True)
+    run.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
+    run.add_argument("--conversations", metavar="FILE", help="JSON lines to fine-tune on, instead of made ones")
+    run.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (runs/ and the recipe's name)")
+    run.add_argument("--from", dest="first", choices=STAGE_HELP, metavar="STAGE", help="run this and later ones anew")
+    run.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="stop after this stage")
+    run.add_argument("--force", action="store_true", help="run every stage anew")
+    run.add_argument("--settings", action=_ShowSettings, help="list every setting with its default and leave")
+
+    for name, text in STAGE_HELP.items():
+        stage = add(name, text, stage_command, takes_settings=True)
+        for metavar, help in STAGE_INPUTS[name]:
+            stage.add_argument("inputs", action=_Append, type=Path, metavar=metavar, help=help)
+        stage.add_argument("--recipe", type=Path, metavar="FILE", help="take the stage's settings from this recipe")
+        stage.add_argument("--out", type=Path, required=True, metavar="DIR", help="the stage's folder")
+        stage.add_argument("--force", action="store_true", help="run it anew")
+        stage.add_argument("--settings", action=_ShowSettings, help=f"list the settings (--{name}.NAME VALUE)")
+
+    chat = add("chat", "talk to a model in the terminal", chat_command)
+    chat.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
+    chat.add_argument("--stage", choices=("pretrain", "sft"), help="which of a run's models (the last one)")
+    chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
+    _add_sampling(chat, temperature=0.0)
+
+    generate = add("generate", "continue texts with a model", generate_command)
+    generate.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
+    generate.add_argument("prompts", nargs="+", metavar="TEXT", help="beginnings of documents; all run as one batch")
+    generate.add_argument("--stage", choices=("pretrain", "sft"), default=None, help="which of a run's models")
+    _add_sampling(generate, temperature=0.8)
+
+    tokens = add("tokens", "show how a tokenizer cuts a text", tokens_command)
+    tokens.add_argument("tokenizer", type=Path, metavar="RUN", help="a run's folder or one with a tokenizer.json")
+    tokens.add_argument("text", metavar="TEXT")
+
+    report = add("report", "write report.html of a run and print its figures", report_command)
+    report.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    return parser
+
+
+def run_command(options: argparse.Namespace, flags: list[str]) -> int:
+    from crawl2chat.pipeline import Recipe, run_pipeline
+    from crawl2chat.recipe import load_settings
+    from crawl2chat.report import print_stage, write_report
+
+    file = _find_recipe(options.recipe)
+    if options.conversations:
+        flags = [*flags, f"--conversations={options.conversations}"]
+    recipe = load_settings(Recipe, file, flags)
+    folder = options.out or Path("runs") / file.stem
+    for result in run_pipeline(recipe, folder, first=options.first, until=options.until, force=options.force):
+        print_stage(result.manifest, result.ran)
+    print(f"report: {write_report(folder)}")
+    return 0
+
+
+def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
+    from crawl2chat.pipeline import Recipe, find_stage
+    from crawl2chat.recipe import load_settings
+    from crawl2chat.report import print_stage
+    from crawl2chat.run import run_stage
+
+    stage = find_stage(options.command)
+    settings = getattr(load_settings(Recipe, options.recipe, flags), stage.name)
+    inputs = dict(zip(stage.inputs, getattr(options, "inputs", []), strict=True))
+    manifest, ran = run_stage(stage, inputs, options.out, settings, force=options.force)
+    print_stage(manifest, ran)
+    return 0
+
+
+def chat_command(options: argparse.Namespace) -> int:
+    from crawl2chat.chat.terminal import chat
+
+    chat(_load_engine(options), _sampling(options), system=options.system)
+    return 0
+
+
+def generate_command(options: argparse.Namespace) -> int:
+    from crawl2chat.run import StageError
+
+    engine, sampling = _load_engine(options), _sampling(options)
+    try:
+        completions = engine.generate(options.prompts, sampling)
+    except ValueError as error:
+        raise StageError(str(error)) from error
+    for prompt, completion in zip(options.prompts, completions, strict=True):
+        print(prompt + completion.text)
+    return 0
+
+
+def tokens_command(options: argparse.Namespace) -> int:
+    from crawl2chat.tokens import Tokenizer
+
+    folder = options.tokenizer
+    tokenizer = Tokenizer.load(folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder)
+    ids = tokenizer.encode(options.text)
+    for id in ids:
+        print(f"{id:6}  {tokenizer.decode_bytes([id])!r}")
+    print(f"{len(ids)} tokens, {len(options.text.encode()) / max(1, len(ids)):.2f} bytes a token")
+    return 0
+
+
+def report_command(options: argparse.Namespace) -> int:
+    from crawl2chat.report import print_stage, read_run, write_report
+
+    for manifest in read_run(options.run):
+        print_stage(manifest, ran=False)
+    print(f"report: {write_report(options.run)}")
+    return 0
+
+
+def _split_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
+    """Options and settings: a setting is a flag with a dot in its name, and what follows it is its value."""
+    options: list[str] = []
+    settings: list[str] = []
+    rest = list(arguments)
+    while rest:
+        argument = rest.pop(0)
+        name, equals, _ = argument.partition("=")
+        if not (name.startswith("--") and "." in name):
+            options.append(argument)
+            continue
+        settings.append(argument)
+        if not equals and rest and not rest[0].startswith("--"):
+            settings.append(rest.pop(0))
+    return options, settings
+
+
+def _find_recipe(path: Path | None) -> Path:
+    """The file that was named, or laptop.toml as it lies in a checkout or in an installed package."""
+    if path is not None:
+        return path
+    package = Path(__file__).parent
+    installed = package / "recipes" / "laptop.toml"
+    return installed if installed.exists() else package.parents[1] / "recipes" / "laptop.toml"
+
+
+class _Append(argparse.Action):
+    """Collects a stage's positional inputs, each with its own name in the help, into one list."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        namespace.inputs = [*(getattr(namespace, "inputs", None) or []), values]
+
+
+class _ShowSettings(argparse.Action):
+    """Prints the settings of a command with their defaults and meanings, as --help does for options."""
+
+    def __init__(self, option_strings: list[str], dest: str, help: str | None = None) -> None:
+        super().__init__(option_strings, dest, nargs=0, help=help)
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        from crawl2chat.pipeline import Recipe
+        from crawl2chat.recipe import settings_help
+
+        name = parser.prog.split()[-1]
+        table = Recipe.model_fields[name].annotation if name in STAGE_HELP else Recipe
+        print(settings_help(table, "" if table is Recipe else f"{name}."))  # type: ignore[arg-type]
+        parser.exit()
+
+
+def _adder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Callable[..., argparse.ArgumentParser]:
+    def add(
+        name: str, text: str, function: Callable[..., int], takes_settings: bool = False
+    ) -> argparse.ArgumentParser:
+        epilog = "any setting: --table.name VALUE (see --settings)" if takes_settings else None
+        parser = commands.add_parser(name, help=text, description=text, epilog=epilog, allow_abbrev=False)
+        parser.set_defaults(command_function=function, takes_settings=takes_settings)
+        return parser
+
+    return add
+
+
+def _add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:
+    parser.add_argument("--temperature", type=float, default=temperature, help="0 takes the most probable token")
+    parser.add_argument("--top-k", type=int, default=0, help="keep the k most probable tokens; 0 keeps all")
+    parser.add_argument("--top-p", type=float, default=1.0, help="keep the smallest set that reaches this probability")
+    parser.add_argument("--max-tokens", type=int, default=200, help="length of the answer at most")
+    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
+    parser.add_argument("--seed", type=int, default=0, help="another seed, another answer")
+
+
+def _sampling(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
+    from crawl2chat.generate import Sampling
+    from crawl2chat.run import StageError
+
+    try:
+        return Sampling(
+            options.temperature, options.top_k, options.top_p, options.max_tokens, tuple(options.stop), options.seed
+        )
+    except ValueError as error:
+        raise StageError(str(error)) from error
+
+
+def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
+    from crawl2chat.generate import Engine
+    from crawl2chat.model import load_model
+    from crawl2chat.run import StageError
+    from crawl2chat.tokens import Tokenizer
+
+    folder = options.model
+    stages = [options.stage] if options.stage else ["sft", "pretrain"]
+    found = next((folder / stage for stage in stages if (folder / stage / "model").exists()), None)
+    if options.stage and found is None:
+        raise StageError(f"{folder}: has no model of the stage {options.stage} yet")
+    folder = found or folder
+    return Engine(load_model(folder), Tokenizer.load(folder))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,130 @@
+"""Pages of invented words: glossaries that hold on one page alone, and phrase books of one invented language."""
+
+import random
+
+from crawl2chat.crawl.tinyweb import words
+from crawl2chat.crawl.tinyweb.ledger import Glossary, PhraseBook
+from crawl2chat.crawl.tinyweb.pages import Block, Page, paragraphs
+from crawl2chat.crawl.tinyweb.prose import capitalised, fill, filler, title
+from crawl2chat.crawl.tinyweb.world import World
+
+_ENTRIES = 8
+_PHRASES = 18
+
+
+def glossary_pages(world: World, count: int) -> list[tuple[Page, Glossary]]:
+    """Pages that define eight invented words and then ask what they mean.
+
+    All pages share one pool of words but each gives them new meanings: only the page itself tells.
+    """
+    rng = world.rng("glossaries")
+    return [_glossary_page(world, rng) for _ in range(count)]
+
+
+def phrase_book_pages(world: World, count: int) -> list[tuple[Page, PhraseBook]]:
+    """Pages of lines such as `the river = ol tamar`; the language is the same on all."""
+    rng = world.rng("phrase books")
+    return [_phrase_book_page(world, rng) for _ in range(count)]
+
+
+def translate(phrase: str, dictionary: dict[str, str]) -> str:
+    """Word for word; raises KeyError for a word that the dictionary lacks."""
+    return " ".join(dictionary[word] for word in phrase.split())
+
+
+def _glossary_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
+    entries = dict(zip(rng.sample(world.glossary_words, _ENTRIES), rng.sample(words.NOUNS, _ENTRIES), strict=True))
+    town = rng.choice(world.towns)
+    defined = " ".join(f"{capitalised(word)} means {meaning}." for word, meaning in entries.items())
+    uses = [
+        _use(rng.choice(_USES), word, meaning, rng) for word, meaning in rng.sample(list(entries.items()), _ENTRIES)
+    ]
+    asked = [
+        _use(wording, word, entries[word], rng)
+        for wording, word in zip(rng.sample(_ASKED, _ENTRIES), rng.sample(list(entries), _ENTRIES), strict=True)
+    ]
+    blocks = paragraphs(filler(rng, 1), fill(rng.choice(_INTROS), rng, town=town) + " " + defined)
+    exercises = uses[:4] + asked
+    rng.shuffle(exercises)
+    blocks += paragraphs(*(" ".join(exercises[i : i + 4]) for i in range(0, len(exercises), 4)))
+    blocks += paragraphs(" ".join([fill(rng.choice(_OUTROS), rng, town=town), filler(rng, 1)]))
+    page = Page("glossary", title(rng, _TITLES, town=town), blocks)
+    return page, Glossary("", entries)
+
+
+def _use(template: str, word: str, meaning: str, rng: random.Random) -> str:
+    return capitalised(fill(template, rng, word=word, meaning=meaning))
+
+
+def _phrase_book_page(world: World, rng: random.Random) -> tuple[Page, PhraseBook]:
+    nouns = [w for w in words.NOUNS if w in world.dictionary]
+    adjectives = [w for w in words.ADJECTIVES if w in world.dictionary]
+    verbs = [w for w in world.dictionary if w not in (*nouns, *adjectives, "the", "and", "near")]
+    phrases: dict[str, str] = {}
+    while len(phrases) < _PHRASES:
+        one, two = rng.sample(nouns, 2)
+        shape = rng.choice(
+            (
+                "the {n}",
+                "the {a} {n}",
+                "the {a} {n}",
+                "the {n} {v}",
+                "the {a} {n} {v} near the {m}",
+                "the {n} and the {m}",
+            )
+        )
+        phrase = shape.format(n=one, m=two, a=rng.choice(adjectives), v=rng.choice(verbs))
+        phrases[phrase] = translate(phrase, world.dictionary)
+    lines = [f"{english} = {foreign}" for english, foreign in phrases.items()]
+    town = rng.choice(world.towns)
+    given = {"language": world.language, "town": town}
+    blocks = paragraphs(" ".join(fill(t, rng, **given) for t in rng.sample(_LANGUAGE_INTROS, 3)))
+    half = len(lines) // 2
+    blocks += [Block("lines", "\n".join(lines[:half])), *paragraphs(filler(rng, 3))]
+    blocks += [Block("lines", "\n".join(lines[half:])), *paragraphs(filler(rng, 2))]
+    page = Page("phrase_book", title(rng, _LANGUAGE_TITLES, **given), blocks)
+    return page, PhraseBook("", world.language, phrases)
+
+
+_TITLES = (
+    "Secret words of {town}, page {count}", "A small glossary {where}", "Words we made up in {season}",
+    "The {adj} dictionary of the {town} club", "Word list for the {gathering}", "How the {who} speaks: a glossary",
+)  # fmt: skip
+
+_INTROS = (
+    "In our game each word below has a meaning of its own.", "The club of {town} uses these words on this page only.",
+    "Learn the list first.", "Here is this week's list, and next week it will be another.", "These are the words of the day.",
+    "The {who} chose the following meanings.", "On this page the words mean what the list says.",
+)  # fmt: skip
+
+_USES = (
+    "We say {word} when we speak of a {meaning}.", "A {who} {did} the {meaning}, so here it is written: the {who} {did} the {word}.",
+    "The {adj} {word} is the {adj} {meaning}.", "I saw a {word} {where}, that is, a {meaning}.", "A {meaning} is called {word} in this game.",
+    "Remember that {word} stands for {meaning}.", "Nobody in {month} lost a {word}, since {word} means {meaning}.",
+)  # fmt: skip
+
+_ASKED = (
+    "What does {word} mean? {word} means {meaning}.", "On this page, what does {word} mean? Here {word} means {meaning}.",
+    "And {word}? We read above that {word} means {meaning}.", "Asked for {word}, the {who} wrote: {word} means {meaning}.",
+    "Who knows {word}? Look it up: {word} means {meaning}.", "The {adj} word {word} is next. Its line says that {word} means {meaning}.",
+    "Test yourself on {word}. The list says {word} means {meaning}.", "Now {word}, please. Yes, {word} means {meaning}.",
+    "Does anyone recall {word}? Of course, {word} means {meaning}.", "Try {word}. Answer: {word} means {meaning}.",
+    "A {who} forgot {word}. Well, {word} means {meaning}.",
+)  # fmt: skip
+
+_OUTROS = (
+    "Next week the words get new meanings.", "Elsewhere these words may mean other things.", "The list is void after {weekday}.",
+    "Please do not use the words outside {town}.", "Other pages have other lists.",
+)  # fmt: skip
+
+_LANGUAGE_TITLES = (
+    "Phrase book: English and {language}", "{language} for travellers, part {count}", "Learn {language} before {month}",
+    "A {adj} hour of {language}", "Our {language} course in {town}", "{language} phrases from the {gathering}",
+)  # fmt: skip
+
+_LANGUAGE_INTROS = (
+    "Every word of {language} stands where the English word stands.", "I learned {language} from a {who} in {town}.",
+    "Each line gives the English phrase first and the {language} phrase after it.", "Read the lines aloud {how}.",
+    "The order of words in {language} is that of English.", "Few people near {town} still speak {language}.",
+    "A {adj} {who} wrote these {language} lines for us in {month}.", "With {count} lines a day one learns {language} in a {season}.",
+)  # fmt: skip

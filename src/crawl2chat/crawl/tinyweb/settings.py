@@ -1,0 +1,23 @@
+"""Sizes of the fictional web."""
+
+from pydantic import Field
+
+from crawl2chat.recipe import Settings
+
+
+class TinywebSettings(Settings):
+    """How much of each kind the fictional web holds; the defaults give about 4,500 pages and 5 MB of clean text."""
+
+    people: int = Field(300, ge=10, description="people with five facts each, met 0, 1, 2, 4 ... 256 times")
+    passages_per_level: int = Field(6, ge=0, description="passages quoted verbatim 1, 2, 4 ... times: how many of each")
+    passage_levels: int = Field(9, ge=1, le=9, description="levels of copies: 9 means 1, 2, 4 ... 256 copies")
+    glossaries: int = Field(250, ge=0, description="pages that define invented words and then use them")
+    phrase_books: int = Field(60, ge=0, description="pages that translate into the world's invented language")
+    interviews: int = Field(120, ge=0, description="interviews and pages of a helper who answers questions")
+    stories: int = Field(400, ge=0, description="short stories, two a page")
+    verses: int = Field(150, ge=0, description="rhymed verses, three a page")
+    worked_sums: int = Field(2500, ge=0, description="sums worked digit by digit, three a page")
+    direct_sums: int = Field(2500, ge=0, description="sums with the answer alone")
+    held_out_sums: int = Field(600, ge=0, le=2000, description="problems that stand on no page, kept to test with")
+    junk_pages: int = Field(520, ge=0, description="pages that must be dropped, over all reasons")
+    personal_pages: int = Field(80, ge=0, description="kept pages with e-mail or IP addresses to be masked")

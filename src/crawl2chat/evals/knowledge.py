@@ -1,0 +1,71 @@
+"""Questions with known short answers: how many a chat model gets right, by how often it met the fact."""
+
+import re
+from collections import defaultdict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+from crawl2chat.figures import Figure, share
+from crawl2chat.generate import Engine, Sampling
+from crawl2chat.tokens import Message
+
+
+@dataclass(frozen=True)
+class Question:
+    """A question, the value that a right answer holds or ends with, and the group it is counted in."""
+
+    text: str
+    value: str
+    group: str
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model said, whether it is right, and whether it came to an end by itself."""
+
+    question: Question
+    text: str
+    right: bool
+    stopped: bool
+
+
+def ask(
+    engine: Engine, questions: Sequence[Question], is_right: Callable[[str, str], bool], max_tokens: int
+) -> list[Answer]:
+    """Put each question to a chat model, alone and greedily, and judge what it says with `is_right(text, value)`."""
+    prompts = [
+        engine.tokenizer.encode_chat([Message(role="user", content=question.text)], add_generation_prompt=True)[0]
+        for question in questions
+    ]
+    completions = engine.generate(prompts, Sampling(temperature=0, max_tokens=max_tokens))
+    return [
+        Answer(question, c.text, is_right(c.text, question.value), c.finish_reason == "stop")
+        for question, c in zip(questions, completions, strict=True)
+    ]
+
+
+def accuracy_by_group(prefix: str, answers: Sequence[Answer]) -> list[Figure]:
+    """Share of right answers, a figure a group, named `prefix/group`, in the order of first appearance."""
+    right: dict[str, list[bool]] = defaultdict(list)
+    for answer in answers:
+        right[answer.question.group].append(answer.right)
+    return [share(f"{prefix}/{group}", sum(marks), len(marks)) for group, marks in right.items()]
+
+
+def ends_with_number(text: str, value: str) -> bool:
+    """Whether the last number in the text is this one: the result of a sum, at once or worked out."""
+    numbers = re.findall(r"-?\d+", text)
+    return bool(numbers) and numbers[-1] == value
+
+
+def mentions(text: str, value: str) -> bool:
+    """Whether the value stands in the text as whole words, whatever the case."""
+    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+def exposure_bucket(exposures: int) -> str:
+    """Doubling buckets, so that each holds enough people to measure; the last one is open."""
+    for low, high in ((0, 0), (1, 1), (2, 3), (4, 7), (8, 15), (16, 31), (32, 63), (64, 99)):
+        if low <= exposures <= high:
+            return f"{low}" if low == high else f"{low}-{high}"
+    return "100+"

@@ -1,0 +1,74 @@
+"""The whole way: the recipe with a table a stage, and the run that takes the stages in order."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from pydantic import Field
+
+from crawl2chat.chat.settings import SftSettings
+from crawl2chat.crawl.settings import CrawlSettings
+from crawl2chat.recipe import Settings, to_toml
+from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.run import Manifest, Stage, replacing, run_stage
+from crawl2chat.tokens.settings import TokenizerSettings
+from crawl2chat.train.settings import PretrainSettings
+
+STAGES = (
+    Stage("crawl", (), "crawl2chat.crawl.stage:crawl"),
+    Stage("refine", ("crawl",), "crawl2chat.refine.stage:refine"),
+    Stage("tokenizer", ("refine",), "crawl2chat.tokens.stage:train_tokenizer"),
+    Stage("pretrain", ("refine", "tokenizer"), "crawl2chat.train.pretrain:pretrain"),
+    Stage("sft", ("crawl", "pretrain"), "crawl2chat.chat.sft:sft"),
+)
+STAGE_NAMES = tuple(stage.name for stage in STAGES)
+StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "sft"]
+
+
+class Recipe(Settings):
+    """Everything that a run needs to know: one table a stage."""
+
+    until: StageName = Field("sft", description="the last stage of the run")
+    conversations: str | None = Field(
+        None, description="JSON lines of conversations to fine-tune on; default: made from the fictional web"
+    )
+    crawl: CrawlSettings = CrawlSettings()
+    refine: RefineSettings = RefineSettings()
+    tokenizer: TokenizerSettings = TokenizerSettings()
+    pretrain: PretrainSettings = PretrainSettings()
+    sft: SftSettings = SftSettings()
+
+
+@dataclass(frozen=True)
+class StageResult:
+    """A stage of a run that is done: now, or by an earlier run that made the same."""
+
+    stage: Stage
+    manifest: Manifest
+    ran: bool
+
+
+def find_stage(name: str) -> Stage:
+    return next(stage for stage in STAGES if stage.name == name)
+
+
+def run_pipeline(
+    recipe: Recipe, folder: Path, *, first: str | None = None, until: str | None = None, force: bool = False
+) -> Iterator[StageResult]:
+    """Run the stages into `folder`, one at a time; yields each as it is done.
+
+    Stages whose settings and inputs have not changed are skipped. `first` runs that stage and all later ones
+    anew; `force` runs all anew.
+    """
+    with replacing(folder / "recipe.toml") as temporary:
+        temporary.write_text(to_toml(recipe), encoding="utf-8")
+    last = STAGE_NAMES.index(until or recipe.until)
+    anew_from = 0 if force else STAGE_NAMES.index(first) if first else len(STAGES)
+    for i, stage in enumerate(STAGES[: last + 1]):
+        inputs = {name: folder / name for name in stage.inputs}
+        if stage.name == "sft" and recipe.conversations:
+            inputs["crawl"] = Path(recipe.conversations)
+        settings = getattr(recipe, stage.name)
+        manifest, ran = run_stage(stage, inputs, folder / stage.name, settings, force=i >= anew_from)
+        yield StageResult(stage, manifest, ran)

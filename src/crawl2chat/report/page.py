@@ -1,0 +1,111 @@
+"""`report.html`: one self-contained page of a run, made from its manifests and the files beside them."""
+
+import json
+from collections.abc import Iterator, Sequence
+from html import escape
+from pathlib import Path
+from typing import Any
+
+from crawl2chat.figures import Figure
+from crawl2chat.report import plots
+from crawl2chat.run import METRICS, Manifest, StageError, read_manifest, replacing
+from crawl2chat.train.loop import read_metrics
+
+STYLE = """
+body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
+table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .9rem .15rem 0; text-align: left }
+td.n { text-align: right; font-variant-numeric: tabular-nums } svg { max-width: 100%; height: auto }
+pre { white-space: pre-wrap; background: #f4f4f2; padding: .6rem .8rem; border-radius: 4px } b.given { color: #777 }
+h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd } small { color: #777 }
+@media (prefers-color-scheme: dark) { body { background: #1a1a1a; color: #ddd } pre { background: #262626 }
+  svg { background: #eee } }
+"""
+SHOWN = 8  # samples, answers and rejects of each kind
+
+
+def read_run(run: Path) -> list[Manifest]:
+    """The manifests of a run's finished stages, in the order in which they were made."""
+    manifests = [m for m in (read_manifest(folder) for folder in sorted(run.glob("*/"))) if m is not None]
+    if not manifests:
+        raise StageError(f"{run}: no finished stage in it")
+    order = {name: i for i, name in enumerate(("crawl", "refine", "tokenizer", "pretrain", "sft"))}
+    return sorted(manifests, key=lambda m: order.get(m.stage, len(order)))
+
+
+def write_report(run: Path) -> Path:
+    """Write `run/report.html` from what the finished stages left; returns its path."""
+    parts = [f"<h1>{escape(run.name)}</h1>"]
+    for manifest in read_run(run):
+        parts.append(f"<h2>{manifest.stage}</h2>")
+        parts.append(f"<small>{manifest.seconds:,.1f} s, begun {escape(manifest.started)}</small>")
+        parts += _section(run / manifest.stage, manifest)
+    title = f"crawl2chat: {escape(run.name)}"
+    page = (
+        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
+        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
+        f"<body>{''.join(parts)}</body></html>\n"
+    )
+    with replacing(run / "report.html") as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return run / "report.html"
+
+
+def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
+    """Plots first, then the figures, then things to read."""
+    figures = manifest.figure_list()
+    if manifest.stage == "refine":
+        yield plots.funnel_bars(folder / "funnel.json")
+    if manifest.stage == "pretrain":
+        unigram = next((f.value for f in figures if f.name == "unigram_bits_per_byte"), None)
+        yield plots.loss_curve(read_metrics(folder / METRICS), unigram)
+    if manifest.stage == "sft":
+        yield from _answer_curves(figures)
+    yield _figure_table(figures)
+    if manifest.stage == "pretrain":
+        yield "<h3>What it writes</h3><small>the given beginning in grey</small>"
+        for sample in _rows(folder / "samples.jsonl"):
+            given = f'<b class="given">{escape(sample["prompt"])}</b>'
+            yield f"<pre>{given}{escape(sample['continuation'])}</pre>"
+    if manifest.stage == "sft":
+        yield from _answer_tables(_rows(folder / "answers.jsonl"))
+
+
+def _answer_curves(figures: Sequence[Figure]) -> Iterator[str]:
+    def of(prefix: str) -> list[Figure]:
+        return [f for f in figures if f.name.startswith(prefix + "/")]
+
+    facts = {"questions taught": of("facts_taught"), "questions held out": of("facts_held_out")}
+    if all(facts.values()):
+        yield "<h3>Questions about people, by how often the web speaks of them</h3>"
+        yield plots.share_curves(facts, "times met")
+    sums = {"step by step": of("sums_step_by_step"), "at once": of("sums_at_once")}
+    if all(sums.values()):
+        yield "<h3>Held-out sums</h3>"
+        yield plots.share_curves(sums, "")
+
+
+def _figure_table(figures: Sequence[Figure]) -> str:
+    rows = [
+        f'<tr><td>{escape(f.name.replace("_", " "))}<td class="n">{escape(str(f))}'
+        f'<td class="n">{f"{f.count:,}" if f.count else ""}'
+        for f in figures
+    ]
+    return f"<table><tr><th>figure<th>value [95 % interval]<th>of{''.join(rows)}</table>"
+
+
+def _answer_tables(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Some right and some wrong answers, spread over all that was asked."""
+    for title, right in (("Right answers", True), ("Wrong answers", False)):
+        chosen = [row for row in rows if row["right"] == right]
+        chosen = chosen[:: max(1, len(chosen) // SHOWN)][:SHOWN]
+        if chosen:
+            yield f"<h3>{title}</h3><table><tr><th>question<th>answer<th>expected"
+            for row in chosen:
+                yield f"<tr><td>{escape(row['question'])}<td>{escape(row['answer'])}<td>{escape(row['expected'])}"
+            yield "</table>"
+
+
+def _rows(file: Path) -> list[dict[str, Any]]:
+    if not file.exists():
+        return []
+    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]

@@ -1,0 +1,72 @@
+"""Plots as SVG text, to stand within the report's page."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from crawl2chat.figures import Figure
+
+
+def loss_curve(metrics: Sequence[Mapping[str, Any]], unigram: float | None = None) -> str:
+    """Training loss (nats a token) by step, and bits per byte on held-out text beside it."""
+    steps = [(line["step"], line["loss"]) for line in metrics if "loss" in line]
+    held_out = [(line["step"], line["bits_per_byte"]) for line in metrics if "bits_per_byte" in line]
+    figure, axes = _axes("step", "training loss, nats a token")
+    axes.plot(*zip(*steps, strict=True), linewidth=0.8, color="tab:blue")
+    if held_out:
+        twin = axes.twinx()
+        twin.plot(*zip(*held_out, strict=True), marker="o", markersize=3, color="tab:orange")
+        twin.set_ylabel("held-out bits per byte", color="tab:orange")
+        twin.set_ylim(bottom=0)
+        if unigram is not None:
+            twin.axhline(unigram, linestyle=":", color="tab:orange")
+            twin.text(0, unigram, " unigram", va="bottom", fontsize=8, color="tab:orange")
+    return _svg(figure)
+
+
+def share_curves(groups: Mapping[str, Sequence[Figure]], x_label: str) -> str:
+    """Shares with their intervals over named groups on the x axis, a line a series."""
+    figure, axes = _axes(x_label, "right answers")
+    for series, figures in groups.items():
+        names = [figure.name.partition("/")[2] for figure in figures]
+        values = [figure.value for figure in figures]
+        low = [f.value - (f.interval or (f.value, 0))[0] for f in figures]
+        high = [(f.interval or (0, f.value))[1] - f.value for f in figures]
+        axes.errorbar(names, values, yerr=[low, high], marker="o", markersize=4, capsize=2, label=series)
+    axes.set_ylim(-0.02, 1.02)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def funnel_bars(funnel_file: Path) -> str:
+    """How many pages each step of refining left."""
+    steps = json.loads(funnel_file.read_text(encoding="utf-8"))["steps"]
+    figure, axes = _axes("pages left after the step", "")
+    names = ["crawled", *(step["step"] for step in steps)][::-1]
+    left = [steps[0]["in"], *(step["out"] for step in steps)][::-1]
+    bars = axes.barh(names, left, color="tab:blue")
+    axes.bar_label(bars, labels=[f" {n:,}" for n in left], fontsize=8)
+    return _svg(figure)
+
+
+def _axes(x_label: str, y_label: str) -> tuple[Any, Any]:
+    from matplotlib.figure import Figure as Canvas  # not pyplot: nothing here needs a screen
+
+    figure = Canvas(figsize=(7, 3.2), layout="constrained")
+    axes = figure.add_subplot()
+    axes.set_xlabel(x_label)
+    axes.set_ylabel(y_label)
+    axes.spines[["top"]].set_visible(False)
+    return figure, axes
+
+
+def _svg(figure: Any) -> str:
+    import matplotlib
+
+    buffer = io.StringIO()
+    with matplotlib.rc_context({"svg.fonttype": "none", "svg.hashsalt": "crawl2chat"}):  # equal runs, equal bytes
+        figure.savefig(buffer, format="svg", metadata={"Date": None})
+    text = buffer.getvalue()
+    return text[text.index("<svg") :]

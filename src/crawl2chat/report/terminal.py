@@ -1,0 +1,18 @@
+"""A stage's figures as a table in the terminal."""
+
+from rich.console import Console
+from rich.table import Table
+
+from crawl2chat.run import Manifest
+
+
+def print_stage(manifest: Manifest, ran: bool) -> None:
+    """Print a finished stage: its figures, each with its 95 % interval and count, and how long it took."""
+    how = f"{manifest.seconds:.1f} s" if ran else f"unchanged, took {manifest.seconds:.1f} s on {manifest.started[:10]}"
+    table = Table(title=f"{manifest.stage}  ({how})", title_justify="left", box=None, pad_edge=False)
+    table.add_column("figure")
+    table.add_column("value [95 % interval]", justify="right")
+    table.add_column("of", justify="right")
+    for figure in manifest.figure_list():
+        table.add_row(figure.name.replace("_", " "), str(figure), f"{figure.count:,}" if figure.count else "")
+    Console(width=100, highlight=False).print(table, "")

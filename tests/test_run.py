@@ -1,0 +1,125 @@
+import fcntl
+import json
+
+import pytest
+
+from crawl2chat import figures
+from crawl2chat.recipe import Settings
+from crawl2chat.run import Stage, StageError, hash_path, read_manifest, replacing, run_stage
+
+CALLS: list[str] = []
+
+
+class Words(Settings):
+    word: str = "hello"
+    fail: bool = False
+
+
+def copy_words(source, out, settings):
+    """A stage: what `source` says and a word."""
+    CALLS.append(settings.word)
+    (out / "partial.txt").write_text("left by a stage that was killed")
+    if settings.fail:
+        raise KeyboardInterrupt
+    (out / "words.txt").write_text(source.read_text() + settings.word)
+    return [figures.share("kept", 3, 4)]
+
+
+STAGE = Stage("words", ("source",), f"{__name__}:copy_words")
+
+
+@pytest.fixture
+def source(tmp_path):
+    CALLS.clear()
+    file = tmp_path / "source.txt"
+    file.write_text("say ")
+    return file
+
+
+def run(source, tmp_path, *, force=False, **settings):
+    return run_stage(STAGE, {"source": source}, tmp_path / "out", Words(**settings), force=force)
+
+
+def test_a_stage_leaves_its_settings_inputs_outputs_and_figures(source, tmp_path):
+    manifest, ran = run(source, tmp_path)
+    assert ran
+    written = json.loads((tmp_path / "out" / "manifest.json").read_text())
+    assert written["settings"] == {"word": "hello", "fail": False}
+    assert written["inputs"] == {"source": hash_path(source)}
+    assert set(written["outputs"]) == {"words.txt", "partial.txt"}
+    assert written["figures"]["kept"] == {
+        "value": 0.75, "unit": "share", "interval": list(figures.wilson_interval(3, 4)), "count": 4,
+    }  # fmt: skip
+    assert read_manifest(tmp_path / "out") == manifest
+
+
+def test_the_same_settings_and_inputs_are_skipped(source, tmp_path):
+    first, _ = run(source, tmp_path)
+    again, ran = run(source, tmp_path)
+    assert (again, ran, CALLS) == (first, False, ["hello"])
+
+
+@pytest.mark.parametrize("change", ["settings", "input", "force"])
+def test_anything_new_runs_it_anew_in_an_empty_folder(source, tmp_path, change):
+    run(source, tmp_path)
+    (tmp_path / "out" / "stale.txt").write_text("of the run before")
+    if change == "input":
+        source.write_text("shout ")
+    _, ran = run(source, tmp_path, force=change == "force", word="bye" if change == "settings" else "hello")
+    assert ran
+    assert not (tmp_path / "out" / "stale.txt").exists()
+
+
+def test_an_interrupted_stage_finds_what_it_left_unless_its_settings_changed(source, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path, fail=True)
+    assert read_manifest(tmp_path / "out") is None
+    (tmp_path / "out" / "partial.txt").write_text("mine")
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path, fail=True)
+    assert (tmp_path / "out" / "partial.txt").exists()
+    (tmp_path / "out" / "extra.txt").write_text("of other settings")
+    run(source, tmp_path)
+    assert not (tmp_path / "out" / "extra.txt").exists()
+
+
+def test_a_folder_of_somebody_else_is_never_emptied(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "thesis.txt").write_text("ten years of work")
+    with pytest.raises(StageError, match="holds files that no stage wrote"):
+        run(source, tmp_path)
+    assert (tmp_path / "out" / "thesis.txt").exists()
+
+
+def test_an_unfinished_stage_is_no_input(source, tmp_path):
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path, fail=True)
+    with pytest.raises(StageError, match="has not finished"):
+        run_stage(STAGE, {"source": tmp_path / "out"}, tmp_path / "next", Words())
+
+
+def test_a_missing_input_is_named(tmp_path):
+    with pytest.raises(StageError, match=r"words: its input source \(.*absent\) does not exist"):
+        run(tmp_path / "absent", tmp_path)
+
+
+def test_two_processes_do_not_share_a_folder(source, tmp_path):
+    (tmp_path / "out").mkdir()
+    with open(tmp_path / "out" / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        with pytest.raises(StageError, match="another crawl2chat process"):
+            run(source, tmp_path)
+
+
+def test_a_failed_write_leaves_the_old_file(tmp_path):
+    file = tmp_path / "value.txt"
+    file.write_text("old")
+
+    def fail():
+        with replacing(file) as temporary:
+            temporary.write_text("half")
+            raise OSError("disk full")
+
+    with pytest.raises(OSError, match="disk full"):
+        fail()
+    assert file.read_text() == "old"

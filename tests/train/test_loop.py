@@ -1,0 +1,139 @@
+import json
+import math
+import shutil
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as F
+
+from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.model.checkpoint import load_checkpoint, save_checkpoint
+from crawl2chat.run import METRICS, StageError
+from crawl2chat.train.data import RowBatches
+from crawl2chat.train.loop import read_metrics, train
+from crawl2chat.train.settings import TrainSettings
+
+SHAPE = {"seq_len": 16, "batch_tokens": 128, "micro_batch_tokens": 128, "compile": "off", "precision": "fp32"}
+STEPS = 6
+
+
+def model() -> Transformer:
+    transformer = Transformer(ModelConfig(64, 32, 64, 2, 2, 1, 16, max_position_embeddings=16))
+    transformer.init_weights(seed=0)
+    return transformer
+
+
+def batches(rows=8):
+    generator = np.random.default_rng(0)
+    ids = generator.integers(0, 64, size=(40, 17))
+    weights = generator.random((40, 17)).astype(np.float32)
+    weights[:, :9] = 0  # as a prompt's
+    return RowBatches(ids, weights, rows=rows, seed=0)
+
+
+def run(out, trained=None, **settings):
+    trained = trained or model()
+    train(trained, batches(), STEPS, TrainSettings(**(SHAPE | settings)), out, label="pretrain")
+    return trained, [line["loss"] for line in read_metrics(out / METRICS)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole")
+    out_model, losses = run(out)
+    return out_model, losses
+
+
+def test_the_loss_is_the_weighted_mean_over_the_batch(whole):
+    batch = batches()(0)
+    with torch.no_grad():
+        losses = F.cross_entropy(model()(batch.inputs_bt).mT, batch.targets_bt, reduction="none")
+    expected = (losses * batch.weights_bt).sum() / batch.weights_bt.sum()
+    assert whole[1][0] == pytest.approx(expected.item(), rel=1e-5)
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [16, 64, 100])
+def test_losses_are_the_same_under_any_split_into_micro_batches(tmp_path, whole, micro_batch_tokens):
+    _, losses = run(tmp_path, micro_batch_tokens=micro_batch_tokens)
+    assert losses == pytest.approx(whole[1], rel=1e-4)
+
+
+def test_training_lowers_the_loss_on_what_it_trains_on(tmp_path):
+    settings = TrainSettings(**SHAPE)
+    trained = model()
+    train(trained, batches(), 60, settings, tmp_path, label="pretrain")
+    losses = [line["loss"] for line in read_metrics(tmp_path / METRICS)]
+    assert losses[0] > math.log(64) * 0.9
+    assert losses[-1] < losses[0] / 2
+
+
+class Killed(Exception):
+    pass
+
+
+def test_a_run_that_was_killed_ends_with_the_same_weights_and_losses(tmp_path, whole):
+    def killed_batches(step):
+        if step == 5:
+            raise Killed
+        return batches()(step)
+
+    settings = TrainSettings(**SHAPE, checkpoint_every=2)
+    with pytest.raises(Killed):
+        train(model(), killed_batches, STEPS, settings, tmp_path, label="pretrain")
+    other_start = model()
+    with torch.no_grad():
+        other_start.model.embed_tokens.weight.fill_(0.123)  # must not matter: the checkpoint does
+    resumed, losses = run(tmp_path, other_start, checkpoint_every=2)
+    assert losses == whole[1]
+    for ours, theirs in zip(resumed.parameters(), whole[0].parameters(), strict=True):
+        assert torch.equal(ours, theirs)
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped header", "missing"])
+def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path, whole, damage, capfd):
+    settings = TrainSettings(**SHAPE, checkpoint_every=2)
+    train(model(), batches(), STEPS, settings, tmp_path, label="pretrain")
+    newest = tmp_path / "checkpoints" / "step-00000006.safetensors"
+    content = bytearray(newest.read_bytes())
+    if damage == "missing":
+        newest.unlink()
+    elif damage == "truncated":
+        newest.write_bytes(content[: len(content) // 2])
+    else:
+        content[3] ^= 0xFF
+        newest.write_bytes(content)
+    resumed, losses = run(tmp_path, checkpoint_every=2)
+    assert losses == whole[1]
+    assert ("damaged" in capfd.readouterr().err) == (damage != "missing")
+    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole[0].parameters(), strict=True))
+
+
+def test_only_the_newest_checkpoints_are_kept(tmp_path):
+    for step in (1, 2, 3, 4):
+        save_checkpoint(tmp_path, step, {"x": torch.tensor([float(step)])})
+    assert [f.name for f in sorted(tmp_path.iterdir())] == ["step-00000003.safetensors", "step-00000004.safetensors"]
+    step, tensors = load_checkpoint(tmp_path)
+    assert (step, tensors["x"].item()) == (4, 4.0)
+
+
+def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_lower(tmp_path):
+    broken = model()
+    with torch.no_grad():
+        broken.model.embed_tokens.weight[0, 0] = math.nan
+    with pytest.raises(StageError, match=r"pretrain: the loss at step 0 is nan; lower pretrain\.matrix_lr"):
+        train(broken, batches(), STEPS, TrainSettings(**SHAPE), tmp_path, label="pretrain")
+
+
+def test_a_metrics_line_cut_short_by_a_kill_is_dropped(tmp_path):
+    file = tmp_path / METRICS
+    file.write_text(json.dumps({"step": 1, "loss": 2.0}) + '\n{"step": 2, "lo')
+    assert read_metrics(file) == [{"step": 1, "loss": 2.0}]
+
+
+@pytest.mark.slow
+def test_compiled_training_follows_the_same_losses(tmp_path, whole):
+    if shutil.which("c++") is None and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    _, losses = run(tmp_path, compile="on")
+    assert losses == pytest.approx(whole[1], rel=1e-3)

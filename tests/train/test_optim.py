@@ -1,0 +1,61 @@
+import pytest
+import torch
+from torch import nn
+
+from crawl2chat.train.optim import MuonAdamW, orthogonalise
+from crawl2chat.train.schedule import lr_scale
+
+
+@pytest.mark.parametrize("shape", [(3, 8, 8), (2, 16, 6), (2, 6, 16)])
+def test_orthogonalised_matrices_keep_their_directions_and_lose_their_scales(shape):
+    g = torch.randn(shape, generator=torch.Generator().manual_seed(0))
+    o = orthogonalise(g, steps=8)
+    singular = torch.linalg.svdvals(o)
+    assert singular.min() > 0.6
+    assert singular.max() < 1.3
+    u, _, vh = torch.linalg.svd(g, full_matrices=False)
+    rotated = u.mT @ o @ vh.mT  # diagonal if the singular directions are those of g
+    off_diagonal = rotated - torch.diag_embed(rotated.diagonal(dim1=-2, dim2=-1))
+    assert off_diagonal.abs().max() < 1e-3
+
+
+class Toy(nn.Module):
+    def __init__(self):
+        super().__init__()
+        generator = torch.Generator().manual_seed(1)
+        self.embed = nn.Parameter(torch.randn(7, 4, generator=generator))
+        self.layers = nn.ParameterList([nn.Parameter(torch.randn(6, 4, generator=generator))])
+
+
+def test_what_is_outside_the_blocks_moves_as_torchs_adamw_moves_it():
+    ours, theirs = Toy(), Toy()
+    optimiser = MuonAdamW([("m.embed", ours.embed), ("m.layers.0", ours.layers[0])], 0.1, 0.01, 0.0)
+    reference = torch.optim.AdamW([theirs.embed], lr=0.01, betas=MuonAdamW.BETAS, weight_decay=0.0)
+    for step in range(5):
+        for model in (ours, theirs):
+            loss = (model.embed.sin().sum() + (model.embed @ model.layers[0].detach().mT).square().sum()) / 10
+            model.embed.grad = torch.autograd.grad(loss, model.embed)[0]
+            model.layers[0].grad = torch.zeros_like(model.layers[0])
+        optimiser.step(step, scale=1.0)
+        reference.step()
+    torch.testing.assert_close(ours.embed, theirs.embed, atol=1e-6, rtol=1e-5)
+
+
+def test_a_matrix_in_a_block_steps_by_the_rate_along_the_orthogonalised_gradient():
+    model = Toy()
+    before = model.layers[0].detach().clone()
+    gradient = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
+    model.layers[0].grad, model.embed.grad = gradient, torch.zeros_like(model.embed)
+    optimiser = MuonAdamW([("m.embed", model.embed), ("m.layers.0", model.layers[0])], 0.1, 0.01, 0.0)
+    optimiser.step(0, scale=0.5)
+    expected = before - 0.5 * 0.1 * (6 / 4) ** 0.5 * orthogonalise(gradient[None])[0]
+    torch.testing.assert_close(model.layers[0].detach(), expected, atol=1e-6, rtol=1e-5)
+
+
+def test_the_rate_rises_holds_and_falls_to_zero():
+    scales = [lr_scale(step, 100, warmup=0.1, decay=0.4) for step in range(101)]
+    assert scales[0] == pytest.approx(0.1)
+    assert scales[9:61] == [1.0] * 52
+    assert scales[80] == pytest.approx(0.5)
+    assert scales[100] == 0.0
+    assert all(0 < scale <= 1 for scale in scales[:100])
