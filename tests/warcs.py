@@ -2,12 +2,14 @@
 
 import gzip
 import random
+import re
 from pathlib import Path
 
-WORDS = (
+WORDS = re.findall(
+    r"\w+",
     "the miller walked down to a river and of all that he had seen nothing was as old as this stone bridge which his "
-    "father built with two brothers before any road came into the valley where people have kept sheep bees and barley"
-).split()
+    "father built with two brothers before any road came into the valley where people have kept sheep bees and barley",
+)
 
 
 def prose(seed: int, sentences: int = 12) -> str:

@@ -85,6 +85,8 @@ class PlainBytes:
         A member's checksum is compared behind its last byte, so a break inside it still counts just after the record.
         """
         for at, mark in self.marks:
+            if at > end_of_newlines:
+                return None
             if isinstance(mark, Break):
                 if at < end or (mark.inside and at <= end_of_newlines):
                     return mark

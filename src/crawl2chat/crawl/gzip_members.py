@@ -8,7 +8,8 @@ MAGIC = b"\x1f\x8b\x08"
 RECORD = b"WARC/"
 READ_BYTES = 1 << 18  # of compressed bytes at a time
 INFLATE_BYTES = 1 << 18  # at a time, so that a bomb is met in small pieces
-PROBE_BYTES = 1 << 16  # of compressed bytes in which a member must show how it begins
+FEED_BYTES = 1 << 16  # of compressed bytes to zlib at a time
+PROBE_BYTES = 1 << 12  # of compressed bytes in which a member must show how it begins, when one is searched
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ def _inflate(raw: RawBytes, window: int) -> Generator[bytes | Member, None, Brea
         if not compressed:
             if fed == len(raw.held) and not raw.more():
                 break
-            compressed = bytes(raw.held[fed : fed + PROBE_BYTES])
+            compressed = bytes(raw.held[fed : fed + FEED_BYTES])
             fed += len(compressed)
         before = decoder.copy()
         broken = None
@@ -138,9 +139,18 @@ def _find_record_member(raw: RawBytes) -> None:
         raw.drop(at)
         while len(raw.held) < PROBE_BYTES and raw.more():
             pass
-        try:
-            if zlib.decompressobj(wbits=31).decompress(bytes(raw.held[:PROBE_BYTES]), len(RECORD)) == RECORD:
-                return
-        except zlib.error:
-            pass
+        if _begins_with_record(raw.held):
+            return
         raw.drop(1)
+
+
+def _begins_with_record(held: bytearray) -> bool:
+    """Whether a gzip member begins here and with a record; a short look is enough but for long member headers."""
+    for look in (256, PROBE_BYTES):
+        try:
+            plain = zlib.decompressobj(wbits=31).decompress(bytes(held[:look]), len(RECORD))
+        except zlib.error:
+            return False
+        if plain:
+            return plain == RECORD
+    return False

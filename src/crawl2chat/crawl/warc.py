@@ -75,8 +75,9 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
         too_large = len(raw.data) > MAX_HTTP_HEADER_BYTES and "ength" in str(error)
         return Fault(raw.place, "header_too_large" if too_large else "bad_http", str(error)[:200])
     http = record.http_headers
-    if http is None or not (http.status_line or "").startswith("HTTP/") or not http.status_code:
-        return Fault(raw.place, "bad_http", f"expected HTTP/1.1 and a status, found {(http.status_line or '')[:40]!r}")
+    status_line = (http and http.status_line) or ""
+    if not status_line.startswith("HTTP/") or not http.status_code:
+        return Fault(raw.place, "bad_http", f"expected HTTP/1.1 and a status, found {status_line[:40]!r}")
     headers = {name.lower(): value for name, value in http.to_tuples()}
     try:
         body = decode_body(

@@ -2,11 +2,9 @@
 
 import re
 
-TABS_AND_BLANKS = re.compile(r"[^\S\n]+")
 BLANK_LINES = re.compile(r"\n{3,}")
 # Control characters other than line ends, and halves of surrogate pairs, are no text and break other people's readers.
-NOT_TEXT = dict.fromkeys([*range(9), 11, 12, *range(14, 32), *range(127, 160), *range(0xD800, 0xE000), 0xFEFF])
-NOT_TEXT[0x85] = "\n"
+NOT_TEXT = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufeff]")
 BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16-le"), (b"\xfe\xff", "utf-16-be"))
 META_BYTES = 4096
 META_CHARSET = re.compile(rb"""<meta\b[^>]{0,500}?charset\s*=\s*["']?\s*([\w:.-]{2,40})""", re.IGNORECASE)
@@ -52,6 +50,6 @@ def decode_html(html: bytes, content_type: str | None = None) -> str:
 
 def clean_whitespace(text: str) -> str:
     """One blank between words, one empty line between paragraphs, no control characters."""
-    text = text.replace("\r\n", "\n").replace("\r", "\n").translate(NOT_TEXT)
-    lines = (TABS_AND_BLANKS.sub(" ", line).strip() for line in text.split("\n"))
+    text = NOT_TEXT.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    lines = (" ".join(line.split()) for line in text.split("\n"))
     return BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()

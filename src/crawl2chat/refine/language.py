@@ -3,7 +3,7 @@
 from functools import lru_cache
 from typing import Any
 
-MAX_CHARS = 10_000  # more text makes the answer dearer, not better
+MAX_CHARS = 3000  # of 978 real pages 2 get another language than from their whole text, in half the time
 
 
 @lru_cache(maxsize=1)

@@ -8,7 +8,7 @@ IPV4, IPV6 = "192.0.2.1", "2001:db8::1"  # RFC 5737, RFC 3849
 LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+'-")
 MAX_LOCAL = 64  # RFC 5321
 # Every attempt begins at an @ and lengths are bounded, so time grows with the text alone, whatever it holds.
-DOMAIN = re.compile(r"@(?=[A-Za-z0-9])((?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,63})(?![A-Za-z0-9])")
+DOMAIN = re.compile(r"@(?=[A-Za-z0-9])((?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,63})(?![A-Za-z0-9@])")
 IP4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
 IP6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 
@@ -30,18 +30,23 @@ def mask_pii(text: str) -> tuple[str, int, int]:
 
 
 def _mask_emails(text: str) -> tuple[str, int]:
-    parts, kept_to, count = [], 0, 0
+    parts, copied_to, count = [], 0, 0
+    floor = 0  # end of the address before: none begins inside it
     for match in DOMAIN.finditer(text):
-        begin = match.start()
-        while begin > max(kept_to, match.start() - MAX_LOCAL) and text[begin - 1] in LOCAL:
+        begin = at = match.start()
+        while begin > floor and at - begin <= MAX_LOCAL and text[begin - 1] in LOCAL:
             begin -= 1
+        if at - begin > MAX_LOCAL:
+            continue
         while text[begin] in ".-'":
             begin += 1
-        if begin == match.start() or text[begin : match.end()] == EMAIL:
+        if begin == at:
             continue
-        parts += [text[kept_to:begin], EMAIL]
-        kept_to, count = match.end(), count + 1
-    return "".join([*parts, text[kept_to:]]), count
+        floor = match.end()
+        if text[begin:floor] != EMAIL:
+            parts += [text[copied_to:begin], EMAIL]
+            copied_to, count = floor, count + 1
+    return "".join([*parts, text[copied_to:]]), count
 
 
 def _mask_ip(text: str) -> str:

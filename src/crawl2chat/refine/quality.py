@@ -23,11 +23,14 @@ class Text:
 
     text: str
     words: list[str] = field(repr=False)
+    bare_words: list[str] = field(repr=False)  # without punctuation around them, and none that is nothing else
     lines: list[str] = field(repr=False)  # those that are not empty
 
     @staticmethod
     def of(text: str) -> "Text":
-        return Text(text, text.split(), [line for line in text.split("\n") if line.strip()])
+        words = text.split()
+        bare_words = [bare for word in words if (bare := word.strip(PUNCTUATION))]
+        return Text(text, words, bare_words, [line for line in text.split("\n") if line.strip()])
 
 
 def gopher_quality(page: Text, rules: GopherQualitySettings) -> Verdict:
@@ -39,7 +42,7 @@ def gopher_quality(page: Text, rules: GopherQualitySettings) -> Verdict:
 
 def word_count(page: Text, rules: GopherQualitySettings) -> Verdict:
     """Pages too short to say anything, or too long to be a page."""
-    count = sum(not _is_symbol(word) for word in page.words)
+    count = len(page.bare_words)
     if count < rules.min_words:
         return drop("too_few_words", count)
     return drop("too_many_words", count) if count > rules.max_words else keep()
@@ -47,8 +50,7 @@ def word_count(page: Text, rules: GopherQualitySettings) -> Verdict:
 
 def mean_word_length(page: Text, rules: GopherQualitySettings) -> Verdict:
     """Single letters, or code and addresses without blanks."""
-    lengths = [len(word.strip(PUNCTUATION)) for word in page.words if not _is_symbol(word)]
-    mean = sum(lengths) / max(1, len(lengths))
+    mean = sum(map(len, page.bare_words)) / max(1, len(page.bare_words))
     if mean < rules.min_mean_word_length:
         return drop("short_words", mean)
     return drop("long_words", mean) if mean > rules.max_mean_word_length else keep()
@@ -84,7 +86,7 @@ def letter_words(page: Text, rules: GopherQualitySettings) -> Verdict:
 
 def few_stop_words(page: Text, rules: GopherQualitySettings) -> Verdict:
     """Prose contains function words; menus and keyword lists do not."""
-    found = len({word.strip(PUNCTUATION).lower() for word in page.words}.intersection(rules.stop_words))
+    found = len(set(map(str.lower, page.bare_words)).intersection(rules.stop_words))
     return drop("few_stop_words", found) if found < rules.min_stop_words else keep()
 
 
@@ -162,7 +164,3 @@ def _first_drop(page: Text, rules: object, checks: Sequence[Callable[..., Verdic
 
 def _share_of_lines(page: Text, is_so: Callable[[str], bool]) -> float:
     return sum(map(is_so, page.lines)) / max(1, len(page.lines))
-
-
-def _is_symbol(word: str) -> bool:
-    return not word.strip(PUNCTUATION)

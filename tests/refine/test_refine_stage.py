@@ -1,0 +1,245 @@
+import json
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from warcs import html, http, page_record, prose, record, write_warc
+
+from crawl2chat.crawl import Fault, Page, Place
+from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.stage import refine
+from crawl2chat.run import StageError, hash_files
+
+GERMAN = "Der Müller ging am Morgen zum Fluss, und niemand hatte ihm gesagt, dass die alte Brücke fort war. " * 9
+
+
+def some_web(folder: Path) -> None:
+    """Three WARCs with a page for most reasons to drop one."""
+    first = [
+        record(b"software: x", kind="warcinfo", content_type="application/warc-fields"),
+        *(page_record(i, prose(i, 24)) for i in range(10)),
+        page_record(10, GERMAN),
+        page_record(11, prose(3, 24), url="https://copies.example/exact"),
+        page_record(12, prose(4, 60)),
+        page_record(13, "Too short to say anything at all to anybody. And that is that."),
+        page_record(14, prose(14), length=10**13),
+    ]
+    second = [
+        page_record(20, prose(4, 60) + " And one sentence more.", url="https://copies.example/near"),
+        page_record(21, prose(21, 24), url="https://casino.example/"),
+        record(http(html(prose(22, 24)), status="404 Not Found"), "https://example.org/gone"),
+        record(http(b"%PDF", "Content-Type: application/pdf"), "https://example.org/paper"),
+        record(http(html("")), "https://example.org/empty"),
+        page_record(23, prose(23, 24) + "\n\nWrite to miller@mill.example.org or 8.8.8.8, he answers in a day."),
+    ]
+    write_warc(folder / "a.warc.gz", first)
+    write_warc(folder / "b.warc.gz", second)
+    write_warc(folder / "c.warc", [page_record(i, prose(i, 24)) for i in range(30, 40)], "plain")
+
+
+@pytest.fixture(scope="module")
+def crawled(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("crawl")
+    some_web(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def refined(crawled: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("refine")
+    refine(crawled, out, RefineSettings(workers=2))
+    return out
+
+
+def rows(out: Path, table: str) -> list[dict]:  # type: ignore[type-arg]
+    return [row for file in sorted((out / table).iterdir()) for row in pq.read_table(file).to_pylist()]
+
+
+def test_every_page_and_every_fault_is_a_document_or_a_reject(refined):
+    documents, rejects = rows(refined, "documents"), rows(refined, "rejects")
+    places = [(row["place"]["warc"], row["place"]["offset"], row["place"]["within"]) for row in [*documents, *rejects]]
+    assert len(set(places)) == len(places) == 15 + 6 + 10
+    assert {place[0] for place in places} == {"a.warc.gz", "b.warc.gz", "c.warc"}
+    assert len({row["id"] for row in documents}) == len(documents)
+
+
+def test_rejects_say_which_step_dropped_them_and_why(refined):
+    reasons = {
+        row["url"].rpartition("/")[2] or row["url"]: (row["step"], row["reason"]) for row in rows(refined, "rejects")
+    }
+    assert reasons == {
+        "": ("read", "bad_content_length"),
+        "10": ("language", "other_language"),
+        "exact": ("exact_duplicates", "copy"),
+        "12": ("near_duplicates", "copy"),
+        "13": ("gopher_quality", "too_few_words"),
+        "https://casino.example/": ("url", "host_word"),
+        "gone": ("response", "http_status"),
+        "paper": ("response", "not_html"),
+        "empty": ("extract", "no_text"),
+    }
+
+
+def test_a_copy_names_the_document_that_stayed(refined):
+    ids = {row["id"]: row["url"] for row in rows(refined, "documents")}
+    copies = {row["url"]: row for row in rows(refined, "rejects") if row["reason"] == "copy"}
+    assert ids[copies["https://copies.example/exact"]["copy_of"]] == "https://host3.example.org/3"
+    assert ids[copies["https://host5.example.org/12"]["copy_of"]] == "https://copies.example/near"
+    assert copies["https://host5.example.org/12"]["detail"] == "https://copies.example/near"
+
+
+def test_documents_hold_clean_text_and_no_personal_data(refined):
+    documents = {row["url"]: row for row in rows(refined, "documents")}
+    assert documents["https://host1.example.org/1"]["text"].split() == prose(1, 24).split()
+    assert documents["https://host1.example.org/1"]["language"] == "en"
+    assert "email@example.com or 192.0.2.1" in documents["https://host2.example.org/23"]["text"]
+
+
+def test_the_funnel_adds_up(refined):
+    funnel = json.loads((refined / "funnel.json").read_text())
+    assert funnel["pages"] + funnel["faults"] == funnel["steps"][0]["in"] == 31
+    for before, after in zip(funnel["steps"], funnel["steps"][1:], strict=False):
+        assert before["out"] == before["in"] - sum(before["dropped"].values()) == after["in"]
+    assert funnel["steps"][-1]["out"] == funnel["kept"] == len(rows(refined, "documents"))
+    assert funnel["masked"] == {"emails": 1, "ips": 1}
+    assert funnel["records_that_are_no_pages"] == {"warcinfo": 1}
+    assert sorted(path.name for path in refined.iterdir()) == ["documents", "funnel.json", "rejects"]
+
+
+def test_results_do_not_depend_on_the_number_of_workers_or_the_folder(crawled, refined, tmp_path):
+    shutil.copytree(crawled, tmp_path / "moved")
+    figures = refine(tmp_path / "moved", tmp_path / "out", RefineSettings(workers=1))
+    assert hash_files(tmp_path / "out") == hash_files(refined)
+    assert {"pages", "faults", "kept", "kept share", "characters kept", "speed"} < {figure.name for figure in figures}
+
+
+def test_a_killed_run_goes_on_and_ends_with_the_same_files(crawled, refined, tmp_path):
+    out = tmp_path / "out"
+    program = (
+        "import sys; from pathlib import Path; from crawl2chat.refine.stage import refine; "
+        "from crawl2chat.refine.settings import RefineSettings; "
+        "refine(Path(sys.argv[1]), Path(sys.argv[2]), RefineSettings(workers=1))"
+    )
+    run = [sys.executable, "-c", program, str(crawled), str(out)]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}
+    process = subprocess.Popen(run, env=environment)
+    end = time.monotonic() + 30
+    while not (out / "shards" / "00000").exists():
+        assert time.monotonic() < end
+        time.sleep(0.005)
+    process.kill()
+    process.wait()
+    assert not (out / "funnel.json").exists()
+    first = (out / "shards" / "00000" / "documents.parquet").stat().st_ino
+    linked = tmp_path / "kept_to_compare"
+    os.link(out / "shards" / "00000" / "documents.parquet", linked)
+    subprocess.run(run, env=environment, check=True)
+    assert hash_files(out) == hash_files(refined)
+    assert linked.stat().st_ino == first
+    assert linked.stat().st_nlink == 1  # what was done before the kill was used and then removed
+
+
+def test_a_run_killed_while_it_tidied_up_only_tidies_up(refined, tmp_path):
+    shutil.copytree(refined, tmp_path / "out")
+    (tmp_path / "out" / "shards" / "00001").mkdir(parents=True)
+    figures = refine(Path("not needed any more"), tmp_path / "out", RefineSettings())
+    assert hash_files(tmp_path / "out") == hash_files(refined)
+    assert {figure.name: figure.value for figure in figures}["pages"] == 30
+
+
+def test_rule_sets_can_be_switched_off(tmp_path):
+    warc = write_warc(tmp_path / "a.warc.gz", [page_record(1, "Short and { odd."), page_record(2, GERMAN)])
+    off = {"enabled": False}
+    settings = RefineSettings(
+        languages=[],
+        min_language_score=0,
+        gopher_repetition=off,
+        gopher_quality=off,
+        c4=off,
+        fineweb=off,
+        mask_pii=False,
+    )
+    refine(warc, tmp_path / "out", settings)
+    assert [row["text"] for row in rows(tmp_path / "out", "documents")] == ["Short and { odd.", GERMAN.strip()]
+
+
+def test_a_missing_blocklist_is_told_before_any_work(crawled, tmp_path):
+    with pytest.raises(StageError, match=r"refine\.blocklist = .*none"):
+        refine(crawled, tmp_path, RefineSettings(blocklist=str(tmp_path / "none")))
+
+
+def page(i: int, body: bytes) -> Page:
+    return Page(f"https://example.org/{i}", 200, "text/html", {}, body, Place("a", i), "")
+
+
+NESTED = b"<div>" * 40_000 + b"text"  # takes resiliparse most of a minute
+
+
+def test_a_page_that_takes_too_long_is_dropped_and_the_others_are_kept():
+    pages = [page(i, NESTED if i == 1 else html(prose(i, 24))) for i in range(6)]
+    began = time.monotonic()
+    found = list(refine_pages(iter(pages), frozenset(), RefineSettings(extract_seconds=1), workers=2))
+    assert time.monotonic() - began < 20
+    assert [type(item) for item in found] == [Document, Reject, Document, Document, Document, Document]
+    assert [item.place.offset for item in found] == list(range(6))
+    assert (found[1].step, found[1].reason, found[1].value) == ("extract", "timeout", 1)
+
+
+@pytest.mark.parametrize(("kills", "expected"), [(1, "timeout"), (2, "crashed")])
+def test_a_page_whose_process_dies_twice_is_dropped(kills, expected):
+    stop = threading.Event()
+
+    def kill_children() -> None:
+        killed: set[int] = set()
+        while len(killed) < kills and not stop.is_set():
+            for child in multiprocessing.active_children():
+                if child.pid and child.pid not in killed and len(killed) < kills and is_at_work(child.pid):
+                    killed.add(child.pid)
+                    os.kill(child.pid, signal.SIGKILL)
+            time.sleep(0.02)
+
+    thread = threading.Thread(target=kill_children)
+    thread.start()
+    try:
+        found = list(refine_pages(iter([page(0, NESTED)]), frozenset(), RefineSettings(extract_seconds=2), workers=1))
+    finally:
+        stop.set()
+        thread.join()
+    assert [item.reason for item in found if isinstance(item, Reject)] == [expected]
+
+
+def is_at_work(process: int) -> bool:
+    """It has computed for longer than starting takes."""
+    fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.5
+
+
+def test_a_stage_that_stops_early_leaves_no_process():
+    pages = (page(i, html(prose(i, 24))) for i in range(1000))
+    some = refine_pages(pages, frozenset(), RefineSettings(), workers=2)
+    next(some)
+    some.close()
+    assert multiprocessing.active_children() == []
+
+
+def test_faults_pass_in_order():
+    fault = Fault(Place("a", 1), "truncated", "")
+    found = list(refine_pages(iter([page(0, html(prose(0, 24))), fault]), frozenset(), RefineSettings(), workers=1))
+    assert isinstance(found[1], Reject)
+    assert (found[1].step, found[1].reason) == ("read", "truncated")
+
+
+@pytest.mark.skipif("CRAWL2CHAT_SHARED" not in os.environ, reason="CRAWL2CHAT_SHARED names no folder with real pages")
+def test_real_pages_are_all_accounted_for(tmp_path):
+    warc = Path(os.environ["CRAWL2CHAT_SHARED"]) / "data" / "web-pages" / "web-pages.warc.gz"
+    refine(warc, tmp_path, RefineSettings())
+    assert len(rows(tmp_path, "documents")) + len(rows(tmp_path, "rejects")) == 990
