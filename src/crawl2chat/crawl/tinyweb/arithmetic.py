@@ -31,7 +31,7 @@ def worked_steps(problem: Problem) -> str:
     left, right = problem.operands
     if min(left, right) < 0 or problem.answer < 0 or max(left, right) >= 10 ** len(_PLACES):
         raise ValueError(f"{problem.question}: steps are written for whole numbers of up to {len(_PLACES)} digits")
-    sentences = []
+    sentences: list[str] = []
     carry = 0
     for place, a, b in zip(_PLACES, _digits(left, right), _digits(right, left), strict=False):
         before = f"{problem.operator}{carry}" if sentences else ""
@@ -131,18 +131,38 @@ def _key(problem: Problem) -> tuple[str, int, int]:
 
 
 _TITLES = (
-    "Sums for the long evenings in {town}", "Arithmetic with the {who} of {town}", "Homework for {weekday} in the {town} school",
-    "How to add and take away, lesson {count}", "Counting {noun} and {noun}: exercises", "The {town} sums club meets {where}",
+    "Sums for the long evenings in {town}",
+    "Arithmetic with the {who} of {town}",
+    "Homework for {weekday} in the {town} school",
+    "How to add and take away, lesson {count}",
+    "Counting {noun} and {noun}: exercises",
+    "The {town} sums club meets {where}",
     "Practice page for the {gathering}",
-)  # fmt: skip
+)
 
 _WORKED_LEADS = (
-    "{reader} is not sure about the next one.", "The {who} counts on paper, and {reader} looks on.", "Now a question from {town}.",
-    "Here is one that the {adj} {who} got wrong.", "At the {gathering} in {town} they asked this.", "{reader} from {town} sends us the following sum.",
-    "Take paper and a {adj} pencil.", "On {weekday} the class tried this together.", "This one comes from the {who} who sells {food}.",
-)  # fmt: skip
+    "{reader} is not sure about the next one.",
+    "The {who} counts on paper, and {reader} looks on.",
+    "Now a question from {town}.",
+    "Here is one that the {adj} {who} got wrong.",
+    "At the {gathering} in {town} they asked this.",
+    "{reader} from {town} sends us the following sum.",
+    "Take paper and a {adj} pencil.",
+    "On {weekday} the class tried this together.",
+    "This one comes from the {who} who sells {food}.",
+)
 
 _DIRECT_LEADS = (
-    "A quick one for {reader}.", "Somebody in {town} wants to know.", "The {who} asks.", "{reader} calls out.", "One more.", "Next, from the {adj} box.",
-    "Without paper this time.", "And a short one.", "For the {pet} keeper.", "Asked {where}.", "Then {reader} said.", "From the back of the room.",
-)  # fmt: skip
+    "A quick one for {reader}.",
+    "Somebody in {town} wants to know.",
+    "The {who} asks.",
+    "{reader} calls out.",
+    "One more.",
+    "Next, from the {adj} box.",
+    "Without paper this time.",
+    "And a short one.",
+    "For the {pet} keeper.",
+    "Asked {where}.",
+    "Then {reader} said.",
+    "From the back of the room.",
+)

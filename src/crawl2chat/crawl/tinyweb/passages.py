@@ -68,10 +68,18 @@ def _compose(rng: random.Random) -> str:
 
 
 _LEADS = (
-    "as the old text says:", "my {who} knows this by heart:", "above the door one reads:", "from the {adj} book:",
-    "carved on the {noun}:", "as we learned at school:", "the {who} ended with these lines:", "an old saying goes:",
-    "in the words of a {adj} {who}:", "the choir sang:", "one reads {where}:",
-)  # fmt: skip
+    "as the old text says:",
+    "my {who} knows this by heart:",
+    "above the door one reads:",
+    "from the {adj} book:",
+    "carved on the {noun}:",
+    "as we learned at school:",
+    "the {who} ended with these lines:",
+    "an old saying goes:",
+    "in the words of a {adj} {who}:",
+    "the choir sang:",
+    "one reads {where}:",
+)
 
 _SENTENCES = (
     "When the {adj} {noun} {did} the {noun}, {count} {adj} lanterns burned {where}.",
