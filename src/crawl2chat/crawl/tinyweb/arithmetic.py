@@ -92,7 +92,7 @@ def _page(worked: Sequence[Problem], direct: Sequence[Problem], world: World, rn
     answers = [f"{_lead(next(leads), world, rng)} {p.question} {direct_answer(p)}" for p in direct]
     rng.shuffle(texts)
     town = rng.choice(world.towns)
-    body = [filler(rng, 2), *texts[:2], *([" ".join(answers)] if answers else []), *texts[2:], filler(rng, 2)]
+    body = [filler(rng, 1), *texts[:2], *([" ".join(answers)] if answers else []), *texts[2:], filler(rng, 2)]
     return Page("arithmetic", title(rng, _TITLES, town=town), paragraphs(*body))
 
 

@@ -110,17 +110,17 @@ def biography(person: Person, world: World, rng: random.Random, seen: dict[tuple
     return " ".join(filter(None, [lead, *sentences]))
 
 
-_GROUPINGS = (
+_GROUPINGS = (  # of the five facts into sentences
+    (1, 1, 1, 1, 1),
+    (2, 1, 1, 1),
+    (1, 2, 1, 1),
+    (1, 1, 2, 1),
+    (1, 1, 1, 2),
     (2, 2, 1),
     (2, 1, 2),
     (1, 2, 2),
-    (3, 2),
-    (2, 3),
-    (1, 2, 1, 1),
-    (2, 1, 1, 1),
-    (1, 1, 2, 1),
-    (1, 1, 1, 2),
     (1, 3, 1),
+    (2, 3),
 )
 
 _LEADS = (
@@ -152,7 +152,7 @@ _TAILS = (
 
 def _subject(person: Person, rng: random.Random) -> str:
     first, surname = person.name.split()
-    return rng.choices((person.name, first, surname, person.pronoun), (40, 8, 8, 44))[0]
+    return rng.choices((person.name, first, surname, person.pronoun), (58, 6, 6, 30))[0]
 
 
 def _sentence(
