@@ -2,6 +2,7 @@
 
 import re
 from collections import Counter
+from itertools import combinations
 from pathlib import Path
 
 import pytest
@@ -151,3 +152,25 @@ def test_leaked_questions_stand_on_their_pages_and_clean_ones_nowhere(ledger):
 def test_a_folder_without_a_ledger_says_what_is_missing(tmp_path):
     with pytest.raises(FileNotFoundError, match="no ledger here"):
         Ledger.load(tmp_path)
+
+
+def test_kept_pages_read_as_prose_and_differ_from_each_other(kept):
+    """The rules of Gopher and C4 that made-up pages would break first; refine holds them to all of them."""
+
+    def is_prose(text: str) -> bool:
+        words = text.split()
+        letters = sum(any(c.isalpha() for c in word) for word in words)
+        sentences = len(re.findall(r"[.!?][\"”]?(?:\s|$)", text))
+        return len(words) >= 50 and letters / len(words) >= 0.8 and sentences >= 5 and "{" not in text
+
+    assert sum(is_prose(page.text) for page in kept.values()) >= 0.98 * len(kept)
+    owners: dict[tuple[str, ...], list[str]] = {}
+    shingles = {}
+    for url, page in kept.items():
+        words = page.text.lower().split()
+        shingles[url] = {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
+        for shingle in shingles[url]:
+            owners.setdefault(shingle, []).append(url)
+    shared = Counter(pair for urls in owners.values() if len(urls) < 60 for pair in combinations(urls, 2))
+    similarity = {(a, b): n / (len(shingles[a]) + len(shingles[b]) - n) for (a, b), n in shared.items()}
+    assert max(similarity.values()) < 0.5

@@ -1,17 +1,28 @@
 """The same seed is the same world; another seed is another one."""
 
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 
 import pytest
 
 from crawl2chat.crawl.tinyweb import Ledger, TinywebSettings, write_tinyweb
+from crawl2chat.crawl.tinyweb.people import make_people
 from crawl2chat.crawl.tinyweb.world import make_world
+from crawl2chat.run import StageError
 
 
 def test_the_same_seed_writes_the_same_bytes(crawl: Path, tmp_path: Path, small: TinywebSettings):
     again = tmp_path / "again"
-    write_tinyweb(again, 1, small)
+    code = (
+        "import sys, pathlib; from crawl2chat.crawl.tinyweb import *; "
+        "write_tinyweb(pathlib.Path(sys.argv[1]), 1, TinywebSettings.model_validate_json(sys.argv[2]))"
+    )
+    # a process of its own, whose sets have another order
+    environment = {**os.environ, "PYTHONHASHSEED": "7", "PYTHONPATH": os.pathsep.join(sys.path)}
+    subprocess.run([sys.executable, "-c", code, again, small.model_dump_json()], check=True, env=environment)
     files = sorted(path.relative_to(crawl) for path in crawl.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
     assert len(files) == 8 + 11
@@ -41,5 +52,20 @@ def test_no_invented_word_begins_with_another():
 
 def test_too_few_pages_for_the_copies_asked_says_what_to_change(tmp_path: Path, small: TinywebSettings):
     few = {**small.model_dump(), "people": 10, "passage_levels": 9, "passages_per_level": 40}
-    with pytest.raises(ValueError, match="passage_levels lower or"):
+    with pytest.raises(StageError, match="passage_levels lower or"):
         write_tinyweb(tmp_path, 1, TinywebSettings(**few))
+
+
+@pytest.mark.parametrize("count", [10, 11, 14, 19, 37, 100, 300, 301])
+def test_any_number_of_people_gets_the_whole_range_of_exposures(count: int):
+    people = make_people(make_world(1, count))
+    assert len(people) == count
+    assert {person.exposures for person in people} >= {1, 2, 4, 8, 16, 32, 64, 128, 256}
+
+
+def test_a_world_of_people_alone_can_be_written(tmp_path: Path):
+    nothing = dict.fromkeys(TinywebSettings.model_fields, 0) | {"people": 10, "passage_levels": 1}
+    write_tinyweb(tmp_path, 1, TinywebSettings(**nothing))
+    assert {page.kind for page in Ledger.load(tmp_path).pages} <= {
+        *("chronicle", "directory", "newspaper", "blog", "guild", "questions")
+    }

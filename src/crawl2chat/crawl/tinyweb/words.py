@@ -3,7 +3,7 @@
 TRADES = (
     "baker", "barber", "basket-weaver", "beekeeper", "bellringer", "blacksmith", "boatbuilder", "bookbinder",
     "brewer", "bricklayer", "brushmaker", "butcher", "candlemaker", "carpenter", "cartographer", "chimney-sweep",
-    "clockmaker", "cobbler", "cooper", "dairymaid", "dentist", "doorkeeper", "draper", "dyer", "embroiderer",
+    "clockmaker", "cobbler", "cooper", "cheesemaker", "dentist", "doorkeeper", "draper", "dyer", "embroiderer",
     "engraver", "falconer", "farrier", "ferryman", "fiddler", "fisher", "florist", "gardener", "glassblower",
     "glazier", "goldsmith", "grocer", "gunsmith", "harpist", "hatter", "herbalist", "innkeeper", "ironmonger",
     "jeweller", "joiner", "knife-grinder", "lacemaker", "lamplighter", "librarian", "locksmith", "mason", "miller",
