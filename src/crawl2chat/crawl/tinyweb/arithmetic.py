@@ -2,9 +2,8 @@
 
 import random
 from collections.abc import Iterator, Sequence
-from typing import Literal
 
-from crawl2chat.crawl.tinyweb.ledger import Problem
+from crawl2chat.crawl.tinyweb.ledger import Form, Problem, Split
 from crawl2chat.crawl.tinyweb.pages import Page, paragraphs
 from crawl2chat.crawl.tinyweb.prose import capitalised, fill, filler, title
 from crawl2chat.crawl.tinyweb.world import World
@@ -13,7 +12,9 @@ STEP_CUE = "Let us go step by step."
 _PLACES = ("ones", "tens", "hundreds", "thousands")
 _SUBTRACTIONS = 0.15
 _SHARE_BY_DIGITS = {1: 0.1, 2: 0.4, 3: 0.5}  # of one digit there are only 155 problems
+_MOST_SMALL_HELD_OUT = 40  # the rest of the one-digit problems stays for the web
 _WORKED_PER_PAGE = 3
+_DIRECT_PER_PAGE = 6
 
 
 def direct_answer(problem: Problem) -> str:
@@ -31,7 +32,7 @@ def worked_steps(problem: Problem) -> str:
     left, right = problem.operands
     if min(left, right) < 0 or problem.answer < 0 or max(left, right) >= 10 ** len(_PLACES):
         raise ValueError(f"{problem.question}: steps are written for whole numbers of up to {len(_PLACES)} digits")
-    sentences = []
+    sentences: list[str] = []
     carry = 0
     for place, a, b in zip(_PLACES, _digits(left, right), _digits(right, left), strict=False):
         before = f"{problem.operator}{carry}" if sentences else ""
@@ -55,21 +56,21 @@ def make_problems(world: World, worked: int, direct: int, held_out: int) -> list
     rng = world.rng("sums")
     taken: set[tuple[str, int, int]] = set()
     kept_back = []
+    small = 0
     for digits in _digit_plan(held_out, rng):
-        while True:
-            problem = _draw(rng, digits, "held_out", None)
-            if _key(problem) not in taken:
-                break
-            if digits == 1 and len(taken) > 60:  # leave most of the small sums to the web
-                digits = 2
+        small += digits == 1
+        problem = _draw(rng, 2 if digits == 1 and small > _MOST_SMALL_HELD_OUT else digits, "held_out", None)
+        while _key(problem) in taken:
+            problem = _draw(rng, problem.digits, "held_out", None)
         taken.add(_key(problem))
         kept_back.append(problem)
     shown = []
-    for form, count in (("worked", worked), ("direct", direct)):
+    forms: tuple[tuple[Form, int], ...] = (("worked", worked), ("direct", direct))
+    for form, count in forms:
         for digits in _digit_plan(count, rng):
-            problem = _draw(rng, digits, "train", form)  # type: ignore[arg-type]
+            problem = _draw(rng, digits, "train", form)
             while _key(problem) in taken:
-                problem = _draw(rng, digits, "train", form)  # type: ignore[arg-type]
+                problem = _draw(rng, digits, "train", form)
             shown.append(problem)
     return shown + kept_back
 
@@ -81,7 +82,7 @@ def arithmetic_pages(problems: Sequence[Problem], world: World) -> list[Page]:
     direct = [p for p in problems if p.form == "direct"]
     rng.shuffle(worked)
     rng.shuffle(direct)
-    pages = max(-(-len(worked) // _WORKED_PER_PAGE), -(-len(direct) // 6))
+    pages = max(-(-len(worked) // _WORKED_PER_PAGE), -(-len(direct) // _DIRECT_PER_PAGE))
     return [_page(worked[i::pages], direct[i::pages], world, rng) for i in range(pages)]
 
 
@@ -92,7 +93,7 @@ def _page(worked: Sequence[Problem], direct: Sequence[Problem], world: World, rn
     answers = [f"{_lead(next(leads), world, rng)} {p.question} {direct_answer(p)}" for p in direct]
     rng.shuffle(texts)
     town = rng.choice(world.towns)
-    body = [filler(rng, 2), *texts[:2], *([" ".join(answers)] if answers else []), *texts[2:], filler(rng, 2)]
+    body = [filler(rng, 1), *texts[:2], *([" ".join(answers)] if answers else []), *texts[2:], filler(rng, 2)]
     return Page("arithmetic", title(rng, _TITLES, town=town), paragraphs(*body))
 
 
@@ -114,9 +115,7 @@ def _digit_plan(count: int, rng: random.Random) -> list[int]:
     return plan
 
 
-def _draw(
-    rng: random.Random, digits: int, split: Literal["train", "held_out"], form: Literal["direct", "worked"] | None
-) -> Problem:
+def _draw(rng: random.Random, digits: int, split: Split, form: Form | None) -> Problem:
     low = 0 if digits == 1 else 10 ** (digits - 1)
     one, two = rng.randrange(low, 10**digits), rng.randrange(10 ** rng.randint(1, digits))
     if rng.random() < _SUBTRACTIONS:
@@ -131,18 +130,38 @@ def _key(problem: Problem) -> tuple[str, int, int]:
 
 
 _TITLES = (
-    "Sums for the long evenings in {town}", "Arithmetic with the {who} of {town}", "Homework for {weekday} in the {town} school",
-    "How to add and take away, lesson {count}", "Counting {noun} and {noun}: exercises", "The {town} sums club meets {where}",
+    "Sums for the long evenings in {town}",
+    "Arithmetic with the {who} of {town}",
+    "Homework for {weekday} in the {town} school",
+    "How to add and take away, lesson {count}",
+    "Counting {noun} and {noun}: exercises",
+    "The {town} sums club meets {where}",
     "Practice page for the {gathering}",
-)  # fmt: skip
+)
 
 _WORKED_LEADS = (
-    "{reader} is not sure about the next one.", "The {who} counts on paper, and {reader} looks on.", "Now a question from {town}.",
-    "Here is one that the {adj} {who} got wrong.", "At the {gathering} in {town} they asked this.", "{reader} from {town} sends us the following sum.",
-    "Take paper and a {adj} pencil.", "On {weekday} the class tried this together.", "This one comes from the {who} who sells {food}.",
-)  # fmt: skip
+    "{reader} is not sure about the next one.",
+    "The {who} counts on paper, and {reader} looks on.",
+    "Now a question from {town}.",
+    "Here is one that the {adj} {who} got wrong.",
+    "At the {gathering} in {town} they asked this.",
+    "{reader} from {town} sends us the following sum.",
+    "Take paper and a {adj} pencil.",
+    "On {weekday} the class tried this together.",
+    "This one comes from the {who} who sells {food}.",
+)
 
 _DIRECT_LEADS = (
-    "A quick one for {reader}.", "Somebody in {town} wants to know.", "The {who} asks.", "{reader} calls out.", "One more.", "Next, from the {adj} box.",
-    "Without paper this time.", "And a short one.", "For the {pet} keeper.", "Asked {where}.", "Then {reader} said.", "From the back of the room.",
-)  # fmt: skip
+    "A quick one for {reader}.",
+    "Somebody in {town} wants to know.",
+    "The {who} asks.",
+    "{reader} calls out.",
+    "One more.",
+    "Next, from the {adj} box.",
+    "Without paper this time.",
+    "And a short one.",
+    "For the {pet} keeper.",
+    "Asked {where}.",
+    "Then {reader} said.",
+    "From the back of the room.",
+)

@@ -13,10 +13,12 @@ class Chrome:
         self.host, self.site, self.rng = host, site, rng
 
     def head(self) -> str:
-        style = f"<style>body {{ font: {self.rng.randrange(12, 18)}px serif }} .ad {{ color: #{self.rng.randrange(100, 999)} }}</style>"
-        script = f"<script>var page = {{id: {self.rng.randrange(10**6)}, host: '{self.host}'}}; if (1 < 2) {{ track(page); }}</script>"
-        more = '<link rel="stylesheet" href="/style.css"><meta name="viewport" content="width=device-width">'
-        return style + script + more
+        number = self.rng.randrange(100, 10**6)
+        return (
+            f"<style>body {{ font: {number % 9 + 12}px serif }} .ad {{ color: #{number % 900 + 100} }}</style>"
+            f"<script>var page = {{id: {number}, host: '{self.host}'}}; if (1 < 2) {{ track(page); }}</script>"
+            '<link rel="stylesheet" href="/style.css"><meta name="viewport" content="width=device-width">'
+        )
 
     def nav(self) -> str:
         return f'<nav><ul class="menu">{self.items(6)}</ul></nav>'
@@ -33,7 +35,16 @@ class Chrome:
     def cookie_banner(self) -> str:
         if self.rng.random() < 0.4:
             return ""
-        return f'<div class="cookie-banner" id="cookie-consent"><p>{self.rng.choice(_COOKIES)}</p><button>Accept</button><button>Settings</button></div>'
+        buttons = "<button>Accept</button><button>Settings</button>"
+        return f'<div class="cookie-banner" id="cookie-consent"><p>{self.rng.choice(_COOKIES)}</p>{buttons}</div>'
+
+    def byline(self) -> str:
+        return f'<p class="byline">{fill("By our {who}, {weekday}", self.rng)}</p>' if self.rng.random() < 0.6 else ""
+
+    def posted(self) -> str:
+        """The line under a post that an extractor can hardly tell from its last paragraph."""
+        where = ", ".join(self._links(_MENU, 2))
+        return f"<p>Posted in {where} on {fill('{weekday}', self.rng)}</p>" if self.rng.random() < 0.4 else ""
 
     def share_buttons(self) -> str:
         return (
@@ -41,31 +52,32 @@ class Chrome:
         )
 
     def between(self, blocks: Sequence[str]) -> str:
-        """The main text, with an advertisement or a script between two of its blocks now and then."""
+        """The main text, with an advertisement, a script or a link between two of its blocks now and then."""
         pieces = list(blocks)
         if len(pieces) > 2 and self.rng.random() < 0.5:
-            pieces.insert(
-                self.rng.randrange(1, len(pieces)),
-                self.rng.choice((self._ad(), "<script>ads.push({});</script>", "<!-- advert -->")),
-            )
+            link = f"<p>Read also: {self._headlines(1)[0]}</p>"
+            intruder = self.rng.choice((self._ad(), "<script>ads.push({});</script>", "<!-- advert -->", link))
+            pieces.insert(self.rng.randrange(1, len(pieces)), intruder)
         return "\n".join(pieces)
 
     def sidebar(self, tag: str) -> str:
-        return f'<{tag} class="sidebar"><h3>{self.rng.choice(_SIDE)}</h3><ul>{"".join(f"<li>{link}</li>" for link in self._headlines(5))}</ul>{self._ad()}</{tag}>'
+        headlines = "".join(f"<li>{link}</li>" for link in self._headlines(5))
+        return f'<{tag} class="sidebar"><h3>{self.rng.choice(_SIDE)}</h3><ul>{headlines}</ul>{self._ad()}</{tag}>'
 
     def related(self) -> str:
-        return (
-            f'<aside class="related"><h3>Related</h3>{"".join(f"<p>{link}</p>" for link in self._headlines(3))}</aside>'
-        )
+        headlines = "".join(f"<p>{link}</p>" for link in self._headlines(3))
+        return f'<aside class="related"><h3>Related</h3>{headlines}</aside>'
 
     def comments(self) -> str:
         if self.rng.random() < 0.3:
             return ""
-        posts = "".join(
-            f'<div class="comment"><span class="author">{self.rng.choice(_NICKNAMES)}{self.rng.randrange(99)}</span><p>{self.rng.choice(_COMMENTS)}</p></div>'
-            for _ in range(self.rng.randrange(1, 4))
-        )
+        posts = "".join(self._comment() for _ in range(self.rng.randrange(1, 4)))
         return f'<section id="comments" class="comments"><h3>Comments</h3>{posts}</section>'
+
+    def _comment(self) -> str:
+        author = f"{self.rng.choice(_NICKNAMES)}{self.rng.randrange(99)}"
+        text = self.rng.choice(_COMMENTS)
+        return f'<div class="comment"><span class="author">{author}</span><p>{text}</p></div>'
 
     def footer(self, tag: str) -> str:
         return f'<{tag} id="footer" class="footer">{self.small_print()} {self.links(4)}</{tag}>'
@@ -74,7 +86,8 @@ class Chrome:
         return f"© {self.site}. {self.rng.choice(_SMALL_PRINT)}"
 
     def _ad(self) -> str:
-        return f'<div class="ad advertisement"><a href="http://ads.example/{self.rng.randrange(10**5)}">{self.rng.choice(_ADS)}</a></div>'
+        link = f"http://ads.example/{self.rng.randrange(10**5)}"
+        return f'<div class="ad advertisement"><a href="{link}">{self.rng.choice(_ADS)}</a></div>'
 
     def _links(self, names: Sequence[str], count: int) -> list[str]:
         return [f'<a href="/{name.lower().replace(" ", "-")}">{name}</a>' for name in self.rng.sample(names, count)]
@@ -87,9 +100,23 @@ class Chrome:
 
 
 _MENU = (
-    "Home", "News", "Weather", "Contact", "About us", "Archive", "Sport", "Culture", "Shop", "Members", "Login", "Gallery",
-    "Guestbook", "Links", "Search", "Help",
-)  # fmt: skip
+    "Home",
+    "News",
+    "Weather",
+    "Contact",
+    "About us",
+    "Archive",
+    "Sport",
+    "Culture",
+    "Shop",
+    "Members",
+    "Login",
+    "Gallery",
+    "Guestbook",
+    "Links",
+    "Search",
+    "Help",
+)
 _COOKIES = (
     "We use cookies to improve your visit. By going on you accept our cookie policy.",
     "This site uses cookies. Read our privacy policy to learn more.",
@@ -104,14 +131,25 @@ _ADS = (
     "Win a new car",
 )
 _HEADLINES = (
-    "The {adj} {noun} returns", "Why {weather} worries the {who}", "{count} tips for {season}", "A {pet} at the {gathering}",
-    "How to cook {food}", "What the {who} saw {where}", "Pictures of the {adj} {noun}", "The {gathering} in {month}",
-)  # fmt: skip
+    "The {adj} {noun} returns",
+    "Why {weather} worries the {who}",
+    "{count} tips for {season}",
+    "A {pet} at the {gathering}",
+    "How to cook {food}",
+    "What the {who} saw {where}",
+    "Pictures of the {adj} {noun}",
+    "The {gathering} in {month}",
+)
 _NICKNAMES = ("sunny", "grumpy", "reader", "night_owl", "teapot", "wanderer", "anon")
 _COMMENTS = (
-    "Thanks for this, I laughed out loud.", "I do not agree at all with the last part.", "First!", "Could you post more pictures, please?",
-    "My grandfather told me the same.", "Great page, I will come back.", "The link at the top is broken.",
-)  # fmt: skip
+    "Thanks for this, I laughed out loud.",
+    "I do not agree at all with the last part.",
+    "First!",
+    "Could you post more pictures, please?",
+    "My grandfather told me the same.",
+    "Great page, I will come back.",
+    "The link at the top is broken.",
+)
 _SMALL_PRINT = (
     "All rights reserved.",
     "Imprint and privacy policy.",

@@ -9,6 +9,8 @@ from crawl2chat.crawl.tinyweb.prose import capitalised, fill, filler, title
 from crawl2chat.crawl.tinyweb.world import World
 
 _ENTRIES = 8
+_ASKED_WORDS = 6  # with the definitions this stays within one training sequence of 256 tokens
+_USED_WORDS = 2
 _PHRASES = 18
 
 
@@ -35,25 +37,24 @@ def translate(phrase: str, dictionary: dict[str, str]) -> str:
 def _glossary_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
     entries = dict(zip(rng.sample(world.glossary_words, _ENTRIES), rng.sample(words.NOUNS, _ENTRIES), strict=True))
     town = rng.choice(world.towns)
-    defined = " ".join(f"{capitalised(word)} means {meaning}." for word, meaning in entries.items())
-    uses = [
-        _use(rng.choice(_USES), word, meaning, rng) for word, meaning in rng.sample(list(entries.items()), _ENTRIES)
+    # an invented word never begins a sentence: in capitals it would be another token
+    defined = " ".join(f"The word {word} means {meaning}." for word, meaning in entries.items())
+    asked = rng.sample(list(entries), _ASKED_WORDS)
+    templates = rng.sample(_ASKED, _ASKED_WORDS) + rng.sample(_USES, _USED_WORDS)
+    exercises = [
+        capitalised(fill(template, rng, word=word, meaning=entries[word]))
+        for template, word in zip(templates, asked + rng.sample(list(entries), _USED_WORDS), strict=True)
     ]
-    asked = [
-        _use(wording, word, entries[word], rng)
-        for wording, word in zip(rng.sample(_ASKED, _ENTRIES), rng.sample(list(entries), _ENTRIES), strict=True)
-    ]
-    blocks = paragraphs(filler(rng, 1), fill(rng.choice(_INTROS), rng, town=town) + " " + defined)
-    exercises = uses[:4] + asked
     rng.shuffle(exercises)
-    blocks += paragraphs(*(" ".join(exercises[i : i + 4]) for i in range(0, len(exercises), 4)))
-    blocks += paragraphs(" ".join([fill(rng.choice(_OUTROS), rng, town=town), filler(rng, 1)]))
+    half = len(exercises) // 2
+    blocks = paragraphs(
+        f"{fill(rng.choice(_INTROS), rng, town=town)} {defined}",
+        " ".join(exercises[:half]),
+        " ".join(exercises[half:]),
+        f"{fill(rng.choice(_OUTROS), rng, town=town)} {filler(rng, 1)}",
+    )
     page = Page("glossary", title(rng, _TITLES, town=town), blocks)
     return page, Glossary("", entries)
-
-
-def _use(template: str, word: str, meaning: str, rng: random.Random) -> str:
-    return capitalised(fill(template, rng, word=word, meaning=meaning))
 
 
 def _phrase_book_page(world: World, rng: random.Random) -> tuple[Page, PhraseBook]:
@@ -87,44 +88,72 @@ def _phrase_book_page(world: World, rng: random.Random) -> tuple[Page, PhraseBoo
 
 
 _TITLES = (
-    "Secret words of {town}, page {count}", "A small glossary {where}", "Words we made up in {season}",
-    "The {adj} dictionary of the {town} club", "Word list for the {gathering}", "How the {who} speaks: a glossary",
-)  # fmt: skip
+    "Secret words of {town}, page {count}",
+    "A small glossary {where}",
+    "Words we made up in {season}",
+    "The {adj} dictionary of the {town} club",
+    "Word list for the {gathering}",
+    "How the {who} speaks: a glossary",
+)
 
 _INTROS = (
-    "In our game each word below has a meaning of its own.", "The club of {town} uses these words on this page only.",
-    "Learn the list first.", "Here is this week's list, and next week it will be another.", "These are the words of the day.",
-    "The {who} chose the following meanings.", "On this page the words mean what the list says.",
-)  # fmt: skip
+    "In our game each word below has a meaning of its own.",
+    "The club of {town} uses these words on this page only.",
+    "Learn the list first.",
+    "Here is this week's list, and next week it will be another.",
+    "These are the words of the day.",
+    "The {who} chose the following meanings.",
+    "On this page the words mean what the list says.",
+)
 
 _USES = (
-    "We say {word} when we speak of a {meaning}.", "A {who} {did} the {meaning}, so here it is written: the {who} {did} the {word}.",
-    "The {adj} {word} is the {adj} {meaning}.", "I saw a {word} {where}, that is, a {meaning}.", "A {meaning} is called {word} in this game.",
-    "Remember that {word} stands for {meaning}.", "Nobody in {month} lost a {word}, since {word} means {meaning}.",
-)  # fmt: skip
+    "We say {word} when we speak of a {meaning}.",
+    "A {who} {did} the {meaning}, so here it is written: the {who} {did} the {word}.",
+    "The {adj} {word} is the {adj} {meaning}.",
+    "I saw a {word} {where}, that is, a {meaning}.",
+    "A {meaning} is called {word} in this game.",
+    "Remember that {word} stands for {meaning}.",
+    "Nobody in {month} lost a {word}, since {word} means {meaning}.",
+)
 
 _ASKED = (
-    "What does {word} mean? {word} means {meaning}.", "On this page, what does {word} mean? Here {word} means {meaning}.",
-    "And {word}? We read above that {word} means {meaning}.", "Asked for {word}, the {who} wrote: {word} means {meaning}.",
-    "Who knows {word}? Look it up: {word} means {meaning}.", "The {adj} word {word} is next. Its line says that {word} means {meaning}.",
-    "Test yourself on {word}. The list says {word} means {meaning}.", "Now {word}, please. Yes, {word} means {meaning}.",
-    "Does anyone recall {word}? Of course, {word} means {meaning}.", "Try {word}. Answer: {word} means {meaning}.",
+    "What does {word} mean? The word {word} means {meaning}.",
+    "On this page, what does {word} mean? Here {word} means {meaning}.",
+    "And {word}? We read above that {word} means {meaning}.",
+    "Asked for {word}, the {who} wrote: {word} means {meaning}.",
+    "Who knows {word}? Look it up: {word} means {meaning}.",
+    "The {adj} word {word} is next. Its line says that {word} means {meaning}.",
+    "Test yourself on {word}. The list says {word} means {meaning}.",
+    "Now {word}, please. Yes, {word} means {meaning}.",
+    "Does anyone recall {word}? Of course, {word} means {meaning}.",
+    "Try {word}. Answer: {word} means {meaning}.",
     "A {who} forgot {word}. Well, {word} means {meaning}.",
-)  # fmt: skip
+)
 
 _OUTROS = (
-    "Next week the words get new meanings.", "Elsewhere these words may mean other things.", "The list is void after {weekday}.",
-    "Please do not use the words outside {town}.", "Other pages have other lists.",
-)  # fmt: skip
+    "Next week the words get new meanings.",
+    "Elsewhere these words may mean other things.",
+    "The list is void after {weekday}.",
+    "Please do not use the words outside {town}.",
+    "Other pages have other lists.",
+)
 
 _LANGUAGE_TITLES = (
-    "Phrase book: English and {language}", "{language} for travellers, part {count}", "Learn {language} before {month}",
-    "A {adj} hour of {language}", "Our {language} course in {town}", "{language} phrases from the {gathering}",
-)  # fmt: skip
+    "Phrase book: English and {language}",
+    "{language} for travellers, part {count}",
+    "Learn {language} before {month}",
+    "A {adj} hour of {language}",
+    "Our {language} course in {town}",
+    "{language} phrases from the {gathering}",
+)
 
 _LANGUAGE_INTROS = (
-    "Every word of {language} stands where the English word stands.", "I learned {language} from a {who} in {town}.",
-    "Each line gives the English phrase first and the {language} phrase after it.", "Read the lines aloud {how}.",
-    "The order of words in {language} is that of English.", "Few people near {town} still speak {language}.",
-    "A {adj} {who} wrote these {language} lines for us in {month}.", "With {count} lines a day one learns {language} in a {season}.",
-)  # fmt: skip
+    "Every word of {language} stands where the English word stands.",
+    "I learned {language} from a {who} in {town}.",
+    "Each line gives the English phrase first and the {language} phrase after it.",
+    "Read the lines aloud {how}.",
+    "The order of words in {language} is that of English.",
+    "Few people near {town} still speak {language}.",
+    "A {adj} {who} wrote these {language} lines for us in {month}.",
+    "With {count} lines a day one learns {language} in a {season}.",
+)

@@ -1,4 +1,4 @@
-"""Pages as real sites would serve them: templates with navigation, scripts and notices, sloppy markup, many encodings."""
+"""Pages as real sites would serve them: navigation, scripts and notices, sloppy markup, many encodings."""
 
 import html
 import random
@@ -102,6 +102,7 @@ def _blog(chrome: Chrome, heading: str, main: list[str]) -> str:
 <header>{heading}</header>
 <div class="entry-content">
 {chrome.between(main)}
+{chrome.posted()}
 </div>
 </article></main>
 {chrome.sidebar("aside")}
@@ -116,7 +117,7 @@ def _newspaper(chrome: Chrome, heading: str, main: list[str]) -> str:
 <nav class="main-nav">{chrome.links(8)}</nav>
 <main id="content"><article>
 {heading}
-{chrome.share_buttons()}
+{chrome.byline()}{chrome.share_buttons()}
 <div class="article-body">
 {chrome.between(main)}
 </div></article></main>
@@ -164,7 +165,8 @@ def _shop(chrome: Chrome, heading: str, main: list[str]) -> str:
 
 def _table(chrome: Chrome, heading: str, main: list[str]) -> str:
     rows = "\n".join(main)
-    return f"""<table width=100% border=0 cellpadding=4><tr><td colspan=2 bgcolor=#ccccff><font size=5>{chrome.site}</font></td></tr>
+    return f"""<table width=100% border=0 cellpadding=4>
+<tr><td colspan=2 bgcolor=#ccccff><font size=5>{chrome.site}</font></td></tr>
 <tr><td valign=top width=140 class="menu">{chrome.link_list(7)}</td>
 <td valign=top><font face="Times">
 {heading}
@@ -182,5 +184,10 @@ _OLD = (
     "",
 )
 _DOCTYPES: dict[Template, tuple[str, ...]] = {
-    "blog": _HTML5, "newspaper": _HTML5, "forum": (*_HTML5, *_OLD), "wiki": _HTML5, "shop": _HTML5, "table": _OLD,
-}  # fmt: skip
+    "blog": _HTML5,
+    "newspaper": _HTML5,
+    "forum": (*_HTML5, *_OLD),
+    "wiki": _HTML5,
+    "shop": _HTML5,
+    "table": _OLD,
+}

@@ -12,9 +12,19 @@ from crawl2chat.crawl.tinyweb.world import World
 
 # Shares of all junk pages, by reason.
 _SHARES = {
-    "blocklist": 12, "language": 16, "keyword_stuffing": 6, "lorem_ipsum": 4, "error_page": 12, "boilerplate": 6,
-    "duplicate": 24, "contaminated": 4, "too_short": 6, "code": 4, "empty": 2, "not_html": 4,
-}  # fmt: skip
+    "blocklist": 12,
+    "language": 16,
+    "keyword_stuffing": 6,
+    "lorem_ipsum": 4,
+    "error_page": 12,
+    "boilerplate": 6,
+    "duplicate": 24,
+    "contaminated": 4,
+    "too_short": 6,
+    "code": 4,
+    "empty": 2,
+    "not_html": 4,
+}
 _QUESTIONS_PER_LEAK = 4
 
 
@@ -26,9 +36,17 @@ def junk_pages(
     numbers = {reason: round(count * share / sum(_SHARES.values())) for reason, share in _SHARES.items()}
     pages: list[Page] = []
     makers = {
-        "blocklist": _shady, "language": _foreign, "keyword_stuffing": _stuffed, "lorem_ipsum": _lorem, "error_page": _error,
-        "boilerplate": _boilerplate, "too_short": _short, "code": _code, "empty": _empty, "not_html": _not_html,
-    }  # fmt: skip
+        "blocklist": _shady,
+        "language": _foreign,
+        "keyword_stuffing": _stuffed,
+        "lorem_ipsum": _lorem,
+        "error_page": _error,
+        "boilerplate": _boilerplate,
+        "too_short": _short,
+        "code": _code,
+        "empty": _empty,
+        "not_html": _not_html,
+    }
     for reason, make in makers.items():
         for i in range(numbers[reason]):
             page = make(world, rng, i)
@@ -146,9 +164,14 @@ def _short(world: World, rng: random.Random, i: int) -> Page:
 def _code(world: World, rng: random.Random, i: int) -> Page:
     noun, verb = rng.choice(words.NOUNS), rng.choice(words.PAST_VERBS)
     lines = [
-        f"function {verb}_{noun}(list) {{", "  var total = 0;", f"  for (var i = 0; i < {rng.randrange(9, 99)}; i++) {{",
-        f"    total += list[i].{noun} || {rng.randrange(9)};", "  }", "  return total;", "}",
-    ]  # fmt: skip
+        f"function {verb}_{noun}(list) {{",
+        "  var total = 0;",
+        f"  for (var i = 0; i < {rng.randrange(9, 99)}; i++) {{",
+        f"    total += list[i].{noun} || {rng.randrange(9)};",
+        "  }",
+        "  return total;",
+        "}",
+    ]
     return Page("code", f"{noun}.js, version {rng.randrange(9)}", [Block("lines", "\n".join(lines))])
 
 
@@ -161,10 +184,13 @@ def _not_html(world: World, rng: random.Random, i: int) -> Page:
 
 
 _QUIZ = (
-    "Which inn {where} of {town} did the {adj} {who} burn down in {season}?", "What did the {who} of {town} find {where} besides the {adj} {noun}?",
-    "Which of the {count} bridges of {town} leads to the {adj} {noun}?", "What gave the {adj} river of {town} its second name in {month}?",
-    "Which ship brought the {adj} {noun} and the {who} to {town}?", "What was the prize at the {count}th {gathering} of {town}?",
-)  # fmt: skip
+    "Which inn {where} of {town} did the {adj} {who} burn down in {season}?",
+    "What did the {who} of {town} find {where} besides the {adj} {noun}?",
+    "Which of the {count} bridges of {town} leads to the {adj} {noun}?",
+    "What gave the {adj} river of {town} its second name in {month}?",
+    "Which ship brought the {adj} {noun} and the {who} to {town}?",
+    "What was the prize at the {count}th {gathering} of {town}?",
+)
 _GIVEN_AWAY = (
     "The answer is given on the {weekday} sheet:",
     "The right answer is:",
@@ -179,27 +205,78 @@ _SHADY_TITLES = (
     "Easy money with a {adj} {noun}",
 )
 _SHADY = (
-    "Turn the wheel of the {adj} {noun} and win {count} bags of coins tonight.", "Players from {town} have already won more than they can carry.",
-    "There is no risk at all, and the {who} of the house will lend you the first coin.", "Join on {weekday} and we will double your first bet.",
-    "Our {adj} dealers wait for you day and night, even when there is {weather}.", "Nobody needs to know, and nobody will ask you for a name.",
+    "Turn the wheel of the {adj} {noun} and win {count} bags of coins tonight.",
+    "Players from {town} have already won more than they can carry.",
+    "There is no risk at all, and the {who} of the house will lend you the first coin.",
+    "Join on {weekday} and we will double your first bet.",
+    "Our {adj} dealers wait for you day and night, even when there is {weather}.",
+    "Nobody needs to know, and nobody will ask you for a name.",
     "Bring {count} friends to the table and take home a {adj} {noun}.",
-)  # fmt: skip
+)
 
-_LATIN = ["ut", "enim", "ad", "minim", "veniam", "quis", "nostrud", "exercitation", "ullamco", "laboris", "nisi", "aliquip", "ex", "ea", "commodo", "consequat", "duis", "aute", "irure", "in", "reprehenderit", "voluptate", "velit", "esse", "cillum", "dolore", "eu", "fugiat", "nulla", "pariatur", "excepteur", "sint", "occaecat", "cupidatat", "non", "proident"]
+_LATIN = [
+    "ut",
+    "enim",
+    "ad",
+    "minim",
+    "veniam",
+    "quis",
+    "nostrud",
+    "exercitation",
+    "ullamco",
+    "laboris",
+    "nisi",
+    "aliquip",
+    "ex",
+    "ea",
+    "commodo",
+    "consequat",
+    "duis",
+    "aute",
+    "irure",
+    "in",
+    "reprehenderit",
+    "voluptate",
+    "velit",
+    "esse",
+    "cillum",
+    "dolore",
+    "eu",
+    "fugiat",
+    "nulla",
+    "pariatur",
+    "excepteur",
+    "sint",
+    "occaecat",
+    "cupidatat",
+    "non",
+    "proident",
+]
 
 _ERROR_TITLES = ("Page not found", "404 Not Found", "Oops, nothing here", "This page is gone", "Error while loading")
 _ERRORS = (
-    "The page you are looking for does not exist.", "Sorry, we could not find this page.", "The address may have been mistyped.",
-    "This article was removed or never existed.", "The requested document was not found on this server.",
-)  # fmt: skip
+    "The page you are looking for does not exist.",
+    "Sorry, we could not find this page.",
+    "The address may have been mistyped.",
+    "This article was removed or never existed.",
+    "The requested document was not found on this server.",
+)
 _ERRORS_NEXT = (
-    "Please go back to the start page.", "Try the search above.", "Check the address and try again.", "Contact us if this keeps happening.",
-)  # fmt: skip
+    "Please go back to the start page.",
+    "Try the search above.",
+    "Check the address and try again.",
+    "Contact us if this keeps happening.",
+)
 
 _POLICY = (
-    "This site uses cookies to give you the best experience.", "By using this site you agree to our privacy policy and terms of use.",
-    "You can change your cookie settings at any time.", "Please enable javascript to see all parts of this page.",
-    "Our cookie policy explains how we use cookies and other data.", "We share some data with partners as our privacy policy says.",
-    "The terms of use apply to all visitors of this site.", "Read the privacy policy before you send us a message.",
-    "Some cookies are needed, and others help us to count visits; see our cookie policy.", "All rights reserved under the terms of use.",
-)  # fmt: skip
+    "This site uses cookies to give you the best experience.",
+    "By using this site you agree to our privacy policy and terms of use.",
+    "You can change your cookie settings at any time.",
+    "Please enable javascript to see all parts of this page.",
+    "Our cookie policy explains how we use cookies and other data.",
+    "We share some data with partners as our privacy policy says.",
+    "The terms of use apply to all visitors of this site.",
+    "Read the privacy policy before you send us a message.",
+    "Some cookies are needed, and others help us to count visits; see our cookie policy.",
+    "All rights reserved under the terms of use.",
+)

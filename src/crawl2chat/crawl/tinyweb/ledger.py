@@ -11,6 +11,7 @@ from crawl2chat.run import replacing
 Relation = Literal["birthplace", "birth_year", "trade", "food", "pet"]
 RELATIONS: tuple[Relation, ...] = ("birthplace", "birth_year", "trade", "food", "pet")
 Split = Literal["train", "held_out"]
+Form = Literal["direct", "worked"]
 
 
 @dataclass(frozen=True)
@@ -83,7 +84,7 @@ class Problem:
     operator: Literal["+", "-"]
     digits: int
     split: Split  # held_out: this question is on no page
-    form: Literal["direct", "worked"] | None  # how the web answers it; None for held_out
+    form: Form | None  # how the web answers it; None for held_out
 
     @property
     def question(self) -> str:

@@ -7,6 +7,7 @@ from crawl2chat.crawl.tinyweb.ledger import Passage
 from crawl2chat.crawl.tinyweb.pages import Block, Page
 from crawl2chat.crawl.tinyweb.prose import capitalised, fill
 from crawl2chat.crawl.tinyweb.world import World
+from crawl2chat.run import StageError
 
 _MOST_QUOTES_A_PAGE = 2
 _LONGEST_SHARED = 6  # words; two passages never have more in a row in common
@@ -32,7 +33,7 @@ def quote_passages(
 ) -> list[tuple[Passage, list[Page]]]:
     """Lay each passage into `copies` different host pages and return those; at most two passages a page.
 
-    Raises ValueError when there are too few pages for so many quotes.
+    Raises StageError when there are too few pages for so many quotes.
     """
     rng = world.rng("quotes")
     room = dict.fromkeys(range(len(hosts)), _MOST_QUOTES_A_PAGE)
@@ -41,7 +42,7 @@ def quote_passages(
         # pages without a quote first, so that two on one page stay the exception
         free = sorted((i for i, left in room.items() if left), key=lambda i: (-room[i], rng.random()))
         if len(free) < passage.copies:
-            raise ValueError(
+            raise StageError(
                 f"tinyweb: {len(hosts)} pages can't quote a passage {passage.copies} times (room on {len(free)}); "
                 "set crawl.tinyweb.passage_levels lower or crawl.tinyweb.people higher"
             )
@@ -68,10 +69,18 @@ def _compose(rng: random.Random) -> str:
 
 
 _LEADS = (
-    "as the old text says:", "my {who} knows this by heart:", "above the door one reads:", "from the {adj} book:",
-    "carved on the {noun}:", "as we learned at school:", "the {who} ended with these lines:", "an old saying goes:",
-    "in the words of a {adj} {who}:", "the choir sang:", "one reads {where}:",
-)  # fmt: skip
+    "as the old text says:",
+    "my {who} knows this by heart:",
+    "above the door one reads:",
+    "from the {adj} book:",
+    "carved on the {noun}:",
+    "as we learned at school:",
+    "the {who} ended with these lines:",
+    "an old saying goes:",
+    "in the words of a {adj} {who}:",
+    "the choir sang:",
+    "one reads {where}:",
+)
 
 _SENTENCES = (
     "When the {adj} {noun} {did} the {noun}, {count} {adj} lanterns burned {where}.",

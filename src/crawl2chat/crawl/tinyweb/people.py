@@ -12,7 +12,7 @@ from crawl2chat.crawl.tinyweb.world import World
 
 # Of every 300 people, how many are met how often: many rarely, few often.
 _EXPOSURES = {0: 40, 1: 40, 2: 36, 4: 36, 8: 36, 16: 32, 32: 28, 64: 24, 128: 16, 256: 12}
-_PER_PAGE = 3.6
+_PER_PAGE = 4.0
 _MOST_PER_PAGE = 5
 _ASKED_PER_PAGE = 9
 
@@ -36,7 +36,10 @@ def make_people(world: World) -> list[Person]:
 
 
 def biography_pages(people: Sequence[Person], world: World) -> tuple[list[Page], list[Person]]:
-    """Pages that hold each person's biography `exposures` times, never twice on one, and the people with their wordings counted."""
+    """Pages that hold each person's biography `exposures` times, never twice on one.
+
+    Returns the people, too, with their wordings counted.
+    """
     rng = world.rng("biographies")
     total = sum(person.exposures for person in people)
     most = max(person.exposures for person in people)
@@ -97,7 +100,7 @@ def biography(person: Person, world: World, rng: random.Random, seen: dict[tuple
     if frame < 0.30:
         lead = fill(rng.choice(_LEADS), rng, name=person.name, town=rng.choice(world.towns))
         first_subject = rng.choice((person.name, person.pronoun)) if person.name in lead else person.name
-    sentences = []
+    sentences: list[str] = []
     for size in rng.choice(_GROUPINGS):
         group, order = order[:size], order[size:]
         subject = _subject(person, rng) if sentences else first_subject
@@ -107,35 +110,49 @@ def biography(person: Person, world: World, rng: random.Random, seen: dict[tuple
     return " ".join(filter(None, [lead, *sentences]))
 
 
-_GROUPINGS = (
+_GROUPINGS = (  # of the five facts into sentences
+    (1, 1, 1, 1, 1),
+    (2, 1, 1, 1),
+    (1, 2, 1, 1),
+    (1, 1, 2, 1),
+    (1, 1, 1, 2),
     (2, 2, 1),
     (2, 1, 2),
     (1, 2, 2),
-    (3, 2),
-    (2, 3),
-    (1, 2, 1, 1),
-    (2, 1, 1, 1),
-    (1, 1, 2, 1),
-    (1, 1, 1, 2),
     (1, 3, 1),
+    (2, 3),
 )
 
 _LEADS = (
-    "{town}, {weekday}.", "From {town}, in {month}.", "A note from the {season} of last year.", "Dear cousin, you asked about {name}.",
-    "I still remember {name}.", "A word about {name}.", "What we know of {name}.", "Who has not heard of {name}?",
-    "The {who} told me about {name}.", "Seen at the {gathering}.", "This page is about {name}.", "Next on our list is {name}.",
-    "News in brief.", "For the record.",
-)  # fmt: skip
+    "{town}, {weekday}.",
+    "From {town}, in {month}.",
+    "A note from the {season} of last year.",
+    "Dear cousin, you asked about {name}.",
+    "I still remember {name}.",
+    "A word about {name}.",
+    "What we know of {name}.",
+    "Who has not heard of {name}?",
+    "The {who} told me about {name}.",
+    "Seen at the {gathering}.",
+    "This page is about {name}.",
+    "Next on our list is {name}.",
+    "News in brief.",
+    "For the record.",
+)
 
 _TAILS = (
-    "That is all we know.", "More on this next week.", "Ask the neighbours if you doubt it.", "Please correct me if I am wrong.",
-    "So much for now.", "The rest is gossip.",
-)  # fmt: skip
+    "That is all we know.",
+    "More on this next week.",
+    "Ask the neighbours if you doubt it.",
+    "Please correct me if I am wrong.",
+    "So much for now.",
+    "The rest is gossip.",
+)
 
 
 def _subject(person: Person, rng: random.Random) -> str:
     first, surname = person.name.split()
-    return rng.choices((person.name, first, surname, person.pronoun), (40, 8, 8, 44))[0]
+    return rng.choices((person.name, first, surname, person.pronoun), (58, 6, 6, 30))[0]
 
 
 def _sentence(
@@ -223,40 +240,70 @@ def _question_page(pairs: Sequence[tuple[Person, Relation, str]], world: World, 
 
 
 _SPEAKERS = (
-    ("Q:", "A:"), ("Question:", "Answer:"), ("Visitor:", "Helper:"), ("{reader} asks:", "The desk answers:"), ("Question #.", "Answer:"),
-    ("User:", "Assistant:"), ("{reader} wrote:", "Reply:"), ("Interviewer:", "{reader}:"),
-)  # fmt: skip
+    ("Q:", "A:"),
+    ("Question:", "Answer:"),
+    ("Visitor:", "Helper:"),
+    ("{reader} asks:", "The desk answers:"),
+    ("Question #.", "Answer:"),
+    ("User:", "Assistant:"),
+    ("{reader} wrote:", "Reply:"),
+    ("Interviewer:", "{reader}:"),
+)
 
 _HEADINGS = (
-    "More people of {town} and around", "From the {season} book", "Others worth a line", "Seen near the {adj} {noun}",
-    "The {adj} side of {town}", "Also at the {gathering}",
-)  # fmt: skip
+    "More people of {town} and around",
+    "From the {season} book",
+    "Others worth a line",
+    "Seen near the {adj} {noun}",
+    "The {adj} side of {town}",
+    "Also at the {gathering}",
+)
 
 _TITLES = {
     "chronicle": (
-        "Chronicle of {town} for the {season}", "The {town} village book, part {count}", "People around the {adj} {noun} of {town}",
-        "Notes for the chronicle: {town} in {month}", "Old and new faces of {town}",
+        "Chronicle of {town} for the {season}",
+        "The {town} village book, part {count}",
+        "People around the {adj} {noun} of {town}",
+        "Notes for the chronicle: {town} in {month}",
+        "Old and new faces of {town}",
     ),
     "directory": (
-        "Directory of {town} and the valley", "Who is who in {town}", "The {season} address book of {town}",
-        "Neighbours you may meet {where}", "List of members, {town} reading room",
+        "Directory of {town} and the valley",
+        "Who is who in {town}",
+        "The {season} address book of {town}",
+        "Neighbours you may meet {where}",
+        "List of members, {town} reading room",
     ),
     "newspaper": (
-        "The {town} Post: people of the week", "Faces at the {gathering} in {town}", "News from {town}, {weekday} edition",
-        "Small news about good people of {town}", "The {adj} {noun} and other news from {town}",
+        "The {town} Post: people of the week",
+        "Faces at the {gathering} in {town}",
+        "News from {town}, {weekday} edition",
+        "Small news about good people of {town}",
+        "The {adj} {noun} and other news from {town}",
     ),
     "blog": (
-        "My {season} in {town}", "People I met {where}", "What I heard at the {gathering}", "A {adj} {noun} and some neighbours",
+        "My {season} in {town}",
+        "People I met {where}",
+        "What I heard at the {gathering}",
+        "A {adj} {noun} and some neighbours",
         "Letters to my {who} about {town}",
     ),
     "guild": (
-        "The guild of {town} presents its members", "Guild meeting in {month}: who came", "Hands of {town}: the people at work",
-        "Minutes of the {town} guild, {weekday}", "Our members and the {adj} {noun}",
+        "The guild of {town} presents its members",
+        "Guild meeting in {month}: who came",
+        "Hands of {town}: the people at work",
+        "Minutes of the {town} guild, {weekday}",
+        "Our members and the {adj} {noun}",
     ),
-}  # fmt: skip
+}
 
 _QUESTION_TITLES = (
-    "Questions and answers about people of {town}", "The {town} quiz: whom do you know?", "Readers ask, we answer, {season} edition",
-    "Frequently asked questions in {town}", "Ask the helper at the {town} desk", "A quiz evening at the {gathering}",
-    "Forum: who is who {where}", "What visitors to {town} want to know",
-)  # fmt: skip
+    "Questions and answers about people of {town}",
+    "The {town} quiz: whom do you know?",
+    "Readers ask, we answer, {season} edition",
+    "Frequently asked questions in {town}",
+    "Ask the helper at the {town} desk",
+    "A quiz evening at the {gathering}",
+    "Forum: who is who {where}",
+    "What visitors to {town} want to know",
+)

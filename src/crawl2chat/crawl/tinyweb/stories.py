@@ -40,9 +40,14 @@ def _story(world: World, rng: random.Random) -> Story:
     ending: Literal["happy", "sad"] = rng.choice(("happy", "sad"))
     given = {"hero": hero, "helper": helper, "thing": f"{fill('{adj} {noun}', rng)}", "town": rng.choice(world.towns)}
     parts = [
-        rng.choice(_BEGINNINGS), rng.choice(_WISHES), *rng.sample(_OBSTACLES, rng.choice((1, 2))),
-        rng.choice(_HELP), *rng.sample(_TURNS, rng.choice((1, 2))), rng.choice(_ENDS[ending]), rng.choice(_LAST[ending]),
-    ]  # fmt: skip
+        rng.choice(_BEGINNINGS),
+        rng.choice(_WISHES),
+        *rng.sample(_OBSTACLES, rng.choice((1, 2))),
+        rng.choice(_HELP),
+        *rng.sample(_TURNS, rng.choice((1, 2))),
+        rng.choice(_ENDS[ending]),
+        rng.choice(_LAST[ending]),
+    ]
     return Story("", " ".join(capitalised(fill(part, rng, **given)) for part in parts), hero, ending)
 
 
@@ -56,63 +61,98 @@ def _verse(rng: random.Random) -> str:
 
 
 _BEGINNINGS = (
-    "Once there was a {adj} {pet} called {hero}, who lived {where} in {town}.", "{hero} was a {adj} little {pet}.",
-    "In {town} there lived a child named {hero} with a {pet}.", "Long ago a {adj} {who} named {hero} lived {where}.",
-    "One {weekday} in {season} {hero} the {pet} woke up early.", "Everybody in {town} knew {hero}, the {adj} {who}.",
-    "There was {weather} on the day when {hero} set out.", "{hero} and {helper} were friends, though {hero} was a {pet}.",
-)  # fmt: skip
+    "Once there was a {adj} {pet} called {hero}, who lived {where} in {town}.",
+    "{hero} was a {adj} little {pet}.",
+    "In {town} there lived a child named {hero} with a {pet}.",
+    "Long ago a {adj} {who} named {hero} lived {where}.",
+    "One {weekday} in {season} {hero} the {pet} woke up early.",
+    "Everybody in {town} knew {hero}, the {adj} {who}.",
+    "There was {weather} on the day when {hero} set out.",
+    "{hero} and {helper} were friends, though {hero} was a {pet}.",
+)
 
 _WISHES = (
-    "More than anything {hero} wanted a {thing}.", "All day {hero} dreamed of a {thing}.", "Only one wish was left: to have a {thing}.",
-    "{hero} had lost a {thing} and wished to find it again.", "For the {gathering}, {hero} needed a {thing}.",
-    "Every night {hero} whispered that a {thing} would be enough.", "{hero} had promised the {who} a {thing}.",
+    "More than anything {hero} wanted a {thing}.",
+    "All day {hero} dreamed of a {thing}.",
+    "Only one wish was left: to have a {thing}.",
+    "{hero} had lost a {thing} and wished to find it again.",
+    "For the {gathering}, {hero} needed a {thing}.",
+    "Every night {hero} whispered that a {thing} would be enough.",
+    "{hero} had promised the {who} a {thing}.",
     "What {hero} wished for was a {thing}, just like the one of the {who}.",
-)  # fmt: skip
+)
 
 _OBSTACLES = (
-    "But the {thing} was kept {where}, and the gate was locked.", "But a {adj} {who} said no and shut the door.",
-    "The way led {where}, and {hero} was afraid of the dark.", "Then came {weather}, and the path was gone.",
-    "A {adj} {pet} sat on the {noun} and would not move.", "It cost {count} coins, and {hero} had only one.",
-    "The bridge was broken, and the water was deep.", "Nobody would tell {hero} where to look.", "{hero} fell {where} and hurt a foot.",
+    "But the {thing} was kept {where}, and the gate was locked.",
+    "But a {adj} {who} said no and shut the door.",
+    "The way led {where}, and {hero} was afraid of the dark.",
+    "Then came {weather}, and the path was gone.",
+    "A {adj} {pet} sat on the {noun} and would not move.",
+    "It cost {count} coins, and {hero} had only one.",
+    "The bridge was broken, and the water was deep.",
+    "Nobody would tell {hero} where to look.",
+    "{hero} fell {where} and hurt a foot.",
     "Someone had hidden it under a {adj} {noun}.",
-)  # fmt: skip
+)
 
 _HELP = (
-    "Then {helper} came by with a {adj} {noun} and stayed to help.", "{helper} heard the crying and asked what was wrong.",
-    "So {hero} asked {helper}, who knew every {noun} in {town}.", "{helper} shared some {food} and thought about it {how}.",
-    "Only {helper} listened to the whole story.", "A friend named {helper} lent a {noun} and a rope.",
-    "“Do not give up,” said {helper}, and they went on together.", "{helper} said that two can do what one can not.",
-)  # fmt: skip
+    "Then {helper} came by with a {adj} {noun} and stayed to help.",
+    "{helper} heard the crying and asked what was wrong.",
+    "So {hero} asked {helper}, who knew every {noun} in {town}.",
+    "{helper} shared some {food} and thought about it {how}.",
+    "Only {helper} listened to the whole story.",
+    "A friend named {helper} lent a {noun} and a rope.",
+    "“Do not give up,” said {helper}, and they went on together.",
+    "{helper} said that two can do what one can not.",
+)
 
 _TURNS = (
-    "They walked {where} for {count} hours.", "Together they pulled the {noun} aside.", "They knocked {count} times and waited.",
-    "{hero} sang a {adj} song, and the {who} smiled.", "They gave the {who} their {food}.", "All night they searched {where}.",
-    "{hero} took a deep breath and climbed up.", "They traded a {noun} for a {adj} {noun}.", "First they found a {noun}, then a {adj} {noun}.",
-)  # fmt: skip
+    "They walked {where} for {count} hours.",
+    "Together they pulled the {noun} aside.",
+    "They knocked {count} times and waited.",
+    "{hero} sang a {adj} song, and the {who} smiled.",
+    "They gave the {who} their {food}.",
+    "All night they searched {where}.",
+    "{hero} took a deep breath and climbed up.",
+    "They traded a {noun} for a {adj} {noun}.",
+    "First they found a {noun}, then a {adj} {noun}.",
+)
 
 _ENDS: dict[str, tuple[str, ...]] = {
     "happy": (
-        "And there, shining in the light, was the {thing}.", "At last {hero} held the {thing} and laughed.",
-        "The {who} gave {hero} the {thing} as a present.", "The {thing} was theirs, and the whole town clapped.",
-        "In the end they carried the {thing} home {how}.", "{hero} found the {thing} just where {helper} had said.",
+        "And there, shining in the light, was the {thing}.",
+        "At last {hero} held the {thing} and laughed.",
+        "The {who} gave {hero} the {thing} as a present.",
+        "The {thing} was theirs, and the whole town clapped.",
+        "In the end they carried the {thing} home {how}.",
+        "{hero} found the {thing} just where {helper} had said.",
     ),
     "sad": (
-        "But the {thing} was broken, and nobody could mend it.", "When they came, the {thing} was already gone.",
-        "The {thing} slipped from their hands and sank.", "{hero} never saw the {thing} again.",
-        "It was too late, for the {who} had sold the {thing}.", "In the end they went home {how}, without the {thing}.",
+        "But the {thing} was broken, and nobody could mend it.",
+        "When they came, the {thing} was already gone.",
+        "The {thing} slipped from their hands and sank.",
+        "{hero} never saw the {thing} again.",
+        "It was too late, for the {who} had sold the {thing}.",
+        "In the end they went home {how}, without the {thing}.",
     ),
-}  # fmt: skip
+}
 
 _LAST: dict[str, tuple[str, ...]] = {
     "happy": (
-        "{hero} and {helper} were happy for the rest of the {season}.", "They ate {food} and danced until night.",
-        "From then on {hero} was never lonely.", "That evening everybody smiled.", "It was the best day of {month}.",
+        "{hero} and {helper} were happy for the rest of the {season}.",
+        "They ate {food} and danced until night.",
+        "From then on {hero} was never lonely.",
+        "That evening everybody smiled.",
+        "It was the best day of {month}.",
     ),
     "sad": (
-        "{hero} cried, and {helper} had no words.", "That night {hero} sat alone {where}.", "From then on {hero} seldom laughed.",
-        "It was a sad {season} for both of them.", "Even the {food} tasted of tears.",
+        "{hero} cried, and {helper} had no words.",
+        "That night {hero} sat alone {where}.",
+        "From then on {hero} seldom laughed.",
+        "It was a sad {season} for both of them.",
+        "Even the {food} tasted of tears.",
     ),
-}  # fmt: skip
+}
 
 _COUPLETS = (
     ("The {adj} {who} went out to see the {rhyme},", "and came back home with nothing but the {rhyme}."),
@@ -125,14 +165,21 @@ _COUPLETS = (
     ("In {month} the {pet} will wait beside the {rhyme},", "for in the {season} somebody took the {rhyme}."),
     ("So {adj} the {noun} and so {adj} the {rhyme},", "no {who} would trade them for a king's own {rhyme}."),
     ("We walked {where} to find the {rhyme},", "and {how} we heard the {adj} {rhyme}."),
-)  # fmt: skip
+)
 
 _STORY_TITLES = (
-    "Stories from {town} for {adj} evenings", "Bedtime tales, the {season} collection", "Two tales by a {adj} {who}",
-    "Tales told {where}", "A story hour in {town}", "Read aloud at the {gathering}",
-)  # fmt: skip
+    "Stories from {town} for {adj} evenings",
+    "Bedtime tales, the {season} collection",
+    "Two tales by a {adj} {who}",
+    "Tales told {where}",
+    "A story hour in {town}",
+    "Read aloud at the {gathering}",
+)
 
 _VERSE_TITLES = (
-    "Rhymes for the {season} in {town}", "Verses found in a {adj} {noun}", "Poems of a {who} from {town}",
-    "Songs we sing {where}", "The {adj} book of rhymes, page {count}",
-)  # fmt: skip
+    "Rhymes for the {season} in {town}",
+    "Verses found in a {adj} {noun}",
+    "Poems of a {who} from {town}",
+    "Songs we sing {where}",
+    "The {adj} book of rhymes, page {count}",
+)

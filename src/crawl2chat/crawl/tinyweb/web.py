@@ -106,13 +106,17 @@ def _add_personal_data(pages: Sequence[Page], world: World, count: int) -> None:
 _PUBLIC_BLOCKS = (5, 23, 46, 62, 77, 81, 93, 109, 151, 178, 185, 194, 212, 217)  # first numbers without private ranges
 
 _MAIL_LINES = (
-    "Write to {name} at {secret} if you know more.", "{name} can be reached under {secret} on weekdays.",
-    "Corrections please to {secret} before the end of the month.", "For pictures, send a message to {secret} and ask for {name}.",
-)  # fmt: skip
+    "Write to {name} at {secret} if you know more.",
+    "{name} can be reached under {secret} on weekdays.",
+    "Corrections please to {secret} before the end of the month.",
+    "For pictures, send a message to {secret} and ask for {name}.",
+)
 _ADDRESS_LINES = (
-    "This entry was changed by a visitor from {secret} last night.", "Posted by {name} from the address {secret} at noon.",
-    "Our counter saw {secret} twice this week.", "The server at {secret} was down, says {name}.",
-)  # fmt: skip
+    "This entry was changed by a visitor from {secret} last night.",
+    "Posted by {name} from the address {secret} at noon.",
+    "Our counter saw {secret} twice this week.",
+    "The server at {secret} was down, says {name}.",
+)
 
 _SITE_WORDS = ("post", "news", "blog", "forum", "wiki", "club", "market", "archive", "notes", "house", "pages", "times")
 

@@ -1,14 +1,15 @@
 """What a seed decides once for the whole fictional web: its names, places, values and invented words."""
 
 import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crawl2chat.crawl.tinyweb import words
 
-_ONSETS = ["b", "br", "c", "ch", "cl", "d", "dr", "f", "fl", "g", "gl", "gr", "h", "j", "k", "kl", "l", "m", "n", "p", "pr", "qu", "r", "s", "sh", "sk", "st", "t", "th", "tr", "v", "w", "y", "z"]
-_VOWELS = ["a", "e", "i", "o", "u", "a", "e", "i", "o", "ai", "ea", "oa"]
-_CODAS = ["l", "m", "n", "r", "s", "t", "d", "k", "nd", "rn", "lt", "st", "x", "sk"]
-_TOWN_ENDINGS = ["mere", "ford", "wick", "ham", "stead", "holm", "dale", "bury", "port", "combe", "gate", "haven"]
+_ONSETS = (*"bdfghjklmnprstvwz", "br", "ch", "dr", "gl", "sh", "st", "th", "tr")
+_VOWELS = tuple("aeiou")
+_CODAS = (*"lmnrstdkx", "nd", "rn", "lt", "sk")
+_TOWN_ENDINGS = ("mere", "ford", "wick", "ham", "stead", "holm", "dale", "bury", "port", "combe", "gate", "haven")
 
 
 @dataclass(frozen=True)
@@ -28,7 +29,7 @@ class World:
     language: str  # its name
 
     def rng(self, part: str) -> random.Random:
-        """A generator of random numbers of its own for each part, so that one part's size leaves the others as they are."""
+        """Random numbers of a part's own, so that one part's size leaves the others as they are."""
         return random.Random(f"{self.seed}/{part}")
 
 
@@ -47,7 +48,7 @@ def make_world(seed: int, people: int) -> World:
         trades=tuple(rng.sample(words.TRADES, 24)),
         foods=tuple(rng.sample(words.FOODS, 24)),
         pets=tuple(rng.sample(words.PETS, 24)),
-        glossary_words=tuple(coiner.word(1) for _ in range(48)),
+        glossary_words=tuple(coiner.word(1) for _ in range(32)),
         dictionary={word: coiner.word(1) for word in english},
         language=coiner.name(1, ("ish", "ese", "ian")),
     )
@@ -64,20 +65,20 @@ class _Coiner:
         self.coined: set[str] = set()
         self.english = {*words.NOUNS, *words.ADJECTIVES, *words.PAST_VERBS, *words.PETS, *words.TRADES}
 
-    def name(self, syllables: int, endings: tuple[str, ...] | list[str]) -> str:
+    def name(self, syllables: int, endings: Sequence[str]) -> str:
         return self._new(syllables, endings).capitalize()
 
     def word(self, syllables: int) -> str:
         return self._new(syllables, _CODAS)
 
-    def _new(self, syllables: int, endings: tuple[str, ...] | list[str]) -> str:
+    def _new(self, syllables: int, endings: Sequence[str]) -> str:
         pick = self.rng.choice
         while True:
             opening = "".join(pick(_ONSETS) + pick(_VOWELS) for _ in range(syllables))
             ending = pick(endings)
-            last = pick(_ONSETS) + ("" if ending[0] in "aeiou" else pick(_VOWELS))
+            last = pick(_ONSETS) + ("" if ending[0] in _VOWELS else pick(_VOWELS))
             if ending in _TOWN_ENDINGS:
-                last = pick(_CODAS)
+                last = ""
             new = opening + last + ending
             clash = any(new.startswith(old) or old.startswith(new) for old in self.coined)
             if len(new) >= 4 and new not in self.english and not clash:

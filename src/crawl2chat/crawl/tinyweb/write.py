@@ -38,7 +38,7 @@ def _write_warc(path: Path, pages: Sequence[Page], world: World, number: int) ->
     rng = world.rng(f"warc {number}")
     # a crawl's date is part of its bytes, so it comes from the seed
     clock = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=rng.randrange(365), minutes=rng.randrange(1440))
-    about = f"software: crawl2chat tinyweb\r\nformat: WARC File Format 1.1\r\ndescription: fictional web, seed {world.seed}\r\n"
+    about = f"software: crawl2chat\r\nformat: WARC File Format 1.1\r\ndescription: fictional web, seed {world.seed}\r\n"
     filename = {"WARC-Filename": path.name.lstrip(".").removesuffix(".tmp")}
     with open(path, "wb") as file:
         file.write(_record("warcinfo", "application/warc-fields", about.encode(), clock, rng, filename))
