@@ -118,9 +118,7 @@ def test_the_report_is_a_function_of_the_run(undisturbed):
 
 
 @pytest.mark.parametrize(("stage", "sign"), [("refine", "refine/.started.json"), ("pretrain", "pretrain/checkpoints")])
-def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(
-    recipe, undisturbed, tmp_path, stage, sign
-):
+def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(recipe, undisturbed, tmp_path, stage, sign):
     out = tmp_path / "run"
     process = subprocess.Popen(command(recipe, out), stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 120

@@ -1,6 +1,6 @@
 import pytest
 
-from crawl2chat.refine.urls import check_url, load_blocklist
+from crawl2chat.refine.urls import check_url, load_blocklists
 from crawl2chat.run import StageError
 
 BLOCKED = frozenset({"bad.example", "x.good.example"})
@@ -35,7 +35,7 @@ def test_host_words_can_be_switched_off():
 
 def test_a_blocklist_has_one_host_a_line_and_comments(tmp_path):
     (tmp_path / "hosts").write_text("# list\nBad.example\n\n.other.example  # why\n")
-    assert load_blocklist(str(tmp_path / "hosts")) == {"bad.example", "other.example"}
-    assert load_blocklist("") == frozenset()
+    assert load_blocklists([str(tmp_path / "hosts")]) == {"bad.example", "other.example"}
+    assert load_blocklists([]) == frozenset()
     with pytest.raises(StageError, match=r"refine\.blocklist = none: can't be read .* expected one host a line"):
-        load_blocklist("none")
+        load_blocklists(["none"])

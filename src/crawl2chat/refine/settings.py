@@ -67,7 +67,7 @@ class DedupSettings(Settings):
 
 
 class RefineSettings(Settings):
-    blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line; empty: none")
+    blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
     extract_seconds: float = Field(5, gt=0, description="processor time a page may take before it is given up")
     max_record_bytes: int = Field(20_000_000, ge=1000, description="larger records and bodies are faults")

@@ -20,7 +20,7 @@ from crawl2chat.figures import Figure
 from crawl2chat.refine import dedup, funnel
 from crawl2chat.refine.pages import Document, Reject, refine_pages
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
-from crawl2chat.refine.urls import load_blocklist
+from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.run import replacing, write_json
 from crawl2chat.shards import cores, map_shards
 
@@ -73,12 +73,13 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     if not (out / FUNNEL).exists():
         warcs = [(path, _name(path, crawl)) for path in list_warcs(crawl)]
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
-        load_blocklist(settings.blocklist)  # a missing file is told now, not by a worker
+        blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
+        load_blocklists(blocklists)  # a missing file is told now, not by a worker
         workers = settings.workers or cores()
         at_once = min(workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]
         map_shards(
-            partial(refine_warc, settings=settings, workers=workers // at_once),
+            partial(refine_warc, blocklists=blocklists, settings=settings, workers=workers // at_once),
             list(zip(warcs, shards, strict=True)),
             label="refine",
             workers=at_once,
@@ -90,13 +91,15 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     return funnel.figures(json.loads((out / FUNNEL).read_text(encoding="utf-8"))) + figures
 
 
-def refine_warc(warc: tuple[str, str], out: Path, settings: RefineSettings, workers: int) -> None:
+def refine_warc(
+    warc: tuple[str, str], out: Path, blocklists: list[str], settings: RefineSettings, workers: int
+) -> None:
     """Refine one WARC (path, name in the results) into a folder: documents with signatures, rejects, counts."""
     path, name = warc
     out.mkdir(parents=True)
     passed: Counter[str] = Counter()
     pages = read_warc(path, max_record_bytes=settings.max_record_bytes, skipped=passed)
-    results = refine_pages(pages, load_blocklist(settings.blocklist), settings, workers)
+    results = refine_pages(pages, load_blocklists(blocklists), settings, workers)
     n_documents = n_rejects = 0
     with (
         pq.ParquetWriter(out / "documents.parquet", SIGNED, compression="zstd") as documents,
@@ -110,6 +113,12 @@ def refine_warc(warc: tuple[str, str], out: Path, settings: RefineSettings, work
             n_documents += len(kept)
             n_rejects += len(dropped)
     write_json(out / "counts.json", {"pages": n_documents + n_rejects, "passed": passed})
+
+
+def _blocklist_of(crawl: Path) -> str:
+    """A crawl may bring a list of its own, as the fictional web does of its invented hosts."""
+    file = crawl / "blocklist.txt"
+    return str(file) if file.is_file() else ""
 
 
 def _deduplicate(shards: list[Path], out: Path, settings: DedupSettings) -> dict[str, Any]:

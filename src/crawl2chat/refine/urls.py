@@ -1,6 +1,7 @@
 """Pages that can be told from their address alone: blocked hosts, other file types, gambling and adult hosts."""
 
 import re
+from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -25,14 +26,14 @@ HOST_WORDS = frozenset(
 )
 
 
-def load_blocklist(path: str) -> frozenset[str]:
-    """Hosts, one a line, `#` begins a comment; an empty path is an empty list. Raises StageError for a missing file."""
-    if not path:
-        return frozenset()
-    try:
-        lines = Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise StageError(f"refine.blocklist = {path}: can't be read ({error}); expected one host a line") from error
+def load_blocklists(paths: Sequence[str]) -> frozenset[str]:
+    """Hosts of all files, one a line, `#` begins a comment. Raises StageError for a missing file."""
+    lines: list[str] = []
+    for path in paths:
+        try:
+            lines += Path(path).expanduser().read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise StageError(f"refine.blocklist = {path}: can't be read ({error}); expected one host a line") from error
     hosts = (line.split("#")[0].strip().lower().strip(".") for line in lines)
     return frozenset(host for host in hosts if host)
 

@@ -136,7 +136,7 @@ def test_every_dropped_page_has_a_reason_and_a_mirror_its_original(ledger, kept)
 
 
 def test_blocklisted_pages_and_no_others_are_on_blocklisted_hosts(ledger, crawl: Path):
-    blocked = set((crawl / "ledger" / "blocklist.txt").read_text().split())
+    blocked = set((crawl / "blocklist.txt").read_text().split())
     for page in ledger.pages:
         assert (page.reason == "blocklist") == (page.url.split("/")[2] in blocked)
 

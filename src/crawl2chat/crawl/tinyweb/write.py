@@ -30,7 +30,7 @@ def write_tinyweb(out: Path, seed: int, settings: TinywebSettings) -> None:
         with replacing(out / "warc" / f"part-{number:05d}.warc.gz") as temporary:
             _write_warc(temporary, order[number::FILES], world, number)
     ledger.save(out / "ledger")
-    write_lines(out / "ledger" / "blocklist.txt", blocked)
+    write_lines(out / "blocklist.txt", blocked)
 
 
 def _write_warc(path: Path, pages: Sequence[Page], world: World, number: int) -> None:
