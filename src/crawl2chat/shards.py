@@ -82,8 +82,10 @@ def map_shards(
     done = len(shards) - len(waiting)
     with Progress(label, len(shards), "shards") as bar:
         bar.update(done)
+        idle: list[Worker] = []
         try:
-            idle = [Worker(_ShardWriter(function)) for _ in range(min(len(waiting), workers or cores()))]
+            for _ in range(min(len(waiting), workers or cores())):
+                idle.append(Worker(_ShardWriter(function)))
             while waiting or busy:
                 while idle and waiting:
                     worker, (item, output) = idle.pop(), waiting.popleft()

@@ -25,7 +25,7 @@ def test_the_same_seed_writes_the_same_bytes(crawl: Path, tmp_path: Path, small:
     subprocess.run([sys.executable, "-c", code, again, small.model_dump_json()], check=True, env=environment)
     files = sorted(path.relative_to(crawl) for path in crawl.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
-    assert len(files) == 8 + 11
+    assert len(files) == 4 + 11
     for file in files:
         assert (crawl / file).read_bytes() == (again / file).read_bytes(), file
 

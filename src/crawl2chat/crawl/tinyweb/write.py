@@ -17,7 +17,7 @@ from crawl2chat.crawl.tinyweb.web import make_web
 from crawl2chat.crawl.tinyweb.world import World, make_world
 from crawl2chat.run import replacing
 
-FILES = 8
+FILES = 4
 _SERVERS = ("nginx", "Apache/2.4.62 (Debian)", "Apache", "lighttpd/1.4.76", "Microsoft-IIS/10.0")
 
 
