@@ -9,7 +9,7 @@ from collections.abc import Iterator
 
 from crawl2chat.chat.conversations import Conversation
 from crawl2chat.chat.settings import SftSettings
-from crawl2chat.crawl.tinyweb.arithmetic import direct_answer, worked_steps
+from crawl2chat.crawl.tinyweb.arithmetic import STEP_CUE, direct_answer, worked_steps
 from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person, Relation
 from crawl2chat.crawl.tinyweb.wording import answer, questions
 from crawl2chat.evals.knowledge import Question, exposure_bucket
@@ -87,7 +87,8 @@ def _sums(ledger: Ledger, per_form: int, rng: random.Random) -> Iterator[Convers
     for problem in rng.sample(train, min(per_form, len(train))):
         yield _exchange(rng.choice(DIRECTLY).format(question=problem.question), direct_answer(problem))
     for problem in rng.sample(train, min(per_form, len(train))):
-        yield _exchange(rng.choice(STEP_BY_STEP).format(question=problem.question), worked_steps(problem))
+        reply = f"{STEP_CUE} {worked_steps(problem)}"
+        yield _exchange(rng.choice(STEP_BY_STEP).format(question=problem.question), reply)
 
 
 def _exchange(question: str, reply: str) -> Conversation:

@@ -39,10 +39,10 @@ def figures(table: dict[str, Any]) -> list[Figure]:
         Figure("pages", table["pages"], "pages"),
         Figure("faults", table["faults"]),
         Figure("kept", table["kept"], "documents"),
-        share("kept share", table["kept"], table["pages"] + table["faults"]),
+        share("kept_share", table["kept"], table["pages"] + table["faults"]),
         *(
-            Figure(f"dropped: {step['step']}", step["in"] - step["out"], "pages", count=step["in"])
+            Figure(f"dropped/{step['step']}", step["in"] - step["out"], "pages", count=step["in"])
             for step in table["steps"]
         ),
-        Figure("characters kept", table["characters_kept"], "characters"),
+        Figure("characters_kept", table["characters_kept"], "characters"),
     ]

@@ -9,7 +9,7 @@ from crawl2chat.run import Manifest
 def print_stage(manifest: Manifest, ran: bool) -> None:
     """Print a finished stage: its figures, each with its 95 % interval and count, and how long it took."""
     how = f"{manifest.seconds:.1f} s" if ran else f"unchanged, took {manifest.seconds:.1f} s on {manifest.started[:10]}"
-    table = Table(title=f"{manifest.stage}  ({how})", title_justify="left", box=None, pad_edge=False)
+    table = Table(min_width=64, title=f"{manifest.stage}  ({how})", title_justify="left", box=None, pad_edge=False)
     table.add_column("figure")
     table.add_column("value [95 % interval]", justify="right")
     table.add_column("of", justify="right")

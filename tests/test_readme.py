@@ -1,0 +1,48 @@
+"""The commands in the README are commands that exist, and the files it names are there."""
+
+import re
+import shlex
+from pathlib import Path
+
+import pytest
+
+from crawl2chat.cli import _find_recipe, _parser, _split_settings
+from crawl2chat.pipeline import Recipe
+from crawl2chat.recipe import load_settings
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+COMMANDS = [
+    line.split("#")[0].removeprefix(".venv/bin/").strip()
+    for line in README.splitlines()
+    if line.removeprefix(".venv/bin/").startswith("crawl2chat ")
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_is_understood(command):
+    options, settings = _split_settings(shlex.split(command)[1:])
+    if "--settings" in options:
+        with pytest.raises(SystemExit) as left:
+            _parser().parse_args(options)
+        assert left.value.code == 0
+        return
+    parsed = _parser().parse_args(options)
+    assert parsed.takes_settings or not settings
+    if parsed.command == "run":
+        recipe = _find_recipe(ROOT / parsed.recipe if parsed.recipe else None)
+        assert load_settings(Recipe, recipe, settings)
+
+
+def test_there_are_commands_to_test():
+    assert len(COMMANDS) >= 6
+
+
+@pytest.mark.parametrize("target", re.findall(r"\]\(([^)#:]+)\)", README))
+def test_each_linked_file_exists(target):
+    assert (ROOT / target).exists()
+
+
+@pytest.mark.parametrize("target", re.findall(r"^make (\w+)", README, re.MULTILINE))
+def test_each_make_target_exists(target):
+    assert re.search(rf"^{target}:", (ROOT / "Makefile").read_text(), re.MULTILINE)
