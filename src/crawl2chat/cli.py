@@ -173,9 +173,10 @@ def tokens_command(options: argparse.Namespace) -> int:
 def report_command(options: argparse.Namespace) -> int:
     from crawl2chat.report import print_stage, read_run, write_report
 
+    page = write_report(options.run)
     for manifest in read_run(options.run):
         print_stage(manifest, ran=False)
-    print(f"report: {write_report(options.run)}")
+    print(f"report: {page}")
     return 0
 
 

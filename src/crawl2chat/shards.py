@@ -84,8 +84,7 @@ def map_shards(
         bar.update(done)
         idle: list[Worker] = []
         try:
-            for _ in range(min(len(waiting), workers or cores())):
-                idle.append(Worker(_ShardWriter(function)))
+            idle.extend(Worker(_ShardWriter(function)) for _ in range(min(len(waiting), workers or cores())))
             while waiting or busy:
                 while idle and waiting:
                     worker, (item, output) = idle.pop(), waiting.popleft()

@@ -14,7 +14,7 @@ from crawl2chat.train.loop import read_metrics
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .9rem .15rem 0; text-align: left }
-td.n { text-align: right; font-variant-numeric: tabular-nums } svg { max-width: 100%; height: auto }
+td.n { text-align: right; font-variant-numeric: tabular-nums } svg { display: block; max-width: 100%; height: auto }
 pre { white-space: pre-wrap; background: #f4f4f2; padding: .6rem .8rem; border-radius: 4px } b.given { color: #777 }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd } small { color: #777 }
 @media (prefers-color-scheme: dark) { body { background: #1a1a1a; color: #ddd } pre { background: #262626 }

@@ -19,10 +19,10 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]], unigram: float | None = Non
         twin = axes.twinx()
         twin.plot(*zip(*held_out, strict=True), marker="o", markersize=3, color="tab:orange")
         twin.set_ylabel("held-out bits per byte", color="tab:orange")
-        twin.set_ylim(bottom=0)
         if unigram is not None:
             twin.axhline(unigram, linestyle=":", color="tab:orange")
-            twin.text(0, unigram, " unigram", va="bottom", fontsize=8, color="tab:orange")
+            twin.text(steps[-1][0], unigram, "unigram", va="bottom", ha="right", fontsize=8, color="tab:orange")
+        twin.set_ylim(bottom=0)
     return _svg(figure)
 
 
@@ -32,8 +32,9 @@ def share_curves(groups: Mapping[str, Sequence[Figure]], x_label: str) -> str:
     for series, figures in groups.items():
         names = [figure.name.partition("/")[2] for figure in figures]
         values = [figure.value for figure in figures]
-        low = [f.value - (f.interval or (f.value, 0))[0] for f in figures]
-        high = [(f.interval or (0, f.value))[1] - f.value for f in figures]
+        bounds = [figure.interval or (figure.value, figure.value) for figure in figures]
+        low = [max(0.0, value - bound[0]) for value, bound in zip(values, bounds, strict=True)]
+        high = [max(0.0, bound[1] - value) for value, bound in zip(values, bounds, strict=True)]
         axes.errorbar(names, values, yerr=[low, high], marker="o", markersize=4, capsize=2, label=series)
     axes.set_ylim(-0.02, 1.02)
     axes.legend(frameon=False)
