@@ -12,7 +12,7 @@ from crawl2chat.model import Transformer
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 
-TOKENS_AT_ONCE = 8192
+LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32, whatever the vocabulary
 
 
 def bits_per_byte(
@@ -46,7 +46,7 @@ def token_nats(model: Transformer, documents: TokenizedDocuments) -> NDArray[np.
     padded = np.zeros(n_rows * T + 1, dtype=np.int64)
     padded[: len(ids)] = ids
     nats: list[NDArray[np.float32]] = [np.zeros(1, dtype=np.float32)]
-    rows_at_once = max(1, TOKENS_AT_ONCE // T)
+    rows_at_once = max(1, LOGITS_AT_ONCE // (T * model.config.vocab_size))
     for first in range(0, n_rows, rows_at_once):
         last = min(first + rows_at_once, n_rows)
         rows = torch.from_numpy(padded[first * T : last * T + 1]).to(device)

@@ -14,7 +14,7 @@ class TrainSettings(Settings):
     batch_tokens: int = Field(4096, ge=8, description="tokens an optimiser step")
     micro_batch_tokens: int = Field(4096, ge=8, description="tokens a forward pass; lower it when memory runs out")
     matrix_lr: float = Field(0.02, gt=0, description="Muon's learning rate for matrices")
-    embedding_lr: float = Field(0.004, gt=0, description="AdamW's learning rate for embeddings, head and norms")
+    embedding_lr: float = Field(0.02, gt=0, description="AdamW's learning rate for embeddings, head and norms")
     weight_decay: float = Field(0.0, ge=0, description="decay of matrices, a share of the weight per unit of rate")
     warmup: float = Field(0.01, ge=0, le=1, description="share of the steps in which the rate rises")
     decay: float = Field(0.6, ge=0, le=1, description="share of the steps in which the rate falls to zero")
