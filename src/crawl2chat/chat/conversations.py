@@ -21,7 +21,7 @@ def read_conversations(file: Path) -> list[Conversation]:
     """
     conversations: list[Conversation] = []
     problems: list[str] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").splitlines(), 1):
+    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
         if not line.strip():
             continue
         try:
