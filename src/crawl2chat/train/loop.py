@@ -105,7 +105,7 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     if not file.exists():
         return []
     lines = []
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").split("\n"):
         with contextlib.suppress(json.JSONDecodeError):  # the line that a kill cut short
             lines.append(json.loads(line))
     return lines
