@@ -24,7 +24,7 @@ from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 
 VOCAB = 4096
-SETTINGS = PretrainSettings(depth=4, width=128, seq_len=256, compile="on", device="cpu", checkpoint_every=10**6)
+SETTINGS = PretrainSettings(depth=4, seq_len=256, compile="on", device="cpu", checkpoint_every=10**6)
 ROUNDS = 3
 
 

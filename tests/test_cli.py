@@ -2,6 +2,7 @@ import statistics
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 
@@ -55,6 +56,30 @@ def test_all_problems_of_a_recipe_are_told_at_once_before_any_work(tmp_path, cap
     assert "pretrain.seq_len = 0" in told
     assert "tokenizer.size" in told
     assert not (tmp_path / "out").exists()
+
+
+def test_tables_that_do_not_fit_each_other_are_told_before_any_work(tmp_path, capsys):
+    recipe = tmp_path / "r.toml"
+    recipe.write_text("")
+    cases = [
+        (["--pretrain.seq_len", "128"], "sft.seq_len = 256 is more than the model's context"),
+        (["--crawl.source", "warc", "--crawl.warc", "x.warc"], "brings no conversations for sft"),
+        (["--conversations", tmp_path / "absent.jsonl"], "absent.jsonl"),
+        (["--until", "pretrain", "--crawl.source", "warc", "--crawl.warc", tmp_path / "absent.warc"], "absent.warc"),
+        (["--refine.blocklist", tmp_path / "absent.txt"], "absent.txt: no such file"),
+    ]
+    for flags, expected in cases:
+        assert run_main("run", recipe, "--out", tmp_path / "out", *flags) == 1
+        assert expected in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
+def test_a_stage_takes_its_own_table_of_a_recipe_and_no_other_settings(tmp_path, capsys):
+    pages = Path(__file__).parents[1] / "recipes" / "pages.toml"
+    assert run_main("refine", tmp_path / "absent.warc", "--recipe", pages, "--out", tmp_path / "out") == 1
+    assert "does not exist" in capsys.readouterr().err
+    assert run_main("refine", tmp_path, "--out", tmp_path / "out", "--sft.epochs", "3") == 1
+    assert "takes settings of the table refine alone" in capsys.readouterr().err
 
 
 def test_settings_are_refused_where_there_are_none(capsys):

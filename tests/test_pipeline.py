@@ -118,7 +118,7 @@ def test_the_report_is_a_function_of_the_run(undisturbed):
     assert write_report(out).read_bytes() == before
 
 
-@pytest.mark.parametrize(("stage", "sign"), [("refine", "refine/.started.json"), ("pretrain", "pretrain/checkpoints")])
+@pytest.mark.parametrize(("stage", "sign"), [("refine", "refine/shards/00000"), ("pretrain", "pretrain/checkpoints")])
 def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(recipe, undisturbed, tmp_path, stage, sign):
     out = tmp_path / "run"
     process = subprocess.Popen(command(recipe, out), stderr=subprocess.PIPE, start_new_session=True)
@@ -126,8 +126,7 @@ def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(reci
     while not (out / sign).exists():
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
-        time.sleep(0.02)
-    time.sleep(0.3)
+        time.sleep(0.005)
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert read_manifest(out / stage) is None, "killed too late to test anything"

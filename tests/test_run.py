@@ -103,6 +103,57 @@ def test_a_missing_input_is_named(tmp_path):
         run(tmp_path / "absent", tmp_path)
 
 
+def test_an_output_that_is_an_input_is_refused_and_left_alone(source, tmp_path):
+    run(source, tmp_path)
+    out = tmp_path / "out"
+    for folder in (out, out / "within", tmp_path):
+        with pytest.raises(StageError, match="must be different folders"):
+            run_stage(STAGE, {"source": out}, folder, Words())
+    assert (out / "words.txt").exists()
+
+
+def test_a_folder_of_another_stage_is_not_emptied(source, tmp_path):
+    run(source, tmp_path)
+    other = Stage("other", ("source",), STAGE.function)
+    with pytest.raises(StageError, match="is a folder of the stage words"):
+        run_stage(other, {"source": source}, tmp_path / "out", Words())
+    assert (tmp_path / "out" / "words.txt").exists()
+
+
+def test_settings_of_how_it_runs_do_not_make_a_stage_run_anew(source, tmp_path):
+    class Tuned(Words):
+        HOW_IT_RUNS = frozenset({"cores"})
+        cores: int = 1
+
+    run_stage(STAGE, {"source": source}, tmp_path / "out", Tuned())
+    manifest, ran = run_stage(STAGE, {"source": source}, tmp_path / "out", Tuned(cores=8))
+    assert not ran
+    assert manifest.machine["settings"] == {"cores": 1}
+
+
+def test_a_file_that_settings_name_counts_as_an_input(source, tmp_path, capsys):
+    for content, runs in (("a", True), ("a", False), ("b", True)):
+        inputs, out = {"source": source}, tmp_path / "out"
+        assert run_stage(STAGE, inputs, out, Words(), outside={"list": content})[1] == runs
+    assert "done anew, since inputs.list changed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("leftover", [".manifest.json.tmp", ".words.txt.tmp", "..started.json.tmp"])
+def test_what_a_kill_left_half_written_is_swept_away(source, tmp_path, leftover):
+    undisturbed, _ = run(source, tmp_path)
+    other = tmp_path / "other"
+    if leftover == "..started.json.tmp":
+        other.mkdir()
+    else:
+        with pytest.raises(KeyboardInterrupt):
+            run_stage(STAGE, {"source": source}, other, Words(fail=True))
+        (other / ".started.json").write_text((other / ".started.json").read_text().replace("true", "false"))
+    (other / leftover).write_text("half a fi")
+    manifest, _ = run_stage(STAGE, {"source": source}, other, Words())
+    assert manifest.hash == undisturbed.hash
+    assert not (other / leftover).exists()
+
+
 def test_two_processes_do_not_share_a_folder(source, tmp_path):
     (tmp_path / "out").mkdir()
     with open(tmp_path / "out" / ".lock", "w") as lock:

@@ -56,7 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(error, file=sys.stderr)
         return 1
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from here", file=sys.stderr)
+        again = "without --force and --from, " if "--force" in rest or "--from" in rest else ""
+        print(f"interrupted; {again}the same command goes on from here", file=sys.stderr)
         return 130
 
 
@@ -114,26 +115,29 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.report import print_stage, write_report
 
     file = _find_recipe(options.recipe)
-    if options.conversations:
-        flags = [*flags, f"--conversations={options.conversations}"]
+    for name in ("conversations", "until"):
+        if getattr(options, name):
+            flags = [*flags, f"--{name}={getattr(options, name)}"]
     recipe = load_settings(Recipe, file, flags)
     folder = options.out or Path("runs") / file.stem
-    for result in run_pipeline(recipe, folder, first=options.first, until=options.until, force=options.force):
+    for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
         print_stage(result.manifest, result.ran)
     print(f"report: {write_report(folder)}")
     return 0
 
 
 def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.pipeline import Recipe, find_stage
+    from crawl2chat.pipeline import Recipe, find_stage, outside_inputs
     from crawl2chat.recipe import load_settings
     from crawl2chat.report import print_stage
     from crawl2chat.run import run_stage
 
     stage = find_stage(options.command)
-    settings = getattr(load_settings(Recipe, options.recipe, flags), stage.name)
+    table = type(Recipe.model_fields[stage.name].default)
+    settings = load_settings(table, options.recipe, flags, table=stage.name)
     inputs = dict(zip(stage.inputs, getattr(options, "inputs", []), strict=True))
-    manifest, ran = run_stage(stage, inputs, options.out, settings, force=options.force)
+    outside = outside_inputs(stage, settings)
+    manifest, ran = run_stage(stage, inputs, options.out, settings, outside=outside, force=options.force)
     print_stage(manifest, ran)
     return 0
 
@@ -174,7 +178,7 @@ def report_command(options: argparse.Namespace) -> int:
     from crawl2chat.report import print_stage, read_run, write_report
 
     page = write_report(options.run)
-    for manifest in read_run(options.run):
+    for _, manifest in read_run(options.run):
         print_stage(manifest, ran=False)
     print(f"report: {page}")
     return 0
@@ -267,18 +271,24 @@ def _sampling(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # i
 
 
 def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
+    import torch
+
     from crawl2chat.generate import Engine
     from crawl2chat.model import load_model
-    from crawl2chat.run import StageError
+    from crawl2chat.run import StageError, is_current, read_manifest
     from crawl2chat.tokens import Tokenizer
 
     folder = options.model
-    stages = [options.stage] if options.stage else ["sft", "pretrain"]
-    found = next((folder / stage for stage in stages if (folder / stage / "model").exists()), None)
-    if options.stage and found is None:
-        raise StageError(f"{folder}: has no model of the stage {options.stage} yet")
-    folder = found or folder
-    return Engine(load_model(folder), Tokenizer.load(folder))
+    for stage in [options.stage] if options.stage else ["sft", "pretrain"]:
+        manifest = read_manifest(folder / stage)
+        if manifest and is_current(folder, manifest):
+            folder = folder / stage
+            break
+        if manifest:
+            print(f"{folder / stage}: made from an earlier state of the run, so left out", file=sys.stderr)
+    if options.stage and folder == options.model:
+        raise StageError(f"{folder}: has no finished model of the stage {options.stage}")
+    return Engine(load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu"), Tokenizer.load(folder))
 
 
 if __name__ == "__main__":

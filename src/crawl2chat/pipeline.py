@@ -1,17 +1,17 @@
 """The whole way: the recipe with a table a stage, and the run that takes the stages in order."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.recipe import Settings, to_toml
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.run import Manifest, Stage, replacing, run_stage
+from crawl2chat.run import Manifest, Stage, StageError, hash_json, hash_path, replacing, run_stage
 from crawl2chat.tokens.settings import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings
 
@@ -39,6 +39,21 @@ class Recipe(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     sft: SftSettings = SftSettings()
 
+    @model_validator(mode="after")
+    def _tables_fit(self) -> "Recipe":
+        if self.until == "sft":
+            if self.sft.seq_len > self.pretrain.seq_len:
+                raise ValueError(
+                    f"sft.seq_len = {self.sft.seq_len} is more than the model's context, "
+                    f"pretrain.seq_len = {self.pretrain.seq_len}"
+                )
+            if self.crawl.source != "tinyweb" and not self.conversations:
+                raise ValueError(
+                    f'crawl.source = "{self.crawl.source}" brings no conversations for sft; '
+                    "give --conversations FILE, or stop before it with --until pretrain"
+                )
+        return self
+
 
 @dataclass(frozen=True)
 class StageResult:
@@ -53,22 +68,44 @@ def find_stage(name: str) -> Stage:
     return next(stage for stage in STAGES if stage.name == name)
 
 
+def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
+    """Hashes of the files that a stage's settings name, so that a changed file counts as a changed input."""
+    if isinstance(settings, CrawlSettings) and settings.source == "warc":
+        from crawl2chat.crawl.stage import find_warcs
+
+        return {"warc": hash_json(find_warcs(settings))}
+    if isinstance(settings, RefineSettings) and settings.blocklist:
+        file = Path(settings.blocklist).expanduser()
+        if not file.is_file():
+            raise StageError(f"refine.blocklist = {settings.blocklist}: no such file; expected one host a line")
+        return {"blocklist": hash_path(file)}
+    return {}
+
+
 def run_pipeline(
-    recipe: Recipe, folder: Path, *, first: str | None = None, until: str | None = None, force: bool = False
+    recipe: Recipe, folder: Path, *, first: str | None = None, force: bool = False
 ) -> Iterator[StageResult]:
     """Run the stages into `folder`, one at a time; yields each as it is done.
 
     Stages whose settings and inputs have not changed are skipped. `first` runs that stage and all later ones
-    anew; `force` runs all anew.
+    anew; `force` runs all anew. Files that the recipe names are looked for before any work.
     """
+    if recipe.conversations:
+        from crawl2chat.chat.conversations import read_conversations
+
+        read_conversations(Path(recipe.conversations))
+    outside = {stage.name: outside_inputs(stage, getattr(recipe, stage.name)) for stage in STAGES}
     with replacing(folder / "recipe.toml") as temporary:
         temporary.write_text(to_toml(recipe), encoding="utf-8")
-    last = STAGE_NAMES.index(until or recipe.until)
+    last = STAGE_NAMES.index(recipe.until)
     anew_from = 0 if force else STAGE_NAMES.index(first) if first else len(STAGES)
     for i, stage in enumerate(STAGES[: last + 1]):
         inputs = {name: folder / name for name in stage.inputs}
         if stage.name == "sft" and recipe.conversations:
-            inputs["crawl"] = Path(recipe.conversations)
+            stage = replace(stage, inputs=("conversations", "pretrain"))
+            inputs = {"conversations": Path(recipe.conversations), "pretrain": folder / "pretrain"}
         settings = getattr(recipe, stage.name)
-        manifest, ran = run_stage(stage, inputs, folder / stage.name, settings, force=i >= anew_from)
+        manifest, ran = run_stage(
+            stage, inputs, folder / stage.name, settings, outside=outside[stage.name], force=i >= anew_from
+        )
         yield StageResult(stage, manifest, ran)

@@ -5,15 +5,25 @@ import json
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Annotated, Any, ClassVar, TypeVar
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
 
 class Settings(BaseModel):
     """A table of a recipe. Each field's `description` is its documentation and its line in `--help`."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    # Fields that say how the computer is used and not what comes out: a stage is not done anew when they change.
+    HOW_IT_RUNS: ClassVar[frozenset[str]] = frozenset()
+
+
+def _as_list(value: Any) -> Any:
+    return [value] if isinstance(value, str) else value
+
+
+Words = Annotated[list[str], BeforeValidator(_as_list)]  # a single one may be written without brackets
 
 
 class RecipeError(Exception):
@@ -23,29 +33,32 @@ class RecipeError(Exception):
 S = TypeVar("S", bound=Settings)
 
 
-def load_settings(model: type[S], file: Path | None = None, flags: Sequence[str] = ()) -> S:
+def load_settings(model: type[S], file: Path | None = None, flags: Sequence[str] = (), *, table: str = "") -> S:
     """Read `file` (TOML) and lay dotted flags (`--pretrain.depth 6` or `--pretrain.depth=6`) over it.
 
+    With a `table`, only that table of the file counts, and all flags must be of it.
     Raises RecipeError naming every unknown key, wrong type and impossible value at once.
     """
     source = f"recipe {file}" if file else "settings"
-    table: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if file is not None:
         try:
-            table = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = tomllib.loads(file.read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{source}: can't be read: {error}") from error
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{source}: not valid TOML: {error}") from error
     problems: list[str] = []
     for key, value in _parse_flags(flags):
-        problem = _put(table, key.split("."), value)
+        problem = _put(values, key.split("."), value)
+        if table and not key.startswith(f"{table}."):
+            problem = f"{key}: this command takes settings of the table {table} alone"
         if problem:
             problems.append(problem)
     try:
-        settings = model.model_validate(table)
+        settings = model.model_validate(values.get(table, {}) if table else values)
     except ValidationError as error:
-        problems += [_describe(model, problem) for problem in error.errors()]
+        problems += [_describe(model, problem, f"{table}." if table else "") for problem in error.errors()]
     if problems:
         many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
         raise RecipeError("\n".join([f"{source}: {many}", *(f"  {p}" for p in problems)]))
@@ -93,11 +106,11 @@ def _put(table: dict[str, Any], path: Sequence[str], value: Any) -> str | None:
     return None
 
 
-def _describe(model: type[Settings], problem: Any) -> str:
+def _describe(model: type[Settings], problem: Any, prefix: str = "") -> str:
     path = [str(part) for part in problem["loc"]]
-    name = ".".join(path) or "the recipe"
+    name = prefix + ".".join(path) or "the recipe"
     if problem["type"] == "extra_forbidden":
-        known = [field for field, _, _ in _fields(model)] + list(model.model_fields)
+        known = [field for field, _, _ in _fields(model, prefix)] + list(model.model_fields)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
     if problem["type"] == "missing":

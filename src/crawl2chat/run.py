@@ -8,9 +8,10 @@ import json
 import os
 import platform
 import shutil
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -54,7 +55,7 @@ class Manifest:
     code: dict[str, str]
     started: str
     seconds: float
-    machine: dict[str, Any] = field(default_factory=dict)
+    machine: dict[str, Any]  # where and how it ran, which decides nothing
 
     @property
     def hash(self) -> str:
@@ -66,29 +67,42 @@ class Manifest:
 
 
 def run_stage(
-    stage: Stage, inputs: Mapping[str, Path], out: Path, settings: Settings, *, force: bool = False
+    stage: Stage,
+    inputs: Mapping[str, Path],
+    out: Path,
+    settings: Settings,
+    *,
+    outside: Mapping[str, str] | None = None,
+    force: bool = False,
 ) -> tuple[Manifest, bool]:
     """Run one stage into `out`, or skip it. Returns its manifest and whether it ran.
 
     Same settings and inputs and a manifest: skipped. Same settings and inputs without one (it was killed):
-    the function runs again over what it left. Anything else: the folder is emptied first.
-    Raises StageError for missing inputs or when `out` holds files that no stage wrote.
+    the function runs again over what it left. Anything else: the folder is emptied first, with a word on what
+    is new. `outside`: hashes of files that settings name, which count as inputs.
+    Raises StageError for missing inputs, or when `out` is or holds an input or files that no stage wrote.
     """
     for name, path in inputs.items():
         if not path.exists():
             raise StageError(f"{stage.name}: its input {name} ({path}) does not exist; make it first")
+        if path.resolve().is_relative_to(out.resolve()) or out.resolve().is_relative_to(path.resolve()):
+            raise StageError(f"{stage.name}: --out {out} and its input {name} ({path}) must be different folders")
     wanted: dict[str, Any] = {
         "stage": stage.name,
-        "settings": settings.model_dump(mode="json"),
-        "inputs": {name: hash_path(path) for name, path in inputs.items()},
+        "settings": settings.model_dump(mode="json", exclude=set(settings.HOW_IT_RUNS)),
+        "inputs": {name: hash_path(path) for name, path in inputs.items()} | dict(outside or {}),
     }
     with _locked(out):
         finished = read_manifest(out)
-        if finished and not force and _is_from(finished, wanted):
+        if finished and not force and not _differences(vars(finished), wanted):
             return finished, False
-        if force or finished or _read_json(out / STARTED) != wanted:
-            _empty(out)
+        made_from = vars(finished) if finished else _read_json(out / STARTED)
+        if force or finished or made_from != wanted:
+            if made_from:
+                _say_why_anew(stage.name, made_from, wanted)
+            _empty(out, stage.name, made_from)
             write_json(out / STARTED, wanted)
+        _sweep(out)
         started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         clock = time.monotonic()
         figures = stage.load()(*(inputs[name] for name in stage.inputs), out, settings)
@@ -99,7 +113,12 @@ def run_stage(
             code={"version": __version__, "source": source_hash()},
             started=started,
             seconds=round(time.monotonic() - clock, 2),
-            machine={"cores": os.cpu_count(), "processor": platform.machine(), "python": platform.python_version()},
+            machine={
+                "cores": os.cpu_count(),
+                "processor": platform.machine(),
+                "python": platform.python_version(),
+                "settings": settings.model_dump(mode="json", include=set(settings.HOW_IT_RUNS)),
+            },
         )
         write_json(out / MANIFEST, vars(manifest))
         (out / STARTED).unlink()
@@ -149,7 +168,7 @@ def hash_json(value: Any) -> str:
 def replacing(path: Path) -> Iterator[Path]:
     """Give a temporary neighbour to write (file or folder) and rename it to `path` once the block succeeds."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.tmp")
+    temporary = _temporary(path)
     _remove(temporary)
     yield temporary
     _flush_to_disk(temporary)
@@ -164,8 +183,30 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
-def _is_from(manifest: Manifest, wanted: dict[str, Any]) -> bool:
-    return all(getattr(manifest, name) == value for name, value in wanted.items())
+def is_current(run: Path, manifest: Manifest) -> bool:
+    """Whether a stage's inputs are still those it was made from, as far as they are stages of the same run."""
+    for name, made_from in manifest.inputs.items():
+        now = read_manifest(run / name)
+        if now and now.hash != made_from:
+            return False
+    return True
+
+
+def _differences(made_from: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
+    """Names of what is not as it was: `stage`, `inputs.refine`, `settings.depth` …"""
+    if made_from["stage"] != wanted["stage"]:
+        return ["stage"]
+    return [
+        f"{part}.{name}"
+        for part in ("inputs", "settings")
+        for name in sorted({*made_from[part], *wanted[part]})
+        if made_from[part].get(name) != wanted[part].get(name)
+    ]
+
+
+def _say_why_anew(stage: str, made_from: dict[str, Any], wanted: dict[str, Any]) -> None:
+    changed = ", ".join(_differences(made_from, wanted))
+    print(f"{stage}: done anew, {f'since {changed} changed' if changed else 'as asked'}", file=sys.stderr)
 
 
 def _read_json(path: Path) -> Any:
@@ -177,11 +218,13 @@ def _read_json(path: Path) -> Any:
         raise StageError(f"{path}: not readable JSON ({error}); remove it to start this stage anew") from error
 
 
-def _empty(out: Path) -> None:
-    """Clear a stage's own folder; never one that somebody else filled."""
-    contents = [p for p in out.iterdir() if p.name != ".lock"]
-    if contents and not ((out / MANIFEST).exists() or (out / STARTED).exists()):
+def _empty(out: Path, stage: str, made_from: dict[str, Any] | None) -> None:
+    """Clear a stage's own folder; never one that somebody else, or another stage, filled."""
+    contents = [p for p in out.iterdir() if p.name not in (".lock", _temporary(out / STARTED).name)]
+    if contents and not made_from:
         raise StageError(f"{out}: holds files that no stage wrote; give another folder or empty it yourself")
+    if made_from and made_from["stage"] != stage:
+        raise StageError(f"{out}: is a folder of the stage {made_from['stage']}; give {stage} another one")
     marks = {MANIFEST, STARTED}  # go last: killed in between, the folder is still known as a stage's own
     for path in sorted(contents, key=lambda p: p.name in marks):
         _remove(path)
@@ -197,6 +240,16 @@ def _locked(out: Path) -> Iterator[None]:
         except OSError as error:
             raise StageError(f"{out}: another crawl2chat process is at work in this folder") from error
         yield
+
+
+def _temporary(path: Path) -> Path:
+    return path.with_name(f".{path.name}.tmp")
+
+
+def _sweep(out: Path) -> None:
+    """Remove what a killed process had half written."""
+    for path in sorted(out.rglob(".*.tmp")):
+        _remove(path)
 
 
 def _remove(path: Path) -> None:

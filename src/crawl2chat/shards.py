@@ -40,7 +40,7 @@ class Worker:
         """The function's result. Raises WorkerError when it raised, EOFError when the process died."""
         try:
             good, result = self.connection.recv()
-        except ConnectionResetError as error:
+        except OSError as error:  # reset, or dead in the middle of its answer
             raise EOFError from error
         if not good:
             raise WorkerError(result)

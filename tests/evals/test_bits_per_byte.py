@@ -29,7 +29,7 @@ def test_a_model_that_knows_nothing_takes_log2_of_the_vocabulary_a_token(tokeniz
             parameter.zero_()
     n_bytes = sum(len(text.encode()) for text in TEXTS)
     expected = (len(documents.ids) - 1) * math.log2(tokenizer.vocab_size) / n_bytes  # the first token has no context
-    assert bits_per_byte(model, documents, tokenizer).value == pytest.approx(expected, rel=1e-5)
+    assert bits_per_byte(model, documents).value == pytest.approx(expected, rel=1e-5)
 
 
 def test_each_token_is_scored_once_in_its_row(documents, model):
@@ -47,4 +47,6 @@ def test_the_unigram_baseline_is_the_cross_entropy_with_training_frequencies(tok
     counts = torch.bincount(torch.tensor(training.ids.astype(int)), minlength=tokenizer.vocab_size) + 1
     bits = -(counts / counts.sum()).log2()[torch.tensor(documents.ids.astype(int))].sum().item()
     n_bytes = sum(len(text.encode()) for text in TEXTS)
-    assert unigram_bits_per_byte(training, documents, tokenizer).value == pytest.approx(bits / n_bytes, rel=1e-5)
+    assert unigram_bits_per_byte(training, documents, tokenizer.vocab_size).value == pytest.approx(
+        bits / n_bytes, rel=1e-5
+    )

@@ -1,9 +1,12 @@
 """Our logits are transformers' Qwen3 logits, on the same random weights."""
 
+import json
+
 import pytest
 import torch
 
 from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
+from crawl2chat.run import StageError
 
 SHAPES = {
     "tied": {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True},
@@ -58,6 +61,19 @@ def test_their_saved_model_loads_into_ours(pair):
     ids = torch.arange(20)[None]
     with torch.no_grad():
         torch.testing.assert_close(again(ids), ours(ids), atol=1e-5, rtol=1e-5)
+
+
+def test_a_model_of_another_shape_is_refused_rather_than_read_wrongly(tmp_path):
+    save_model(random_model("tied"), tmp_path, stop_ids=[1], pad_id=0)
+    config = json.loads((tmp_path / "config.json").read_text())
+    wrong = {
+        "model_type": "llama", "use_sliding_window": True, "rope_scaling": {"type": "yarn"},
+        "rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6}, "hidden_size": 64,
+    }  # fmt: skip
+    for name, value in wrong.items():
+        (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))
+        with pytest.raises(StageError):
+            load_model(tmp_path)
 
 
 def test_padded_prompts_in_one_cache_give_the_logits_they_give_alone():

@@ -76,3 +76,16 @@ def test_an_unknown_role_is_refused(tokenizer):
 def test_a_folder_without_a_tokenizer_is_named(tmp_path):
     with pytest.raises(StageError, match=r"no tokenizer\.json"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_normalizer_is_kept_or_refused(tokenizer, saved, tmp_path):
+    content = json.loads((saved / "tokenizer.json").read_text())
+    for normalizer, expected in (({"type": "NFC"}, True), (None, False)):
+        (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"normalizer": normalizer}))
+        loaded = Tokenizer.load(tmp_path)
+        assert (loaded.encode("e\u0301") == loaded.encode("\u00e9")) == expected
+        loaded.save(tmp_path / "again")
+        assert json.loads((tmp_path / "again" / "tokenizer.json").read_text())["normalizer"] == normalizer
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}))
+    with pytest.raises(StageError, match="normalizer Lowercase is not supported"):
+        Tokenizer.load(tmp_path)

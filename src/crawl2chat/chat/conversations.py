@@ -19,9 +19,13 @@ def read_conversations(file: Path) -> list[Conversation]:
 
     Raises StageError naming every bad line (the first ten), rather than training on half a file in silence.
     """
+    try:
+        lines = file.read_text(encoding="utf-8").split("\n")
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageError(f"{file}: can't be read as conversations: {error}") from error
     conversations: list[Conversation] = []
     problems: list[str] = []
-    for number, line in enumerate(file.read_text(encoding="utf-8").split("\n"), 1):
+    for number, line in enumerate(lines, 1):
         if not line.strip():
             continue
         try:
@@ -56,19 +60,26 @@ def pack(
     room = seq_len + 1
     encoded = [tokenizer.encode_chat(messages) for messages in conversations]
     fitting = [pair for pair in encoded if len(pair[0]) <= room]
-    ids = np.full((len(fitting), room), tokenizer.end_of_text, dtype=np.int64)
-    weights = np.zeros((len(fitting), room), dtype=np.float32)
-    used: list[int] = []
-    for i in np.random.default_rng(seed).permutation(len(fitting)):
-        tokens, mask = fitting[i]
-        best = max((r for r in range(len(used)) if used[r] + len(tokens) <= room), key=lambda r: used[r], default=None)
-        if best is None:
-            best = len(used)
-            used.append(0)
-        span = slice(used[best], used[best] + len(tokens))
-        ids[best, span], weights[best, span] = tokens, mask
-        used[best] += len(tokens)
-    return ids[: len(used)], weights[: len(used)], len(encoded) - len(fitting)
+    rows: list[list[int]] = []  # of conversations
+    with_room: list[list[int]] = [[] for _ in range(room + 1)]  # rows by the room that they have left
+    for i in np.random.default_rng(seed).permutation(len(fitting)).tolist():
+        needed = len(fitting[i][0])
+        left = next((left for left in range(needed, room + 1) if with_room[left]), room)
+        if with_room[left]:
+            row = with_room[left].pop()
+        else:
+            row = len(rows)
+            rows.append([])
+        rows[row].append(i)
+        with_room[left - needed].append(row)
+    ids = np.full((len(rows), room), tokenizer.end_of_text, dtype=np.int64)
+    weights = np.zeros((len(rows), room), dtype=np.float32)
+    for row, members in enumerate(rows):
+        at = 0
+        for tokens, mask in (fitting[i] for i in members):
+            ids[row, at : at + len(tokens)], weights[row, at : at + len(tokens)] = tokens, mask
+            at += len(tokens)
+    return ids, weights, len(encoded) - len(fitting)
 
 
 def _problem(messages: object) -> str | None:
@@ -77,6 +88,8 @@ def _problem(messages: object) -> str | None:
     for message in messages:
         if not isinstance(message, dict) or not isinstance(message.get("content"), str):
             return "each message needs a role and a text as its content"
+        if message["content"].encode("utf-8", "replace").decode() != message["content"]:
+            return "a content holds half of a surrogate pair, which is no text"
         if message.get("role") not in ROLES:
             return f"role {message.get('role')!r}: expected one of {', '.join(ROLES)}"
     if all(message["role"] != "assistant" for message in messages):

@@ -1,6 +1,7 @@
 """The fine-tuning stage: conversations and a base model in, a chat model out."""
 
 import json
+import shutil
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -65,6 +66,7 @@ def _train(
         batches = RowBatches(ids, weights, settings.batch_rows, settings.seed)
         train(model, batches, steps, settings, out, label="sft")
         save_stage_model(model, tokenizer, out)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     return [
         Figure("conversations", len(conversations) - too_long),
         Figure("conversations_too_long", too_long),

@@ -39,7 +39,10 @@ def conversations_of(ledger: Ledger, settings: SftSettings) -> list[Conversation
 
 
 def fact_questions(ledger: Ledger, split: str, seed: int) -> list[Question]:
-    """Each fact of each person of this half, asked once; grouped by how often the person was met."""
+    """Each fact of each person of this half, asked once; grouped by how often the person was met.
+
+    People whom the web never names are in the held-out half alone: nobody could teach a model about them.
+    """
     rng = random.Random(f"questions {seed}")
     asked = [
         Question(
@@ -49,7 +52,7 @@ def fact_questions(ledger: Ledger, split: str, seed: int) -> list[Question]:
         )
         for person in sorted(ledger.people, key=lambda p: (p.exposures, p.id))
         for relation in RELATIONS
-        if person.split == split
+        if person.split == split and (person.exposures or split == "held_out")
     ]
     return asked
 

@@ -46,10 +46,13 @@ def _turn(engine: Engine, sampling: Sampling, opening: list[Message], history: l
     prompt, _ = engine.tokenizer.encode_chat([*opening, *fitted], add_generation_prompt=True)
     sys.stdout.write("bot> ")
     answer = ""
-    for piece in engine.stream(prompt, sampling):
-        answer += piece
-        sys.stdout.write(piece)
-        sys.stdout.flush()
+    try:
+        for piece in engine.stream(prompt, sampling):
+            answer += piece
+            sys.stdout.write(piece)
+            sys.stdout.flush()
+    except KeyboardInterrupt:  # ends the answer, not the chat
+        sys.stdout.write(" …")
     sys.stdout.write("\n")
     return [*fitted, Message(role="assistant", content=answer)]
 

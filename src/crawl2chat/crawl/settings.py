@@ -1,24 +1,17 @@
 """Where pages come from."""
 
-from typing import Annotated, Any, Literal
+from typing import Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from crawl2chat.crawl.tinyweb.settings import TinywebSettings
-from crawl2chat.recipe import Settings
-
-
-def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
-
-
-Paths = Annotated[list[str], BeforeValidator(_as_list)]  # one path may be written without brackets
+from crawl2chat.recipe import Settings, Words
 
 
 class CommonCrawlSettings(Settings):
     crawl_id: str = Field("", description="a monthly crawl such as CC-MAIN-2026-30; see commoncrawl.org for the list")
     n_warcs: int = Field(1, ge=1, description="WARCs to take, spread evenly over the crawl; one is about 1 GB")
-    paths: Paths = Field([], description="these WARCs of the listing instead, e.g. crawl-data/CC-MAIN-…/….warc.gz")
+    paths: Words = Field([], description="these WARCs of the listing instead, e.g. crawl-data/CC-MAIN-…/….warc.gz")
     base_url: str = Field("https://data.commoncrawl.org", description="where listing and WARCs are served")
 
 
@@ -27,7 +20,7 @@ class CrawlSettings(Settings):
         "tinyweb", description="tinyweb: the built-in fictional web; warc: your files; commoncrawl: a public crawl"
     )
     seed: int = Field(0, description="decides the fictional web and which WARCs of Common Crawl are taken")
-    warc: Paths = Field([], description="WARC files, folders, globs or http(s):// and s3:// addresses; for source warc")
+    warc: Words = Field([], description="WARC files, folders, globs or http(s):// and s3:// addresses; for source warc")
     commoncrawl: CommonCrawlSettings = CommonCrawlSettings()
     tinyweb: TinywebSettings = TinywebSettings()
 

@@ -21,7 +21,7 @@ def crawl(out: Path, settings: CrawlSettings) -> list[Figure]:
         write_tinyweb(out, settings.seed, settings.tinyweb)
         warcs = [{"place": path.relative_to(out).as_posix()} for path in _files_below(out)]
     elif settings.source == "warc":
-        warcs = [_describe(place) for pattern in settings.warc for place in _expand(pattern)]
+        warcs = find_warcs(settings)
     else:
         from crawl2chat.crawl.commoncrawl import commoncrawl_warcs
 
@@ -32,6 +32,11 @@ def crawl(out: Path, settings: CrawlSettings) -> list[Figure]:
     if len(local) == len(warcs):
         figures.append(Figure("bytes", sum(path.stat().st_size for path in local), "bytes"))
     return figures
+
+
+def find_warcs(settings: CrawlSettings) -> list[dict[str, Any]]:
+    """The WARCs that `settings.warc` names, local ones with size and time. Raises StageError where one is missing."""
+    return [_describe(place) for pattern in settings.warc for place in _expand(pattern)]
 
 
 def list_warcs(crawl: Path) -> list[str]:

@@ -9,27 +9,23 @@ from numpy.typing import NDArray
 
 from crawl2chat.figures import Figure
 from crawl2chat.model import Transformer
-from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 
-LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32, whatever the vocabulary
+LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32; but one row of the context at least
 
 
-def bits_per_byte(
-    model: Transformer, documents: TokenizedDocuments, tokenizer: Tokenizer, name: str = "held_out_bits_per_byte"
-) -> Figure:
+def bits_per_byte(model: Transformer, documents: TokenizedDocuments) -> Figure:
     """Model's bits a byte, with an interval over documents."""
-    nats = token_nats(model, documents)
-    return _over_documents(name, nats, documents, tokenizer)
+    return _over_documents("held_out_bits_per_byte", token_nats(model, documents), documents)
 
 
-def unigram_bits_per_byte(training: TokenizedDocuments, documents: TokenizedDocuments, tokenizer: Tokenizer) -> Figure:
+def unigram_bits_per_byte(training: TokenizedDocuments, documents: TokenizedDocuments, vocab_size: int) -> Figure:
     """The same of a model that knows only how often each token occurs in training (add-one smoothed)."""
-    counts = np.ones(tokenizer.vocab_size)
+    counts = np.ones(vocab_size)
     for start in range(0, len(training.ids), 1 << 24):
-        counts += np.bincount(training.ids[start : start + (1 << 24)], minlength=tokenizer.vocab_size)
+        counts += np.bincount(training.ids[start : start + (1 << 24)], minlength=vocab_size)
     nats_of_token = -np.log(counts / counts.sum())
-    return _over_documents("unigram_bits_per_byte", nats_of_token[documents.ids], documents, tokenizer)
+    return _over_documents("unigram_bits_per_byte", nats_of_token[documents.ids], documents)
 
 
 @torch.inference_mode()
@@ -56,12 +52,10 @@ def token_nats(model: Transformer, documents: TokenizedDocuments) -> NDArray[np.
     return np.concatenate(nats)[: len(ids)].astype(np.float64)
 
 
-def _over_documents(
-    name: str, nats: NDArray[np.float64], documents: TokenizedDocuments, tokenizer: Tokenizer
-) -> Figure:
+def _over_documents(name: str, nats: NDArray[np.float64], documents: TokenizedDocuments) -> Figure:
     """Sum of bits over sum of bytes, with the ratio estimator's 95 % interval (Cochran 1977, section 6.4)."""
     bits = np.add.reduceat(nats, documents.starts[:-1]) / math.log(2)
-    n_bytes = np.array([len(tokenizer.decode_bytes(documents[i][1:])) for i in range(len(documents))])
+    n_bytes = documents.n_bytes
     ratio = bits.sum() / n_bytes.sum()
     if len(bits) < 2:
         return Figure(name, float(ratio), "bits/byte", None, len(bits))

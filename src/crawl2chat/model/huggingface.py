@@ -75,8 +75,10 @@ def _read_config(content: dict[str, Any], file: Path) -> ModelConfig:
         raise StageError(f"{file}: model_type is {content.get('model_type')!r}, expected 'qwen3' (dense)")
     if content.get("use_sliding_window") or content.get("attention_bias") or content.get("rope_scaling"):
         raise StageError(f"{file}: sliding windows, attention biases and scaled RoPE are not supported")
-    # transformers 5 moves RoPE's settings into a table of their own
-    content = content | {k: v for k, v in (content.get("rope_parameters") or {}).items() if k == "rope_theta"}
+    rope = content.get("rope_parameters") or {}  # transformers 5 moves RoPE's settings into a table of their own
+    if rope.get("rope_type", "default") != "default":
+        raise StageError(f"{file}: RoPE of type {rope['rope_type']!r} is not supported, only the plain one")
+    content = content | {name: value for name, value in rope.items() if name == "rope_theta"}
     known = {field.name for field in fields(ModelConfig)}
     try:
         return ModelConfig(**{name: value for name, value in content.items() if name in known})

@@ -77,4 +77,5 @@ def _read_json_lines(file: Path, name: str) -> Iterator[Document]:
                 text = record["text"]
             except (json.JSONDecodeError, KeyError, TypeError) as error:
                 raise StageError(f'{file}: line {row + 1}: expected an object with "text"; {error!r}') from error
-            yield Document(str(record.get("id") or f"{name}:{row}"), str(text), record.get("url") or "")
+            text = str(text).encode("utf-8", "replace").decode()  # JSON may hold halves of surrogate pairs
+            yield Document(str(record.get("id") or f"{name}:{row}"), text, record.get("url") or "")

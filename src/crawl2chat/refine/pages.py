@@ -80,11 +80,16 @@ def check_response(page: Page) -> Verdict:
 
 
 def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
-    """Text, language, quality and personal data of one page; dear steps come after cheap ones."""
+    """Text, language, quality and personal data of one page; what fails on one page must not end the stage."""
     try:
-        text = extract_text(page.body, page.url, page.content_type)
-    except Exception as error:  # a parser's complaint about one page must not end the stage
+        return _refine_page(page, settings)
+    except Exception as error:
         return _reject(page, "extract", drop("failed", detail=f"{type(error).__name__}: {error}"[:200]))
+
+
+def _refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
+    """The steps; dear ones come after cheap ones."""
+    text = extract_text(page.body, page.url, page.content_type)
     if not text:
         return _reject(page, "extract", drop("no_text"))
     language, score = identify_language(text)

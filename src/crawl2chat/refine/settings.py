@@ -1,8 +1,8 @@
 """What the refine stage keeps. Defaults are FineWeb's (arXiv 2406.17557 and its published script) unless said."""
 
-from pydantic import Field, model_validator
+from pydantic import Field, PositiveInt, model_validator
 
-from crawl2chat.recipe import Settings
+from crawl2chat.recipe import Settings, Words
 
 STOP_WORDS = ["the", "be", "to", "of", "and", "that", "have", "with"]
 
@@ -13,10 +13,10 @@ class GopherRepetitionSettings(Settings):
     max_duplicate_paragraphs: float = Field(0.30, ge=0, le=1, description="share of paragraphs seen before")
     max_duplicate_line_chars: float = Field(0.20, ge=0, le=1, description="share of characters in such lines")
     max_duplicate_paragraph_chars: float = Field(0.20, ge=0, le=1, description="share of characters in such paragraphs")
-    max_top_ngrams: dict[int, float] = Field(
+    max_top_ngrams: dict[PositiveInt, float] = Field(
         {2: 0.20, 3: 0.18, 4: 0.16}, description="n: share of characters in the commonest n-gram of words"
     )
-    max_duplicate_ngrams: dict[int, float] = Field(
+    max_duplicate_ngrams: dict[PositiveInt, float] = Field(
         {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
         description="n: share of characters in n-grams seen before",
     )
@@ -67,11 +67,13 @@ class DedupSettings(Settings):
 
 
 class RefineSettings(Settings):
+    HOW_IT_RUNS = frozenset({"workers"})
+
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
     extract_seconds: float = Field(5, gt=0, description="processor time a page may take before it is given up")
     max_record_bytes: int = Field(20_000_000, ge=1000, description="larger records and bodies are faults")
-    languages: list[str] = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")
+    languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")
     min_language_score: float = Field(0.65, ge=0, le=1, description="probability of the language; 0 keeps all")
     mask_pii: bool = Field(True, description="replace e-mail and public IP addresses")
     gopher_repetition: GopherRepetitionSettings = GopherRepetitionSettings()

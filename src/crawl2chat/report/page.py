@@ -8,7 +8,7 @@ from typing import Any
 
 from crawl2chat.figures import Figure
 from crawl2chat.report import plots
-from crawl2chat.run import METRICS, Manifest, StageError, read_manifest, replacing
+from crawl2chat.run import METRICS, Manifest, StageError, is_current, read_manifest, replacing
 from crawl2chat.train.loop import read_metrics
 
 STYLE = """
@@ -23,22 +23,27 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd } small { color: #777 }
 SHOWN = 8  # samples, answers and rejects of each kind
 
 
-def read_run(run: Path) -> list[Manifest]:
-    """The manifests of a run's finished stages, in the order in which they were made."""
-    manifests = [m for m in (read_manifest(folder) for folder in sorted(run.glob("*/"))) if m is not None]
-    if not manifests:
+def read_run(run: Path) -> list[tuple[Path, Manifest]]:
+    """A run's finished stages in the order of the way, each with its folder.
+
+    A stage that was made from an earlier state of another stage of the run is left out: its figures are not this
+    run's any more. Raises StageError when there is none.
+    """
+    finished = [(folder, read_manifest(folder)) for folder in sorted(run.glob("*/"))]
+    current = [(folder, manifest) for folder, manifest in finished if manifest and is_current(run, manifest)]
+    if not current:
         raise StageError(f"{run}: no finished stage in it")
     order = {name: i for i, name in enumerate(("crawl", "refine", "tokenizer", "pretrain", "sft"))}
-    return sorted(manifests, key=lambda m: order.get(m.stage, len(order)))
+    return sorted(current, key=lambda entry: order.get(entry[1].stage, len(order)))
 
 
 def write_report(run: Path) -> Path:
     """Write `run/report.html` from what the finished stages left; returns its path."""
     parts = [f"<h1>{escape(run.name)}</h1>"]
-    for manifest in read_run(run):
+    for folder, manifest in read_run(run):
         parts.append(f"<h2>{manifest.stage}</h2>")
         parts.append(f"<small>{manifest.seconds:,.1f} s, begun {escape(manifest.started)}</small>")
-        parts += _section(run / manifest.stage, manifest)
+        parts += _section(folder, manifest)
     title = f"crawl2chat: {escape(run.name)}"
     page = (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'

@@ -5,6 +5,7 @@ are put in by code, so `<|im_end|>` typed by a user is a handful of harmless byt
 """
 
 import json
+import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -47,8 +48,11 @@ class Tokenizer:
     `ranks` maps a token's bytes to its id, which is also its merge priority; `controls` maps names to ids.
     """
 
-    def __init__(self, ranks: dict[bytes, int], controls: dict[str, int], pattern: str = QWEN2_PATTERN) -> None:
-        self.ranks, self.controls, self.pattern = ranks, controls, pattern
+    def __init__(
+        self, ranks: dict[bytes, int], controls: dict[str, int], pattern: str = QWEN2_PATTERN, *, nfc: bool = False
+    ) -> None:
+        """nfc: whether text is put into Unicode's composed form first, as Qwen's own tokenizers do."""
+        self.ranks, self.controls, self.pattern, self.nfc = ranks, controls, pattern, nfc
         self.encoding = tiktoken.Encoding("crawl2chat", pat_str=pattern, mergeable_ranks=ranks, special_tokens=controls)
         self.vocab_size = self.encoding.n_vocab
         self.end_of_text = controls[END_OF_TEXT]
@@ -61,10 +65,13 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ordinary text; what looks like a control token in it stays text."""
-        return self.encoding.encode_ordinary(text)
+        return self.encoding.encode_ordinary(self._normalise(text))
 
     def encode_batch(self, texts: Sequence[str], threads: int = 2) -> list[list[int]]:
-        return self.encoding.encode_ordinary_batch(list(texts), num_threads=threads)
+        return self.encoding.encode_ordinary_batch([self._normalise(text) for text in texts], num_threads=threads)
+
+    def _normalise(self, text: str) -> str:
+        return unicodedata.normalize("NFC", text) if self.nfc else text
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids, control tokens by their names; bytes that are no UTF-8 become U+FFFD."""
@@ -123,6 +130,9 @@ class Tokenizer:
         model = content["model"]
         if model["type"] != "BPE" or "ByteLevel" not in json.dumps(content["pre_tokenizer"]):
             raise StageError(f"{file}: expected a byte-level BPE tokenizer, found {model['type']}")
+        normalizer = (content.get("normalizer") or {}).get("type")
+        if normalizer not in (None, "NFC"):
+            raise StageError(f"{file}: its normalizer {normalizer} is not supported, only NFC or none")
         controls = {token["content"]: token["id"] for token in content["added_tokens"]}
         missing = [name for name in (END_OF_TEXT, IM_START, IM_END) if name not in controls]
         if missing:
@@ -132,7 +142,8 @@ class Tokenizer:
             for token, id in model["vocab"].items()
             if token not in controls
         }
-        return Tokenizer(ranks, controls, _split_pattern(content["pre_tokenizer"]) or QWEN2_PATTERN)
+        pattern = _split_pattern(content["pre_tokenizer"]) or QWEN2_PATTERN
+        return Tokenizer(ranks, controls, pattern, nfc=normalizer == "NFC")
 
     @cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:
@@ -154,7 +165,7 @@ class Tokenizer:
             "truncation": None,
             "padding": None,
             "added_tokens": [{"id": id, "content": name, **flags} for name, id in self.controls.items()],
-            "normalizer": None,
+            "normalizer": {"type": "NFC"} if self.nfc else None,
             "pre_tokenizer": {"type": "Sequence", "pretokenizers": [split, byte_level]},
             "post_processor": None,
             "decoder": byte_level,

@@ -28,7 +28,8 @@ class Batches(Protocol):
 class DocumentBatches:
     """Documents laid end to end in an order drawn anew each epoch and cut into rows of seq_len + 1 tokens.
 
-    Neighbouring rows share one token, so each token but the very first is predicted once an epoch. The rows are
+    Neighbouring rows share one token, so each token is predicted once an epoch but for the very first and what is
+    left at the end when the rows are full. The rows are
     drawn in an order of their own: those of one long document would otherwise fill whole batches.
     """
 

@@ -13,10 +13,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from crawl2chat.figures import Figure
 from crawl2chat.model import Transformer
 from crawl2chat.model.checkpoint import load_checkpoint, save_checkpoint
 from crawl2chat.progress import Progress
-from crawl2chat.run import METRICS, StageError
+from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.train.data import Batches
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale
@@ -89,7 +90,7 @@ class Metrics:
     def forget_after(self, step: int) -> None:
         """Drop the lines of steps that a resumed run will do again, and a line that a kill cut short."""
         lines = read_metrics(self.file)
-        with open(self.file, "w", encoding="utf-8") as handle:
+        with replacing(self.file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
             handle.writelines(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
 
     def summary(self) -> str:
@@ -111,9 +112,10 @@ def read_metrics(file: Path) -> list[dict[str, Any]]:
     return lines
 
 
-def typical_speed(file: Path) -> float:
-    """Median tokens/s over the steps of a `metrics.jsonl`."""
-    return statistics.median(line["tokens_per_second"] for line in read_metrics(file) if "tokens_per_second" in line)
+def typical_speed(file: Path) -> list[Figure]:
+    """Median tokens/s over the steps of a `metrics.jsonl`; nothing when the file has been lost."""
+    speeds = [line["tokens_per_second"] for line in read_metrics(file) if "tokens_per_second" in line]
+    return [Figure("tokens_per_second", statistics.median(speeds), "tokens/s", count=len(speeds))] if speeds else []
 
 
 def choose_device(settings: TrainSettings) -> str:

@@ -1,6 +1,7 @@
 """The pretraining stage: documents and a tokenizer in, a base model out."""
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ from crawl2chat.train.loop import choose_device, train, typical_speed
 from crawl2chat.train.settings import PretrainSettings
 
 TOKENS_PER_PARAMETER = 10  # default length of training
+EVALUATED_WHILE_TRAINING = 100_000  # tokens; the whole held-out part is measured at the end
 TIE_BELOW_DEPTH = 12  # small models can't afford a head of their own
 
 
@@ -34,11 +36,14 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
         model.init_weights(settings.seed)
         batches = DocumentBatches(training, settings.seq_len, settings.batch_rows, settings.seed)
 
+        sample = held_out.first(EVALUATED_WHILE_TRAINING)
+
         def evaluate(step: int) -> dict[str, float]:
-            return {"bits_per_byte": bits_per_byte(model, held_out, vocabulary).value} if len(held_out) else {}
+            return {"bits_per_byte": bits_per_byte(model, sample).value} if len(sample) else {}
 
         train(model, batches, steps, settings, out, label="pretrain", evaluate=evaluate)
         save_stage_model(model, vocabulary, out)
+    shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     model = load_model(out, device=choose_device(settings))
     _write_samples(model, vocabulary, held_out, out / "samples.jsonl", settings.seed)
     figures = [
@@ -46,11 +51,11 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
         Figure("training_tokens", steps * settings.batch_tokens, "tokens"),
         Figure("epochs", steps * settings.batch_tokens / len(training.ids)),
         Figure("training_flop", steps * settings.batch_tokens * model.flops_per_token(settings.seq_len), "FLOP"),
-        Figure("tokens_per_second", typical_speed(out / METRICS), "tokens/s"),
+        *typical_speed(out / METRICS),
     ]
     if len(held_out):
-        figures.append(bits_per_byte(model, held_out, vocabulary))
-        figures.append(unigram_bits_per_byte(training, held_out, vocabulary))
+        figures.append(bits_per_byte(model, held_out))
+        figures.append(unigram_bits_per_byte(training, held_out, vocabulary.vocab_size))
     return figures
 
 
@@ -93,7 +98,7 @@ def _tokenize(
     parts = []
     for name, held_out in (("training", False), ("held_out", True)):
         if (folder / name).exists():
-            parts.append(TokenizedDocuments(folder / name))
+            parts.append(TokenizedDocuments.load(folder / name))
         else:
             parts.append(write_tokens(part(held_out), tokenizer, folder / name))
     if len(parts[0].ids) <= settings.seq_len:

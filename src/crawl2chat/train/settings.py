@@ -10,6 +10,8 @@ from crawl2chat.recipe import Settings
 class TrainSettings(Settings):
     """The optimiser, its schedule, the batch, and how the computer is used."""
 
+    HOW_IT_RUNS = frozenset({"micro_batch_tokens", "compile", "device", "checkpoint_every", "evaluate_every"})
+
     seq_len: int = Field(256, ge=8, description="tokens a training sequence; also the model's context")
     batch_tokens: int = Field(4096, ge=8, description="tokens an optimiser step")
     micro_batch_tokens: int = Field(4096, ge=8, description="tokens a forward pass; lower it when memory runs out")
@@ -57,7 +59,7 @@ class PretrainSettings(TrainSettings):
     """The model's size follows from `depth`; each part can still be set."""
 
     depth: int = Field(4, ge=1, le=200, description="layers; the one dial that sizes the model")
-    width: int | None = Field(None, ge=16, description="channels of the residual stream; default 64 a layer")
+    width: int | None = Field(None, ge=16, description="channels of the residual stream; default 64 · (depth - 2)")
     n_heads: int | None = Field(None, ge=1, description="attention heads; default one a head_dim of width")
     n_kv_heads: int | None = Field(None, ge=1, description="key-value heads; default n_heads")
     head_dim: int = Field(64, ge=8, multiple_of=2, description="channels an attention head")
@@ -74,7 +76,7 @@ class PretrainSettings(TrainSettings):
         return self
 
     def model_width(self) -> int:
-        return self.width or 64 * self.depth
+        return self.width or 64 * max(1, self.depth - 2)
 
     def heads(self) -> tuple[int, int]:
         """Query heads and key-value heads."""

@@ -22,7 +22,7 @@ _SERVERS = ("nginx", "Apache/2.4.62 (Debian)", "Apache", "lighttpd/1.4.76", "Mic
 
 
 def write_tinyweb(out: Path, seed: int, settings: TinywebSettings) -> None:
-    """Write `out/warc/part-0000N.warc.gz` (eight files) and `out/ledger/*`: the same bytes for the same seed."""
+    """Write `warc/part-0000N.warc.gz`, `blocklist.txt` and `ledger/*` into `out`: the same bytes for the same seed."""
     world = make_world(seed, settings.people)
     pages, ledger, blocked = make_web(world, settings)
     order = world.rng("order").sample(pages, len(pages))
