@@ -137,3 +137,21 @@ def test_compiled_training_follows_the_same_losses(tmp_path, whole):
         pytest.skip("torch.compile needs a C++ compiler on a CPU")
     _, losses = run(tmp_path, compile="on")
     assert losses == pytest.approx(whole[1], rel=1e-3)
+
+
+@pytest.mark.slow
+def test_equal_compiled_runs_end_with_equal_weights(tmp_path):
+    if shutil.which("c++") is None and shutil.which("g++") is None:
+        pytest.skip("torch.compile needs a C++ compiler on a CPU")
+    # few different tokens in many rows: their gradients meet in the same places, summed by several threads
+    ids = np.random.default_rng(0).integers(0, 4, size=(64, 65))
+    settings = TrainSettings(seq_len=64, batch_tokens=4096, micro_batch_tokens=4096, compile="on")
+    ends = []
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        trained = Transformer(ModelConfig(64, 32, 64, 2, 2, 1, 16, max_position_embeddings=64))
+        trained.init_weights(seed=0)
+        rows = RowBatches(ids, np.ones_like(ids, dtype=np.float32), rows=64, seed=0)
+        train(trained, rows, 12, settings, tmp_path / name, label="pretrain")
+        ends.append([p.detach().clone() for p in trained.parameters()])
+    assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))

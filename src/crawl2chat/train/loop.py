@@ -5,7 +5,7 @@ import json
 import shutil
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -50,7 +50,7 @@ def train(
     first = _resume(model, optimiser, out / "checkpoints")
     metrics.forget_after(first)
     loss_of = _loss_function(model, steps, settings, device)
-    with Progress(label, steps, "step") as progress:
+    with _deterministic(device), Progress(label, steps, "step") as progress:
         for step in range(first, steps):
             started = time.monotonic()
             try:
@@ -133,6 +133,20 @@ def uses_bf16(settings: TrainSettings, device: str) -> bool:
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+@contextlib.contextmanager
+def _deterministic(device: str) -> Iterator[None]:
+    """Equal runs, equal weights, on CPUs: compiled, an embedding's gradient is otherwise summed in any order.
+
+    It costs no speed there. CUDA's kernels lack some deterministic forms, so there runs differ in the last bits.
+    """
+    before = torch.are_deterministic_algorithms_enabled()
+    torch.use_deterministic_algorithms(before or device == "cpu")
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before)
 
 
 def _step(
