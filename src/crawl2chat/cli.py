@@ -1,6 +1,7 @@
 """The commands. Each is a few lines; what it needs is imported when it runs, so that help is quick."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -40,6 +41,14 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 interrupted."""
+    try:
+        return _run(arguments)
+    except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 1
+
+
+def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     rest, settings = _split_settings(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(rest)

@@ -33,10 +33,14 @@ class Figure:
             if self.interval:
                 text += f" [{100 * self.interval[0]:.1f}, {100 * self.interval[1]:.1f}]"
             return text
-        number = f"{self.value:,.0f}" if float(self.value).is_integer() else f"{self.value:,.4g}"
+        number = _readable(self.value)
         if self.interval:
-            number += f" [{self.interval[0]:,.4g}, {self.interval[1]:,.4g}]"
+            number += f" [{_readable(self.interval[0])}, {_readable(self.interval[1])}]"
         return f"{number} {self.unit}".rstrip()
+
+
+def _readable(value: float) -> str:
+    return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 
 
 def wilson_interval(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:

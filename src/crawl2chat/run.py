@@ -98,7 +98,7 @@ def run_stage(
             return finished, False
         made_from = vars(finished) if finished else _read_json(out / STARTED)
         if force or finished or made_from != wanted:
-            if made_from:
+            if finished and made_from:
                 _say_why_anew(stage.name, made_from, wanted)
             _empty(out, stage.name, made_from)
             write_json(out / STARTED, wanted)

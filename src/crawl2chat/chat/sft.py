@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 from collections.abc import Iterable
 from pathlib import Path
 
@@ -13,15 +14,16 @@ from crawl2chat.evals.knowledge import Answer, accuracy_by_group, ask, ends_with
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine
 from crawl2chat.model import load_model
-from crawl2chat.run import StageError, replacing
+from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.data import RowBatches
-from crawl2chat.train.loop import choose_device, train
+from crawl2chat.train.loop import choose_device, read_metrics, train
 from crawl2chat.train.pretrain import save_stage_model
 
 FACT_TOKENS = 48  # at most; an answer takes about 15
 SUM_TOKENS = 160
 SUMS_PER_DIGITS = 100
+FEW_STEPS = 50
 
 
 def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> list[Figure]:
@@ -62,6 +64,12 @@ def _train(
     if not len(ids):
         raise StageError(f"sft: none of {len(conversations)} conversations fits sft.seq_len = {settings.seq_len}")
     steps = max(1, round(settings.epochs * len(ids) / settings.batch_rows))
+    if steps < FEW_STEPS:
+        print(
+            f"sft: {len(conversations) - too_long} conversations make only {steps} steps, which may teach little; "
+            "raise --sft.epochs or lower --sft.batch_tokens",
+            file=sys.stderr,
+        )
     if not (out / "model").exists():
         batches = RowBatches(ids, weights, settings.batch_rows, settings.seed)
         train(model, batches, steps, settings, out, label="sft")
@@ -72,7 +80,16 @@ def _train(
         Figure("conversations_too_long", too_long),
         Figure("learned_tokens_per_epoch", float(weights.sum()), "tokens"),
         Figure("steps", steps),
+        *_losses(out / METRICS),
     ]
+
+
+def _losses(file: Path) -> list[Figure]:
+    """The loss on the conversations at the beginning and at the end."""
+    losses = [line["loss"] for line in read_metrics(file) if "loss" in line]
+    if not losses:
+        return []
+    return [Figure("first_loss", losses[0], "nats/token"), Figure("last_loss", losses[-1], "nats/token")]
 
 
 def _measure(engine: Engine, ledger: Ledger, seed: int, out: Path) -> list[Figure]:

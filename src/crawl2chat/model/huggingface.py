@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from crawl2chat.model.transformer import ModelConfig, Transformer
@@ -53,14 +54,20 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.
     file = folder / "config.json"
     if not file.exists():
         raise StageError(f"{folder}: no model in it (config.json is missing)")
-    content = json.loads(file.read_text(encoding="utf-8"))
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise StageError(f"{file}: not readable JSON: {error}") from error
     model = Transformer(_read_config(content, file))
     weights: dict[str, torch.Tensor] = {}
     shards = sorted(folder.glob("*.safetensors"))
     if not shards:
         raise StageError(f"{folder}: no weights in it (*.safetensors is missing)")
     for shard in shards:
-        weights |= load_file(shard)
+        try:
+            weights |= load_file(shard)
+        except SafetensorError as error:
+            raise StageError(f"{shard}: can't be read, perhaps cut short: {error}") from error
     if model.config.tie_word_embeddings:
         weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
     try:

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator
@@ -88,6 +89,8 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
         write_json(out / FUNNEL, _deduplicate(shards, out, settings.dedup))
     shutil.rmtree(out / SHARDS, ignore_errors=True)
+    if not json.loads((out / FUNNEL).read_text(encoding="utf-8"))["kept"]:
+        print(f"refine: no page was kept; {out}/rejects says why of each", file=sys.stderr)
     return funnel.figures(json.loads((out / FUNNEL).read_text(encoding="utf-8"))) + figures
 
 
