@@ -1,6 +1,6 @@
 import pytest
 
-from crawl2chat.figures import Figure, mean, share, wilson_interval
+from crawl2chat.figures import Figure, share, wilson_interval
 
 
 def test_wilson_interval_equals_published_values():
@@ -11,12 +11,6 @@ def test_wilson_interval_equals_published_values():
 
 def test_a_share_of_nothing_is_known_to_be_unknown():
     assert share("x", 0, 0).interval == (0.0, 1.0)
-
-
-def test_a_mean_has_a_normal_interval():
-    figure = mean("x", [1.0, 2.0, 3.0])
-    assert figure.value == 2.0
-    assert figure.interval == pytest.approx((2 - 1.96 / 3**0.5, 2 + 1.96 / 3**0.5))
 
 
 def test_figures_survive_json():

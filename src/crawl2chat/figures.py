@@ -1,7 +1,6 @@
 """Measured figures: a value, how sure we are of it, and how many cases it rests on."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -58,16 +57,3 @@ def share(name: str, successes: int, count: int) -> Figure:
     """A share of `count` cases with its Wilson interval; NaN-free: 0 of 0 is 0 with the interval [0, 1]."""
     value = successes / count if count else 0.0
     return Figure(name, value, "share", wilson_interval(successes, count), count)
-
-
-def mean(name: str, values: Sequence[float], unit: str = "") -> Figure:
-    """A mean with its normal 95 % interval (none for fewer than two values)."""
-    count = len(values)
-    if count == 0:
-        raise ValueError(f"figure {name!r}: the mean of no values was asked for")
-    centre = math.fsum(values) / count
-    if count < 2:
-        return Figure(name, centre, unit, None, count)
-    deviation = math.sqrt(math.fsum((v - centre) ** 2 for v in values) / (count - 1))
-    half = 1.96 * deviation / math.sqrt(count)
-    return Figure(name, centre, unit, (centre - half, centre + half), count)

@@ -6,10 +6,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.generate.sampling import GREEDY
 from crawl2chat.generate.stream import TextStream
 from crawl2chat.model import ModelConfig, Transformer
 
+GREEDY = Sampling(temperature=0.0)
 PROMPTS = ["The", "In 1842 they counted", "a", "nobody had told her that the bridge was gone.", "東"]
 
 

@@ -35,9 +35,6 @@ class Sampling:
             raise ValueError("; ".join(wrong))
 
 
-GREEDY = Sampling(temperature=0.0)
-
-
 def keep_top_k(logits_bv: Tensor, k: int) -> Tensor:
     """Leave out all but the k most probable tokens (ties with the last one stay)."""
     if k == 0 or k >= logits_bv.shape[-1]:
