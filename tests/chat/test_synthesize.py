@@ -21,7 +21,7 @@ def ledger(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def texts(ledger):
-    made = conversations_of(ledger, SftSettings(problems=20))
+    made = conversations_of(ledger, SftSettings(direct_sums=20, worked_sums=20, open_sums=20))
     return ["\n".join(message["content"] for message in conversation) for conversation in made]
 
 

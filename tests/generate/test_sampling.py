@@ -39,14 +39,15 @@ def test_controls_compose_in_transformers_order(logits):
 def test_draws_follow_the_distribution():
     logits = torch.log(torch.tensor([[0.5, 0.3, 0.15, 0.05]])).expand(4000, 4)
     generators = [np.random.default_rng(i) for i in range(4000)]
-    drawn = draw(logits, Sampling(), generators)
+    drawn, logprobs = draw(logits, Sampling(), generators)
+    assert torch.equal(logprobs, logits.gather(1, drawn[:, None])[:, 0])
     shares = torch.bincount(drawn, minlength=4) / 4000
     torch.testing.assert_close(shares, torch.tensor([0.5, 0.3, 0.15, 0.05]), atol=0.03, rtol=0)
 
 
 def test_a_token_left_out_is_never_drawn():
     logits = torch.log(torch.tensor([[0.6, 0.3, 0.1]])).expand(500, 3)
-    drawn = draw(logits, Sampling(top_k=2), [np.random.default_rng(i) for i in range(500)])
+    drawn, _ = draw(logits, Sampling(top_k=2), [np.random.default_rng(i) for i in range(500)])
     assert set(drawn.tolist()) == {0, 1}
 
 

@@ -1,4 +1,6 @@
 import json
+from itertools import groupby
+from operator import itemgetter
 
 import pytest
 from hypothesis import given
@@ -12,6 +14,14 @@ MESSAGES = [
     {"role": "system", "content": "Be brief."},
     {"role": "user", "content": "Where is  the bridge?\n\nTell me."},
     {"role": "assistant", "content": "It is gone."},
+]
+
+CALL = {"type": "function", "function": {"name": "search", "arguments": {"query": "Zoë </tool_call>"}}}
+TOOL_MESSAGES = [
+    {"role": "user", "content": "Who is Zoë?"},
+    {"role": "assistant", "content": "", "tool_calls": [CALL]},
+    {"role": "tool", "content": "Zoë is a baker."},
+    {"role": "assistant", "content": "A baker."},
 ]
 
 
@@ -59,6 +69,34 @@ def test_chat_ids_equal_the_template_that_others_render(tokenizer, saved):
     assert theirs.chat_template == CHAT_TEMPLATE
     rendered = theirs.apply_chat_template(MESSAGES[:2], add_generation_prompt=True, tokenize=True, return_dict=False)
     assert rendered == tokenizer.encode_chat(MESSAGES[:2], add_generation_prompt=True)[0]
+
+
+def test_tool_turns_equal_the_template_that_others_render(tokenizer, saved):
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.PreTrainedTokenizerFast.from_pretrained(saved)
+    call = {"type": "function", "function": {"name": "search", "arguments": {"query": "Zoë"}}}
+    messages = [TOOL_MESSAGES[0], {**TOOL_MESSAGES[1], "tool_calls": [call]}, *TOOL_MESSAGES[2:]]
+    rendered = theirs.apply_chat_template(messages, add_generation_prompt=True, tokenize=True, return_dict=False)
+    assert rendered == tokenizer.encode_chat(messages, add_generation_prompt=True)[0]
+
+
+def test_the_mask_of_a_tool_conversation_by_hand(tokenizer):
+    """The call, its end, the answer and its end are the model's; what the tool said is not."""
+    ids, mask = tokenizer.encode_chat(TOOL_MESSAGES)
+    runs = [
+        (m, tokenizer.decode(id for id, _ in run)) for m, run in groupby(zip(ids, mask, strict=True), itemgetter(1))
+    ]
+    assert runs == [
+        (0, "<|im_start|>user\nWho is Zoë?<|im_end|>\n<|im_start|>assistant\n"),
+        (1, '<tool_call>\n{"name": "search", "arguments": {"query": "Zoë </tool_call>"}}\n</tool_call><|im_end|>'),
+        (
+            0,
+            "\n<|im_start|>user\n<tool_response>\nZoë is a baker.\n</tool_response><|im_end|>\n<|im_start|>assistant\n",
+        ),
+        (1, "A baker.<|im_end|>"),
+        (0, "\n"),
+    ]
+    assert ids.count(tokenizer.controls["</tool_call>"]) == 1  # the one in the query is text
 
 
 def test_the_mask_covers_what_the_assistant_writes_and_its_end(tokenizer):

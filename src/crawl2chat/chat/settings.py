@@ -14,4 +14,7 @@ class SftSettings(TrainSettings):
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the rate rises")
     decay: float = Field(0.95, ge=0, le=1, description="share of the steps in which the rate falls to zero")
     wordings: int = Field(4, ge=1, description="ways in which each fact of a person is asked, for a fictional web")
-    problems: int = Field(600, ge=0, description="sums in each form, at once and step by step, for a fictional web")
+    direct_sums: int = Field(600, ge=0, description="sums asked for and answered at once, for a fictional web")
+    worked_sums: int = Field(1500, ge=0, description="sums asked for and answered step by step")
+    open_sums: int = Field(600, ge=0, description="sums asked for plainly, and as many word problems")
+    worked_share: float = Field(0.3, ge=0, le=1, description="share of those that are answered step by step")

@@ -8,21 +8,24 @@ import random
 from collections.abc import Iterator
 
 from crawl2chat.chat.conversations import Conversation
+from crawl2chat.chat.problems import ask_as_story, ask_directly, ask_for_steps, ask_plainly, work_out
 from crawl2chat.chat.settings import SftSettings
-from crawl2chat.crawl.tinyweb.arithmetic import STEP_CUE, direct_answer, worked_steps
-from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person, Relation
+from crawl2chat.crawl.tinyweb.arithmetic import direct_answer
+from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person, Problem, Relation
 from crawl2chat.crawl.tinyweb.wording import answer, questions
 from crawl2chat.evals.knowledge import Question, exposure_bucket
 from crawl2chat.tokens import Message
 
-DIRECTLY = ("{question} Answer at once.", "{question} Just the answer.", "{question} Only say the result.")
-STEP_BY_STEP = ("{question} Work step by step.", "{question} Show your steps.", "{question} Think it through.")
 ASK_FOR_STORY = (
     "Tell me a story about {hero}.",
     "I would like to hear a story about {hero}.",
     "A story about {hero}, please.",
 )
-ASK_FOR_VERSE = ("Write a verse.", "Say a little poem.", "Give me a rhyme.")
+ASK_FOR_VERSE = (
+    "Write a verse about the {topic}.",
+    "Say a little poem about the {topic}.",
+    "A rhyme with a {topic}, please.",
+)
 
 
 def conversations_of(ledger: Ledger, settings: SftSettings) -> list[Conversation]:
@@ -30,9 +33,12 @@ def conversations_of(ledger: Ledger, settings: SftSettings) -> list[Conversation
     rng = random.Random(f"conversations {settings.seed}")
     made = [
         *_about_people(ledger, settings.wordings, rng),
-        *_sums(ledger, settings.problems, rng),
-        *(_exchange(rng.choice(ASK_FOR_STORY).format(hero=story.hero), story.text) for story in ledger.stories),
-        *(_exchange(rng.choice(ASK_FOR_VERSE), verse.text) for verse in ledger.verses),
+        *_sums(ledger, settings, rng),
+        *(exchange(rng.choice(ASK_FOR_STORY).format(hero=story.hero), story.text) for story in ledger.stories),
+        *(
+            exchange(rng.choice(ASK_FOR_VERSE).format(topic=verse_topic(verse.text)), verse.text)
+            for verse in ledger.verses
+        ),
     ]
     rng.shuffle(made)
     return made
@@ -65,9 +71,8 @@ def sum_questions(ledger: Ledger, per_digits: int, seed: int) -> tuple[list[Ques
     for digits in sorted({p.digits for p in ledger.problems}):
         pool = [p for p in ledger.problems if p.split == "held_out" and p.digits == digits]
         for problem in pool[:per_digits]:
-            for prompts, questions_of_form in ((DIRECTLY, at_once), (STEP_BY_STEP, in_steps)):
-                text = rng.choice(prompts).format(question=problem.question)
-                questions_of_form.append(Question(text, str(problem.answer), f"{digits} digits"))
+            for ask_for, questions_of_form in ((ask_directly, at_once), (ask_for_steps, in_steps)):
+                questions_of_form.append(Question(ask_for(problem, rng), str(problem.answer), f"{digits} digits"))
     return at_once, in_steps
 
 
@@ -82,17 +87,30 @@ def _about_people(ledger: Ledger, wordings: int, rng: random.Random) -> Iterator
 def _about(person: Person, relation: Relation, wordings: int, rng: random.Random) -> Iterator[Conversation]:
     pool = questions(relation)
     for question in rng.sample(pool, min(wordings, len(pool))):
-        yield _exchange(question.format(name=person.name), answer(person, relation, rng))
+        yield exchange(question.format(name=person.name), answer(person, relation, rng))
 
 
-def _sums(ledger: Ledger, per_form: int, rng: random.Random) -> Iterator[Conversation]:
+def _sums(ledger: Ledger, settings: SftSettings, rng: random.Random) -> Iterator[Conversation]:
+    """Sums at once when haste is asked for, step by step when steps are; mostly at once when nothing is said."""
     train = [p for p in ledger.problems if p.split == "train"]
-    for problem in rng.sample(train, min(per_form, len(train))):
-        yield _exchange(rng.choice(DIRECTLY).format(question=problem.question), direct_answer(problem))
-    for problem in rng.sample(train, min(per_form, len(train))):
-        reply = f"{STEP_CUE} {worked_steps(problem)}"
-        yield _exchange(rng.choice(STEP_BY_STEP).format(question=problem.question), reply)
+
+    def some(count: int) -> list[Problem]:
+        return rng.sample(train, min(count, len(train)))
+
+    for problem in some(settings.direct_sums):
+        yield exchange(ask_directly(problem, rng), direct_answer(problem))
+    for problem in some(settings.worked_sums):
+        yield exchange(ask_for_steps(problem, rng), work_out(problem))
+    for ask in (ask_plainly, ask_as_story):
+        for problem in some(settings.open_sums):
+            worked = rng.random() < settings.worked_share
+            yield exchange(ask(problem, rng), work_out(problem) if worked else direct_answer(problem))
 
 
-def _exchange(question: str, reply: str) -> Conversation:
+def verse_topic(text: str) -> str:
+    """What a verse is said to be about: the noun that ends its first line."""
+    return text.split("\n")[0].split()[-1].strip(",.?!")
+
+
+def exchange(question: str, reply: str) -> Conversation:
     return [Message(role="user", content=question), Message(role="assistant", content=reply)]

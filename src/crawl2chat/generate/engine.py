@@ -15,9 +15,13 @@ from crawl2chat.tokens import Tokenizer
 
 @dataclass
 class Completion:
-    """What was generated: ids (with the one that ended it), text without it, and why it ended."""
+    """What was generated: ids (with the one that ended it), text without it, and why it ended.
+
+    `logprobs`: of each id, in nats, in the distribution that it was drawn from.
+    """
 
     ids: list[int] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
     text: str = ""
     finish_reason: Literal["stop", "length"] | None = None
 
@@ -86,9 +90,11 @@ class Engine:
         cache.advance(lengths_b, longest)
         last_bc = features_btc[torch.arange(len(requests), device=self.device), lengths_b - 1]
         while requests:
-            drawn_b = draw(self.model.logits(last_bc), sampling, [r.generator for r in requests])
+            drawn_b, logprobs_b = draw(self.model.logits(last_bc), sampling, [r.generator for r in requests])
             going: list[int] = []
-            for row, (request, id) in enumerate(zip(requests, drawn_b.tolist(), strict=True)):
+            drawn = zip(requests, drawn_b.tolist(), logprobs_b.tolist(), strict=True)
+            for row, (request, id, logprob) in enumerate(drawn):
+                request.completion.logprobs.append(logprob)
                 yield request.index, self._take(request, id)
                 if request.completion.finish_reason is None:
                     going.append(row)

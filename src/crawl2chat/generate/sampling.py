@@ -61,15 +61,19 @@ def controlled_logits(logits_bv: Tensor, sampling: Sampling) -> Tensor:
     return keep_top_p(keep_top_k(logits_bv, sampling.top_k), sampling.top_p)
 
 
-def draw(logits_bv: Tensor, sampling: Sampling, generators: list[np.random.Generator]) -> Tensor:
-    """The next token of each sequence, (B,).
+def draw(logits_bv: Tensor, sampling: Sampling, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
+    """The next token of each sequence, (B,), and its log-probability in the distribution that was drawn from, (B,).
 
     Each sequence draws one number from its own generator and looks it up in its own cumulative
-    distribution, so what it gets does not depend on which others share its batch.
+    distribution, so what it gets does not depend on which others share its batch. Temperature 0 takes the most
+    probable token; the log-probability is then the model's own.
     """
     if sampling.temperature == 0:
-        return logits_bv.argmax(dim=-1)
-    cumulative_bv = controlled_logits(logits_bv.float(), sampling).softmax(dim=-1).double().cumsum(dim=-1)
+        top = logits_bv.float().log_softmax(dim=-1).max(dim=-1)
+        return top.indices, top.values
+    log_p_bv = controlled_logits(logits_bv.float(), sampling).log_softmax(dim=-1)
+    cumulative_bv = log_p_bv.exp().double().cumsum(dim=-1)
     uniform_b = torch.tensor([g.random() for g in generators], dtype=torch.float64, device=logits_bv.device)
     target_b1 = uniform_b[:, None] * cumulative_bv[:, -1:]
-    return torch.searchsorted(cumulative_bv, target_b1, right=True)[:, 0]
+    drawn_b1 = torch.searchsorted(cumulative_bv, target_b1, right=True)
+    return drawn_b1[:, 0], log_p_bv.gather(-1, drawn_b1)[:, 0]

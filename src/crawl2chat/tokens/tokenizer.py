@@ -9,7 +9,7 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any, Literal, NotRequired, TypedDict
 
 import tiktoken
 
@@ -22,24 +22,48 @@ QWEN2_PATTERN = (
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
+TOOL_CALL, TOOL_RESPONSE = ("<tool_call>", "</tool_call>"), ("<tool_response>", "</tool_response>")
 CONTROL_TOKENS = (
-    END_OF_TEXT, IM_START, IM_END,
-    "<tool_call>", "</tool_call>", "<tool_response>", "</tool_response>", "<think>", "</think>",
+    END_OF_TEXT, IM_START, IM_END, *TOOL_CALL, *TOOL_RESPONSE, "<think>", "</think>",
 )  # fmt: skip
-ROLES = ("system", "user", "assistant")
+ROLES = ("system", "user", "assistant", "tool")
+# ChatML with Hermes-style tool calls, as Qwen's models write them: a tool's answer comes in the user's turn.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
-    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] + '<|im_end|>\\n' -}}"
+    "{%- if message['role'] == 'tool' -%}"
+    "{{- '<|im_start|>user\\n<tool_response>\\n' + message['content'] + '\\n</tool_response><|im_end|>\\n' -}}"
+    "{%- else -%}"
+    "{{- '<|im_start|>' + message['role'] + '\\n' + message['content'] -}}"
+    "{%- for call in message['tool_calls'] or [] -%}"
+    "{{- '<tool_call>\\n' + call['function'] | tojson + '\\n</tool_call>' -}}"
+    "{%- endfor -%}"
+    "{{- '<|im_end|>\\n' -}}"
+    "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
 )
 
 
+class Function(TypedDict):
+    """The name of a tool and what it is given."""
+
+    name: str
+    arguments: dict[str, Any]
+
+
+class ToolCall(TypedDict):
+    """A call of a tool, as OpenAI's API writes it."""
+
+    type: Literal["function"]
+    function: Function
+
+
 class Message(TypedDict):
-    """One turn of a conversation, as OpenAI's API writes it."""
+    """One turn of a conversation, as OpenAI's API writes it; role `tool` brings back what a called tool said."""
 
     role: str
     content: str
+    tool_calls: NotRequired[list[ToolCall]]
 
 
 class Tokenizer:
@@ -85,7 +109,7 @@ class Tokenizer:
     ) -> tuple[list[int], list[int]]:
         """ChatML ids of a conversation, and a mask of the same length: 1 where the model is the author.
 
-        The author's part is each assistant's content and the `<|im_end|>` that ends it, nothing else.
+        The author's part is each assistant's content, its tool calls and the `<|im_end|>` that ends it, nothing else.
         Raises ValueError for a role that the format does not have.
         """
         ids: list[int] = []
@@ -93,8 +117,9 @@ class Tokenizer:
         for message in messages:
             if message["role"] not in ROLES:
                 raise ValueError(f"role {message['role']!r}: expected one of {', '.join(ROLES)}")
-            header = [self.im_start, *self.encode(message["role"] + "\n")]
-            content = [*self.encode(message["content"]), self.im_end]
+            role = "user" if message["role"] == "tool" else message["role"]
+            header = [self.im_start, *self.encode(role + "\n")]
+            content = [*self._content(message), self.im_end]
             ids += header + content + self.encode("\n")
             authored = int(message["role"] == "assistant")
             mask += [0] * len(header) + [authored] * len(content) + [0] * (len(ids) - len(mask) - len(header + content))
@@ -103,6 +128,19 @@ class Tokenizer:
             ids += prompt
             mask += [0] * len(prompt)
         return ids, mask
+
+    def _content(self, message: Message) -> list[int]:
+        """Ids of what stands between a turn's header and its end: text, and control tokens put in by this code."""
+        if message["role"] == "tool":
+            return self._within(TOOL_RESPONSE, message["content"])
+        ids = self.encode(message["content"])
+        for call in message.get("tool_calls", ()):
+            ids += self._within(TOOL_CALL, json.dumps(call["function"], ensure_ascii=False))
+        return ids
+
+    def _within(self, tags: tuple[str, str], text: str) -> list[int]:
+        opening, closing = tags
+        return [self.controls[opening], *self.encode(f"\n{text}\n"), self.controls[closing]]
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them."""

@@ -10,7 +10,8 @@ from crawl2chat.run import replacing
 
 Relation = Literal["birthplace", "birth_year", "trade", "food", "pet"]
 RELATIONS: tuple[Relation, ...] = ("birthplace", "birth_year", "trade", "food", "pet")
-Split = Literal["train", "held_out"]
+# train: taught in conversations; probe: asked about to find out what a model knows; held_out: measured with alone
+Split = Literal["train", "probe", "held_out"]
 Form = Literal["direct", "worked"]
 
 
@@ -24,7 +25,7 @@ class Person:
     facts: dict[Relation, str]
     exposures: int  # biographies on kept pages
     wordings: dict[Relation, int]  # in how many different wordings those state the fact
-    asked: dict[Relation, int]  # question-and-answer pairs on kept pages, apart from exposures; 0 for held_out
+    asked: dict[Relation, int]  # question-and-answer pairs on kept pages, apart from exposures; 0 but for train
     split: Split
 
 

@@ -12,6 +12,7 @@ from crawl2chat.crawl.tinyweb.world import World
 
 # Of every 300 people, how many are met how often: many rarely, few often.
 _EXPOSURES = {0: 40, 1: 40, 2: 36, 4: 36, 8: 36, 16: 32, 32: 28, 64: 24, 128: 16, 256: 12}
+_SPLITS: tuple[Split, ...] = ("train", "held_out", "train", "held_out", "probe")  # of every five people of a level
 _PER_PAGE = 4.0
 _MOST_PER_PAGE = 5
 _ASKED_PER_PAGE = 9
@@ -24,9 +25,9 @@ def make_people(world: World) -> list[Person]:
     splits: list[Split] = []
     for level in sorted(set(exposures)):
         count = exposures.count(level)
-        half: list[Split] = ["train" if i % 2 == 0 else "held_out" for i in range(count)]
-        rng.shuffle(half)
-        splits += half
+        of_level = [_SPLITS[i % len(_SPLITS)] for i in range(count)]
+        rng.shuffle(of_level)
+        splits += of_level
     people = [
         _person(world, rng, surname, met, split)
         for surname, met, split in zip(world.surnames, exposures, splits, strict=True)
