@@ -8,11 +8,13 @@ from pathlib import Path
 
 from crawl2chat.chat.conversations import Conversation, pack, read_conversations, write_conversations
 from crawl2chat.chat.settings import FineTuneSettings, SftSettings
+from crawl2chat.chat.showcase import write_showcase
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
+from crawl2chat.chat.terminal import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import Answer, accuracy_by_group, ask, ends_with_number, mentions
 from crawl2chat.figures import Figure, share
-from crawl2chat.generate import Engine
+from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
 from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.tokens import Tokenizer
@@ -40,6 +42,9 @@ def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> l
     if ledger:
         engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
         figures += _measure(engine, ledger, settings.seed, out)
+        base = Engine(load_model(model, device=choose_device(settings)), tokenizer)
+        greedy = Sampling(temperature=0, max_tokens=SUM_TOKENS)
+        write_showcase({"base": Talk(base, greedy, base=True), "sft": Talk(engine, greedy)}, ledger, settings.seed, out)
     return figures
 
 

@@ -6,14 +6,17 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crawl2chat.chat.calculator import calculator
 from crawl2chat.chat.conversations import Conversation, read_conversations, write_conversations
 from crawl2chat.chat.sft import fine_tune, load_ledger, write_answers
+from crawl2chat.chat.showcase import write_showcase
 from crawl2chat.chat.synthesize import exchange
+from crawl2chat.chat.terminal import Talk
 from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person
 from crawl2chat.crawl.tinyweb.wording import answer, questions
 from crawl2chat.evals.knowledge import Question, exposure_bucket
 from crawl2chat.figures import Figure
-from crawl2chat.generate import Engine
+from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CARD, CONVERSATIONS, checkup
 from crawl2chat.honesty.examine import (
     boundary_figures,
@@ -45,6 +48,7 @@ from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.loop import choose_device
 
 INDEX = "search.sqlite"
+SHOWN_TOKENS = 120
 
 
 @dataclass(frozen=True)
@@ -86,6 +90,10 @@ def honesty(crawl: Path, documents: Path, model: Path, out: Path, settings: Hone
     searched, from_search = search_figures(engine, ledger, index, settings.seed)
     thought, sums = thinking(engine, ledger, settings.seed)
     kept, answers = checkup(engine, ledger, settings.card, settings.seed)
+    greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
+    tools = {"calculator": calculator, "search": index.search}
+    talks = {"honesty": Talk(engine, greedy), "honesty with tools": Talk(engine, greedy, tools=tools)}
+    write_showcase(talks, ledger, settings.seed, out)
     write_answers([*answers, *from_search, *sums], out / "answers.jsonl")
     return [*figures, *searched, *thought, *kept]
 
