@@ -24,8 +24,18 @@ class PolicySettings(Settings):
         0.5, ge=0, description="weight of the loss on earlier conversations, which keeps what they taught; 0: none"
     )
     replay_tokens: int = Field(2048, ge=8, description="tokens of earlier conversations a step")
-    micro_batch_tokens: int = Field(4096, ge=8, description="tokens a forward pass; lower it when memory runs out")
+    micro_batch_tokens: int = Field(2048, ge=8, description="tokens a forward pass; lower it when memory runs out")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
     checkpoint_every: int = Field(10, ge=1, description="steps between checkpoints; a kill costs at most these")
     evaluate_every: int = Field(10, ge=1, description="steps between measurements")
     seed: int = Field(0, ge=0, description="of the prompts' order and of what is drawn")
+
+
+class ReinforceSettings(PolicySettings):
+    """Learning from problems whose answers can be checked, and measuring what it brought."""
+
+    measured: int = Field(200, ge=2, description="held-out problems to measure with; of a file, at most a fifth of it")
+    samples: int = Field(8, ge=1, description="answers drawn a measured problem, for pass@1 and pass@k")
+    random_control: bool = Field(
+        True, description="train once more with coin flips for rewards, to see what comes of training alone"
+    )
