@@ -1,6 +1,6 @@
 import pytest
 
-from crawl2chat.figures import Figure, share, wilson_interval
+from crawl2chat.figures import Figure, mean, share, wilson_interval
 
 
 def test_wilson_interval_equals_published_values():
@@ -16,3 +16,11 @@ def test_a_share_of_nothing_is_known_to_be_unknown():
 def test_figures_survive_json():
     figure = share("a/b", 3, 7)
     assert Figure.from_json("a/b", figure.to_json()) == figure
+
+
+def test_the_interval_of_a_mean_follows_the_spread_of_its_cases():
+    figure = mean("x", [1.0, 2.0, 3.0, 4.0], "tokens")
+    assert figure.value == 2.5
+    assert figure.interval == pytest.approx((2.5 - 1.96 * 0.6455, 2.5 + 1.96 * 0.6455), abs=1e-3)
+    assert mean("x", [0.0, 1.0], "share").interval == (0.0, 1.0)
+    assert mean("x", [0.5], "share").interval is None

@@ -1,6 +1,8 @@
 """Measured figures: a value, how sure we are of it, and how many cases it rests on."""
 
 import math
+import statistics
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -57,3 +59,14 @@ def share(name: str, successes: int, count: int) -> Figure:
     """A share of `count` cases with its Wilson interval; NaN-free: 0 of 0 is 0 with the interval [0, 1]."""
     value = successes / count if count else 0.0
     return Figure(name, value, "share", wilson_interval(successes, count), count)
+
+
+def mean(name: str, values: Sequence[float], unit: str = "") -> Figure:
+    """The mean over independent cases with the normal interval of a mean; of one case the interval is unknown."""
+    centre = statistics.fmean(values)
+    if len(values) < 2:
+        return Figure(name, centre, unit, count=len(values))
+    spread = 1.96 * statistics.stdev(values) / math.sqrt(len(values))
+    low, high = centre - spread, centre + spread
+    interval = (max(0.0, low), min(1.0, high)) if unit == "share" else (low, high)
+    return Figure(name, centre, unit, interval, len(values))

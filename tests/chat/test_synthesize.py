@@ -3,7 +3,7 @@ import pytest
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
 from crawl2chat.crawl.tinyweb.ledger import RELATIONS
-from crawl2chat.evals.knowledge import Answer, Question, accuracy_by_group, ends_with_number, exposure_bucket, mentions
+from crawl2chat.evals.knowledge import Answer, Question, accuracy_by_group, exposure_bucket, mentions
 
 
 @pytest.fixture(scope="module")
@@ -57,9 +57,6 @@ def test_exposures_fall_into_doubling_buckets(exposures, bucket):
 def test_an_answer_counts_only_with_the_whole_value():
     assert mentions("She keeps a Grey parrot.", "grey parrot")
     assert not mentions("She keeps a goatling.", "goat")
-    assert ends_with_number("3+4=7, so 7. The answer is 12.", "12")
-    assert not ends_with_number("The answer is 12, not 13.", "12")
-    assert not ends_with_number("I can't say.", "12")
 
 
 def test_accuracy_is_counted_by_group():

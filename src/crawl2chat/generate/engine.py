@@ -99,9 +99,10 @@ class Engine:
                 if request.completion.finish_reason is None:
                     going.append(row)
             if len(going) < len(requests):  # finished sequences leave the batch at once
-                requests = [requests[row] for row in going]
-                if not requests:
+                if not going:
                     return
+                going = _fill_gaps(going)
+                requests = [requests[row] for row in going]
                 rows = torch.tensor(going, device=self.device)
                 cache.keep(rows)
                 drawn_b = drawn_b[rows]
@@ -122,3 +123,13 @@ class Engine:
                 text += request.stream.finish()
         completion.text += text
         return text
+
+
+def _fill_gaps(going: list[int]) -> list[int]:
+    """The rows that go on (ascending), the last ones in the places of those that end: few rows move in the cache.
+
+    [0, 2, 3, 5] of six rows becomes [0, 5, 2, 3].
+    """
+    stay = {row for row in going if row < len(going)}
+    last = [row for row in going if row >= len(going)]
+    return [place if place in stay else last.pop() for place in range(len(going))]

@@ -50,7 +50,10 @@ class KVCache:
         self.lengths_b, self.longest = lengths_b, longest
 
     def keep(self, rows: Tensor) -> None:
-        """Drop all sequences but these (indices), in this order."""
-        self.keys_lbhsd = self.keys_lbhsd[:, rows]
-        self.values_lbhsd = self.values_lbhsd[:, rows]
+        """Drop all sequences but these (indices), in this order. Those that keep their place are not copied."""
+        to = torch.nonzero(rows != torch.arange(len(rows), device=rows.device))[:, 0]
+        for cached_lbhsd in (self.keys_lbhsd, self.values_lbhsd):
+            cached_lbhsd[:, to, :, : self.longest] = cached_lbhsd[:, rows[to], :, : self.longest]
+        self.keys_lbhsd = self.keys_lbhsd[:, : len(rows)]
+        self.values_lbhsd = self.values_lbhsd[:, : len(rows)]
         self.lengths_b = self.lengths_b[rows]

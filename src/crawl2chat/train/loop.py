@@ -7,7 +7,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, Protocol
 
 import torch
 import torch.nn.functional as F
@@ -18,7 +18,7 @@ from crawl2chat.model import Transformer
 from crawl2chat.model.checkpoint import load_checkpoint, save_checkpoint
 from crawl2chat.progress import Progress
 from crawl2chat.run import METRICS, StageError, replacing
-from crawl2chat.train.data import Batches
+from crawl2chat.train.data import Batch, Batches
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale
 from crawl2chat.train.settings import TrainSettings
@@ -47,10 +47,10 @@ def train(
     model.to(device).train()
     optimiser = MuonAdamW(model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay)
     metrics = Metrics(out / METRICS)
-    first = _resume(model, optimiser, out / "checkpoints")
+    first = resume(model, optimiser, out / "checkpoints")
     metrics.forget_after(first)
     loss_of = _loss_function(model, steps, settings, device)
-    with _deterministic(device), Progress(label, steps, "step") as progress:
+    with deterministic(device), Progress(label, steps, "step") as progress:
         for step in range(first, steps):
             started = time.monotonic()
             try:
@@ -69,8 +69,7 @@ def train(
                 metrics.write(step=done, **evaluate(done))
                 model.train()
             if done % settings.checkpoint_every == 0 or done == steps:
-                state = {f"model.{name}": p for name, p in model.named_parameters()}
-                save_checkpoint(out / "checkpoints", done, state | optimiser.state)
+                save_state(model, optimiser, out / "checkpoints", done)
             progress.update(done, metrics.summary())
     model.eval()
 
@@ -94,11 +93,17 @@ class Metrics:
             handle.writelines(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
 
     def summary(self) -> str:
+        """The latest of what a reader follows: the loss or the reward, how it is judged, the speed."""
         shown = self.latest
-        parts = [f"loss {shown['loss']:.3f}", f"{shown['tokens_per_second'] / 1000:.1f}k tok/s"]
-        if "bits_per_byte" in shown:
-            parts.insert(1, f"bpb {shown['bits_per_byte']:.3f}")
-        return "  ".join(parts)
+        formats = {
+            "loss": "loss {:.3f}",
+            "reward": "reward {:.3f}",
+            "answer_tokens": "{:.0f} tok/answer",
+            "entropy": "entropy {:.3f}",
+            "bits_per_byte": "bpb {:.3f}",
+        }
+        parts = [text.format(shown[name]) for name, text in formats.items() if name in shown]
+        return "  ".join([*parts, f"{shown['tokens_per_second'] / 1000:.1f}k tok/s"])
 
 
 def read_metrics(file: Path) -> list[dict[str, Any]]:
@@ -118,7 +123,12 @@ def typical_speed(file: Path) -> list[Figure]:
     return [Figure("tokens_per_second", statistics.median(speeds), "tokens/s", count=len(speeds))] if speeds else []
 
 
-def choose_device(settings: TrainSettings) -> str:
+class HasDevice(Protocol):
+    @property
+    def device(self) -> Literal["auto", "cpu", "cuda"]: ...
+
+
+def choose_device(settings: HasDevice) -> str:
     if settings.device == "auto":
         return "cuda" if torch.cuda.is_available() else "cpu"
     if settings.device == "cuda" and not torch.cuda.is_available():
@@ -136,7 +146,7 @@ def uses_bf16(settings: TrainSettings, device: str) -> bool:
 
 
 @contextlib.contextmanager
-def _deterministic(device: str) -> Iterator[None]:
+def deterministic(device: str) -> Iterator[None]:
     """Equal runs, equal weights, on CPUs: compiled, an embedding's gradient is otherwise summed in any order.
 
     It costs no speed there. CUDA's kernels lack some deterministic forms, so there runs differ in the last bits.
@@ -160,20 +170,40 @@ def _step(
     device: str,
 ) -> tuple[float, float]:
     """One optimiser step; returns the batch's mean loss (nats a token) and the gradients' norm."""
-    batch = batches(step)
-    rows = settings.micro_batch_rows
-    total_weight = batch.weights_bt.sum()  # of the whole batch, so any split into micro-batches gives one loss
-    loss = 0.0
-    for i in range(0, settings.batch_rows, rows):
-        parts = (batch.inputs_bt[i : i + rows], batch.targets_bt[i : i + rows], batch.weights_bt[i : i + rows])
-        inputs, targets, weights = (part.to(device) for part in parts)
-        micro_loss = loss_of(inputs, targets, weights / total_weight)
-        micro_loss.backward()
-        loss += micro_loss.item()
+    loss = add_gradients(loss_of, batches(step), settings.micro_batch_rows, device)
     norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
     optimiser.step(step, lr_scale(step, steps, settings.warmup, settings.decay))
     optimiser.zero_grad()
     return loss, norm.item()
+
+
+def add_gradients(
+    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor], batch: Batch, rows: int, device: str, scale: float = 1.0
+) -> float:
+    """Add to the gradients those of `scale` times the batch's mean loss; returns that mean, in nats a token.
+
+    `rows` go through the model at once. The weights are divided by their sum over the whole batch, so any split
+    into micro-batches gives one loss.
+    """
+    total_weight = batch.weights_bt.sum()
+    loss = 0.0
+    for i in range(0, len(batch.inputs_bt), rows):
+        parts = (batch.inputs_bt[i : i + rows], batch.targets_bt[i : i + rows], batch.weights_bt[i : i + rows])
+        inputs, targets, weights = (part.to(device) for part in parts)
+        micro_loss = loss_of(inputs, targets, weights / total_weight)
+        (scale * micro_loss).backward()
+        loss += micro_loss.item()
+    return loss
+
+
+def weighted_loss(
+    model: Transformer, inputs_bt: Tensor, targets_bt: Tensor, weights_bt: Tensor, *, bf16: bool = False
+) -> Tensor:
+    """Sum over all tokens of weight · cross-entropy, in nats."""
+    with torch.autocast(inputs_bt.device.type, dtype=torch.bfloat16, enabled=bf16):
+        logits_btv = model(inputs_bt)
+    losses = F.cross_entropy(logits_btv.float().flatten(0, 1), targets_bt.flatten(), reduction="none")
+    return (losses * weights_bt.flatten()).sum()
 
 
 def _loss_function(
@@ -181,15 +211,12 @@ def _loss_function(
 ) -> Callable[[Tensor, Tensor, Tensor], Tensor]:
     bf16 = uses_bf16(settings, device)
 
-    def weighted_loss(inputs_bt: Tensor, targets_bt: Tensor, weights_bt: Tensor) -> Tensor:
-        with torch.autocast(device, dtype=torch.bfloat16, enabled=bf16):
-            logits_btv = model(inputs_bt)
-        losses = F.cross_entropy(logits_btv.float().flatten(0, 1), targets_bt.flatten(), reduction="none")
-        return (losses * weights_bt.flatten()).sum()
+    def loss_of(inputs_bt: Tensor, targets_bt: Tensor, weights_bt: Tensor) -> Tensor:
+        return weighted_loss(model, inputs_bt, targets_bt, weights_bt, bf16=bf16)
 
     if not _compiles(model, steps, settings, device):
-        return weighted_loss
-    compiled: Callable[[Tensor, Tensor, Tensor], Tensor] = torch.compile(weighted_loss, dynamic=False)
+        return loss_of
+    compiled: Callable[[Tensor, Tensor, Tensor], Tensor] = torch.compile(loss_of, dynamic=False)
     return compiled
 
 
@@ -201,7 +228,13 @@ def _compiles(model: Transformer, steps: int, settings: TrainSettings, device: s
     return flop >= COMPILE_FROM_FLOP and has_compiler
 
 
-def _resume(model: Transformer, optimiser: MuonAdamW, folder: Path) -> int:
+def save_state(model: Transformer, optimiser: MuonAdamW, folder: Path, done: int) -> None:
+    """Write all that the steps after `done` depend on."""
+    state = {f"model.{name}": p for name, p in model.named_parameters()}
+    save_checkpoint(folder, done, state | optimiser.state)
+
+
+def resume(model: Transformer, optimiser: MuonAdamW, folder: Path) -> int:
     """Load the newest checkpoint, if any; returns the steps done."""
     found = load_checkpoint(folder)
     if found is None:
