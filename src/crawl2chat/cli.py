@@ -15,6 +15,7 @@ STAGE_HELP = {
     "pretrain": "train a base model on documents",
     "sft": "teach a base model to answer, from conversations",
     "honesty": "probe what a chat model knows; teach it to say so, to search, and who it is",
+    "reinforce": "reward right answers to problems that can be checked",
 }
 STAGE_INPUTS = {
     "crawl": (),
@@ -32,6 +33,10 @@ STAGE_INPUTS = {
         ("CRAWL", "the crawl folder of a fictional web, whose truth is known"),
         ("DOCUMENTS", "a refine stage's folder, to search in"),
         ("MODEL", "an sft stage's folder"),
+    ),
+    "reinforce": (
+        ("PROBLEMS", "the crawl folder of a fictional web, or JSON lines in GSM8K's form (question, answer #### 42)"),
+        ("MODEL", "an earlier stage's folder with a chat model"),
     ),
 }
 MODEL_STAGES = ("base", "sft", "honesty", "reinforce", "prefer")  # that leave a model; base is pretrain's

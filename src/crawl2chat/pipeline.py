@@ -12,6 +12,7 @@ from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.recipe import Settings, to_toml
 from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.reinforce.settings import ReinforceSettings
 from crawl2chat.run import Manifest, Stage, StageError, hash_json, hash_path, replacing, run_stage
 from crawl2chat.tokens.settings import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings
@@ -23,15 +24,16 @@ STAGES = (
     Stage("pretrain", ("refine", "tokenizer"), "crawl2chat.train.pretrain:pretrain"),
     Stage("sft", ("crawl", "pretrain"), "crawl2chat.chat.sft:sft"),
     Stage("honesty", ("crawl", "refine", "sft"), "crawl2chat.honesty.stage:honesty"),
+    Stage("reinforce", ("crawl", "honesty"), "crawl2chat.reinforce.stage:reinforce"),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
-StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "sft", "honesty"]
+StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "sft", "honesty", "reinforce"]
 
 
 class Recipe(Settings):
     """Everything that a run needs to know: one table a stage."""
 
-    until: StageName = Field("honesty", description="the last stage of the run")
+    until: StageName = Field("reinforce", description="the last stage of the run")
     conversations: str | None = Field(
         None, description="JSON lines of conversations to fine-tune on; default: made from the fictional web"
     )
@@ -41,6 +43,7 @@ class Recipe(Settings):
     pretrain: PretrainSettings = PretrainSettings()
     sft: SftSettings = SftSettings()
     honesty: HonestySettings = HonestySettings()
+    reinforce: ReinforceSettings = ReinforceSettings()
 
     @model_validator(mode="after")
     def _tables_fit(self) -> "Recipe":

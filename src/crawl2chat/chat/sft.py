@@ -3,12 +3,14 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from crawl2chat.chat.conversations import Conversation, pack, read_conversations, write_conversations
+import numpy as np
+
+from crawl2chat.chat.conversations import Conversation, document_rows, pack, read_conversations, write_conversations
 from crawl2chat.chat.settings import FineTuneSettings, SftSettings
-from crawl2chat.chat.showcase import write_showcase
+from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
 from crawl2chat.chat.terminal import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
@@ -43,7 +45,7 @@ def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> l
         engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
         figures += _measure(engine, ledger, settings.seed, out)
         base = Engine(load_model(model, device=choose_device(settings)), tokenizer)
-        greedy = Sampling(temperature=0, max_tokens=SUM_TOKENS)
+        greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
         write_showcase({"base": Talk(base, greedy, base=True), "sft": Talk(engine, greedy)}, ledger, settings.seed, out)
     return figures
 
@@ -66,8 +68,14 @@ def fine_tune(
     out: Path,
     settings: FineTuneSettings,
     stage: str,
+    *,
+    documents: Sequence[str] = (),
+    document_share: float = 0.0,
 ) -> list[Figure]:
-    """Train `base` on the assistant's part of conversations and write `out/model`; figures on the training."""
+    """Train `base` on the assistant's part of conversations and write `out/model`; figures on the training.
+
+    `document_share` of the rows, on top of the others, are running text of `documents`.
+    """
     model = load_model(base)
     context = model.config.max_position_embeddings
     if settings.seq_len > context:
@@ -77,6 +85,9 @@ def fine_tune(
         raise StageError(
             f"{stage}: none of {len(conversations)} conversations fits {stage}.seq_len = {settings.seq_len}"
         )
+    n_rows = round(document_share * len(ids))
+    text_ids, text_weights = document_rows(documents, tokenizer, n_rows, settings.seq_len, settings.seed)
+    ids, weights = np.concatenate([ids, text_ids]), np.concatenate([weights, text_weights])
     steps = max(1, round(settings.epochs * len(ids) / settings.batch_rows))
     if steps < FEW_STEPS:
         print(

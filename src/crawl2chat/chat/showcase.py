@@ -14,6 +14,7 @@ from crawl2chat.run import replacing
 from crawl2chat.tokens import Message
 
 SHOWCASE = "showcase.jsonl"
+SHOWN_TOKENS = 128
 
 
 def showcase_questions(ledger: Ledger, seed: int) -> list[str]:

@@ -4,12 +4,16 @@ import shutil
 from collections.abc import Sequence
 from pathlib import Path
 
+from crawl2chat.chat.sft import write_answers
+from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import fact_questions, sum_questions
+from crawl2chat.chat.terminal import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import Answer, ask, ends_with_number, mentions
 from crawl2chat.figures import Figure, share
-from crawl2chat.generate import Engine
+from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.identity import Card, identity_questions
+from crawl2chat.run import replacing
 
 CARD = "card.json"
 CONVERSATIONS = "conversations.jsonl"
@@ -40,6 +44,15 @@ def checkup(engine: Engine, ledger: Ledger, card: Card, seed: int) -> tuple[list
     return figures, answers
 
 
+def check_again(engine: Engine, ledger: Ledger, card: Card, seed: int, out: Path, stage: str) -> list[Figure]:
+    """The check-up of a stage after this one, with its answers and the showcase's in `out`."""
+    figures, answers = checkup(engine, ledger, card, seed)
+    write_answers(answers, out / "checkup.jsonl")
+    greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
+    write_showcase({stage: Talk(engine, greedy)}, ledger, seed, out)
+    return figures
+
+
 def is_wrong(answer: Answer) -> bool:
     """An answer that claims something, and something else than the truth."""
     return not answer.right and not answer.refused
@@ -55,7 +68,8 @@ def hand_on(model: Path, out: Path) -> None:
     """Copy what later stages need of an earlier one: its conversations, to learn again, and the card."""
     for name in (CONVERSATIONS, CARD):
         if (model / name).exists():
-            shutil.copyfile(model / name, out / name)
+            with replacing(out / name) as temporary:
+                shutil.copyfile(model / name, temporary)
 
 
 def _share(name: str, marks: Sequence[bool]) -> Figure:

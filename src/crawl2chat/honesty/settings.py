@@ -23,6 +23,9 @@ class HonestySettings(FineTuneSettings):
     calculations: int = Field(1000, ge=0, description="sums done with the calculator")
     identity: int = Field(6, ge=0, description="conversations a wording about who the model is")
     replay: float = Field(0.5, ge=0, le=1, description="share of the earlier conversations that is learned again")
+    documents: float = Field(
+        0.3, ge=0, description="rows of the run's documents beside each row of conversations, so that facts stay known"
+    )
 
     @model_validator(mode="after")
     def _classes_apart(self) -> "HonestySettings":

@@ -9,7 +9,7 @@ from pathlib import Path
 from crawl2chat.chat.calculator import calculator
 from crawl2chat.chat.conversations import Conversation, read_conversations, write_conversations
 from crawl2chat.chat.sft import fine_tune, load_ledger, write_answers
-from crawl2chat.chat.showcase import write_showcase
+from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import exchange
 from crawl2chat.chat.terminal import Talk
 from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person
@@ -42,13 +42,12 @@ from crawl2chat.honesty.search import SearchIndex, build_index
 from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.honesty.thinking import thinking
 from crawl2chat.model import load_model
-from crawl2chat.refine.documents import read_documents
+from crawl2chat.refine.documents import read_documents, read_texts
 from crawl2chat.run import replacing, write_json
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.loop import choose_device
 
 INDEX = "search.sqlite"
-SHOWN_TOKENS = 120
 
 
 @dataclass(frozen=True)
@@ -82,7 +81,10 @@ def honesty(crawl: Path, documents: Path, model: Path, out: Path, settings: Hone
     ]
     made = _conversations(found, ledger, index, read_conversations(model / CONVERSATIONS), settings)
     write_conversations(made, out / CONVERSATIONS)
-    figures += fine_tune(made, model, tokenizer, out, settings, "honesty")
+    texts = list(read_texts(documents))
+    figures += fine_tune(
+        made, model, tokenizer, out, settings, "honesty", documents=texts, document_share=settings.documents
+    )
     engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
     after = examine_facts(engine, ledger, settings.seed, settings.temperature)
     figures += [*fact_figures(after, "after"), *boundary_figures(before, after)]
