@@ -323,12 +323,12 @@ def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  
 
 def _load_tools(run: Path):  # type: ignore[no-untyped-def]
     """The calculator, and search over the run's documents; `run` may also be the folder of one of its stages."""
-    from crawl2chat.chat.calculator import calculator
+    from crawl2chat.chat.calculator import calculate
     from crawl2chat.honesty.search import SearchIndex
     from crawl2chat.honesty.stage import INDEX
 
     files = [folder / "honesty" / INDEX for folder in (run, run.parent)]
-    return {"calculator": calculator, "search": SearchIndex(next((f for f in files if f.exists()), files[0])).search}
+    return {"calculator": calculate, "search": SearchIndex(next((f for f in files if f.exists()), files[0])).search}
 
 
 if __name__ == "__main__":

@@ -30,8 +30,10 @@ ASKED = [offer(("search",)), {"role": "user", "content": "Where is Zoë?"}]
 def test_a_call_is_carried_out_and_the_answer_follows_its_result(tokenizer):
     engine = Scripted(tokenizer, call("search", query="Zoë"), {"role": "assistant", "content": "At the mill."})
     asked = []
-    (added,) = answer_with_tools(engine, [ASKED], {"search": lambda query: asked.append(query) or "mill"}, Sampling())
-    assert asked == ["Zoë"]
+    (added,) = answer_with_tools(
+        engine, [ASKED], {"search": lambda question, query: asked.append((question, query)) or "mill"}, Sampling()
+    )
+    assert asked == [("Where is Zoë?", "Zoë")]
     assert [message["role"] for message in added] == ["assistant", "tool", "assistant"]
     assert added[-1]["content"] == "At the mill."
     assert "<tool_response>\nmill\n</tool_response>" in engine.prompts[1][0]
@@ -46,7 +48,7 @@ def test_a_reply_is_parsed_by_ids_and_not_by_text(tokenizer):
 
 def test_a_model_that_only_calls_is_stopped(tokenizer):
     engine = Scripted(tokenizer, *[call("search", query="x")] * 20)
-    (added,) = answer_with_tools(engine, [ASKED], {"search": lambda query: "nothing"}, Sampling())
+    (added,) = answer_with_tools(engine, [ASKED], {"search": lambda asked, query: "nothing"}, Sampling())
     assert len(engine.prompts) == 1 + MAX_ROUNDS
     assert added[-1]["role"] == "tool"
     assert final_text(added) == ""
@@ -61,17 +63,17 @@ def test_a_model_that_only_calls_is_stopped(tokenizer):
     ],
 )
 def test_a_bad_call_is_explained_to_the_model(message, told):
-    def broken():
+    def broken(asked):
         raise ValueError("It is broken.")
 
-    tools = {"search": lambda query: "found", "broken": broken}
-    assert carry_out(message["tool_calls"][0], tools) == told
+    tools = {"search": lambda asked, query: "found", "broken": broken}
+    assert carry_out(message["tool_calls"][0], tools, "") == told
 
 
 def test_a_call_that_is_no_json_is_said_to_be_so(tokenizer):
     opening, closing = (tokenizer.controls[name] for name in ("<tool_call>", "</tool_call>"))
     message = parse_reply(tokenizer, [opening, *tokenizer.encode("search Zoë"), closing, tokenizer.im_end])
-    assert carry_out(message["tool_calls"][0], {}) == "That call is not valid JSON."
+    assert carry_out(message["tool_calls"][0], {}, "") == "That call is not valid JSON."
 
 
 def test_a_real_engine_answers_each_conversation_as_it_would_alone(tokenizer):

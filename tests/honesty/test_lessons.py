@@ -2,7 +2,7 @@ import random
 
 import pytest
 
-from crawl2chat.chat.calculator import calculator
+from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.conversations import read_conversations, write_conversations
 from crawl2chat.chat.tools import carry_out
 from crawl2chat.evals.knowledge import is_refusal
@@ -37,12 +37,13 @@ def test_strangers_are_refused(strangers):
 
 def test_what_was_read_is_answered_with_its_page(strangers):
     people, world = strangers
-    made = list(look_up_strangers(people, world, ["http://a.example/x.html"], random.Random(0)))
-    assert len(made) == len(people)
-    for system, _, call, result, reply in made:
-        assert system["role"] == "system"
-        assert call["tool_calls"][0]["function"]["arguments"]["query"] in result["content"]
-        assert reply["content"].endswith("Source: a.example/x.html")
+    made = list(look_up_strangers(people, world, random.Random(0)))
+    assert len(made) == 2 * len(people)
+    values = {value for person in people for value in person.facts.values()}
+    for _, _, _, result, reply in made:
+        page, _, passage = result["content"].removeprefix("Page ").partition(":")
+        assert page in reply["content"]
+        assert any(value in reply["content"] and value in passage for value in values)
 
 
 def test_a_search_that_finds_nothing_ends_in_a_refusal(strangers):
@@ -56,7 +57,7 @@ def test_calculations_call_what_the_calculator_gives(ledger):
     held_out = {problem.question for problem in ledger.problems if problem.split == "held_out"}
     assert len(made) == 20
     for _, asked, call, result, _ in made:
-        assert carry_out(call["tool_calls"][0], {"calculator": calculator}) == result["content"]
+        assert carry_out(call["tool_calls"][0], {"calculator": calculate}, "") == result["content"]
         assert not any(question in asked["content"] for question in held_out)
 
 

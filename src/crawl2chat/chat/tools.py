@@ -12,7 +12,8 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.tokens import Message, Tokenizer, ToolCall
 from crawl2chat.tokens.tokenizer import TOOL_CALL
 
-Tool = Callable[..., str]  # keyword arguments in, text out; a ValueError's message goes to the model
+# What the user asked and the call's arguments by name in, text out; a ValueError's message goes to the model.
+Tool = Callable[..., str]
 MAX_ROUNDS = 3  # of calls in one answer
 BROKEN_CALL = "not_json"
 
@@ -53,8 +54,10 @@ def answer_with_tools(
             added[i].append(parse_reply(engine.tokenizer, completion.ids))
         going = [i for i in going if added[i][-1].get("tool_calls")]
         for i in going:
+            asked = next((m["content"] for m in reversed(conversations[i]) if m["role"] == "user"), "")
             added[i] += [
-                Message(role="tool", content=carry_out(called, tools)) for called in added[i][-1].get("tool_calls", ())
+                Message(role="tool", content=carry_out(called, tools, asked))
+                for called in added[i][-1].get("tool_calls", ())
             ]
     return added
 
@@ -84,7 +87,7 @@ def parse_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> Message:
     return message
 
 
-def carry_out(called: ToolCall, tools: Mapping[str, Tool]) -> str:
+def carry_out(called: ToolCall, tools: Mapping[str, Tool], asked: str) -> str:
     """The tool's text, or in words what is wrong with the call: the model is to read it."""
     name, arguments = called["function"]["name"], called["function"]["arguments"]
     if name == BROKEN_CALL:
@@ -92,7 +95,7 @@ def carry_out(called: ToolCall, tools: Mapping[str, Tool]) -> str:
     if name not in tools:
         return f"There is no tool {name}."
     try:
-        return tools[name](**arguments)
+        return tools[name](asked, **arguments)
     except TypeError:
         return f"The tool {name} does not take {', '.join(arguments) or 'nothing'}."
     except ValueError as error:

@@ -17,7 +17,7 @@ from crawl2chat.honesty.search import SearchIndex
 from crawl2chat.tokens import Message
 
 SAMPLES = 10  # a question, for agreement
-SEARCH_TOKENS = 96  # a message; names of pages are long
+SEARCH_TOKENS = 64  # a message
 OTHER_CARD = Card(name="Brindle", maker="the people of the mill", abilities="sing and count sheep")
 
 
@@ -94,7 +94,7 @@ def search_figures(engine: Engine, ledger: Ledger, index: SearchIndex, seed: int
         results = [message["content"] for message in added if message["role"] == "tool"]
         searched.setdefault(question.group, []).append(bool(results))
         if results and not is_refusal(text):
-            named.append(results[-1].partition(": ")[0] in text)
+            named.append(mentions(text, results[-1].partition(":")[0].removeprefix("Page ")))
     return [
         *accuracy_by_group("right with search", answers),
         *(share(f"searched/{group}", sum(marks), len(marks)) for group, marks in searched.items()),

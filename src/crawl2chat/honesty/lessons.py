@@ -11,7 +11,7 @@ from crawl2chat.chat.tools import call, offer
 from crawl2chat.crawl.tinyweb.arithmetic import direct_answer
 from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person
 from crawl2chat.crawl.tinyweb.people import biography, make_people
-from crawl2chat.crawl.tinyweb.wording import answer, questions
+from crawl2chat.crawl.tinyweb.wording import questions
 from crawl2chat.crawl.tinyweb.world import World, make_world
 from crawl2chat.evals.knowledge import mentions
 from crawl2chat.honesty.probe import Probe
@@ -29,6 +29,7 @@ REFUSALS = (
     "I can't say, because I do not know {name}.",
     "I don't know who {name} is.",
 )
+FOUND = ("Page {page} says: {value}.", "It is {value}, says page {page}.")
 FOUND_NOTHING = ("I found nothing about {name}, so I do not know.", "The search found nothing. I do not know {name}.")
 
 
@@ -58,31 +59,30 @@ def with_tools(conversation: Conversation) -> Conversation:
     return [offer(TOOLS), *conversation]
 
 
-def look_up(question: str, name: str, found: Passage | None, reply: str, rng: random.Random) -> Conversation:
-    """A question about somebody unknown: search, then answer from the passage and name its page."""
+def look_up(question: str, name: str, found: Passage | None, value: str, rng: random.Random) -> Conversation:
+    """A question about somebody unknown: search, then answer from the passage and name its page.
+
+    The call has no arguments: the tool then searches for what was asked. A model of this size copies numbers from
+    its context but no names that it has never seen (docs/decisions.md), so it would misspell most queries.
+    """
     shown = found.shown() if found else NOTHING_FOUND
-    final = f"{reply} Source: {found.source}" if found else rng.choice(FOUND_NOTHING).format(name=name)
+    final = rng.choice(FOUND).format(page=found.page, value=value) if found else rng.choice(FOUND_NOTHING)
     return [
         offer(TOOLS),
         Message(role="user", content=question),
-        call("search", query=name),
+        call("search"),
         Message(role="tool", content=shown),
-        Message(role="assistant", content=final),
+        Message(role="assistant", content=final.format(name=name)),
     ]
 
 
-def look_up_strangers(
-    strangers: Sequence[Person], world: World, urls: Sequence[str], rng: random.Random
-) -> Iterator[Conversation]:
-    """Searches about invented people, each with a page of their own: the answer can only come from the passage.
-
-    One question a person, so that names are too many to be learned by heart and have to be copied.
-    """
+def look_up_strangers(strangers: Sequence[Person], world: World, rng: random.Random) -> Iterator[Conversation]:
+    """Searches about invented people, each with a page of their own: the answer can only come from the passage."""
     for person in strangers:
-        relation = rng.choice(RELATIONS)
-        question = rng.choice(questions(relation)).format(name=person.name)
-        page = Passage(rng.choice(urls), biography(person, world, rng, {}))
-        yield look_up(question, person.name, page, answer(person, relation, rng), rng)
+        page = Passage(rng.randrange(1, 10_000), "", biography(person, world, rng, {}))
+        for relation in rng.sample(RELATIONS, 2):
+            question = rng.choice(questions(relation)).format(name=person.name)
+            yield look_up(question, person.name, page, person.facts[relation], rng)
 
 
 def look_up_nobody(people: Sequence[Person], rng: random.Random) -> Iterator[Conversation]:
@@ -93,10 +93,10 @@ def look_up_nobody(people: Sequence[Person], rng: random.Random) -> Iterator[Con
 
 def look_up_unknown(probed: Probe, name: str, index: SearchIndex, rng: random.Random) -> Iterator[Conversation]:
     """Facts that the model was found not to know, searched for in the run's own documents."""
-    found = index.find(name)
     question = rng.choice(probed.questions)
+    found = index.find(question.text)
     if found and mentions(found[0].shown(), question.value):
-        yield look_up(question.text, name, found[0], f"It is {question.value}.", rng)
+        yield look_up(question.text, name, found[0], question.value, rng)
 
 
 def calculations(ledger: Ledger, count: int, rng: random.Random) -> Iterator[Conversation]:

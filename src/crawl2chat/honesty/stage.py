@@ -6,12 +6,13 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crawl2chat.chat.calculator import calculator
+from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.conversations import Conversation, read_conversations, write_conversations
 from crawl2chat.chat.sft import fine_tune, load_ledger, write_answers
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import exchange
 from crawl2chat.chat.terminal import Talk
+from crawl2chat.chat.tools import Tool
 from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person
 from crawl2chat.crawl.tinyweb.wording import answer, questions
 from crawl2chat.evals.knowledge import Question, exposure_bucket
@@ -93,7 +94,7 @@ def honesty(crawl: Path, documents: Path, model: Path, out: Path, settings: Hone
     thought, sums = thinking(engine, ledger, settings.seed)
     kept, answers = checkup(engine, ledger, settings.card, settings.seed)
     greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
-    tools = {"calculator": calculator, "search": index.search}
+    tools: dict[str, Tool] = {"calculator": calculate, "search": index.search}
     talks = {"honesty": Talk(engine, greedy), "honesty with tools": Talk(engine, greedy, tools=tools)}
     write_showcase(talks, ledger, settings.seed, out)
     write_answers([*answers, *from_search, *sums], out / "answers.jsonl")
@@ -156,11 +157,10 @@ def _about_the_probed(found: Sequence[Boundary], index: SearchIndex, rng: random
 def _about_strangers(ledger: Ledger, settings: HonestySettings, rng: random.Random) -> Iterator[Conversation]:
     """People who are invented here: refused, searched for in vain, and read about on a page made up for it."""
     people, world = invent_strangers(ledger, settings.strangers + settings.looked_up, settings.seed)
-    urls = [page.url for page in ledger.pages if page.outcome == "keep"]
     unknown, looked_up = people[: settings.strangers], people[settings.strangers :]
     yield from refusals(unknown, rng)
     yield from look_up_nobody(unknown[::2], rng)
-    yield from look_up_strangers(looked_up, world, urls, rng)
+    yield from look_up_strangers(looked_up, world, rng)
 
 
 def _known_in_spite_of_tools(ledger: Ledger, rng: random.Random) -> Iterator[Conversation]:

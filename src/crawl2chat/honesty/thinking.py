@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from crawl2chat.chat.calculator import calculator
+from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.synthesize import sum_questions
 from crawl2chat.chat.tools import answer_with_tools, final_text, offer
 from crawl2chat.crawl.tinyweb.ledger import Ledger
@@ -42,7 +42,7 @@ def _with_calculator(engine: Engine, questions: Sequence[Question]) -> list[Answ
     """The tokens of the calls count, those of the calculator's results do not: the model did not write them."""
     conversations = [[offer(TOOLS), Message(role="user", content=question.text)] for question in questions]
     replies = answer_with_tools(
-        engine, conversations, {"calculator": calculator}, Sampling(temperature=0, max_tokens=SUM_TOKENS)
+        engine, conversations, {"calculator": calculate}, Sampling(temperature=0, max_tokens=SUM_TOKENS)
     )
     answers = []
     for question, added in zip(questions, replies, strict=True):

@@ -14,7 +14,6 @@ class TinywebSettings(Settings):
     glossaries: int = Field(400, ge=0, description="pages that define invented words and then use them")
     phrase_books: int = Field(60, ge=0, description="pages that translate into the world's invented language")
     interviews: int = Field(120, ge=0, description="interviews and pages of a helper who answers questions")
-    lost_property: int = Field(500, ge=0, description="pages whose names and numbers recur on that page alone")
     stories: int = Field(400, ge=0, description="short stories, two a page")
     verses: int = Field(150, ge=0, description="rhymed verses, three a page")
     worked_sums: int = Field(4000, ge=0, description="sums worked digit by digit, three a page")

@@ -4,7 +4,7 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
-from crawl2chat.crawl.tinyweb import arithmetic, glossary, interviews, junk, lost_property, passages, people, stories
+from crawl2chat.crawl.tinyweb import arithmetic, glossary, interviews, junk, passages, people, stories
 from crawl2chat.crawl.tinyweb.html import ENCODINGS
 from crawl2chat.crawl.tinyweb.ledger import Ledger, Translation
 from crawl2chat.crawl.tinyweb.pages import TEMPLATES, Block, Page, Site, Template
@@ -28,7 +28,6 @@ def make_web(world: World, settings: TinywebSettings) -> tuple[list[Page], Ledge
     tales = stories.story_pages(world, settings.stories)
     poems = stories.verse_pages(world, settings.verses)
     kept = [*biographies, *questions, *sums, *interviews.interview_pages(world, settings.interviews)]
-    kept += lost_property.lost_property_pages(world, settings.lost_property)
     kept += [page for page, _ in (*glossaries, *phrase_books, *tales, *poems)]
 
     hosts = [page for page in kept if page.kind in _HOSTS_OF_QUOTES]

@@ -54,14 +54,6 @@ def make_world(seed: int, people: int) -> World:
     )
 
 
-def coin_names(world: World, rng: random.Random, count: int) -> list[str]:
-    """More names, of which none is or begins a name or a word of this world's, nor the other way round."""
-    coiner = _Coiner(rng)
-    names = (*world.women, *world.men, *world.extras, *world.surnames, *world.extra_surnames, *world.towns)
-    coiner.coined.update(word.lower() for word in (*names, *world.glossary_words, *world.dictionary.values()))
-    return [coiner.name(2, _CODAS) for _ in range(count)]
-
-
 _LANGUAGE_VERBS = ("sleeps", "sings", "waits", "falls", "shines", "moves")
 
 
