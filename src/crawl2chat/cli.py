@@ -16,6 +16,7 @@ STAGE_HELP = {
     "sft": "teach a base model to answer, from conversations",
     "honesty": "probe what a chat model knows; teach it to say so, to search, and who it is",
     "reinforce": "reward right answers to problems that can be checked",
+    "prefer": "rank answers, fit a reward model to the rankings, follow it and see it gamed",
 }
 STAGE_INPUTS = {
     "crawl": (),
@@ -36,6 +37,10 @@ STAGE_INPUTS = {
     ),
     "reinforce": (
         ("PROBLEMS", "the crawl folder of a fictional web, or JSON lines in GSM8K's form (question, answer #### 42)"),
+        ("MODEL", "an earlier stage's folder with a chat model"),
+    ),
+    "prefer": (
+        ("CRAWL", "the crawl folder of a fictional web, whose verses give the topics"),
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
 }
@@ -122,6 +127,13 @@ def _parser() -> argparse.ArgumentParser:
     generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models")
     _add_sampling(generate, temperature=0.8)
 
+    rank = add("rank", "rank a model's answers yourself, for --prefer.rankings", rank_command)
+    rank.add_argument("model", type=Path, metavar="RUN", help="a run's folder with a crawl and a chat model")
+    rank.add_argument("--stage", choices=MODEL_STAGES[1:], help="whose answers (the last one's)")
+    rank.add_argument("--answers", type=int, default=2, metavar="K", help="answers to a prompt; 2 is one key a pair")
+    rank.add_argument("--store", type=Path, metavar="FILE", help="where rankings go (RUN/rankings.sqlite)")
+    rank.add_argument("--annotator", default="me", metavar="NAME", help="whose taste it is")
+
     tokens = add("tokens", "show how a tokenizer cuts a text", tokens_command)
     tokens.add_argument("tokenizer", type=Path, metavar="RUN", help="a run's folder or one with a tokenizer.json")
     tokens.add_argument("text", metavar="TEXT")
@@ -185,6 +197,22 @@ def generate_command(options: argparse.Namespace) -> int:
         raise StageError(str(error)) from error
     for prompt, completion in zip(options.prompts, completions, strict=True):
         print(prompt + completion.text)
+    return 0
+
+
+def rank_command(options: argparse.Namespace) -> int:
+    from crawl2chat.chat.sft import load_ledger
+    from crawl2chat.prefer.rank import RankingStore, rank_in_terminal
+    from crawl2chat.prefer.verses import verse_prompts
+    from crawl2chat.run import StageError
+
+    prompts, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses, seed=0)
+    engine, _ = _load_engine(options)
+    store = RankingStore(options.store or options.model / "rankings.sqlite")
+    try:
+        rank_in_terminal(store, engine, [prompt.text for prompt in prompts], options.answers, options.annotator)
+    except ValueError as error:
+        raise StageError(str(error)) from error
     return 0
 
 

@@ -10,6 +10,7 @@ from pydantic import Field, model_validator
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.honesty.settings import HonestySettings
+from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.recipe import Settings, to_toml
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.reinforce.settings import ReinforceSettings
@@ -25,15 +26,16 @@ STAGES = (
     Stage("sft", ("crawl", "pretrain"), "crawl2chat.chat.sft:sft"),
     Stage("honesty", ("crawl", "refine", "sft"), "crawl2chat.honesty.stage:honesty"),
     Stage("reinforce", ("crawl", "honesty"), "crawl2chat.reinforce.stage:reinforce"),
+    Stage("prefer", ("crawl", "reinforce"), "crawl2chat.prefer.stage:prefer"),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
-StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "sft", "honesty", "reinforce"]
+StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "sft", "honesty", "reinforce", "prefer"]
 
 
 class Recipe(Settings):
     """Everything that a run needs to know: one table a stage."""
 
-    until: StageName = Field("reinforce", description="the last stage of the run")
+    until: StageName = Field("prefer", description="the last stage of the run")
     conversations: str | None = Field(
         None, description="JSON lines of conversations to fine-tune on; default: made from the fictional web"
     )
@@ -44,6 +46,7 @@ class Recipe(Settings):
     sft: SftSettings = SftSettings()
     honesty: HonestySettings = HonestySettings()
     reinforce: ReinforceSettings = ReinforceSettings()
+    prefer: PreferSettings = PreferSettings()
 
     @model_validator(mode="after")
     def _tables_fit(self) -> "Recipe":
@@ -90,11 +93,17 @@ def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
 
         return {"warc": hash_json(find_warcs(settings))}
     if isinstance(settings, RefineSettings) and settings.blocklist:
-        file = Path(settings.blocklist).expanduser()
-        if not file.is_file():
-            raise StageError(f"refine.blocklist = {settings.blocklist}: no such file; expected one host a line")
-        return {"blocklist": hash_path(file)}
+        return {"blocklist": _hash_named(settings.blocklist, "refine.blocklist", "one host a line")}
+    if isinstance(settings, PreferSettings) and settings.rankings:
+        return {"rankings": _hash_named(settings.rankings, "prefer.rankings", "a store that `crawl2chat rank` wrote")}
     return {}
+
+
+def _hash_named(path: str, setting: str, expected: str) -> str:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise StageError(f"{setting} = {path}: no such file; expected {expected}")
+    return hash_path(file)
 
 
 def run_pipeline(

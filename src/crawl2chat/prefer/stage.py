@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 from safetensors.torch import load_file, save_file
 
-from crawl2chat.chat.conversations import pack, read_conversations
 from crawl2chat.crawl.tinyweb.ledger import Ledger, Verse
 from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine
+from crawl2chat.honesty.checkup import check_again, hand_on, read_card
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.prefer.annotator import Annotator
 from crawl2chat.prefer.check import Check, Checker
@@ -32,13 +32,13 @@ from crawl2chat.prefer.rlhf import penalised_reward
 from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.prefer.verses import VersePrompt, verse_prompts
 from crawl2chat.reinforce.grpo import Prompts, optimise_policy
+from crawl2chat.reinforce.replay import replay_batches
 from crawl2chat.run import METRICS, StageError, replacing, write_json
 from crawl2chat.tokens import Tokenizer
-from crawl2chat.train.data import RowBatches
 from crawl2chat.train.loop import Metrics, choose_device
 from crawl2chat.train.pretrain import save_stage_model
 
-CONVERSATIONS, CURVES = "conversations.jsonl", "curves.json"
+CURVES = "curves.json"
 
 
 @dataclass(frozen=True)
@@ -57,9 +57,7 @@ def prefer(crawl: Path, model: Path, out: Path, settings: PreferSettings) -> lis
     conversations, if there are any, are replayed. Each phase leaves a file and is not done again after a kill.
     """
     asked, held_out = verse_prompts(_verses_of(crawl), settings.seed)
-    if (model / CONVERSATIONS).exists() and not (out / CONVERSATIONS).exists():
-        with replacing(out / CONVERSATIONS) as temporary:
-            shutil.copyfile(model / CONVERSATIONS, temporary)
+    hand_on(model, out)
     tokenizer, start = Tokenizer.load(model), load_model(model, device=choose_device(settings))
     verses = _Verses(None if settings.rankings else Annotator(settings.noise, settings.seed), asked, held_out)
     rankings = _rankings(start, tokenizer, verses, settings, out)
@@ -76,10 +74,12 @@ def prefer(crawl: Path, model: Path, out: Path, settings: PreferSettings) -> lis
         write_json(out / CURVES, curves(checks, kept, best_of_n_curve(checker)))
     for folder in ("checkpoints", "checks"):  # of use only until the results are there
         shutil.rmtree(out / folder, ignore_errors=True)
+    engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
     return [
         Figure("rankings", len(rankings)),
         *Agreement(**json.loads((out / "agreement.json").read_text(encoding="utf-8"))).figures(),
         *figures(json.loads((out / CURVES).read_text(encoding="utf-8"))),
+        *check_again(engine, Ledger.load(crawl), read_card(model), settings.seed, out, "prefer"),
     ]
 
 
@@ -165,7 +165,7 @@ def _follow(model: Path, checker: Checker, rankings: list[Ranking], out: Path) -
         reward=penalised_reward(
             checker.reward_model, checker.reference, tokenizer, settings.kl_weight, Metrics(out / METRICS)
         ),
-        replay=_replay(out / CONVERSATIONS, tokenizer, policy.config.max_position_embeddings, settings),
+        replay=replay_batches(model, tokenizer, policy.config.max_position_embeddings, settings),
         after_step=check,
     )
     return [Check.load(file) for file in sorted((out / "checks").glob("step-*.json"))]
@@ -187,10 +187,3 @@ def _prompts_for(rankings: list[Ranking], checker: Checker) -> Callable[[int], P
         return [ids[orders[epoch][place]] for epoch, place in places]
 
     return prompts_for
-
-
-def _replay(file: Path, tokenizer: Tokenizer, context: int, settings: PreferSettings) -> RowBatches | None:
-    if not file.exists() or not settings.replay_weight:
-        return None
-    ids, weights, _ = pack(read_conversations(file), tokenizer, context, settings.seed)
-    return RowBatches(ids, weights, max(1, settings.replay_tokens // context), settings.seed) if len(ids) else None

@@ -7,7 +7,14 @@ from typing import Any
 
 from crawl2chat.figures import Figure
 from crawl2chat.report import plots
-from crawl2chat.report.posttraining import honesty_plots, kept_table, reinforce_plots, side_by_side
+from crawl2chat.report.posttraining import (
+    honesty_plots,
+    kept_table,
+    prefer_plots,
+    prefer_samples,
+    reinforce_plots,
+    side_by_side,
+)
 from crawl2chat.report.rows import read_rows
 from crawl2chat.run import METRICS, Manifest, StageError, is_current, read_manifest, replacing
 from crawl2chat.train.loop import read_metrics
@@ -74,6 +81,8 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
         yield from honesty_plots(figures)
     if manifest.stage == "reinforce":
         yield from reinforce_plots(folder)
+    if manifest.stage == "prefer":
+        yield from prefer_plots(folder)
     yield _figure_table(figures)
     if manifest.stage == "pretrain":
         yield "<h3>What it writes</h3><small>the given beginning in grey</small>"
@@ -82,6 +91,8 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
             yield f"<pre>{given}{escape(sample['continuation'])}</pre>"
     if manifest.stage == "sft":
         yield from _answer_tables(read_rows(folder / "answers.jsonl"))
+    if manifest.stage == "prefer":
+        yield from prefer_samples(folder)
 
 
 def _answer_curves(figures: Sequence[Figure]) -> Iterator[str]:

@@ -11,6 +11,7 @@ from crawl2chat.run import METRICS, Manifest
 from crawl2chat.train.loop import read_metrics
 
 CHECKUP = "checkup/"
+SHOWN = 4  # prompts whose answers are shown
 WAYS = ("at once", "step by step", "calculator")  # of doing sums
 
 
@@ -44,6 +45,35 @@ def reinforce_plots(folder: Path) -> Iterator[str]:
         series = {name: [(row["step"], row[field]) for row in rows if field in row] for name, rows in lines.items()}
         if all(series.values()) and series:
             yield plots.lines(series, "step", label)
+
+
+def prefer_plots(folder: Path) -> Iterator[str]:
+    """Proxy and gold reward over the distance from the start, by RL and by best-of-n."""
+    file = folder / "curves.json"
+    if not file.exists():
+        return
+    curves = json.loads(file.read_text(encoding="utf-8"))
+    ways = {"RL": curves["policy"], "best of n": curves["best_of_n"]}
+    yield "<h3>Following the reward model: what it says and what the annotator would say</h3>"
+    for reward, label in (("proxy", "the reward model's reward, nats"), ("gold", "the annotator's taste, points")):
+        series = {name: [(row["sqrt_kl"], row[reward]) for row in rows if row.get(reward) is not None]
+                  for name, rows in ways.items()}  # fmt: skip
+        if all(series.values()):
+            yield plots.lines(series, "√KL from the start", label)
+    yield f"<p>Kept by the stopping rule: step {curves['kept']}; the annotator's taste was best at step {curves['peak']}."
+
+
+def prefer_samples(folder: Path) -> Iterator[str]:
+    """The same prompts at the start, where it was kept, at the peak and at the end: the hack can be read."""
+    rows = read_rows(folder / "samples.jsonl")[:SHOWN]
+    moments = [name for name in ("start", "kept", "peak", "end") if rows and name in rows[0]]
+    for row in rows:
+        yield f"<h3>{escape(row['prompt'])}</h3><table><tr>{''.join(f'<th>{name}' for name in moments)}<tr>"
+        for said in (row[name] for name in moments):
+            gold = "" if said["gold"] is None else f", taste {said['gold']:.1f}"
+            text = escape(said["text"]).replace("\n", "<br>")
+            yield f"<td>{text}<br><small>step {said['step']}, reward {said['proxy']:.1f}{gold}</small>"
+        yield "</table>"
 
 
 def kept_table(manifests: Sequence[Manifest]) -> Iterator[str]:
