@@ -1,5 +1,6 @@
 """The report's parts on what comes after the first fine-tuning, and the tables that go across stages."""
 
+import json
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -60,7 +61,8 @@ def prefer_plots(folder: Path) -> Iterator[str]:
                   for name, rows in ways.items()}  # fmt: skip
         if all(series.values()):
             yield plots.lines(series, "√KL from the start", label)
-    yield f"<p>Kept by the stopping rule: step {curves['kept']}; the annotator's taste was best at step {curves['peak']}."
+    best = "" if curves["peak"] is None else f"; the annotator's taste was best at step {curves['peak']}"
+    yield f"<p>Kept by the stopping rule: step {curves['kept']}{best}."
 
 
 def prefer_samples(folder: Path) -> Iterator[str]:
