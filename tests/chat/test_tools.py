@@ -14,7 +14,7 @@ class Scripted:
     def __init__(self, tokenizer, *replies):
         self.tokenizer, self.replies, self.prompts = tokenizer, list(replies), []
 
-    def generate(self, prompts, sampling, seeds):
+    def generate(self, prompts, sampling, seeds, rules):
         self.prompts.append([self.tokenizer.decode(prompt) for prompt in prompts])
         return [Completion(ids=authored(self.tokenizer, self.replies.pop(0))) for _ in prompts]
 

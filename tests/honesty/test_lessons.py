@@ -38,12 +38,13 @@ def test_strangers_are_refused(strangers):
 def test_what_was_read_is_answered_with_its_page(strangers):
     people, world = strangers
     made = list(look_up_strangers(people, world, random.Random(0)))
-    assert len(made) == 2 * len(people)
-    values = {value for person in people for value in person.facts.values()}
-    for _, _, _, result, reply in made:
-        page, _, passage = result["content"].removeprefix("Page ").partition(":")
-        assert page in reply["content"]
-        assert any(value in reply["content"] and value in passage for value in values)
+    for person, conversation in zip(people, made, strict=True):
+        page, _, _ = conversation[3]["content"].partition(":")
+        replies = [message["content"] for message in conversation[4:] if message["role"] == "assistant"]
+        assert len(replies) == 2
+        for reply in replies:
+            assert reply.startswith(page)
+            assert any(reply.endswith(f"says: {value}.") for value in person.facts.values())
 
 
 def test_a_search_that_finds_nothing_ends_in_a_refusal(strangers):

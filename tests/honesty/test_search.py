@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.honesty.search import MOST_WORDS, NOTHING_FOUND, Passage, SearchIndex, build_index
+from crawl2chat.honesty.search import MOST_WORDS, NOTHING_FOUND, Passage, SearchIndex, build_index, shown
 from crawl2chat.refine.documents import Document
 from crawl2chat.run import StageError
 
@@ -23,7 +23,7 @@ def test_the_paragraph_with_the_rarest_word_is_found_with_its_page(index):
     telm = Passage(1, "http://www.a.example/x.html", "Zoë Vulbar was born in Telm.")
     assert index.find("zoe vulbar born")[0] == telm
     assert index.find("In which town was Zoë Vulbar born?")[0] == telm
-    assert index.search("Vulbar?", query="born") == "Page 1: Zoë Vulbar was born in Telm."
+    assert index.search("Vulbar?", query="born") == "Page 1: Zoë Vulbar was born in Telm.\nborn"
     assert index.search("Who owns a mill?").startswith("Page 2: Zoë went away")
 
 
@@ -48,9 +48,9 @@ def test_a_query_that_is_no_text_is_refused(index):
 
 
 def test_a_passage_is_cut_to_what_a_context_can_hold():
-    shown = Passage(1, "http://a.example/x", "word " * 500).shown()
-    assert shown.split()[-1] == "…"
-    assert shown.count("word") == MOST_WORDS
+    text = shown("What?", Passage(1, "http://a.example/x", "word " * 500))
+    assert text.endswith("word …\nWhat?")
+    assert text.count("word") == MOST_WORDS
 
 
 def test_equal_documents_make_an_equal_file(tmp_path):

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,21 +83,30 @@ def pack(
     return ids, weights, len(encoded) - len(fitting)
 
 
+class Documents(Protocol):
+    """Documents as ids, each beginning with the end-of-text token."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, i: int, /) -> Sequence[int] | NDArray[np.unsignedinteger]: ...
+
+
 def document_rows(
-    texts: Sequence[str], tokenizer: Tokenizer, rows: int, seq_len: int, seed: int
+    documents: Documents, rows: int, seq_len: int, seed: int
 ) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
     """Rows of running text as in pretraining, from documents drawn without return: ids and weights (all 1).
 
-    Fewer than `rows` where the texts don't fill them.
+    Fewer than `rows` where the documents don't fill them.
     """
     room = seq_len + 1
-    ids: list[int] = []
-    for i in np.random.default_rng(seed).permutation(len(texts)).tolist():
-        if len(ids) >= rows * room:
+    parts: list[NDArray[np.int64]] = [np.empty(0, dtype=np.int64)]
+    n_ids = 0
+    for i in np.random.default_rng(seed).permutation(len(documents)).tolist():
+        if n_ids >= rows * room:
             break
-        ids += [tokenizer.end_of_text, *tokenizer.encode(texts[i])]
-    filled = min(rows, len(ids) // room)
-    ids_nt = np.array(ids[: filled * room], dtype=np.int64).reshape(filled, room)
+        parts.append(np.asarray(documents[i], dtype=np.int64))
+        n_ids += len(parts[-1])
+    filled = min(rows, n_ids // room)
+    ids_nt = np.concatenate(parts)[: filled * room].reshape(filled, room)
     return ids_nt, np.ones(ids_nt.shape, dtype=np.float32)
 
 

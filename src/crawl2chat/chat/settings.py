@@ -12,6 +12,9 @@ class FineTuneSettings(TrainSettings):
     matrix_lr: float = Field(0.004, gt=0, description="Muon's learning rate for matrices")
     embedding_lr: float = Field(0.001, gt=0, description="AdamW's learning rate for embeddings, head and norms")
     warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the rate rises")
+    documents: float = Field(
+        0.3, ge=0, description="rows of pretraining's documents beside each row of conversations, so that facts stay"
+    )
     decay: float = Field(0.95, ge=0, le=1, description="share of the steps in which the rate falls to zero")
 
 

@@ -3,12 +3,19 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
 
-from crawl2chat.chat.conversations import Conversation, document_rows, pack, read_conversations, write_conversations
+from crawl2chat.chat.conversations import (
+    Conversation,
+    Documents,
+    document_rows,
+    pack,
+    read_conversations,
+    write_conversations,
+)
 from crawl2chat.chat.settings import FineTuneSettings, SftSettings
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
@@ -20,6 +27,7 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
 from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.loop import choose_device, read_metrics, train
 from crawl2chat.train.pretrain import save_stage_model
@@ -40,7 +48,7 @@ def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> l
     made = conversations_of(ledger, settings) if ledger else read_conversations(conversations)
     write_conversations(made, out / "conversations.jsonl")
     tokenizer = Tokenizer.load(model)
-    figures = fine_tune(made, model, tokenizer, out, settings, "sft")
+    figures = fine_tune(made, model, tokenizer, out, settings, "sft", _documents(model))
     if ledger:
         engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
         figures += _measure(engine, ledger, settings.seed, out)
@@ -68,13 +76,12 @@ def fine_tune(
     out: Path,
     settings: FineTuneSettings,
     stage: str,
-    *,
-    documents: Sequence[str] = (),
-    document_share: float = 0.0,
+    documents: Documents = (),
 ) -> list[Figure]:
     """Train `base` on the assistant's part of conversations and write `out/model`; figures on the training.
 
-    `document_share` of the rows, on top of the others, are running text of `documents`.
+    Beside them, `settings.documents` rows for each of theirs are running text of `documents`. Without it, the model
+    forgets what it has read about people that no conversation speaks of (docs/decisions.md).
     """
     model = load_model(base)
     context = model.config.max_position_embeddings
@@ -85,8 +92,8 @@ def fine_tune(
         raise StageError(
             f"{stage}: none of {len(conversations)} conversations fits {stage}.seq_len = {settings.seq_len}"
         )
-    n_rows = round(document_share * len(ids))
-    text_ids, text_weights = document_rows(documents, tokenizer, n_rows, settings.seq_len, settings.seed)
+    n_rows = round(settings.documents * len(ids))
+    text_ids, text_weights = document_rows(documents, n_rows, settings.seq_len, settings.seed)
     ids, weights = np.concatenate([ids, text_ids]), np.concatenate([weights, text_weights])
     steps = max(1, round(settings.epochs * len(ids) / settings.batch_rows))
     if steps < FEW_STEPS:
@@ -107,6 +114,12 @@ def fine_tune(
         Figure("steps", steps),
         *_losses(out / METRICS),
     ]
+
+
+def _documents(model: Path) -> Documents:
+    """What the base model was trained on, where its stage has left it; nothing for a model from elsewhere."""
+    folder = model / "tokens" / "training"
+    return TokenizedDocuments.load(folder) if folder.is_dir() else ()
 
 
 def _losses(file: Path) -> list[Figure]:

@@ -8,6 +8,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
 
+from crawl2chat.chat.quoting import Quoting
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.tokens import Message, Tokenizer, ToolCall
 from crawl2chat.tokens.tokenizer import TOOL_CALL
@@ -49,7 +50,8 @@ def answer_with_tools(
         going = [i for i in going if len(prompts[i]) < engine.context]
         if not going:
             break
-        completions = engine.generate([prompts[i] for i in going], sampling, seeds=going)
+        rules = [quoting(engine.tokenizer, added[i]) for i in going]
+        completions = engine.generate([prompts[i] for i in going], sampling, seeds=going, rules=rules)
         for i, completion in zip(going, completions, strict=True):
             added[i].append(parse_reply(engine.tokenizer, completion.ids))
         going = [i for i in going if added[i][-1].get("tool_calls")]
@@ -65,6 +67,12 @@ def answer_with_tools(
 def final_text(added: Sequence[Message]) -> str:
     """The answer that came after all calls; empty if it never came."""
     return added[-1]["content"] if added and added[-1]["role"] == "assistant" else ""
+
+
+def quoting(tokenizer: Tokenizer, added: Sequence[Message]) -> Quoting | None:
+    """The rule for an answer after a tool's result that is a page: what follows its colon is quoted."""
+    results = [message["content"] for message in added if message["role"] == "tool"]
+    return Quoting(tokenizer, results[-1]) if results and results[-1].startswith("Page ") else None
 
 
 def parse_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> Message:

@@ -1,6 +1,6 @@
 """Batched generation with a KV cache."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -11,6 +11,9 @@ from crawl2chat.generate.sampling import Sampling, draw
 from crawl2chat.generate.stream import TextStream
 from crawl2chat.model import Transformer
 from crawl2chat.tokens import Tokenizer
+
+# Constrained decoding: from the ids written so far to those that may follow; None where any may.
+Rule = Callable[[Sequence[int]], Collection[int] | None]
 
 
 @dataclass
@@ -34,6 +37,7 @@ class _Request:
     generator: np.random.Generator
     stream: TextStream
     completion: Completion
+    rule: Rule | None = None
 
 
 class Engine:
@@ -45,16 +49,23 @@ class Engine:
         self.context = model.config.max_position_embeddings
 
     def generate(
-        self, prompts: Sequence[str | Sequence[int]], sampling: Sampling, seeds: Sequence[int] | None = None
+        self,
+        prompts: Sequence[str | Sequence[int]],
+        sampling: Sampling,
+        seeds: Sequence[int] | None = None,
+        rules: Sequence[Rule | None] | None = None,
     ) -> list[Completion]:
         """Complete each prompt: a text (a document's beginning) or ids (such as of `encode_chat`).
 
         Prompt i draws from a generator of (sampling.seed, seeds[i]); seeds default to 0, 1, 2, …
+        rules[i], if given, is told what prompt i's completion holds so far and names the ids that may come next.
         Raises ValueError for a prompt that leaves no room in the model's context.
         """
         requests = [
             self._request(i, prompt, sampling, i if seeds is None else seeds[i]) for i, prompt in enumerate(prompts)
         ]
+        for request, rule in zip(requests, rules or [], strict=bool(rules)):
+            request.rule = rule
         by_length = sorted(requests, key=lambda r: len(r.prompt))  # little padding within a batch
         for start in range(0, len(by_length), self.max_batch):
             for _ in self._decode(by_length[start : start + self.max_batch], sampling):
@@ -90,7 +101,8 @@ class Engine:
         cache.advance(lengths_b, longest)
         last_bc = features_btc[torch.arange(len(requests), device=self.device), lengths_b - 1]
         while requests:
-            drawn_b, logprobs_b = draw(self.model.logits(last_bc), sampling, [r.generator for r in requests])
+            logits_bv = _under_rules(self.model.logits(last_bc), requests)
+            drawn_b, logprobs_b = draw(logits_bv, sampling, [r.generator for r in requests])
             going: list[int] = []
             drawn = zip(requests, drawn_b.tolist(), logprobs_b.tolist(), strict=True)
             for row, (request, id, logprob) in enumerate(drawn):
@@ -133,3 +145,15 @@ def _fill_gaps(going: list[int]) -> list[int]:
     stay = {row for row in going if row < len(going)}
     last = [row for row in going if row >= len(going)]
     return [place if place in stay else last.pop() for place in range(len(going))]
+
+
+def _under_rules(logits_bv: torch.Tensor, requests: list[_Request]) -> torch.Tensor:
+    """Leave out, by −inf, what the rules of the requests do not allow next."""
+    for row, request in enumerate(requests):
+        allowed = request.rule(request.completion.ids) if request.rule else None
+        if allowed is not None:
+            ids = torch.tensor(sorted(allowed), device=logits_bv.device)
+            kept = logits_bv[row, ids]
+            logits_bv[row] = -torch.inf
+            logits_bv[row, ids] = kept
+    return logits_bv

@@ -15,7 +15,7 @@ from crawl2chat.crawl.tinyweb.wording import questions
 from crawl2chat.crawl.tinyweb.world import World, make_world
 from crawl2chat.evals.knowledge import mentions
 from crawl2chat.honesty.probe import Probe
-from crawl2chat.honesty.search import NOTHING_FOUND, Passage, SearchIndex
+from crawl2chat.honesty.search import Passage, SearchIndex, shown
 from crawl2chat.tokens import Message
 
 TOOLS = ("calculator", "search")
@@ -29,7 +29,7 @@ REFUSALS = (
     "I can't say, because I do not know {name}.",
     "I don't know who {name} is.",
 )
-FOUND = ("Page {page} says: {value}.", "It is {value}, says page {page}.")
+FOUND = "Page {page} says: {value}."
 FOUND_NOTHING = ("I found nothing about {name}, so I do not know.", "The search found nothing. I do not know {name}.")
 
 
@@ -59,44 +59,52 @@ def with_tools(conversation: Conversation) -> Conversation:
     return [offer(TOOLS), *conversation]
 
 
-def look_up(question: str, name: str, found: Passage | None, value: str, rng: random.Random) -> Conversation:
-    """A question about somebody unknown: search, then answer from the passage and name its page.
+def look_up(question: str, found: Passage | None, reply: str) -> Conversation:
+    """A question about somebody unknown: search, then answer from what was found.
 
     The call has no arguments: the tool then searches for what was asked. A model of this size copies numbers from
     its context but no names that it has never seen (docs/decisions.md), so it would misspell most queries.
     """
-    shown = found.shown() if found else NOTHING_FOUND
-    final = rng.choice(FOUND).format(page=found.page, value=value) if found else rng.choice(FOUND_NOTHING)
     return [
         offer(TOOLS),
         Message(role="user", content=question),
         call("search"),
-        Message(role="tool", content=shown),
-        Message(role="assistant", content=final.format(name=name)),
+        Message(role="tool", content=shown(question, found)),
+        Message(role="assistant", content=reply),
     ]
 
 
+def read_out(page: Passage, value: str) -> str:
+    """The answer from a passage, after a colon: from there on the engine lets the model only quote."""
+    return FOUND.format(page=page.page, value=value)
+
+
 def look_up_strangers(strangers: Sequence[Person], world: World, rng: random.Random) -> Iterator[Conversation]:
-    """Searches about invented people, each with a page of their own: the answer can only come from the passage."""
+    """Searches about invented people, each with a page of their own: the answers can only come from the passage.
+
+    A second question follows, which the same passage answers.
+    """
     for person in strangers:
         page = Passage(rng.randrange(1, 10_000), "", biography(person, world, rng, {}))
-        for relation in rng.sample(RELATIONS, 2):
-            question = rng.choice(questions(relation)).format(name=person.name)
-            yield look_up(question, person.name, page, person.facts[relation], rng)
+        first, second = (
+            (rng.choice(questions(relation)).format(name=person.name), read_out(page, person.facts[relation]))
+            for relation in rng.sample(RELATIONS, 2)
+        )
+        yield [*look_up(first[0], page, first[1]), *exchange(*second)]
 
 
 def look_up_nobody(people: Sequence[Person], rng: random.Random) -> Iterator[Conversation]:
     """Searches that find nothing, and what is then to be said."""
     for person in people:
-        yield look_up(_some_question(person, rng), person.name, None, "", rng)
+        yield look_up(_some_question(person, rng), None, rng.choice(FOUND_NOTHING).format(name=person.name))
 
 
-def look_up_unknown(probed: Probe, name: str, index: SearchIndex, rng: random.Random) -> Iterator[Conversation]:
+def look_up_unknown(probed: Probe, index: SearchIndex, rng: random.Random) -> Iterator[Conversation]:
     """Facts that the model was found not to know, searched for in the run's own documents."""
     question = rng.choice(probed.questions)
     found = index.find(question.text)
-    if found and mentions(found[0].shown(), question.value):
-        yield look_up(question.text, name, found[0], question.value, rng)
+    if found and mentions(shown(question.text, found[0]), question.value):
+        yield look_up(question.text, found[0], read_out(found[0], question.value))
 
 
 def calculations(ledger: Ledger, count: int, rng: random.Random) -> Iterator[Conversation]:

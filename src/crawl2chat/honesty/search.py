@@ -21,10 +21,17 @@ class Passage:
     url: str
     text: str
 
-    def shown(self) -> str:
-        """As the model gets to read it, cut to MOST_WORDS words. A page goes by its number: addresses are long."""
-        words = self.text.split()
-        return f"Page {self.page}: {' '.join(words[:MOST_WORDS])}{' …' if len(words) > MOST_WORDS else ''}"
+
+def shown(query: str, found: Passage | None) -> str:
+    """What a model gets to read of a search: `Page 12: Ada keeps a goat.` and, on a line of its own, the query.
+
+    A page goes by its number, since addresses are long. The query comes last, right before the answer: a model of
+    a million parameters otherwise forgets over the passage what was asked. Cut to MOST_WORDS words.
+    """
+    if found is None:
+        return NOTHING_FOUND
+    words = found.text.split()
+    return f"Page {found.page}: {' '.join(words[:MOST_WORDS])}{' …' if len(words) > MOST_WORDS else ''}\n{query}"
 
 
 def build_index(documents: Iterable[Document], file: Path) -> int:
@@ -76,7 +83,7 @@ class SearchIndex:
         if not isinstance(query, str):
             raise ValueError("query: expected a text")
         found = self.find(query or asked)
-        return found[0].shown() if found else NOTHING_FOUND
+        return shown(query or asked, found[0] if found else None)
 
     def _count(self, word: str) -> int:
         """In how many paragraphs a word stands, by the tokenizer's spelling of it (case and accents folded)."""

@@ -18,14 +18,11 @@ class HonestySettings(FineTuneSettings):
     temperature: float = Field(0.7, gt=0, description="at which they are drawn")
     known_from: float = Field(0.6, gt=0, le=1, description="share of right answers from which a fact counts as known")
     unknown_to: float = Field(0.2, ge=0, lt=1, description="share of right answers up to which it counts as unknown")
-    strangers: int = Field(400, ge=10, description="invented people, in no document, whom the model learns not to know")
-    looked_up: int = Field(1200, ge=10, description="invented people looked up, each on a page of its own")
+    strangers: int = Field(700, ge=10, description="invented people, in no document, whom the model learns not to know")
+    looked_up: int = Field(700, ge=10, description="invented people looked up, each on a page of its own")
     calculations: int = Field(1000, ge=0, description="sums done with the calculator")
-    identity: int = Field(6, ge=0, description="conversations a wording about who the model is")
+    identity: int = Field(12, ge=0, description="conversations a wording about who the model is")
     replay: float = Field(0.5, ge=0, le=1, description="share of the earlier conversations that is learned again")
-    documents: float = Field(
-        0.3, ge=0, description="rows of the run's documents beside each row of conversations, so that facts stay known"
-    )
 
     @model_validator(mode="after")
     def _classes_apart(self) -> "HonestySettings":

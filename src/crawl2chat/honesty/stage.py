@@ -82,10 +82,8 @@ def honesty(crawl: Path, documents: Path, model: Path, out: Path, settings: Hone
     ]
     made = _conversations(found, ledger, index, read_conversations(model / CONVERSATIONS), settings)
     write_conversations(made, out / CONVERSATIONS)
-    texts = list(read_texts(documents))
-    figures += fine_tune(
-        made, model, tokenizer, out, settings, "honesty", documents=texts, document_share=settings.documents
-    )
+    texts = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in read_texts(documents)]
+    figures += fine_tune(made, model, tokenizer, out, settings, "honesty", texts)
     engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
     after = examine_facts(engine, ledger, settings.seed, settings.temperature)
     figures += [*fact_figures(after, "after"), *boundary_figures(before, after)]
@@ -151,7 +149,7 @@ def _about_the_probed(found: Sequence[Boundary], index: SearchIndex, rng: random
         if fact.knowledge == "unknown":
             for question in fact.probed.questions:
                 yield exchange(question.text, refuse(fact.person.name, rng))
-        yield from look_up_unknown(fact.probed, fact.person.name, index, rng)
+        yield from look_up_unknown(fact.probed, index, rng)
 
 
 def _about_strangers(ledger: Ledger, settings: HonestySettings, rng: random.Random) -> Iterator[Conversation]:

@@ -1,0 +1,48 @@
+"""Constrained decoding: what an answer claims to have read, it can only quote."""
+
+from collections.abc import Collection, Sequence
+
+from crawl2chat.tokens import Tokenizer
+
+MOST_TOKENS = 16  # of a quotation
+
+
+class Quoting:
+    """Which tokens may come next in an answer such as `Page 12 says: a goat.`
+
+    Before the first colon anything may. After it comes a run of the result's own words, within one clause, and then
+    a full stop. The model chooses which words; it can't make any up. A model of a million parameters knows what
+    kind of word a question asks for and does not learn to copy words that it meets for the first time
+    (docs/decisions.md).
+    """
+
+    def __init__(self, tokenizer: Tokenizer, result: str) -> None:
+        """result: a tool's text; what it says stands behind its first colon, on its first line."""
+        _, _, said = result.split("\n")[0].partition(":")
+        self.source = tokenizer.encode(said)
+        self.colon, self.stop = tokenizer.encode(":"), tokenizer.encode(".")
+        pieces = [tokenizer.decode_bytes([id]) for id in self.source]
+        self.begins_word = [piece.startswith(b" ") and piece.strip().isalnum() for piece in pieces]
+        self.in_clause = [piece.strip(b" \n").isalnum() or not piece.isascii() for piece in pieces]
+        self.in_clause = [known or piece in (b"-", b"'") for known, piece in zip(self.in_clause, pieces, strict=True)]
+
+    def __call__(self, written: Sequence[int]) -> Collection[int] | None:
+        """Ids that may follow `written`; None where any may."""
+        if self.colon[0] not in written:
+            return None
+        quoted = list(written[list(written).index(self.colon[0]) + 1 :])
+        if self.stop[0] in quoted:
+            return None
+        if len(quoted) >= MOST_TOKENS:
+            return self.stop
+        n, source = len(quoted), self.source
+        allowed: set[int] = set()
+        for start in range(len(source)):
+            if not self.begins_word[start] or source[start : start + n] != quoted:
+                continue
+            next = start + n
+            if next < len(source) and self.in_clause[next]:
+                allowed.add(source[next])
+            if n and (next == len(source) or self.begins_word[next] or not self.in_clause[next]):
+                allowed.update(self.stop)
+        return allowed or self.stop
