@@ -1,7 +1,9 @@
 """Problems with answers that can be checked: sums of the fictional web, or a file in GSM8K's form."""
 
+import gzip
 import json
 import random
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -54,13 +56,14 @@ def sums(ledger: Ledger, split: Split, seed: int) -> list[Question]:
 
 
 def read_gsm8k(file: Path) -> list[Question]:
-    """Read JSON lines of `{"question": …, "answer": "… #### 42"}` (arXiv 2110.14168); a repeated question counts once.
+    """Read JSON lines (.gz too) of `{"question": …, "answer": "… #### 42"}` (arXiv 2110.14168); a repeated question counts once.
 
     Raises StageError naming every bad line (the first ten), rather than training on half a file in silence.
     """
     try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as handle:
+            lines = handle.read().split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise StageError(f"{file}: can't be read as problems: {error}") from error
     problems: dict[str, Question] = {}
     bad: list[str] = []
