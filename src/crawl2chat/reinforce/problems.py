@@ -58,7 +58,8 @@ def sums(ledger: Ledger, split: Split, seed: int) -> list[Question]:
 def read_gsm8k(file: Path) -> list[Question]:
     """Read JSON lines (.gz too) of `{"question": …, "answer": "… #### 42"}` (arXiv 2110.14168).
 
-    A repeated question counts once. Raises StageError naming every bad line (the first ten), rather than training on half a file in silence.
+    A repeated question counts once. Raises StageError naming every bad line (the first ten), rather than training
+    on half a file in silence.
     """
     try:
         with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as handle:
