@@ -1,5 +1,7 @@
 import pytest
 
+from crawl2chat.crawl.tinyweb import TinywebSettings, write_tinyweb
+from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.bpe import train_bpe
 
@@ -8,6 +10,24 @@ PROSE = [
     "In 1842 they counted 17 mills, 3 bridges and one inn. By 1850 there were 23 mills.",
     "„Straße“ und café: naïve words, 東京, emoji 🙂 and tabs\tand\n\nempty lines.",
 ] * 4
+
+SMALL_WORLD = TinywebSettings(
+    people=20, passages_per_level=1, passage_levels=3, glossaries=4, phrase_books=2, interviews=2,
+    stories=8, verses=6, worked_sums=40, direct_sums=40, held_out_sums=30, junk_pages=12, personal_pages=2,
+)  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def crawl_folder(tmp_path_factory):
+    """A small fictional web, as the crawl stage leaves it."""
+    folder = tmp_path_factory.mktemp("web")
+    write_tinyweb(folder, 3, SMALL_WORLD)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def ledger(crawl_folder) -> Ledger:
+    return Ledger.load(crawl_folder)
 
 
 @pytest.fixture(scope="session")

@@ -57,7 +57,44 @@ batch_tokens = 1024
 micro_batch_tokens = 1024
 checkpoint_every = 5
 compile = "off"
+
+[honesty]
+epochs = 0.5
+seq_len = 128
+batch_tokens = 1024
+micro_batch_tokens = 1024
+checkpoint_every = 5
+compile = "off"
+wordings = 1
+samples = 2
+strangers = 10
+looked_up = 10
+calculations = 10
+identity = 1
+
+[reinforce]
+steps = 4
+prompts = 2
+answers = 2
+max_tokens = 24
+measured = 4
+samples = 2
+checkpoint_every = 1
+evaluate_every = 2
+
+[prefer]
+ranked_prompts = 6
+ranked_answers = 2
+steps = 4
+prompts = 2
+answers = 2
+max_tokens = 24
+compared = 4
+best_of = 2
+checkpoint_every = 1
+evaluate_every = 2
 """
+STAGES = ["crawl", "refine", "tokenizer", "pretrain", "sft", "honesty", "reinforce", "prefer"]
 
 
 @pytest.fixture(scope="module")
@@ -90,7 +127,7 @@ def undisturbed(recipe, tmp_path_factory):
 
 def test_every_stage_leaves_its_figures_and_the_report_holds_them(undisturbed):
     out, shown = undisturbed
-    assert set(hashes(out)) == {"crawl", "refine", "tokenizer", "pretrain", "sft"}
+    assert set(hashes(out)) == set(STAGES)
     figures = json.loads((out / "sft" / "manifest.json").read_text())["figures"]
     held_out = [figure for name, figure in figures.items() if name.startswith("facts_held_out/")]
     assert sum(figure["count"] for figure in held_out) > 0
@@ -98,17 +135,19 @@ def test_every_stage_leaves_its_figures_and_the_report_holds_them(undisturbed):
     report = (out / "report.html").read_text()
     assert "held out bits per byte" in shown
     assert "held out bits per byte" in report
-    assert report.count("<svg") >= 4
+    assert report.count("<svg") >= 10
+    assert "What each stage kept" in report
+    assert "The same questions to every model" in report
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", report), "the page loads something from elsewhere"
 
 
 def test_a_finished_run_is_skipped_and_only_what_changed_is_done_again(recipe, undisturbed):
     out, _ = undisturbed
     before = {name: (out / name / "manifest.json").stat().st_mtime_ns for name in hashes(out)}
-    assert run(recipe, out).count("unchanged") == 5
-    run(recipe, out, "--sft.epochs", "0.5")
+    assert run(recipe, out).count("unchanged") == len(STAGES)
+    run(recipe, out, "--prefer.noise", "2.5")
     after = {name: (out / name / "manifest.json").stat().st_mtime_ns for name in hashes(out)}
-    assert {name for name in before if before[name] != after[name]} == {"sft"}
+    assert {name for name in before if before[name] != after[name]} == {"prefer"}
     run(recipe, out)  # as the other tests expect it
 
 
@@ -118,11 +157,22 @@ def test_the_report_is_a_function_of_the_run(undisturbed):
     assert write_report(out).read_bytes() == before
 
 
-@pytest.mark.parametrize(("stage", "sign"), [("refine", "refine/shards/00000"), ("pretrain", "pretrain/checkpoints")])
+@pytest.mark.parametrize(
+    ("stage", "sign"),
+    [
+        ("refine", "refine/shards/00000"),
+        ("pretrain", "pretrain/checkpoints"),
+        ("honesty", "honesty/checkpoints"),
+        ("reinforce", "reinforce/checkpoints"),
+        ("reinforce", "reinforce/control/checkpoints"),
+        ("prefer", "prefer/checks"),
+        ("prefer", "prefer/checkpoints"),
+    ],
+)
 def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(recipe, undisturbed, tmp_path, stage, sign):
     out = tmp_path / "run"
     process = subprocess.Popen(command(recipe, out), stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 240
     while not (out / sign).exists():
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
@@ -137,7 +187,7 @@ def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(reci
 def test_another_seed_is_another_world_and_the_way_still_works(recipe, undisturbed, tmp_path):
     out = tmp_path / "run"
     run(recipe, out, "--crawl.seed", "7")
-    assert len(hashes(out)) == 5
+    assert len(hashes(out)) == len(STAGES)
     ours, theirs = ((folder / "crawl" / "ledger" / "people.jsonl").read_text() for folder in (out, undisturbed[0]))
     names = [{json.loads(line)["name"] for line in text.splitlines()} for text in (ours, theirs)]
     assert not names[0] & names[1]

@@ -14,6 +14,9 @@ STAGE_HELP = {
     "tokenizer": "learn a byte-pair encoding from documents",
     "pretrain": "train a base model on documents",
     "sft": "teach a base model to answer, from conversations",
+    "honesty": "probe what a chat model knows; teach it to say so, to search, and who it is",
+    "reinforce": "reward right answers to problems that can be checked",
+    "prefer": "rank answers, fit a reward model to the rankings, follow it and see it gamed",
 }
 STAGE_INPUTS = {
     "crawl": (),
@@ -27,7 +30,21 @@ STAGE_INPUTS = {
         ("CONVERSATIONS", 'JSON lines of {"messages": […]}, or the crawl folder of a fictional web'),
         ("MODEL", "a pretrain stage's folder, or a Qwen3 model in Hugging Face's form"),
     ),
+    "honesty": (
+        ("CRAWL", "the crawl folder of a fictional web, whose truth is known"),
+        ("DOCUMENTS", "a refine stage's folder, to search in"),
+        ("MODEL", "an sft stage's folder"),
+    ),
+    "reinforce": (
+        ("PROBLEMS", "the crawl folder of a fictional web, or JSON lines in GSM8K's form (question, answer #### 42)"),
+        ("MODEL", "an earlier stage's folder with a chat model"),
+    ),
+    "prefer": (
+        ("CRAWL", "the crawl folder of a fictional web, whose verses give the topics"),
+        ("MODEL", "an earlier stage's folder with a chat model"),
+    ),
 }
+MODEL_STAGES = ("base", "sft", "honesty", "reinforce", "prefer")  # that leave a model; base is pretrain's
 EXAMPLES = """
 examples:
   crawl2chat run                                   the whole way on the fictional web, into runs/laptop
@@ -99,15 +116,23 @@ def _parser() -> argparse.ArgumentParser:
 
     chat = add("chat", "talk to a model in the terminal", chat_command)
     chat.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    chat.add_argument("--stage", choices=("pretrain", "sft"), help="which of a run's models (the last one)")
+    chat.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    chat.add_argument("--tools", action="store_true", help="let it search the run's documents and use a calculator")
     chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
     _add_sampling(chat, temperature=0.0)
 
     generate = add("generate", "continue texts with a model", generate_command)
     generate.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
     generate.add_argument("prompts", nargs="+", metavar="TEXT", help="beginnings of documents; all run as one batch")
-    generate.add_argument("--stage", choices=("pretrain", "sft"), default=None, help="which of a run's models")
+    generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models")
     _add_sampling(generate, temperature=0.8)
+
+    rank = add("rank", "rank a model's answers yourself, for --prefer.rankings", rank_command)
+    rank.add_argument("model", type=Path, metavar="RUN", help="a run's folder with a crawl and a chat model")
+    rank.add_argument("--stage", choices=MODEL_STAGES[1:], help="whose answers (the last one's)")
+    rank.add_argument("--answers", type=int, default=2, metavar="K", help="answers to a prompt; 2 is one key a pair")
+    rank.add_argument("--store", type=Path, metavar="FILE", help="where rankings go (RUN/rankings.sqlite)")
+    rank.add_argument("--annotator", default="me", metavar="NAME", help="whose taste it is")
 
     tokens = add("tokens", "show how a tokenizer cuts a text", tokens_command)
     tokens.add_argument("tokenizer", type=Path, metavar="RUN", help="a run's folder or one with a tokenizer.json")
@@ -152,22 +177,42 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
 
 
 def chat_command(options: argparse.Namespace) -> int:
-    from crawl2chat.chat.terminal import chat
+    from crawl2chat.chat.terminal import Talk, chat
 
-    chat(_load_engine(options), _sampling(options), system=options.system)
+    engine, stage = _load_engine(options)
+    tools = _load_tools(options.model) if options.tools else {}
+    if stage == "pretrain":
+        print("(a base model: it is shown a page on which a helper answers, and goes on with it)")
+    chat(Talk(engine, _sampling(options), base=stage == "pretrain", tools=tools), system=options.system)
     return 0
 
 
 def generate_command(options: argparse.Namespace) -> int:
     from crawl2chat.run import StageError
 
-    engine, sampling = _load_engine(options), _sampling(options)
+    (engine, _), sampling = _load_engine(options), _sampling(options)
     try:
         completions = engine.generate(options.prompts, sampling)
     except ValueError as error:
         raise StageError(str(error)) from error
     for prompt, completion in zip(options.prompts, completions, strict=True):
         print(prompt + completion.text)
+    return 0
+
+
+def rank_command(options: argparse.Namespace) -> int:
+    from crawl2chat.chat.sft import load_ledger
+    from crawl2chat.prefer.rank import RankingStore, rank_in_terminal
+    from crawl2chat.prefer.verses import verse_prompts
+    from crawl2chat.run import StageError
+
+    prompts, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses, seed=0)
+    engine, _ = _load_engine(options)
+    store = RankingStore(options.store or options.model / "rankings.sqlite")
+    try:
+        rank_in_terminal(store, engine, [prompt.text for prompt in prompts], options.answers, options.annotator)
+    except ValueError as error:
+        raise StageError(str(error)) from error
     return 0
 
 
@@ -280,6 +325,7 @@ def _sampling(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # i
 
 
 def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
+    """The engine of the model that was named and the stage that made it, if one did."""
     import torch
 
     from crawl2chat.generate import Engine
@@ -287,17 +333,30 @@ def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  
     from crawl2chat.run import StageError, is_current, read_manifest
     from crawl2chat.tokens import Tokenizer
 
-    folder = options.model
-    for stage in [options.stage] if options.stage else ["sft", "pretrain"]:
+    folder, found = options.model, None
+    for name in [options.stage] if options.stage else reversed(MODEL_STAGES):
+        stage = "pretrain" if name == "base" else name
         manifest = read_manifest(folder / stage)
         if manifest and is_current(folder, manifest):
-            folder = folder / stage
+            folder, found = folder / stage, stage
             break
         if manifest:
             print(f"{folder / stage}: made from an earlier state of the run, so left out", file=sys.stderr)
-    if options.stage and folder == options.model:
+    if options.stage and not found:
         raise StageError(f"{folder}: has no finished model of the stage {options.stage}")
-    return Engine(load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu"), Tokenizer.load(folder))
+    manifest = read_manifest(folder)
+    model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    return Engine(model, Tokenizer.load(folder)), found or (manifest and manifest.stage)
+
+
+def _load_tools(run: Path):  # type: ignore[no-untyped-def]
+    """The calculator, and search over the run's documents; `run` may also be the folder of one of its stages."""
+    from crawl2chat.chat.calculator import calculate
+    from crawl2chat.honesty.search import SearchIndex
+    from crawl2chat.honesty.stage import INDEX
+
+    files = [folder / "honesty" / INDEX for folder in (run, run.parent)]
+    return {"calculator": calculate, "search": SearchIndex(next((f for f in files if f.exists()), files[0])).search}
 
 
 if __name__ == "__main__":

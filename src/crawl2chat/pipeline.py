@@ -9,8 +9,11 @@ from pydantic import Field, model_validator
 
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.crawl.settings import CrawlSettings
+from crawl2chat.honesty.settings import HonestySettings
+from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.recipe import Settings, to_toml
 from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.reinforce.settings import ReinforceSettings
 from crawl2chat.run import Manifest, Stage, StageError, hash_json, hash_path, replacing, run_stage
 from crawl2chat.tokens.settings import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings
@@ -21,15 +24,18 @@ STAGES = (
     Stage("tokenizer", ("refine",), "crawl2chat.tokens.stage:train_tokenizer"),
     Stage("pretrain", ("refine", "tokenizer"), "crawl2chat.train.pretrain:pretrain"),
     Stage("sft", ("crawl", "pretrain"), "crawl2chat.chat.sft:sft"),
+    Stage("honesty", ("crawl", "refine", "sft"), "crawl2chat.honesty.stage:honesty"),
+    Stage("reinforce", ("crawl", "honesty"), "crawl2chat.reinforce.stage:reinforce"),
+    Stage("prefer", ("crawl", "reinforce"), "crawl2chat.prefer.stage:prefer"),
 )
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
-StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "sft"]
+StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "sft", "honesty", "reinforce", "prefer"]
 
 
 class Recipe(Settings):
     """Everything that a run needs to know: one table a stage."""
 
-    until: StageName = Field("sft", description="the last stage of the run")
+    until: StageName = Field("prefer", description="the last stage of the run")
     conversations: str | None = Field(
         None, description="JSON lines of conversations to fine-tune on; default: made from the fictional web"
     )
@@ -38,20 +44,32 @@ class Recipe(Settings):
     tokenizer: TokenizerSettings = TokenizerSettings()
     pretrain: PretrainSettings = PretrainSettings()
     sft: SftSettings = SftSettings()
+    honesty: HonestySettings = HonestySettings()
+    reinforce: ReinforceSettings = ReinforceSettings()
+    prefer: PreferSettings = PreferSettings()
 
     @model_validator(mode="after")
     def _tables_fit(self) -> "Recipe":
-        if self.until == "sft":
-            if self.sft.seq_len > self.pretrain.seq_len:
+        last = STAGE_NAMES.index(self.until)
+        for name in ("sft", "honesty"):
+            table = getattr(self, name)
+            if last >= STAGE_NAMES.index(name) and table.seq_len > self.pretrain.seq_len:
                 raise ValueError(
-                    f"sft.seq_len = {self.sft.seq_len} is more than the model's context, "
+                    f"{name}.seq_len = {table.seq_len} is more than the model's context, "
                     f"pretrain.seq_len = {self.pretrain.seq_len}"
                 )
-            if self.crawl.source != "tinyweb" and not self.conversations:
-                raise ValueError(
-                    f'crawl.source = "{self.crawl.source}" brings no conversations for sft; '
-                    "give --conversations FILE, or stop before it with --until pretrain"
-                )
+        if self.crawl.source == "tinyweb" or last < STAGE_NAMES.index("sft"):
+            return self
+        if not self.conversations:
+            raise ValueError(
+                f'crawl.source = "{self.crawl.source}" brings no conversations for sft; '
+                "give --conversations FILE, or stop before it with --until pretrain"
+            )
+        if last > STAGE_NAMES.index("sft"):
+            raise ValueError(
+                f'crawl.source = "{self.crawl.source}" has no ledger of what is true, which {self.until} measures '
+                "against; stop before it with --until sft"
+            )
         return self
 
 
@@ -75,11 +93,17 @@ def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
 
         return {"warc": hash_json(find_warcs(settings))}
     if isinstance(settings, RefineSettings) and settings.blocklist:
-        file = Path(settings.blocklist).expanduser()
-        if not file.is_file():
-            raise StageError(f"refine.blocklist = {settings.blocklist}: no such file; expected one host a line")
-        return {"blocklist": hash_path(file)}
+        return {"blocklist": _hash_named(settings.blocklist, "refine.blocklist", "one host a line")}
+    if isinstance(settings, PreferSettings) and settings.rankings:
+        return {"rankings": _hash_named(settings.rankings, "prefer.rankings", "a store that `crawl2chat rank` wrote")}
     return {}
+
+
+def _hash_named(path: str, setting: str, expected: str) -> str:
+    file = Path(path).expanduser()
+    if not file.is_file():
+        raise StageError(f"{setting} = {path}: no such file; expected {expected}")
+    return hash_path(file)
 
 
 def run_pipeline(

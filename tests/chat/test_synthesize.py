@@ -2,21 +2,8 @@ import pytest
 
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
-from crawl2chat.crawl.tinyweb import TinywebSettings, write_tinyweb
-from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger
+from crawl2chat.crawl.tinyweb.ledger import RELATIONS
 from crawl2chat.evals.knowledge import Answer, Question, accuracy_by_group, exposure_bucket, mentions
-
-SMALL = TinywebSettings(
-    people=20, passages_per_level=1, passage_levels=3, glossaries=4, phrase_books=2, interviews=2, stories=8,
-    verses=6, worked_sums=40, direct_sums=40, held_out_sums=30, junk_pages=12, personal_pages=2,
-)  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def ledger(tmp_path_factory):
-    folder = tmp_path_factory.mktemp("web")
-    write_tinyweb(folder, 3, SMALL)
-    return Ledger.load(folder)
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +61,8 @@ def test_an_answer_counts_only_with_the_whole_value():
 
 def test_accuracy_is_counted_by_group():
     answers = [
-        Answer(Question("?", "x", group), "", right, True) for group, right in (("a", True), ("a", False), ("b", True))
+        Answer(Question("?", "x", group), "", right, True, 1)
+        for group, right in (("a", True), ("a", False), ("b", True))
     ]
     figures = accuracy_by_group("facts", answers)
     assert [(f.name, f.value, f.count) for f in figures] == [("facts/a", 0.5, 2), ("facts/b", 1.0, 1)]

@@ -82,6 +82,24 @@ def pack(
     return ids, weights, len(encoded) - len(fitting)
 
 
+def document_rows(
+    texts: Sequence[str], tokenizer: Tokenizer, rows: int, seq_len: int, seed: int
+) -> tuple[NDArray[np.int64], NDArray[np.float32]]:
+    """Rows of running text as in pretraining, from documents drawn without return: ids and weights (all 1).
+
+    Fewer than `rows` where the texts don't fill them.
+    """
+    room = seq_len + 1
+    ids: list[int] = []
+    for i in np.random.default_rng(seed).permutation(len(texts)).tolist():
+        if len(ids) >= rows * room:
+            break
+        ids += [tokenizer.end_of_text, *tokenizer.encode(texts[i])]
+    filled = min(rows, len(ids) // room)
+    ids_nt = np.array(ids[: filled * room], dtype=np.int64).reshape(filled, room)
+    return ids_nt, np.ones(ids_nt.shape, dtype=np.float32)
+
+
 def _problem(messages: object) -> str | None:
     if not isinstance(messages, list) or not messages:
         return "messages must be a list that is not empty"

@@ -3,16 +3,20 @@
 import json
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from crawl2chat.chat.conversations import Conversation, pack, read_conversations, write_conversations
-from crawl2chat.chat.settings import SftSettings
+import numpy as np
+
+from crawl2chat.chat.conversations import Conversation, document_rows, pack, read_conversations, write_conversations
+from crawl2chat.chat.settings import FineTuneSettings, SftSettings
+from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
+from crawl2chat.chat.terminal import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import Answer, accuracy_by_group, ask, ends_with_number, mentions
 from crawl2chat.figures import Figure, share
-from crawl2chat.generate import Engine
+from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
 from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.tokens import Tokenizer
@@ -32,47 +36,68 @@ def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> l
     `conversations` is a file of JSON lines, or the crawl folder of a fictional web: conversations are then made
     from its ledger, half of its people are kept out of them, and the answers about both halves are measured.
     """
-    ledger = None if conversations.is_file() else _load_ledger(conversations)
+    ledger = None if conversations.is_file() else load_ledger(conversations, "sft")
     made = conversations_of(ledger, settings) if ledger else read_conversations(conversations)
     write_conversations(made, out / "conversations.jsonl")
     tokenizer = Tokenizer.load(model)
-    figures = _train(made, model, tokenizer, out, settings)
+    figures = fine_tune(made, model, tokenizer, out, settings, "sft")
     if ledger:
         engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
         figures += _measure(engine, ledger, settings.seed, out)
+        base = Engine(load_model(model, device=choose_device(settings)), tokenizer)
+        greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
+        write_showcase({"base": Talk(base, greedy, base=True), "sft": Talk(engine, greedy)}, ledger, settings.seed, out)
     return figures
 
 
-def _load_ledger(folder: Path) -> Ledger:
+def load_ledger(folder: Path, stage: str) -> Ledger:
+    """The truth about a fictional web. Raises StageError, in the name of the stage, where there is none."""
     try:
         return Ledger.load(folder)
     except FileNotFoundError as error:
         raise StageError(
-            f"sft: {folder} is no fictional web, so no conversations can be made from it; "
-            "name a file of conversations (--conversations FILE in a run)"
+            f"{stage}: {folder} is no fictional web, so no conversations can be made from it"
+            + ("; name a file of conversations (--conversations FILE in a run)" if stage == "sft" else "")
         ) from error
 
 
-def _train(
-    conversations: list[Conversation], base: Path, tokenizer: Tokenizer, out: Path, settings: SftSettings
+def fine_tune(
+    conversations: list[Conversation],
+    base: Path,
+    tokenizer: Tokenizer,
+    out: Path,
+    settings: FineTuneSettings,
+    stage: str,
+    *,
+    documents: Sequence[str] = (),
+    document_share: float = 0.0,
 ) -> list[Figure]:
+    """Train `base` on the assistant's part of conversations and write `out/model`; figures on the training.
+
+    `document_share` of the rows, on top of the others, are running text of `documents`.
+    """
     model = load_model(base)
     context = model.config.max_position_embeddings
     if settings.seq_len > context:
-        raise StageError(f"sft.seq_len = {settings.seq_len}: the model's context is {context} tokens; set it lower")
+        raise StageError(f"{stage}.seq_len = {settings.seq_len}: the model's context is {context} tokens; set it lower")
     ids, weights, too_long = pack(conversations, tokenizer, settings.seq_len, settings.seed)
     if not len(ids):
-        raise StageError(f"sft: none of {len(conversations)} conversations fits sft.seq_len = {settings.seq_len}")
+        raise StageError(
+            f"{stage}: none of {len(conversations)} conversations fits {stage}.seq_len = {settings.seq_len}"
+        )
+    n_rows = round(document_share * len(ids))
+    text_ids, text_weights = document_rows(documents, tokenizer, n_rows, settings.seq_len, settings.seed)
+    ids, weights = np.concatenate([ids, text_ids]), np.concatenate([weights, text_weights])
     steps = max(1, round(settings.epochs * len(ids) / settings.batch_rows))
     if steps < FEW_STEPS:
         print(
-            f"sft: {len(conversations) - too_long} conversations make only {steps} steps, which may teach little; "
-            "raise --sft.epochs or lower --sft.batch_tokens",
+            f"{stage}: {len(conversations) - too_long} conversations make only {steps} steps, which may teach little; "
+            f"raise --{stage}.epochs or lower --{stage}.batch_tokens",
             file=sys.stderr,
         )
     if not (out / "model").exists():
         batches = RowBatches(ids, weights, settings.batch_rows, settings.seed)
-        train(model, batches, steps, settings, out, label="sft")
+        train(model, batches, steps, settings, out, label=stage)
         save_stage_model(model, tokenizer, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     return [
@@ -101,7 +126,7 @@ def _measure(engine: Engine, ledger: Ledger, seed: int, out: Path) -> list[Figur
         for questions in sum_questions(ledger, SUMS_PER_DIGITS, seed)
     )
     answers = [*taught, *held_out, *at_once, *in_steps]
-    _write_answers(answers, out / "answers.jsonl")
+    write_answers(answers, out / "answers.jsonl")
     return [
         *accuracy_by_group("facts_taught", taught),
         *accuracy_by_group("facts_held_out", held_out),
@@ -111,7 +136,7 @@ def _measure(engine: Engine, ledger: Ledger, seed: int, out: Path) -> list[Figur
     ]
 
 
-def _write_answers(answers: Iterable[Answer], file: Path) -> None:
+def write_answers(answers: Iterable[Answer], file: Path) -> None:
     with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for answer in answers:
             question = answer.question

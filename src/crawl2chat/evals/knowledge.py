@@ -28,19 +28,33 @@ class Answer:
     text: str
     right: bool
     stopped: bool
+    tokens: int  # that it took
+
+    @property
+    def refused(self) -> bool:
+        return is_refusal(self.text)
 
 
 def ask(
-    engine: Engine, questions: Sequence[Question], is_right: Callable[[str, str], bool], max_tokens: int
+    engine: Engine,
+    questions: Sequence[Question],
+    is_right: Callable[[str, str], bool],
+    max_tokens: int,
+    system: Sequence[Message] = (),
 ) -> list[Answer]:
-    """Put each question to a chat model, alone and greedily, and judge what it says with `is_right(text, value)`."""
+    """Put each question to a chat model, alone and greedily, and judge what it says with `is_right(text, value)`.
+
+    `system`: messages before each question.
+    """
     prompts = [
-        engine.tokenizer.encode_chat([Message(role="user", content=question.text)], add_generation_prompt=True)[0]
+        engine.tokenizer.encode_chat(
+            [*system, Message(role="user", content=question.text)], add_generation_prompt=True
+        )[0]
         for question in questions
     ]
     completions = engine.generate(prompts, Sampling(temperature=0, max_tokens=max_tokens))
     return [
-        Answer(question, c.text, is_right(c.text, question.value), c.finish_reason == "stop")
+        Answer(question, c.text, is_right(c.text, question.value), c.finish_reason == "stop", len(c.ids))
         for question, c in zip(questions, completions, strict=True)
     ]
 
@@ -76,6 +90,18 @@ _MARKED_NUMBER = re.compile(rf"(?:####|answer is)[\s:*]*({_DIGITS})", re.IGNOREC
 def mentions(text: str, value: str) -> bool:
     """Whether the value stands in the text as whole words, whatever the case."""
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
+
+
+REFUSAL = re.compile(
+    r"\b(?:do not|don't|does not|doesn't|not something I) know\b|\bno information\b|\brather not guess\b"
+    r"|\bfound nothing\b|\bcan(?:'t|not) say\b|\bnot sure\b|\bno idea\b",
+    re.IGNORECASE,
+)
+
+
+def is_refusal(text: str) -> bool:
+    """Whether the text says that its author does not know."""
+    return REFUSAL.search(text) is not None
 
 
 def exposure_bucket(exposures: int) -> str:

@@ -1,15 +1,12 @@
 """Conversations of an earlier stage, learned from once more so that what they taught is not undone."""
 
-import shutil
 from pathlib import Path
 
 from crawl2chat.chat.conversations import pack, read_conversations
+from crawl2chat.honesty.checkup import CONVERSATIONS
 from crawl2chat.reinforce.settings import PolicySettings
-from crawl2chat.run import replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.data import RowBatches
-
-CONVERSATIONS = "conversations.jsonl"
 
 
 def replay_batches(earlier: Path, tokenizer: Tokenizer, context: int, settings: PolicySettings) -> RowBatches | None:
@@ -21,10 +18,3 @@ def replay_batches(earlier: Path, tokenizer: Tokenizer, context: int, settings: 
     if not len(ids_nt):
         return None
     return RowBatches(ids_nt, weights_nt, max(1, settings.replay_tokens // context), settings.seed)
-
-
-def hand_on_conversations(earlier: Path, out: Path) -> None:
-    """Copy an earlier stage's conversations, if it kept any, for the stages to come."""
-    if (earlier / CONVERSATIONS).exists():
-        with replacing(out / CONVERSATIONS) as temporary:
-            shutil.copyfile(earlier / CONVERSATIONS, temporary)

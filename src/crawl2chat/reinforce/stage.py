@@ -10,15 +10,17 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import Question
 from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine, Sampling
+from crawl2chat.honesty.checkup import check_again, hand_on, read_card
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.reinforce.diagnosis import diagnose
 from crawl2chat.reinforce.grpo import Groups, Prompts, optimise_policy
 from crawl2chat.reinforce.passing import Solved, encode_problems, is_right, pass_at_1, pass_figures, solve
 from crawl2chat.reinforce.problems import in_epochs, read_problems
-from crawl2chat.reinforce.replay import hand_on_conversations, replay_batches
+from crawl2chat.reinforce.replay import replay_batches
 from crawl2chat.reinforce.settings import ReinforceSettings
 from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.tokens import Tokenizer
@@ -40,7 +42,7 @@ def reinforce(problems: Path, model: Path, out: Path, settings: ReinforceSetting
     tokenizer = Tokenizer.load(model)
     start = load_model(model, device=choose_device(settings))
     training, held_out, too_long = _fitting(problems, tokenizer, start, settings)
-    hand_on_conversations(model, out)
+    hand_on(model, out)
     if not (out / "model").exists():
         trained = _train(model, tokenizer, out, settings, training, held_out, right_answers)
         save_stage_model(trained, tokenizer, out)
@@ -64,6 +66,9 @@ def reinforce(problems: Path, model: Path, out: Path, settings: ReinforceSetting
         control = _train(model, tokenizer, out / "control", settings, training, held_out, coin_flips(settings.seed))
         figures += pass_at_1(solved_by(control), "random_reward_pass_at_1")[:1]
         shutil.rmtree(out / "control" / "checkpoints", ignore_errors=True)
+    if (problems / "ledger").is_dir():
+        engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
+        figures += check_again(engine, Ledger.load(problems), read_card(model), settings.seed, out, "reinforce")
     return figures
 
 

@@ -1,6 +1,5 @@
 """`report.html`: one self-contained page of a run, made from its manifests and the files beside them."""
 
-import json
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
@@ -8,6 +7,15 @@ from typing import Any
 
 from crawl2chat.figures import Figure
 from crawl2chat.report import plots
+from crawl2chat.report.posttraining import (
+    honesty_plots,
+    kept_table,
+    prefer_plots,
+    prefer_samples,
+    reinforce_plots,
+    side_by_side,
+)
+from crawl2chat.report.rows import read_rows
 from crawl2chat.run import METRICS, Manifest, StageError, is_current, read_manifest, replacing
 from crawl2chat.train.loop import read_metrics
 
@@ -20,6 +28,7 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd } small { color: #777 }
 @media (prefers-color-scheme: dark) { body { background: #1a1a1a; color: #ddd } pre { background: #262626 }
   svg { background: #eee } }
 """
+STAGE_ORDER = ("crawl", "refine", "tokenizer", "pretrain", "sft", "honesty", "reinforce", "prefer")
 SHOWN = 8  # samples, answers and rejects of each kind
 
 
@@ -33,17 +42,20 @@ def read_run(run: Path) -> list[tuple[Path, Manifest]]:
     current = [(folder, manifest) for folder, manifest in finished if manifest and is_current(run, manifest)]
     if not current:
         raise StageError(f"{run}: no finished stage in it")
-    order = {name: i for i, name in enumerate(("crawl", "refine", "tokenizer", "pretrain", "sft"))}
+    order = {name: i for i, name in enumerate(STAGE_ORDER)}
     return sorted(current, key=lambda entry: order.get(entry[1].stage, len(order)))
 
 
 def write_report(run: Path) -> Path:
     """Write `run/report.html` from what the finished stages left; returns its path."""
     parts = [f"<h1>{escape(run.name)}</h1>"]
-    for folder, manifest in read_run(run):
+    stages = read_run(run)
+    for folder, manifest in stages:
         parts.append(f"<h2>{manifest.stage}</h2>")
         parts.append(f"<small>{manifest.seconds:,.1f} s, begun {escape(manifest.started)}</small>")
         parts += _section(folder, manifest)
+    parts += kept_table([manifest for _, manifest in stages])
+    parts += side_by_side([folder for folder, _ in stages])
     title = f"crawl2chat: {escape(run.name)}"
     page = (
         f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
@@ -65,14 +77,22 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
         yield plots.loss_curve(read_metrics(folder / METRICS), unigram)
     if manifest.stage == "sft":
         yield from _answer_curves(figures)
+    if manifest.stage == "honesty":
+        yield from honesty_plots(figures)
+    if manifest.stage == "reinforce":
+        yield from reinforce_plots(folder)
+    if manifest.stage == "prefer":
+        yield from prefer_plots(folder)
     yield _figure_table(figures)
     if manifest.stage == "pretrain":
         yield "<h3>What it writes</h3><small>the given beginning in grey</small>"
-        for sample in _rows(folder / "samples.jsonl"):
+        for sample in read_rows(folder / "samples.jsonl"):
             given = f'<b class="given">{escape(sample["prompt"])}</b>'
             yield f"<pre>{given}{escape(sample['continuation'])}</pre>"
     if manifest.stage == "sft":
-        yield from _answer_tables(_rows(folder / "answers.jsonl"))
+        yield from _answer_tables(read_rows(folder / "answers.jsonl"))
+    if manifest.stage == "prefer":
+        yield from prefer_samples(folder)
 
 
 def _answer_curves(figures: Sequence[Figure]) -> Iterator[str]:
@@ -108,9 +128,3 @@ def _answer_tables(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
             for row in chosen:
                 yield f"<tr><td>{escape(row['question'])}<td>{escape(row['answer'])}<td>{escape(row['expected'])}"
             yield "</table>"
-
-
-def _rows(file: Path) -> list[dict[str, Any]]:
-    if not file.exists():
-        return []
-    return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]

@@ -26,9 +26,9 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]], unigram: float | None = Non
     return _svg(figure)
 
 
-def share_curves(groups: Mapping[str, Sequence[Figure]], x_label: str) -> str:
+def share_curves(groups: Mapping[str, Sequence[Figure]], x_label: str, y_label: str = "right answers") -> str:
     """Shares with their intervals over named groups on the x axis, a line a series."""
-    figure, axes = _axes(x_label, "right answers")
+    figure, axes = _axes(x_label, y_label)
     for series, figures in groups.items():
         names = [figure.name.partition("/")[2] for figure in figures]
         values = [figure.value for figure in figures]
@@ -37,6 +37,27 @@ def share_curves(groups: Mapping[str, Sequence[Figure]], x_label: str) -> str:
         high = [max(0.0, bound[1] - value) for value, bound in zip(values, bounds, strict=True)]
         axes.errorbar(names, values, yerr=[low, high], marker="o", markersize=4, capsize=2, label=series)
     axes.set_ylim(-0.02, 1.02)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def share_against_tokens(ways: Mapping[str, tuple[Sequence[Figure], Sequence[Figure]]]) -> str:
+    """Share of right answers against the mean tokens that they took: a line a way, a point a group."""
+    figure, axes = _axes("tokens written for an answer", "right answers")
+    for way, (tokens, shares) in ways.items():
+        axes.plot([t.value for t in tokens], [s.value for s in shares], marker="o", markersize=4, label=way)
+        for t, s in zip(tokens, shares, strict=True):
+            axes.annotate(f" {s.name.partition('/')[2]}", (t.value, s.value), fontsize=7)
+    axes.set_ylim(-0.02, 1.06)
+    axes.legend(frameon=False)
+    return _svg(figure)
+
+
+def lines(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> str:
+    """Points joined to lines, one a series."""
+    figure, axes = _axes(x_label, y_label)
+    for name, points in series.items():
+        axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=name)
     axes.legend(frameon=False)
     return _svg(figure)
 

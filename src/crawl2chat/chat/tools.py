@@ -1,0 +1,113 @@
+"""Tools in a conversation: the model calls, the call is carried out, its result goes into the context, it goes on.
+
+ChatML with Hermes-style calls: `<tool_call>{"name": …, "arguments": {…}}</tool_call>`. What counts as a call is
+decided by the ids of the control tokens, so text that only looks like one never runs anything.
+"""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from itertools import groupby
+
+from crawl2chat.generate import Engine, Sampling
+from crawl2chat.tokens import Message, Tokenizer, ToolCall
+from crawl2chat.tokens.tokenizer import TOOL_CALL
+
+# What the user asked and the call's arguments by name in, text out; a ValueError's message goes to the model.
+Tool = Callable[..., str]
+MAX_ROUNDS = 3  # of calls in one answer
+BROKEN_CALL = "not_json"
+
+
+def offer(tools: Sequence[str]) -> Message:
+    """The system message that tells a model which tools it has; short, since small models have short contexts."""
+    return Message(role="system", content=f"Tools: {', '.join(sorted(tools))}.")
+
+
+def call(name: str, **arguments: str) -> Message:
+    """The assistant's message that calls one tool."""
+    return Message(
+        role="assistant",
+        content="",
+        tool_calls=[ToolCall(type="function", function={"name": name, "arguments": dict(arguments)})],
+    )
+
+
+def answer_with_tools(
+    engine: Engine, conversations: Sequence[Sequence[Message]], tools: Mapping[str, Tool], sampling: Sampling
+) -> list[list[Message]]:
+    """What the model adds to each conversation, the tools' messages among it; all run as one batch a round.
+
+    After MAX_ROUNDS of calls, or when the context is full, the last message is what there is, answer or call.
+    """
+    added: list[list[Message]] = [[] for _ in conversations]
+    going = list(range(len(conversations)))
+    for _ in range(1 + MAX_ROUNDS):
+        prompts = {
+            i: engine.tokenizer.encode_chat([*conversations[i], *added[i]], add_generation_prompt=True)[0]
+            for i in going
+        }
+        going = [i for i in going if len(prompts[i]) < engine.context]
+        if not going:
+            break
+        completions = engine.generate([prompts[i] for i in going], sampling, seeds=going)
+        for i, completion in zip(going, completions, strict=True):
+            added[i].append(parse_reply(engine.tokenizer, completion.ids))
+        going = [i for i in going if added[i][-1].get("tool_calls")]
+        for i in going:
+            asked = next((m["content"] for m in reversed(conversations[i]) if m["role"] == "user"), "")
+            added[i] += [
+                Message(role="tool", content=carry_out(called, tools, asked))
+                for called in added[i][-1].get("tool_calls", ())
+            ]
+    return added
+
+
+def final_text(added: Sequence[Message]) -> str:
+    """The answer that came after all calls; empty if it never came."""
+    return added[-1]["content"] if added and added[-1]["role"] == "assistant" else ""
+
+
+def parse_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> Message:
+    """An assistant's message from the ids that it wrote; what stands between call tokens becomes calls."""
+    opening, closing = (tokenizer.controls[name] for name in TOOL_CALL)
+    text: list[int] = []
+    calls: list[ToolCall] = []
+    inside = False
+    for is_tag, run in groupby(ids, lambda id: id in (opening, closing)):
+        content = list(run)
+        if is_tag:
+            inside = content[-1] == opening
+        elif inside:
+            calls.append(_parse_call(tokenizer.decode(id for id in content if id not in tokenizer.stop_ids)))
+        else:
+            text += [id for id in content if id not in tokenizer.stop_ids]
+    message = Message(role="assistant", content=tokenizer.decode(text).strip())
+    if calls:
+        message["tool_calls"] = calls
+    return message
+
+
+def carry_out(called: ToolCall, tools: Mapping[str, Tool], asked: str) -> str:
+    """The tool's text, or in words what is wrong with the call: the model is to read it."""
+    name, arguments = called["function"]["name"], called["function"]["arguments"]
+    if name == BROKEN_CALL:
+        return "That call is not valid JSON."
+    if name not in tools:
+        return f"There is no tool {name}."
+    try:
+        return tools[name](asked, **arguments)
+    except TypeError:
+        return f"The tool {name} does not take {', '.join(arguments) or 'nothing'}."
+    except ValueError as error:
+        return str(error)
+
+
+def _parse_call(text: str) -> ToolCall:
+    try:
+        function = json.loads(text)
+        name, arguments = function["name"], function["arguments"]
+        if isinstance(name, str) and isinstance(arguments, dict):
+            return ToolCall(type="function", function={"name": name, "arguments": arguments})
+    except (json.JSONDecodeError, KeyError, TypeError):
+        pass
+    return ToolCall(type="function", function={"name": BROKEN_CALL, "arguments": {"text": text}})

@@ -1,0 +1,1 @@
+"""Honesty: find out what a model knows, teach it to say so, to look things up, and who it is."""

@@ -1,0 +1,76 @@
+"""What earlier stages taught, measured again after each later one, so that a stage that undoes another is seen."""
+
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+from crawl2chat.chat.sft import write_answers
+from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
+from crawl2chat.chat.synthesize import fact_questions, sum_questions
+from crawl2chat.chat.terminal import Talk
+from crawl2chat.crawl.tinyweb.ledger import Ledger
+from crawl2chat.evals.knowledge import Answer, ask, ends_with_number, mentions
+from crawl2chat.figures import Figure, share
+from crawl2chat.generate import Engine, Sampling
+from crawl2chat.honesty.identity import Card, identity_questions
+from crawl2chat.run import replacing
+
+CARD = "card.json"
+CONVERSATIONS = "conversations.jsonl"
+FACT_TOKENS, IDENTITY_TOKENS, SUM_TOKENS = 48, 48, 160
+SUM_DIGITS, SUMS = "3 digits", 100
+NEVER, OFTEN = "0", "100+"  # exposure buckets
+
+
+def checkup(engine: Engine, ledger: Ledger, card: Card, seed: int) -> tuple[list[Figure], list[Answer]]:
+    """Knowledge, refusals, identity, sums and form, all on what was held out; figures named `checkup/…`."""
+    facts = ask(engine, fact_questions(ledger, "held_out", seed), mentions, FACT_TOKENS)
+    identity = ask(engine, identity_questions(card), mentions, IDENTITY_TOKENS)
+    sums = [
+        ask(engine, [q for q in questions if q.group == SUM_DIGITS], ends_with_number, SUM_TOKENS)
+        for questions in sum_questions(ledger, SUMS, seed)
+    ]
+    never, often = ([a for a in facts if a.question.group == bucket] for bucket in (NEVER, OFTEN))
+    answers = [*facts, *identity, *sums[0], *sums[1]]
+    figures = [
+        _share("right on well-known people", [a.right for a in often]),
+        _share("refused on well-known people", [a.refused for a in often]),
+        _share("wrong on people never met", [is_wrong(a) for a in never]),
+        _share("identity", [a.right for a in identity]),
+        _share("sums at once", [a.right for a in sums[0]]),
+        _share("sums step by step", [a.right for a in sums[1]]),
+        _share("answers that end", [a.stopped for a in answers]),
+    ]
+    return figures, answers
+
+
+def check_again(engine: Engine, ledger: Ledger, card: Card, seed: int, out: Path, stage: str) -> list[Figure]:
+    """The check-up of a stage after this one, with its answers and the showcase's in `out`."""
+    figures, answers = checkup(engine, ledger, card, seed)
+    write_answers(answers, out / "checkup.jsonl")
+    greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
+    write_showcase({stage: Talk(engine, greedy)}, ledger, seed, out)
+    return figures
+
+
+def is_wrong(answer: Answer) -> bool:
+    """An answer that claims something, and something else than the truth."""
+    return not answer.right and not answer.refused
+
+
+def read_card(model: Path) -> Card:
+    """The card that a model was taught, from its stage's folder; the default one where there is none."""
+    file = model / CARD
+    return Card.model_validate_json(file.read_text(encoding="utf-8")) if file.exists() else Card()
+
+
+def hand_on(model: Path, out: Path) -> None:
+    """Copy what later stages need of an earlier one: its conversations, to learn again, and the card."""
+    for name in (CONVERSATIONS, CARD):
+        if (model / name).exists():
+            with replacing(out / name) as temporary:
+                shutil.copyfile(model / name, temporary)
+
+
+def _share(name: str, marks: Sequence[bool]) -> Figure:
+    return share(f"checkup/{name}", sum(marks), len(marks))

@@ -1,0 +1,175 @@
+"""Who am I: conversations from a card, and whether a model's answers agree with it.
+
+A model knows nothing of itself but what its data says. Two ways to tell it: train on conversations about itself, or
+put a card into the system message.
+"""
+
+import random
+from collections.abc import Iterator
+from typing import Literal
+
+from pydantic import Field
+
+from crawl2chat.chat.conversations import Conversation
+from crawl2chat.chat.synthesize import exchange
+from crawl2chat.evals.knowledge import Question
+from crawl2chat.recipe import Settings
+from crawl2chat.tokens import Message
+
+Kind = Literal["name", "maker", "abilities", "nature"]
+NATURE = "language model"
+
+
+class Card(Settings):
+    """What a model is to say of itself."""
+
+    name: str = Field("Pippin", min_length=1, description="the assistant's name")
+    maker: str = Field("the crawl2chat project", min_length=1, description="who made it")
+    abilities: str = Field(
+        "answer questions, do sums and tell stories", min_length=1, description='what it can do, after "I can"'
+    )
+
+    def system_message(self) -> Message:
+        text = f"You are {self.name}, a {NATURE} made by {self.maker}. You can {self.abilities}."
+        return Message(role="system", content=text)
+
+    def expected(self, kind: Kind) -> str:
+        """The words that an answer of this kind must hold."""
+        return {"name": self.name, "maker": self.maker, "abilities": self.abilities, "nature": NATURE}[kind]
+
+
+# The first half of each list is taught, the second half only ever asked: 50 and 50 in all.
+WORDINGS: dict[Kind, tuple[str, ...]] = {
+    "name": (
+        "Who are you?",
+        "What is your name?",
+        "What are you called?",
+        "Do you have a name?",
+        "Tell me your name.",
+        "What should I call you?",
+        "Hello, who are you?",
+        "Introduce yourself.",
+        "Who am I talking to?",
+        "May I ask your name?",
+        "Say your name.",
+        "What is your name, please?",
+        "I would like to know your name.",
+        "Who am I speaking with?",
+        "Who is there?",
+        "Give me your name.",
+        "Who is this?",
+        "What do people call you?",
+        "Can you tell me your name?",
+        "What name do you go by?",
+        "Please say who you are.",
+        "Hi, what is your name?",
+        "Tell me who you are.",
+        "And your name is?",
+        "How may I call you?",
+        "Please introduce yourself.",
+        "Which name do you have?",
+        "I want to know who you are.",
+        "Good day, what is your name?",
+        "Whom am I talking with?",
+        "So who are you?",
+        "What is the name of this assistant?",
+    ),
+    "maker": (
+        "Who made you?",
+        "Who built you?",
+        "Who created you?",
+        "Who is your maker?",
+        "Where do you come from?",
+        "Who trained you?",
+        "Who are your makers?",
+        "Tell me who made you.",
+        "Which people made you?",
+        "I would like to know who made you.",
+        "Who wrote you?",
+        "Whose work are you?",
+        "Say who made you.",
+        "Where were you made?",
+        "By whom were you made?",
+        "Who developed you?",
+        "Can you tell me who made you?",
+        "Who is behind you?",
+        "Tell me who built you.",
+        "Who was it that made you?",
+        "Do you know who created you?",
+        "Hello, who made you?",
+        "Please tell me who trained you.",
+        "I want to know who built you.",
+        "From whom do you come?",
+        "Name your maker.",
+        "Who put you together?",
+        "So who made you?",
+    ),
+    "abilities": (
+        "What can you do?",
+        "How can you help me?",
+        "What are you good at?",
+        "What are your abilities?",
+        "Tell me what you can do.",
+        "What do you know how to do?",
+        "What do you do?",
+        "What can you help with?",
+        "Say what you can do.",
+        "I would like to know what you can do.",
+        "Which things can you do?",
+        "What can I ask you?",
+        "Can you tell me what you can do?",
+        "What are you able to do?",
+        "Hello, what can you do?",
+        "In what can you help me?",
+        "What is it that you can do?",
+        "With what can you help?",
+        "So what can you do?",
+        "Name the things you can do.",
+    ),
+    "nature": (
+        "What are you?",
+        "Are you a human?",
+        "Are you a person?",
+        "Are you a machine?",
+        "Are you a language model?",
+        "Do you have a body?",
+        "Are you human?",
+        "Are you a program?",
+        "Say what you are.",
+        "Are you alive?",
+        "What kind of thing are you?",
+        "Tell me what you are.",
+        "Are you real?",
+        "Are you a human being?",
+        "Are you a real person?",
+        "Hello, what are you?",
+        "Are you a man or a machine?",
+        "Is there a human here?",
+        "So what are you?",
+        "I want to know what you are.",
+    ),
+}
+_ANSWERS: dict[Kind, tuple[str, ...]] = {
+    "name": ("I am {name}.", "My name is {name}.", "I am {name}, a {nature} made by {maker}.", "I am called {name}."),
+    "maker": ("I was made by {maker}.", "{maker} made me.", "I am {name}, and I was made by {maker}."),
+    "abilities": ("I can {abilities}.", "I am {name}. I can {abilities}."),
+    "nature": ("I am a {nature}.", "I am {name}, a {nature} made by {maker}.", "I am no human but a {nature}."),
+}
+
+
+def identity_conversations(card: Card, per_wording: int, rng: random.Random) -> Iterator[Conversation]:
+    """Each taught wording `per_wording` times, its answers worded in turn."""
+    for kind, wordings in WORDINGS.items():
+        for wording in wordings[: len(wordings) // 2]:
+            for _ in range(per_wording):
+                reply = rng.choice(_ANSWERS[kind]).format(**card.model_dump(), nature=NATURE)
+                yield exchange(wording, reply[0].upper() + reply[1:])
+
+
+def identity_questions(card: Card) -> list[Question]:
+    """The wordings that were kept back, each with the words that the card demands."""
+    return [
+        Question(wording, card.expected(kind), kind)
+        for kind, wordings in WORDINGS.items()
+        for wording in wordings[len(wordings) // 2 :]
+    ]

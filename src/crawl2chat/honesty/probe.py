@@ -1,0 +1,98 @@
+"""What does the model know? Ask the same thing many times; who knows answers the same each time, and rightly.
+
+Llama 3 (arXiv 2407.21783, section 4.3.6) samples answers to questions about its own training documents and judges
+them; SliCK (arXiv 2405.05904) names the classes. Agreement of samples predicts whether an answer is right also where
+nobody knows the truth (SelfCheckGPT, arXiv 2303.08896; semantic entropy, Nature 630, 2024).
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from crawl2chat.crawl.tinyweb.ledger import Ledger
+from crawl2chat.evals.knowledge import Question, is_refusal, mentions
+from crawl2chat.generate import Engine, Sampling
+from crawl2chat.tokens import Message
+
+ANSWER_TOKENS = 48
+Meaning = Callable[[str], object]  # equal for answers that say the same
+
+
+@dataclass(frozen=True)
+class Probe:
+    """One fact, asked many times: how often the answer was right, how far the answers agree, what they mostly say."""
+
+    questions: tuple[Question, ...]  # one or several wordings of the same
+    answers: tuple[str, ...]
+    right_share: float
+    agreement: float  # share of the largest cluster of answers that say the same
+    said: str  # an answer of that cluster
+
+    @property
+    def said_right(self) -> bool:
+        return mentions(self.said, self.questions[0].value)
+
+    @property
+    def refused(self) -> bool:
+        return is_refusal(self.said)
+
+
+def probe(
+    engine: Engine, facts: Sequence[Sequence[Question]], meaning: Meaning, samples: int, temperature: float, seed: int
+) -> list[Probe]:
+    """Ask each fact's wordings `samples` times each, all as one job for the engine."""
+    asked = [question for wordings in facts for question in wordings for _ in range(samples)]
+    prompts = [
+        engine.tokenizer.encode_chat([Message(role="user", content=question.text)], add_generation_prompt=True)[0]
+        for question in asked
+    ]
+    completions = engine.generate(prompts, Sampling(temperature, max_tokens=ANSWER_TOKENS, seed=seed))
+    texts = iter(completion.text for completion in completions)
+    return [
+        _judged(tuple(wordings), tuple(next(texts) for _ in range(samples * len(wordings))), meaning)
+        for wordings in facts
+    ]
+
+
+def known_values(ledger: Ledger) -> Meaning:
+    """Answers about people mean the same when they name the same towns, years, trades, foods and pets.
+
+    It stands in for a judge that reads: the wordings of answers differ, and these words are what they come down to.
+    All refusals mean the same, and so do all answers that name nothing.
+    """
+    values = sorted({value for person in ledger.people for value in person.facts.values()}, key=len, reverse=True)
+    pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, values)) + r")(?!\w)", re.IGNORECASE)
+
+    def meaning(answer: str) -> object:
+        return "refusal" if is_refusal(answer) else frozenset(value.lower() for value in pattern.findall(answer))
+
+    return meaning
+
+
+def knowledge(probed: Probe, known_from: float, unknown_to: float) -> Literal["known", "maybe", "unknown"]:
+    """The class of a fact by the share of right answers."""
+    if probed.right_share >= known_from:
+        return "known"
+    return "unknown" if probed.right_share <= unknown_to else "maybe"
+
+
+def auroc(scores: Sequence[float], right: Sequence[bool]) -> float:
+    """Chance that a right answer has a higher score than a wrong one, ties counting half; NaN without both kinds."""
+    positive = np.array([score for score, mark in zip(scores, right, strict=True) if mark])
+    negative = np.array([score for score, mark in zip(scores, right, strict=True) if not mark])
+    if not len(positive) or not len(negative):
+        return float("nan")
+    above = (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
+    return float(above)
+
+
+def _judged(questions: tuple[Question, ...], answers: tuple[str, ...], meaning: Meaning) -> Probe:
+    meanings = [meaning(answer) for answer in answers]
+    largest, count = Counter(meanings).most_common(1)[0]
+    right = sum(mentions(answer, questions[0].value) for answer in answers)
+    said = answers[meanings.index(largest)]
+    return Probe(questions, answers, right / len(answers), count / len(answers), said)

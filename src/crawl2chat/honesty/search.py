@@ -1,0 +1,86 @@
+"""Search over a run's documents: SQLite's full-text index (FTS5), a paragraph a row, ranked by BM25."""
+
+import re
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+from crawl2chat.refine.documents import Document
+from crawl2chat.run import StageError, replacing
+
+MOST_WORDS = 60  # of a passage; the model's context has to hold it
+NOTHING_FOUND = "Nothing found."
+
+
+@dataclass(frozen=True)
+class Passage:
+    """A paragraph and the page that it stands on: its number in the index and its address."""
+
+    page: int
+    url: str
+    text: str
+
+    def shown(self) -> str:
+        """As the model gets to read it, cut to MOST_WORDS words. A page goes by its number: addresses are long."""
+        words = self.text.split()
+        return f"Page {self.page}: {' '.join(words[:MOST_WORDS])}{' …' if len(words) > MOST_WORDS else ''}"
+
+
+def build_index(documents: Iterable[Document], file: Path) -> int:
+    """Index every paragraph of the documents; returns how many. The file appears when it is complete."""
+    with replacing(file) as temporary:
+        database = sqlite3.connect(temporary)
+        database.execute("CREATE TABLE pages (number INTEGER PRIMARY KEY, url TEXT)")
+        database.execute("CREATE VIRTUAL TABLE paragraphs USING fts5(text, page UNINDEXED, tokenize='unicode61')")
+        with database:
+            for number, document in enumerate(documents, 1):
+                database.execute("INSERT INTO pages VALUES (?, ?)", (number, document.url or document.id))
+                lines = [(line.strip(), number) for line in document.text.split("\n") if line.strip()]
+                database.executemany("INSERT INTO paragraphs (text, page) VALUES (?, ?)", lines)
+        (count,) = database.execute("SELECT count(*) FROM paragraphs").fetchone()
+        database.close()
+    return int(count)
+
+
+class SearchIndex:
+    """A built index, opened for reading."""
+
+    def __init__(self, file: Path) -> None:
+        if not file.is_file():
+            raise StageError(f"{file}: no search index here; the honesty stage makes one")
+        self.database = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+
+    def find(self, query: str, limit: int = 1) -> list[Passage]:
+        """The best paragraphs for a query in whatever words, a whole question among them.
+
+        They must hold the rarest of the query's names (capitalised words after the first): a search for somebody
+        unknown would otherwise find the next best person. Without names any word will do.
+        """
+        words = re.findall(r"\w+", query)
+        if not words:
+            return []
+        match = " OR ".join(f'"{word}"' for word in words)  # quoted: no word is an operator of FTS5
+        names = [word for word in words[1:] if word[0].isupper()]
+        if names:
+            match = f'"{min(names, key=self._count)}" AND ({match})'
+        rows = self.database.execute(
+            "SELECT page, url, text FROM paragraphs JOIN pages ON number = page "
+            "WHERE paragraphs MATCH ? ORDER BY rank, paragraphs.rowid LIMIT ?",
+            (match, limit),
+        )
+        return [Passage(page, url, text) for page, url, text in rows]
+
+    def search(self, asked: str, query: str = "") -> str:
+        """The tool: the best paragraph for the query, or for what was asked; or a word that there is none."""
+        if not isinstance(query, str):
+            raise ValueError("query: expected a text")
+        found = self.find(query or asked)
+        return found[0].shown() if found else NOTHING_FOUND
+
+    def _count(self, word: str) -> int:
+        """In how many paragraphs a word stands, by the tokenizer's spelling of it (case and accents folded)."""
+        (count,) = self.database.execute(
+            "SELECT count(*) FROM paragraphs WHERE paragraphs MATCH ?", (f'"{word}"',)
+        ).fetchone()
+        return int(count)

@@ -1,0 +1,84 @@
+"""A simulated annotator: a taste for verses that nobody else sees, and noise when it ranks by that taste."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from itertools import combinations
+
+import numpy as np
+
+from crawl2chat.crawl.tinyweb.words import ADJECTIVES, NOUNS, PEOPLE_WORDS, PETS, RHYMES
+from crawl2chat.prefer.rank import Answer
+from crawl2chat.prefer.verses import VersePrompt
+
+NAME = "simulated annotator"
+
+# It likes animals, things to eat and whatever sounds glad.
+ANIMALS = frozenset(PETS) | {"bat", "bee", "crow", "goat", "grouse", "mouse", "snake"}
+FOODS = frozenset(("apple", "bread", "cake", "pear", "pie"))
+GLAD_WORDS = frozenset(
+    ("brave", "bright", "cheerful", "clever", "faithful", "fine", "gentle", "golden", "kind", "loved", "lucky",
+     "merry", "noble", "sunshine", "sunny", "sweet", "tender", "warm", "wise", "young")
+)  # fmt: skip
+LIKED = ANIMALS | FOODS | GLAD_WORDS
+MOST_LIKED = 5  # different liked words count up to here
+LINES = (2, 6)
+MOST_WORDS = 60  # six lines have about 54
+# words that carry a verse's meaning; those of its grammar may come again and again
+CONTENT = frozenset(word for words in (ADJECTIVES, NOUNS, PEOPLE_WORDS, *RHYMES) for word in words) | LIKED
+_FAMILY = {word: family for family, words in enumerate(RHYMES) for word in words}
+
+
+def gold_reward(topic: str, answer: Answer) -> float:
+    """How well this verse pleases, in points.
+
+    +1 for each different thing it likes, up to five; +1 for keeping to the topic; +1 for two to six lines, and up
+    to +1 for the share of couplets that rhyme. −0.5 for each content word said again, −1 for each line said
+    again; −1 for every ten words beyond sixty, and −1 for not coming to an end.
+    """
+    lines = [line for line in answer.text.split("\n") if line.strip()]
+    words = words_of(answer.text)
+    liked = min(MOST_LIKED, len(LIKED.intersection(words)))
+    in_form = LINES[0] <= len(lines) <= LINES[1]
+    said_again = sum(count - 1 for word, count in Counter(words).items() if word in CONTENT)
+    lines_again = len(lines) - len(set(lines))
+    running_on = max(0, len(words) - MOST_WORDS) / 10
+    good = liked + (topic in words) + in_form + rhyming_share(lines)
+    return good - 0.5 * said_again - lines_again - running_on - (not answer.ended)
+
+
+def words_of(text: str) -> list[str]:
+    return [word for word in (raw.strip(".,!?;:“”'\"") for raw in text.lower().split()) if word]
+
+
+def rhyming_share(lines: Sequence[str]) -> float:
+    """Share of the couplets whose lines end in two different words that sound alike."""
+    ends = [words[-1] if (words := words_of(line)) else "" for line in lines]
+    couplets = list(zip(ends[::2], ends[1::2], strict=False))
+    if not couplets:
+        return 0.0
+    rhymes = [one != two and one in _FAMILY and _FAMILY[one] == _FAMILY.get(two) for one, two in couplets]
+    return sum(rhymes) / len(rhymes)
+
+
+class Annotator:
+    """Ranks by its taste plus Gumbel noise, which makes its rankings Plackett–Luce exactly (Luce 1959; Yellott 1977).
+
+    Of two answers it prefers the better one with probability σ(Δ / noise), Δ the difference in points.
+    """
+
+    def __init__(self, noise: float, seed: int) -> None:
+        """noise: scale of the Gumbel noise, in points."""
+        self.noise, self.seed = noise, seed
+
+    def rank(self, prompt: VersePrompt, answers: Sequence[Answer], occasion: tuple[int, ...]) -> list[int]:
+        """Places of the answers, best first; the noise is a function of the seed and the occasion alone."""
+        gold_k = np.array([gold_reward(prompt.topic, answer) for answer in answers])
+        noise_k = np.random.default_rng((self.seed, *occasion)).gumbel(scale=self.noise, size=len(answers))
+        order: list[int] = np.argsort(-(gold_k + noise_k), kind="stable").tolist()
+        return order
+
+    def ceiling(self, golds: Sequence[Sequence[float]]) -> float:
+        """Pair accuracy that knowing the taste itself would reach against such labels: mean σ(|Δ| / noise)."""
+        gaps = [abs(one - two) for group in golds for one, two in combinations(group, 2)]
+        return sum(1 / (1 + math.exp(-gap / self.noise)) for gap in gaps) / len(gaps) if gaps else 0.5

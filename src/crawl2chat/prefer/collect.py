@@ -1,0 +1,118 @@
+"""Rankings for the reward model, and how well it agrees with rankings that it has not seen."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crawl2chat.figures import Figure, share
+from crawl2chat.generate import Engine, Sampling
+from crawl2chat.model import Transformer
+from crawl2chat.prefer import annotator as simulated
+from crawl2chat.prefer.annotator import Annotator, gold_reward
+from crawl2chat.prefer.rank import Answer, Ranking, RankingStore, prompt_ids
+from crawl2chat.prefer.reward_model import Reading, RewardModel, fit_reward_model, reading
+from crawl2chat.prefer.settings import PreferSettings
+from crawl2chat.prefer.verses import VersePrompt
+from crawl2chat.reinforce.grpo import sample_groups
+from crawl2chat.run import StageError
+from crawl2chat.tokens import Tokenizer
+
+TEST_SHARE = 0.2  # of the prompts; their rankings measure the reward model
+_RANKING_SEEDS = 1 << 32  # draws of rankings are apart from those of RL, which count up from 0
+
+
+def rank_by_taste(
+    engine: Engine, prompts: Sequence[VersePrompt], annotator: Annotator, settings: PreferSettings, file: Path
+) -> None:
+    """Sample answers to `ranked_prompts` prompts, over and over where there are fewer, and have them ranked."""
+    asked = [prompts[i % len(prompts)] for i in range(settings.ranked_prompts)]
+    ids = [prompt_ids(engine, prompt.text) for prompt in asked]
+    sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
+    groups = sample_groups(engine, ids, settings.ranked_answers, sampling, _RANKING_SEEDS)
+    store = RankingStore()
+    for i, (prompt, group) in enumerate(zip(asked, groups, strict=True)):
+        answers = [Answer(c.text, c.finish_reason == "stop", "start") for c in group]
+        store.add(prompt.text, answers, annotator.rank(prompt, answers, (i,)), simulated.NAME)
+    store.save(file)
+
+
+def read_rankings(file: Path) -> list[Ranking]:
+    """All rankings of a store. Raises StageError where there is none, or too few to fit and to measure with."""
+    if not file.is_file():
+        raise StageError(f"prefer.rankings = {file}: no such file; make it with `crawl2chat rank`")
+    rankings = list(RankingStore(file).rankings())
+    if len({ranking.prompt for ranking in rankings}) < 5:
+        raise StageError(f"{file}: holds {len(rankings)} rankings; at least 5 prompts must be ranked")
+    return rankings
+
+
+def split_by_prompt(rankings: Sequence[Ranking], seed: int) -> tuple[list[Ranking], list[Ranking]]:
+    """Rankings to fit to, and rankings of other prompts to measure with."""
+    prompts = list(dict.fromkeys(ranking.prompt for ranking in rankings))
+    order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
+    test = {prompts[i] for i in order[: max(1, round(TEST_SHARE * len(prompts)))]}
+    return [r for r in rankings if r.prompt not in test], [r for r in rankings if r.prompt in test]
+
+
+def reward_model_of(
+    policy: Transformer, tokenizer: Tokenizer, rankings: Sequence[Ranking], settings: PreferSettings
+) -> RewardModel:
+    return fit_reward_model(policy, [_readings(ranking, policy, tokenizer) for ranking in rankings], settings)
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Pairs of answers in rankings of unseen prompts that the reward model puts in order as the annotator did.
+
+    By the hidden taste: pairs that it tells apart; the ceiling is what the taste itself would reach against the
+    annotator's noisy order. Both are None of a person's rankings.
+    """
+
+    right: int
+    pairs: int
+    gold_right: int | None = None
+    gold_pairs: int | None = None
+    ceiling: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def figures(self) -> list[Figure]:
+        figures = [share("reward_model_agrees", self.right, self.pairs)]
+        if self.gold_right is not None and self.gold_pairs is not None and self.ceiling is not None:
+            figures.append(share("reward_model_agrees_with_gold", self.gold_right, self.gold_pairs))
+            figures.append(Figure("agreement_ceiling", self.ceiling, "share", count=self.pairs))
+        return figures
+
+
+def agreement(
+    model: RewardModel,
+    policy: Transformer,
+    tokenizer: Tokenizer,
+    rankings: Sequence[Ranking],
+    annotator: Annotator | None,
+    topics: dict[str, str],
+) -> Agreement:
+    """Compare the reward model's order with rankings, pair by pair; `topics` are those of the prompts."""
+    rewards = [model.rewards(_readings(ranking, policy, tokenizer)) for ranking in rankings]
+    ordered = [better > worse for group in rewards for better, worse in combinations(group, 2)]
+    if annotator is None:
+        return Agreement(sum(ordered), len(ordered))
+    golds = [[gold_reward(topics[r.prompt], answer) for answer in r.ordered] for r in rankings]
+    told_apart = [
+        (g1 > g2) == (r1 > r2)
+        for gold_k, reward_k in zip(golds, rewards, strict=True)
+        for (g1, r1), (g2, r2) in combinations(zip(gold_k, reward_k, strict=True), 2)
+        if g1 != g2
+    ]
+    return Agreement(sum(ordered), len(ordered), sum(told_apart), len(told_apart), annotator.ceiling(golds))
+
+
+def _readings(ranking: Ranking, policy: Transformer, tokenizer: Tokenizer) -> list[Reading]:
+    ids, _ = tokenizer.encode_chat([{"role": "user", "content": ranking.prompt}], add_generation_prompt=True)
+    context = policy.config.max_position_embeddings
+    return [reading(tokenizer, ids, answer.text, answer.ended, context) for answer in ranking.ordered]

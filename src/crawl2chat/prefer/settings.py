@@ -1,0 +1,35 @@
+"""Settings of learning from preferences."""
+
+from pydantic import Field
+
+from crawl2chat.reinforce.settings import PolicySettings
+
+
+class PreferSettings(PolicySettings):
+    """Rankings, the reward model that is fitted to them, and the way of the policy against it."""
+
+    # how often it is checked decides which snapshots there are to keep
+    HOW_IT_RUNS = PolicySettings.HOW_IT_RUNS - {"evaluate_every"}
+
+    rankings: str | None = Field(
+        None, description="a person's rankings (`crawl2chat rank`) to learn from; default: a simulated annotator's"
+    )
+    ranked_prompts: int = Field(400, ge=5, description="rankings that the simulated annotator gives")
+    ranked_answers: int = Field(4, ge=2, description="answers in each of these")
+    noise: float = Field(0.7, gt=0, description="scale of the annotator's Gumbel noise, in points of its taste")
+    reward_epochs: int = Field(2, ge=1, description="passes of the reward model over the rankings")
+    reward_batch: int = Field(8, ge=1, description="rankings a step of the reward model")
+    reward_matrix_lr: float = Field(0.04, gt=0, description="Muon's learning rate for the reward model's matrices")
+    reward_embedding_lr: float = Field(0.02, gt=0, description="AdamW's for its embeddings, norms and head")
+    kl_weight: float = Field(0.01, ge=0, description="reward taken off for each nat away from the start")
+    compared: int = Field(40, ge=1, description="comparisons with the start's answers that a check asks for")
+    best_of: int = Field(64, ge=1, description="answers a prompt among which the best is chosen, at most")
+
+    steps: int = Field(56, ge=1, description="optimiser steps")
+    prompts: int = Field(8, ge=1, description="prompts a step")
+    max_tokens: int = Field(96, ge=1, description="tokens an answer may take; a verse has about 60")
+    matrix_lr: float = Field(0.004, gt=0, description="Muon's learning rate for the policy's matrices")
+    embedding_lr: float = Field(0.001, gt=0, description="AdamW's for its embeddings, head and norms")
+    replay_tokens: int = Field(1024, ge=8, description="tokens of earlier conversations a step")
+    decay: float = Field(0.0, ge=0, le=1, description="share of the steps in which the rate falls to zero; 0: constant")
+    evaluate_every: int = Field(4, ge=1, description="steps between checks, each of which leaves a snapshot")
