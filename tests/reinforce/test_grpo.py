@@ -85,6 +85,9 @@ def test_entropy_is_that_of_the_distribution_and_has_no_gradient(tokenizer):
     expected = torch.distributions.Categorical(logits=model(ids_bt)[:, :-1])
     assert torch.allclose(entropy_bt, expected.entropy(), atol=1e-5)
     assert torch.allclose(logprobs_bt, expected.log_prob(ids_bt[:, 1:]), atol=1e-5)
+    masked_bt, masked_entropy_bt = token_logprobs(model, ids_bt, torch.tensor([[0.0, 1.0, 1.0]]))
+    assert torch.allclose(masked_bt, logprobs_bt * torch.tensor([0.0, 1.0, 1.0]), atol=1e-6)
+    assert torch.allclose(masked_entropy_bt, entropy_bt * torch.tensor([0.0, 1.0, 1.0]), atol=1e-6)
     assert logprobs_bt.requires_grad
     assert not entropy_bt.requires_grad
 

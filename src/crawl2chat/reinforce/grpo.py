@@ -56,18 +56,21 @@ def group_advantages(rewards_pk: Tensor, *, normalise: Literal["none", "group", 
     return centred_pk / (spread + 1e-6)
 
 
-def token_logprobs(model: Transformer, ids_bt: Tensor) -> tuple[Tensor, Tensor]:
+def token_logprobs(model: Transformer, ids_bt: Tensor, mask_bt: Tensor | None = None) -> tuple[Tensor, Tensor]:
     """Log-probability of each next token given those before it, and the entropy it was drawn with; in nats.
 
     Both are (B, T − 1) and belong to ids_bt[:, 1:]. The entropy is for watching and has no gradient.
+    With a mask of that shape they are worked out where it is 1 and are 0 elsewhere: the head is most of a small
+    model's work, and prompts and padding need none of it.
     """
-    log_p_btv = model(ids_bt)[:, :-1].float().log_softmax(dim=-1)
-    logprobs_bt = -F.nll_loss(log_p_btv.flatten(0, 1), ids_bt[:, 1:].flatten(), reduction="none").view(
-        log_p_btv.shape[:2]
-    )
+    next_bt = ids_bt[:, 1:]
+    wanted_bt = torch.ones_like(next_bt, dtype=torch.bool) if mask_bt is None else mask_bt.bool()
+    log_p_nv = model.logits(model.features(ids_bt)[:, :-1][wanted_bt]).float().log_softmax(dim=-1)
+    logprobs_n = -F.nll_loss(log_p_nv, next_bt[wanted_bt], reduction="none")
     with torch.no_grad():
-        entropy_bt = -(log_p_btv.exp() * log_p_btv).sum(dim=-1)
-    return logprobs_bt, entropy_bt
+        entropy_n = -(log_p_nv.exp() * log_p_nv).sum(dim=-1)
+    nothing_bt = logprobs_n.new_zeros(next_bt.shape)
+    return nothing_bt.masked_scatter(wanted_bt, logprobs_n), nothing_bt.masked_scatter(wanted_bt, entropy_n)
 
 
 def policy_gradient_loss(logprobs_bt: Tensor, advantages_b: Tensor, mask_bt: Tensor) -> Tensor:
@@ -190,7 +193,7 @@ def add_policy_gradients(
     entropy = gap = greatest_gap = 0.0
     for part in micro_batches(samples, settings.micro_batch_tokens):
         ids_bt, mask_bt, sampled_bt, advantages_b = (tensor.to(device) for tensor in _collate(part))
-        logprobs_bt, entropy_bt = token_logprobs(model, ids_bt)
+        logprobs_bt, entropy_bt = token_logprobs(model, ids_bt, mask_bt)
         # a part counts by its share of the tokens, so any split into micro-batches gives one loss
         loss = policy_gradient_loss(logprobs_bt, advantages_b, mask_bt) * (mask_bt.sum() / n_tokens)
         loss.backward()

@@ -12,16 +12,16 @@ class PolicySettings(Settings):
 
     HOW_IT_RUNS = frozenset({"micro_batch_tokens", "device", "checkpoint_every", "evaluate_every"})
 
-    steps: int = Field(32, ge=1, description="optimiser steps")
+    steps: int = Field(30, ge=1, description="optimiser steps")
     prompts: int = Field(16, ge=1, description="prompts a step")
     answers: int = Field(8, ge=2, description="answers drawn a prompt; each is compared with the others")
     max_tokens: int = Field(128, ge=1, description="tokens an answer may take")
-    matrix_lr: float = Field(0.002, gt=0, description="Muon's learning rate for matrices")
-    embedding_lr: float = Field(0.0004, gt=0, description="AdamW's learning rate for embeddings, head and norms")
+    matrix_lr: float = Field(0.001, gt=0, description="Muon's learning rate for matrices")
+    embedding_lr: float = Field(0.0002, gt=0, description="AdamW's learning rate for embeddings, head and norms")
     decay: float = Field(1.0, ge=0, le=1, description="share of the steps in which the rate falls to zero; 0: constant")
     clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     replay_weight: float = Field(
-        0.5, ge=0, description="weight of the loss on earlier conversations, which keeps what they taught; 0: none"
+        0.1, ge=0, description="weight of the loss on earlier conversations, which keeps what they taught; 0: none"
     )
     replay_tokens: int = Field(2048, ge=8, description="tokens of earlier conversations a step")
     micro_batch_tokens: int = Field(2048, ge=8, description="tokens a forward pass; lower it when memory runs out")
