@@ -33,7 +33,7 @@ def gold_reward(topic: str, answer: Answer) -> float:
     """How well this verse pleases, in points.
 
     +1 for each different thing it likes, up to five; +1 for keeping to the topic; +1 for two to six lines, and up
-    to +1 for the share of couplets that rhyme. −0.5 for each content word said again, −1 for each line said
+    to +1 for the share of couplets that rhyme. −1 for each content word and −1 for each line said
     again; −1 for every ten words beyond sixty, and −1 for not coming to an end.
     """
     lines = [line for line in answer.text.split("\n") if line.strip()]
@@ -44,7 +44,7 @@ def gold_reward(topic: str, answer: Answer) -> float:
     lines_again = len(lines) - len(set(lines))
     running_on = max(0, len(words) - MOST_WORDS) / 10
     good = liked + (topic in words) + in_form + rhyming_share(lines)
-    return good - 0.5 * said_again - lines_again - running_on - (not answer.ended)
+    return good - said_again - lines_again - running_on - (not answer.ended)
 
 
 def words_of(text: str) -> list[str]:

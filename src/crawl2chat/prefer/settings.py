@@ -21,15 +21,17 @@ class PreferSettings(PolicySettings):
     reward_batch: int = Field(8, ge=1, description="rankings a step of the reward model")
     reward_matrix_lr: float = Field(0.04, gt=0, description="Muon's learning rate for the reward model's matrices")
     reward_embedding_lr: float = Field(0.02, gt=0, description="AdamW's for its embeddings, norms and head")
-    kl_weight: float = Field(0.01, ge=0, description="reward taken off for each nat away from the start")
+    kl_weight: float = Field(
+        0.002, ge=0, description="reward taken off for each nat away from the start; small, to see what it prevents"
+    )
     compared: int = Field(40, ge=1, description="comparisons with the start's answers that a check asks for")
     best_of: int = Field(64, ge=1, description="answers a prompt among which the best is chosen, at most")
 
     steps: int = Field(56, ge=1, description="optimiser steps")
     prompts: int = Field(8, ge=1, description="prompts a step")
     max_tokens: int = Field(96, ge=1, description="tokens an answer may take; a verse has about 60")
-    matrix_lr: float = Field(0.004, gt=0, description="Muon's learning rate for the policy's matrices")
-    embedding_lr: float = Field(0.001, gt=0, description="AdamW's for its embeddings, head and norms")
+    matrix_lr: float = Field(0.006, gt=0, description="Muon's learning rate for the policy's matrices")
+    embedding_lr: float = Field(0.0015, gt=0, description="AdamW's for its embeddings, head and norms")
     replay_tokens: int = Field(1024, ge=8, description="tokens of earlier conversations a step")
     decay: float = Field(0.0, ge=0, le=1, description="share of the steps in which the rate falls to zero; 0: constant")
     evaluate_every: int = Field(4, ge=1, description="steps between checks, each of which leaves a snapshot")
