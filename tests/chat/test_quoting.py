@@ -6,7 +6,7 @@ from crawl2chat.chat.quoting import Quoting
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer
 
-RESULT = "Page 12: The bridge was gone; nobody knew of the mill and the river.\nWhere is it?"
+RESULT = "Page 12: The bridge was gone in 1842; nobody knew of the mill-race and the river.\nWhere is it?"
 
 
 def follow(tokenizer, text):
@@ -26,8 +26,15 @@ def test_a_quotation_begins_with_a_word_of_the_result_and_stays_within_its_claus
     begin = texts(tokenizer, follow(tokenizer, "Page 12 says:"))
     assert all(text.startswith(" ") for text in begin)
     assert "." not in begin
-    after = texts(tokenizer, follow(tokenizer, "Page 12 says: The bridge was gone"))
-    assert after == {"."}  # a semicolon ends the clause
+    assert texts(tokenizer, follow(tokenizer, "Page 12 says: gone in 1842")) == {"."}  # a semicolon ends the clause
+
+
+def test_years_and_words_with_hyphens_can_be_quoted(tokenizer):
+    for quotation in (" 1842", " mill-race"):
+        written = tokenizer.encode("Page 12 says:")
+        for id in tokenizer.encode(quotation):
+            assert id in Quoting(tokenizer, RESULT)(written)
+            written.append(id)
 
 
 @given(seed=st.integers(0, 200))

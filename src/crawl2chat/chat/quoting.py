@@ -5,6 +5,7 @@ from collections.abc import Collection, Sequence
 from crawl2chat.tokens import Tokenizer
 
 MOST_TOKENS = 16  # of a quotation
+CLAUSE_ENDS = ".,;:!?()…"
 
 
 class Quoting:
@@ -21,10 +22,14 @@ class Quoting:
         _, _, said = result.split("\n")[0].partition(":")
         self.source = tokenizer.encode(said)
         self.colon, self.stop = tokenizer.encode(":"), tokenizer.encode(".")
-        pieces = [tokenizer.decode_bytes([id]) for id in self.source]
-        self.begins_word = [piece.startswith(b" ") and piece.strip().isalnum() for piece in pieces]
-        self.in_clause = [piece.strip(b" \n").isalnum() or not piece.isascii() for piece in pieces]
-        self.in_clause = [known or piece in (b"-", b"'") for known, piece in zip(self.in_clause, pieces, strict=True)]
+        pieces = [tokenizer.decode([id]) for id in self.source]
+        following = [*pieces[1:], ""]
+        # digits are tokens of their own, so a number begins with a lone space
+        self.begins_word = [
+            piece[:1] == " " and (piece[1:2].isalnum() or (piece == " " and after[:1].isdigit()))
+            for piece, after in zip(pieces, following, strict=True)
+        ]
+        self.in_clause = [not any(mark in piece for mark in CLAUSE_ENDS) for piece in pieces]
 
     def __call__(self, written: Sequence[int]) -> Collection[int] | None:
         """Ids that may follow `written`; None where any may."""

@@ -149,11 +149,12 @@ WORDINGS: dict[Kind, tuple[str, ...]] = {
         "I want to know what you are.",
     ),
 }
+# Each answer holds the whole of it: a small model mixes up who, what and by whom.
 _ANSWERS: dict[Kind, tuple[str, ...]] = {
-    "name": ("I am {name}.", "My name is {name}.", "I am {name}, a {nature} made by {maker}.", "I am called {name}."),
-    "maker": ("I was made by {maker}.", "{maker} made me.", "I am {name}, and I was made by {maker}."),
-    "abilities": ("I can {abilities}.", "I am {name}. I can {abilities}."),
-    "nature": ("I am a {nature}.", "I am {name}, a {nature} made by {maker}.", "I am no human but a {nature}."),
+    "name": ("I am {name}, a {nature} made by {maker}.", "My name is {name}. I am a {nature} made by {maker}."),
+    "maker": ("I was made by {maker}. I am {name}, a {nature}.", "{maker} made me. I am {name}, a {nature}."),
+    "abilities": ("I can {abilities}. I am {name}.", "I am {name}. I can {abilities}."),
+    "nature": ("I am a {nature}. My name is {name}, and {maker} made me.", "I am {name}, a {nature} made by {maker}."),
 }
 
 
