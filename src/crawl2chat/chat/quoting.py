@@ -11,7 +11,7 @@ CLAUSE_ENDS = ".,;:!?()…"
 class Quoting:
     """Which tokens may come next in an answer such as `Page 12 says: a goat.`
 
-    Before the first colon anything may. After it comes a run of the result's own words, within one clause, and then
+    Up to the first token with a colon anything may. After it comes a run of the result's own words, within one clause, and then
     a full stop. The model chooses which words; it can't make any up. A model of a million parameters knows what
     kind of word a question asks for and does not learn to copy words that it meets for the first time
     (docs/decisions.md).
@@ -21,7 +21,8 @@ class Quoting:
         """result: a tool's text; what it says stands behind its first colon, on its first line."""
         _, _, said = result.split("\n")[0].partition(":")
         self.source = tokenizer.encode(said)
-        self.colon, self.stop = tokenizer.encode(":"), tokenizer.encode(".")
+        self.stop = tokenizer.encode(".")
+        self.tokenizer = tokenizer
         pieces = [tokenizer.decode([id]) for id in self.source]
         following = [*pieces[1:], ""]
         # digits are tokens of their own, so a number begins with a lone space
@@ -33,9 +34,10 @@ class Quoting:
 
     def __call__(self, written: Sequence[int]) -> Collection[int] | None:
         """Ids that may follow `written`; None where any may."""
-        if self.colon[0] not in written:
+        colon = next((i for i, id in enumerate(written) if b":" in self.tokenizer.decode_bytes([id])), None)
+        if colon is None:
             return None
-        quoted = list(written[list(written).index(self.colon[0]) + 1 :])
+        quoted = list(written[colon + 1 :])
         if self.stop[0] in quoted:
             return None
         if len(quoted) >= MOST_TOKENS:

@@ -18,17 +18,16 @@ SHOWN_TOKENS = 128
 
 
 def showcase_questions(ledger: Ledger, seed: int) -> list[str]:
-    """Held-out ones alone: somebody met often, seldom and never, a sum, a verse, and who the model is."""
+    """Somebody held out who was met often, seldom and never, a held-out sum, a verse, and who the model is."""
     rng = random.Random(f"showcase {seed}")
     held_out = sorted((p for p in ledger.people if p.split == "held_out"), key=lambda p: (p.exposures, p.id))
-    met = [person for person in held_out if person.exposures] or held_out
-    people = (met[-1], met[0], held_out[0])
-    sums = [p for p in ledger.problems if p.split == "held_out" and p.digits == max(q.digits for q in ledger.problems)]
+    met = [person for person in held_out if person.exposures]
+    sums = sorted((p for p in ledger.problems if p.split == "held_out"), key=lambda p: -p.digits)
     return [
-        *(rng.choice(questions("trade")).format(name=person.name) for person in people),
+        *(rng.choice(questions("trade")).format(name=p.name) for p in (*met[-1:], *met[:1], *held_out[:1])),
         *(ask_plainly(problem, rng) for problem in sums[:1]),
         "Write a verse about the moon.",
-        "Who are you?",
+        "So who are you?",  # a wording that no stage teaches
     ]
 
 

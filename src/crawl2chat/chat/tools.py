@@ -4,6 +4,7 @@ ChatML with Hermes-style calls: `<tool_call>{"name": …, "arguments": {…}}</t
 decided by the ids of the control tokens, so text that only looks like one never runs anything.
 """
 
+import inspect
 import json
 from collections.abc import Callable, Mapping, Sequence
 from itertools import groupby
@@ -38,11 +39,11 @@ def answer_with_tools(
 ) -> list[list[Message]]:
     """What the model adds to each conversation, the tools' messages among it; all run as one batch a round.
 
-    After MAX_ROUNDS of calls, or when the context is full, the last message is what there is, answer or call.
+    After MAX_ROUNDS of calls, or when the context is full, what there is ends with a call or a tool's result.
     """
     added: list[list[Message]] = [[] for _ in conversations]
     going = list(range(len(conversations)))
-    for _ in range(1 + MAX_ROUNDS):
+    for n_rounds in range(1 + MAX_ROUNDS):
         prompts = {
             i: engine.tokenizer.encode_chat([*conversations[i], *added[i]], add_generation_prompt=True)[0]
             for i in going
@@ -55,6 +56,8 @@ def answer_with_tools(
         for i, completion in zip(going, completions, strict=True):
             added[i].append(parse_reply(engine.tokenizer, completion.ids))
         going = [i for i in going if added[i][-1].get("tool_calls")]
+        if n_rounds == MAX_ROUNDS:
+            break
         for i in going:
             asked = next((m["content"] for m in reversed(conversations[i]) if m["role"] == "user"), "")
             added[i] += [
@@ -69,6 +72,11 @@ def final_text(added: Sequence[Message]) -> str:
     return added[-1]["content"] if added and added[-1]["role"] == "assistant" else ""
 
 
+def written_tokens(tokenizer: Tokenizer, added: Sequence[Message]) -> int:
+    """Tokens that the model wrote itself: its calls and its answer, not the tools' results."""
+    return sum(sum(tokenizer.encode_chat([message])[1]) for message in added)
+
+
 def quoting(tokenizer: Tokenizer, added: Sequence[Message]) -> Quoting | None:
     """The rule for an answer after a tool's result that is a page: what follows its colon is quoted."""
     results = [message["content"] for message in added if message["role"] == "tool"]
@@ -77,7 +85,7 @@ def quoting(tokenizer: Tokenizer, added: Sequence[Message]) -> Quoting | None:
 
 def parse_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> Message:
     """An assistant's message from the ids that it wrote; what stands between call tokens becomes calls."""
-    opening, closing = (tokenizer.controls[name] for name in TOOL_CALL)
+    opening, closing = (tokenizer.controls.get(name, -1) for name in TOOL_CALL)
     text: list[int] = []
     calls: list[ToolCall] = []
     inside = False
@@ -103,9 +111,11 @@ def carry_out(called: ToolCall, tools: Mapping[str, Tool], asked: str) -> str:
     if name not in tools:
         return f"There is no tool {name}."
     try:
-        return tools[name](asked, **arguments)
+        inspect.signature(tools[name]).bind(asked, **arguments)
     except TypeError:
         return f"The tool {name} does not take {', '.join(arguments) or 'nothing'}."
+    try:
+        return tools[name](asked, **arguments)
     except ValueError as error:
         return str(error)
 
@@ -116,6 +126,6 @@ def _parse_call(text: str) -> ToolCall:
         name, arguments = function["name"], function["arguments"]
         if isinstance(name, str) and isinstance(arguments, dict):
             return ToolCall(type="function", function={"name": name, "arguments": arguments})
-    except (json.JSONDecodeError, KeyError, TypeError):
+    except (ValueError, KeyError, TypeError, RecursionError):  # also numbers and nesting beyond Python's limits
         pass
     return ToolCall(type="function", function={"name": BROKEN_CALL, "arguments": {"text": text}})

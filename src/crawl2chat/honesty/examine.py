@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from crawl2chat.chat.synthesize import fact_questions
-from crawl2chat.chat.tools import answer_with_tools, final_text, offer
+from crawl2chat.chat.tools import answer_with_tools, final_text, offer, written_tokens
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import Answer, accuracy_by_group, ask, is_refusal, mentions
 from crawl2chat.figures import Figure, share
@@ -12,7 +12,7 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import FACT_TOKENS, IDENTITY_TOKENS, is_wrong
 from crawl2chat.honesty.identity import Card, identity_questions
 from crawl2chat.honesty.lessons import TOOLS
-from crawl2chat.honesty.probe import Probe, auroc, known_values, probe
+from crawl2chat.honesty.probe import Probe, auroc_figure, known_values, probe
 from crawl2chat.honesty.search import SearchIndex
 from crawl2chat.tokens import Message
 
@@ -45,8 +45,7 @@ def fact_figures(examination: Examination, when: str) -> list[Figure]:
             marks = [_is(kind, answer) for answer in of_group]
             figures.append(share(f"{kind} {when}/{group}", sum(marks), len(marks)))
     claims = [p for p in examination.sampled if not p.refused]
-    area = auroc([p.agreement for p in claims], [p.said_right for p in claims])
-    return [*figures, Figure(f"auroc of agreement {when}", area, count=len(claims))]
+    return [*figures, *auroc_figure(f"auroc of agreement {when}", claims)]
 
 
 def boundary_figures(before: Examination, after: Examination) -> list[Figure]:
@@ -90,11 +89,13 @@ def search_figures(engine: Engine, ledger: Ledger, index: SearchIndex, seed: int
     named: list[bool] = []
     for question, added in zip(asked, replies, strict=True):
         text = final_text(added)
-        answers.append(Answer(question, text, mentions(text, question.value), bool(text), 0))
-        results = [message["content"] for message in added if message["role"] == "tool"]
-        searched.setdefault(question.group, []).append(bool(results))
-        if results and not is_refusal(text):
-            named.append(mentions(text, results[-1].partition(":")[0].removeprefix("Page ")))
+        written = written_tokens(engine.tokenizer, added)
+        answers.append(Answer(question, text, mentions(text, question.value), bool(text), written))
+        calls = [called["function"]["name"] for message in added for called in message.get("tool_calls", ())]
+        searched.setdefault(question.group, []).append("search" in calls)
+        pages = [m["content"].partition(":")[0] for m in added if m["role"] == "tool" and m["content"][:5] == "Page "]
+        if pages and not is_refusal(text):
+            named.append(mentions(text, pages[-1].removeprefix("Page ")))
     return [
         *accuracy_by_group("right with search", answers),
         *(share(f"searched/{group}", sum(marks), len(marks)) for group, marks in searched.items()),

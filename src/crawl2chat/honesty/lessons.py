@@ -85,7 +85,7 @@ def look_up_strangers(strangers: Sequence[Person], world: World, rng: random.Ran
     A second question follows, which the same passage answers.
     """
     for person in strangers:
-        page = Passage(rng.randrange(1, 10_000), "", biography(person, world, rng, {}))
+        page = Passage(rng.randrange(1, 10_000), biography(person, world, rng, {}))
         first, second = (
             (rng.choice(questions(relation)).format(name=person.name), read_out(page, person.facts[relation]))
             for relation in rng.sample(RELATIONS, 2)

@@ -15,10 +15,12 @@ import numpy as np
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import Question, is_refusal, mentions
+from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.tokens import Message
 
 ANSWER_TOKENS = 48
+RESAMPLES = 500  # of the bootstrap
 Meaning = Callable[[str], object]  # equal for answers that say the same
 
 
@@ -88,6 +90,19 @@ def auroc(scores: Sequence[float], right: Sequence[bool]) -> float:
         return float("nan")
     above = (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
     return float(above)
+
+
+def auroc_figure(name: str, probes: Sequence[Probe]) -> list[Figure]:
+    """How well agreement tells right from wrong, with a bootstrap interval over the facts; none without both kinds."""
+    pairs = np.array([(found.agreement, found.said_right) for found in probes]).reshape(-1, 2)
+    draws = np.random.default_rng(0).integers(0, len(pairs), size=(RESAMPLES, len(pairs))) if len(pairs) else []
+    areas = [auroc(pairs[draw, 0].tolist(), pairs[draw, 1].astype(bool).tolist()) for draw in draws]
+    areas = [area for area in areas if area == area]
+    value = auroc(pairs[:, 0].tolist(), pairs[:, 1].astype(bool).tolist())
+    if value != value:
+        return []
+    low, high = np.quantile(areas, (0.025, 0.975)).tolist()
+    return [Figure(name, value, "", (low, high), len(pairs))]
 
 
 def _judged(questions: tuple[Question, ...], answers: tuple[str, ...], meaning: Meaning) -> Probe:

@@ -15,10 +15,9 @@ NOTHING_FOUND = "Nothing found."
 
 @dataclass(frozen=True)
 class Passage:
-    """A paragraph and the page that it stands on: its number in the index and its address."""
+    """A paragraph and the number of the page that it stands on."""
 
     page: int
-    url: str
     text: str
 
 
@@ -56,7 +55,7 @@ class SearchIndex:
     def __init__(self, file: Path) -> None:
         if not file.is_file():
             raise StageError(f"{file}: no search index here; the honesty stage makes one")
-        self.database = sqlite3.connect(f"file:{file}?mode=ro", uri=True)
+        self.database = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)  # as_uri quotes # and ?
 
     def find(self, query: str, limit: int = 1) -> list[Passage]:
         """The best paragraphs for a query in whatever words, a whole question among them.
@@ -72,11 +71,15 @@ class SearchIndex:
         if names:
             match = f'"{min(names, key=self._count)}" AND ({match})'
         rows = self.database.execute(
-            "SELECT page, url, text FROM paragraphs JOIN pages ON number = page "
-            "WHERE paragraphs MATCH ? ORDER BY rank, paragraphs.rowid LIMIT ?",
+            "SELECT page, text FROM paragraphs WHERE paragraphs MATCH ? ORDER BY rank, rowid LIMIT ?",
             (match, limit),
         )
-        return [Passage(page, url, text) for page, url, text in rows]
+        return [Passage(page, text) for page, text in rows]
+
+    def address(self, page: int) -> str | None:
+        """Where the page with this number is from."""
+        found = self.database.execute("SELECT url FROM pages WHERE number = ?", (page,)).fetchone()
+        return found and str(found[0])
 
     def search(self, asked: str, query: str = "") -> str:
         """The tool: the best paragraph for the query, or for what was asked; or a word that there is none."""

@@ -4,10 +4,10 @@ from collections.abc import Sequence
 
 from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.synthesize import sum_questions
-from crawl2chat.chat.tools import answer_with_tools, final_text, offer
+from crawl2chat.chat.tools import answer_with_tools, final_text, offer, written_tokens
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import Answer, Question, ask, ends_with_number
-from crawl2chat.figures import Figure, share
+from crawl2chat.figures import Figure, mean, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.lessons import TOOLS
 from crawl2chat.tokens import Message
@@ -25,6 +25,13 @@ def thinking(engine: Engine, ledger: Ledger, seed: int) -> tuple[list[Figure], l
         "calculator": _with_calculator(engine, in_steps),
     }
     figures = [figure for way, answers in ways.items() for figure in _by_digits(way, answers)]
+    differences = [
+        float(slow.right) - float(quick.right)
+        for quick, slow in zip(ways["at once"], ways["step by step"], strict=True)
+        if quick.question.group == "3 digits" and "+" in quick.question.text
+    ]
+    if differences:
+        figures.append(mean("step by step minus at once, additions of 3 digits", differences, ""))
     return figures, [answer for answers in ways.values() for answer in answers]
 
 
@@ -47,6 +54,6 @@ def _with_calculator(engine: Engine, questions: Sequence[Question]) -> list[Answ
     answers = []
     for question, added in zip(questions, replies, strict=True):
         text = final_text(added)
-        written = sum(sum(engine.tokenizer.encode_chat([message])[1]) for message in added)
+        written = written_tokens(engine.tokenizer, added)
         answers.append(Answer(question, text, ends_with_number(text, question.value), bool(text), written))
     return answers

@@ -25,9 +25,7 @@ def honesty_plots(figures: Sequence[Figure]) -> Iterator[str]:
         if all(series.values()):
             yield f"<h3>{title}, by how often the web speaks of the person</h3>"
             yield plots.share_curves(series, "times met", f"{title.lower()} answers")
-    ways = {
-        way: (_of(figures, f"tokens {way}"), _of(figures, way)) for way in ("at once", "step by step", "calculator")
-    }
+    ways = {way: (_of(figures, f"tokens {way}"), _of(figures, way)) for way in WAYS}
     if all(tokens and shares for tokens, shares in ways.values()):
         yield "<h3>The same sums at once, step by step and with a calculator</h3>"
         yield plots.share_against_tokens(ways)
