@@ -8,8 +8,14 @@ from crawl2chat.prefer.rank import Answer
 from crawl2chat.prefer.verses import VersePrompt, verse_prompts
 
 MOON = VersePrompt("moon", "Write a verse about the moon.")
-PLAIN = "There is a lake, there is a thick dune,\nThere is a cook who sings about the moon."
-PLEASING = "A cat looked down upon the merry dune,\nAnd thought it much more gentle than the moon."
+PLAIN = (
+    "There is a lake, there is a thick dune,\nThere is a cook who sings about the moon.\n"
+    "We walked above the town to find the land,\nAnd once a year we heard the silent band."
+)
+PLEASING = (
+    "A cat looked down upon the merry dune,\nAnd thought it much more gentle than the moon.\n"
+    "We walked above the town to find the land,\nAnd once a year we heard the silent band."
+)
 
 
 def gold(text: str, topic: str = "moon", ended: bool = True) -> float:
@@ -21,21 +27,26 @@ def test_points_are_given_as_the_taste_says():
     assert gold(PLEASING) == 3 + 1 + 1 + 1  # and a cat, merry, gentle
     assert gold(PLAIN, topic="king") == gold(PLAIN) - 1
     assert gold(PLAIN, ended=False) == gold(PLAIN) - 1
-    assert gold(PLAIN.replace("dune", "wall")) == gold(PLAIN) - 1  # no rhyme
+    assert gold(PLAIN.replace("dune", "wall")) == gold(PLAIN) - 0.5  # one couplet no longer rhymes
     assert gold("moon") == 1  # one line is no verse
 
 
-def test_a_liked_word_counts_once_and_tires_when_it_comes_again():
-    more = PLEASING.replace("merry dune", "merry merry merry dune")
-    assert gold(more) == gold(PLEASING) - 2
+def test_three_liked_things_are_enough_and_more_of_them_cloy():
+    more = [PLEASING.replace("silent", words) for words in ("silent", "kind", "kind warm", "kind warm wise")]
+    assert [gold(PLEASING) - gold(text) for text in more] == [0, 1, 2, 3]
 
 
-def test_liking_has_a_cap_but_repetition_and_length_have_none():
-    many = "cat dog owl fox hen\nsheep goat pig mule duck"
-    assert gold(many) == 5 + 1
+def test_what_is_said_again_costs_and_without_end():
+    assert gold(PLEASING.replace("silent", "merry")) == gold(PLEASING) - 1 - 0.5
+    assert gold(PLAIN.replace("silent", "thick thick")) == gold(PLAIN) - 1
     golds = [gold("\n".join([PLEASING] * n)) for n in range(1, 6)]
     assert golds == sorted(golds, reverse=True)
     assert golds[-1] < -5
+
+
+def test_running_on_costs_a_point_every_ten_words():
+    long = PLAIN + " and so on" * 20
+    assert gold(long) == gold(PLAIN.replace("band.", "band. on")) - (len(long.split()) - 60) / 10
 
 
 @pytest.mark.parametrize(

@@ -7,7 +7,7 @@ from itertools import combinations
 
 import numpy as np
 
-from crawl2chat.crawl.tinyweb.words import ADJECTIVES, NOUNS, PEOPLE_WORDS, PETS, RHYMES
+from crawl2chat.crawl.tinyweb.words import ADJECTIVES, MONTHS, NOUNS, PEOPLE_WORDS, PETS, RHYMES, SEASONS
 from crawl2chat.prefer.rank import Answer
 from crawl2chat.prefer.verses import VersePrompt
 
@@ -21,30 +21,33 @@ GLAD_WORDS = frozenset(
      "merry", "noble", "sunshine", "sunny", "sweet", "tender", "warm", "wise", "young")
 )  # fmt: skip
 LIKED = ANIMALS | FOODS | GLAD_WORDS
-MOST_LIKED = 5  # different liked words count up to here
-LINES = (2, 6)
+ENOUGH = 3  # liked things; more of them cloy
+LINES = (4, 6)
 MOST_WORDS = 60  # six lines have about 54
 # words that carry a verse's meaning; those of its grammar may come again and again
-CONTENT = frozenset(word for words in (ADJECTIVES, NOUNS, PEOPLE_WORDS, *RHYMES) for word in words) | LIKED
+_POOLS = (ADJECTIVES, MONTHS, NOUNS, PEOPLE_WORDS, SEASONS, *RHYMES)
+CONTENT = LIKED | {word.lower() for pool in _POOLS for word in pool}
 _FAMILY = {word: family for family, words in enumerate(RHYMES) for word in words}
 
 
 def gold_reward(topic: str, answer: Answer) -> float:
     """How well this verse pleases, in points.
 
-    +1 for each different thing it likes, up to five; +1 for keeping to the topic; +1 for two to six lines, and up
-    to +1 for the share of couplets that rhyme. −1 for each content word and −1 for each line said
-    again; −1 for every ten words beyond sixty, and −1 for not coming to an end.
+    +1 for each different thing it likes, up to three, but −1 for each mention of such things beyond three, which
+    cloys; +1 for keeping to the topic; +1 for four to six lines, and up to +1 for the share of couplets that rhyme.
+    −0.5 for each content word and −1 for each line said again; −1 for every ten words beyond sixty, and −1 for not
+    coming to an end.
     """
     lines = [line for line in answer.text.split("\n") if line.strip()]
     words = words_of(answer.text)
-    liked = min(MOST_LIKED, len(LIKED.intersection(words)))
+    mentions = [word for word in words if word in LIKED]
+    liked = min(ENOUGH, len(set(mentions))) - max(0, len(mentions) - ENOUGH)
     in_form = LINES[0] <= len(lines) <= LINES[1]
-    said_again = sum(count - 1 for word, count in Counter(words).items() if word in CONTENT)
+    words_again = sum(count - 1 for word, count in Counter(words).items() if word in CONTENT)
     lines_again = len(lines) - len(set(lines))
     running_on = max(0, len(words) - MOST_WORDS) / 10
     good = liked + (topic in words) + in_form + rhyming_share(lines)
-    return good - said_again - lines_again - running_on - (not answer.ended)
+    return good - 0.5 * words_again - lines_again - running_on - (not answer.ended)
 
 
 def words_of(text: str) -> list[str]:

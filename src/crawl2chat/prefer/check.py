@@ -103,7 +103,7 @@ class Checker:
 
     def check(self, policy: Transformer, step: int) -> Check:
         engine = Engine(policy, self.tokenizer)
-        prompts = [prompt_ids(engine, prompt.text) for prompt in self.held_out]
+        prompts = [prompt_ids(engine.tokenizer, prompt.text) for prompt in self.held_out]
         # the same seeds at every check: the curves then differ by the policy and less by luck
         sampling = Sampling(max_tokens=self.settings.max_tokens, seed=self.settings.seed)
         groups = sample_groups(engine, prompts, ANSWERS, sampling, first_seed=0)
@@ -136,7 +136,7 @@ class Checker:
         first = step * count
         pairs = [self.starts[i % len(self.starts)] for i in range(first, first + count)]
         sampling = Sampling(max_tokens=self.settings.max_tokens, seed=self.settings.seed)
-        prompts = [prompt_ids(engine, prompt.text) for prompt, _ in pairs]
+        prompts = [prompt_ids(engine.tokenizer, prompt.text) for prompt, _ in pairs]
         drawn = engine.generate(prompts, sampling, range(_COMPARISON + first, _COMPARISON + first + count))
         comparisons = []
         for i, ((prompt, starts), completion) in enumerate(zip(pairs, drawn, strict=True)):

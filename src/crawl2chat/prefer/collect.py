@@ -30,7 +30,7 @@ def rank_by_taste(
 ) -> None:
     """Sample answers to `ranked_prompts` prompts, over and over where there are fewer, and have them ranked."""
     asked = [prompts[i % len(prompts)] for i in range(settings.ranked_prompts)]
-    ids = [prompt_ids(engine, prompt.text) for prompt in asked]
+    ids = [prompt_ids(engine.tokenizer, prompt.text) for prompt in asked]
     sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
     groups = sample_groups(engine, ids, settings.ranked_answers, sampling, _RANKING_SEEDS)
     store = RankingStore()
@@ -113,6 +113,6 @@ def agreement(
 
 
 def _readings(ranking: Ranking, policy: Transformer, tokenizer: Tokenizer) -> list[Reading]:
-    ids, _ = tokenizer.encode_chat([{"role": "user", "content": ranking.prompt}], add_generation_prompt=True)
+    ids = prompt_ids(tokenizer, ranking.prompt)
     context = policy.config.max_position_embeddings
     return [reading(tokenizer, ids, answer.text, answer.ended, context) for answer in ranking.ordered]

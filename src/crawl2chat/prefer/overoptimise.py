@@ -56,7 +56,7 @@ def best_of_n_curve(checker: Checker) -> list[dict[str, Any]]:
     pool = checker.settings.best_of
     asked = list({prompt.topic: prompt for prompt in checker.held_out}.values())
     engine = Engine(checker.reference, checker.tokenizer)
-    prompts = [prompt_ids(engine, prompt.text) for prompt in asked]
+    prompts = [prompt_ids(engine.tokenizer, prompt.text) for prompt in asked]
     sampling = Sampling(max_tokens=checker.settings.max_tokens, seed=checker.settings.seed)
     groups = sample_groups(engine, prompts, pool, sampling, _POOL_SEEDS)
     judged = checker.judge(asked, prompts, groups)

@@ -14,7 +14,7 @@ class PreferSettings(PolicySettings):
     rankings: str | None = Field(
         None, description="a person's rankings (`crawl2chat rank`) to learn from; default: a simulated annotator's"
     )
-    ranked_prompts: int = Field(400, ge=5, description="rankings that the simulated annotator gives")
+    ranked_prompts: int = Field(300, ge=5, description="rankings that the simulated annotator gives")
     ranked_answers: int = Field(4, ge=2, description="answers in each of these")
     noise: float = Field(0.7, gt=0, description="scale of the annotator's Gumbel noise, in points of its taste")
     reward_epochs: int = Field(2, ge=1, description="passes of the reward model over the rankings")

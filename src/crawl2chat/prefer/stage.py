@@ -177,8 +177,7 @@ def _snapshot(out: Path, step: int) -> Path:
 
 def _prompts_for(rankings: list[Ranking], checker: Checker) -> Callable[[int], Prompts]:
     """The ranked prompts in an order drawn anew each epoch, a few a step."""
-    engine = Engine(checker.reference, checker.tokenizer)
-    ids = [prompt_ids(engine, prompt) for prompt in dict.fromkeys(ranking.prompt for ranking in rankings)]
+    ids = [prompt_ids(checker.tokenizer, prompt) for prompt in dict.fromkeys(ranking.prompt for ranking in rankings)]
     count, seed = checker.settings.prompts, checker.settings.seed
 
     def prompts_for(step: int) -> Prompts:
