@@ -162,7 +162,9 @@ def test_the_report_is_a_function_of_the_run(undisturbed):
     [
         ("refine", "refine/shards/00000"),
         ("pretrain", "pretrain/checkpoints"),
+        ("honesty", "honesty/search.sqlite"),
         ("honesty", "honesty/checkpoints"),
+        ("honesty", "honesty/model"),
         ("reinforce", "reinforce/checkpoints"),
         ("reinforce", "reinforce/control/checkpoints"),
         ("prefer", "prefer/checks"),

@@ -33,6 +33,7 @@ STAGE_INPUTS = {
     "honesty": (
         ("CRAWL", "the crawl folder of a fictional web, whose truth is known"),
         ("DOCUMENTS", "a refine stage's folder, to search in"),
+        ("BASE", "the pretrain stage's folder, whose documents are learned from again"),
         ("MODEL", "an sft stage's folder"),
     ),
     "reinforce": (
@@ -177,13 +178,21 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
 
 
 def chat_command(options: argparse.Namespace) -> int:
+    from crawl2chat.chat.calculator import calculate
     from crawl2chat.chat.terminal import Talk, chat
+    from crawl2chat.run import StageError
 
     engine, stage = _load_engine(options)
-    tools = _load_tools(options.model) if options.tools else {}
+    if options.tools and stage == "pretrain":
+        raise StageError("chat --tools: a base model can't call tools; take a later --stage")
+    index = _load_index(options.model) if options.tools else None
+    tools = {"calculator": calculate, "search": index.search} if index else {}
+    address = index.address if index else lambda page: None
     if stage == "pretrain":
         print("(a base model: it is shown a page on which a helper answers, and goes on with it)")
-    chat(Talk(engine, _sampling(options), base=stage == "pretrain", tools=tools), system=options.system)
+    chat(
+        Talk(engine, _sampling(options), base=stage == "pretrain", tools=tools, address=address), system=options.system
+    )
     return 0
 
 
@@ -206,7 +215,7 @@ def rank_command(options: argparse.Namespace) -> int:
     from crawl2chat.prefer.verses import verse_prompts
     from crawl2chat.run import StageError
 
-    prompts, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses, seed=0)
+    prompts, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses)
     engine, _ = _load_engine(options)
     store = RankingStore(options.store or options.model / "rankings.sqlite")
     try:
@@ -349,14 +358,13 @@ def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  
     return Engine(model, Tokenizer.load(folder)), found or (manifest and manifest.stage)
 
 
-def _load_tools(run: Path):  # type: ignore[no-untyped-def]
-    """The calculator, and search over the run's documents; `run` may also be the folder of one of its stages."""
-    from crawl2chat.chat.calculator import calculate
+def _load_index(run: Path):  # type: ignore[no-untyped-def]
+    """The search index of the run's documents; `run` may also be the folder of one of its stages."""
     from crawl2chat.honesty.search import SearchIndex
     from crawl2chat.honesty.stage import INDEX
 
     files = [folder / "honesty" / INDEX for folder in (run, run.parent)]
-    return {"calculator": calculate, "search": SearchIndex(next((f for f in files if f.exists()), files[0])).search}
+    return SearchIndex(next((file for file in files if file.exists()), files[0]))
 
 
 if __name__ == "__main__":

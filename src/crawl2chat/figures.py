@@ -66,6 +66,8 @@ def mean(name: str, values: Sequence[float], unit: str = "") -> Figure:
     centre = statistics.fmean(values)
     if len(values) < 2:
         return Figure(name, centre, unit, count=len(values))
+    if unit == "share" and set(values) in ({0.0}, {1.0}):  # no spread is no certainty
+        return Figure(name, centre, unit, wilson_interval(round(sum(values)), len(values)), len(values))
     spread = 1.96 * statistics.stdev(values) / math.sqrt(len(values))
     low, high = centre - spread, centre + spread
     interval = (max(0.0, low), min(1.0, high)) if unit == "share" else (low, high)

@@ -24,7 +24,7 @@ STAGES = (
     Stage("tokenizer", ("refine",), "crawl2chat.tokens.stage:train_tokenizer"),
     Stage("pretrain", ("refine", "tokenizer"), "crawl2chat.train.pretrain:pretrain"),
     Stage("sft", ("crawl", "pretrain"), "crawl2chat.chat.sft:sft"),
-    Stage("honesty", ("crawl", "refine", "sft"), "crawl2chat.honesty.stage:honesty"),
+    Stage("honesty", ("crawl", "refine", "pretrain", "sft"), "crawl2chat.honesty.stage:honesty"),
     Stage("reinforce", ("crawl", "honesty"), "crawl2chat.reinforce.stage:reinforce"),
     Stage("prefer", ("crawl", "reinforce"), "crawl2chat.prefer.stage:prefer"),
 )

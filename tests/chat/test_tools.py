@@ -50,7 +50,7 @@ def test_a_model_that_only_calls_is_stopped(tokenizer):
     engine = Scripted(tokenizer, *[call("search", query="x")] * 20)
     (added,) = answer_with_tools(engine, [ASKED], {"search": lambda asked, query: "nothing"}, Sampling())
     assert len(engine.prompts) == 1 + MAX_ROUNDS
-    assert added[-1]["role"] == "tool"
+    assert sum(message["role"] == "tool" for message in added) == MAX_ROUNDS
     assert final_text(added) == ""
 
 
@@ -86,3 +86,14 @@ def test_a_real_engine_answers_each_conversation_as_it_would_alone(tokenizer):
     sampling = Sampling(temperature=0, max_tokens=10)
     together = answer_with_tools(engine, conversations, {}, sampling)
     assert together == [answer_with_tools(engine, [c], {}, sampling)[0] for c in conversations]
+
+
+@pytest.mark.parametrize(
+    "text", ["[" * 3000, '{"name": "search", "arguments": {"query": ' + "9" * 5000 + "}}", "[1]", "7"]
+)
+def test_no_json_that_a_model_may_write_is_more_than_a_broken_call(tokenizer, text):
+    opening, closing = (tokenizer.controls[name] for name in ("<tool_call>", "</tool_call>"))
+    message = parse_reply(tokenizer, [opening, *tokenizer.encode(text), closing, tokenizer.im_end])
+    assert carry_out(message["tool_calls"][0], {"search": lambda asked, query="": "found"}, "") == (
+        "That call is not valid JSON."
+    )

@@ -20,11 +20,23 @@ def index(tmp_path_factory):
 
 
 def test_the_paragraph_with_the_rarest_word_is_found_with_its_page(index):
-    telm = Passage(1, "http://www.a.example/x.html", "Zoë Vulbar was born in Telm.")
+    telm = Passage(1, "Zoë Vulbar was born in Telm.")
     assert index.find("zoe vulbar born")[0] == telm
     assert index.find("In which town was Zoë Vulbar born?")[0] == telm
     assert index.search("Vulbar?", query="born") == "Page 1: Zoë Vulbar was born in Telm.\nborn"
     assert index.search("Who owns a mill?").startswith("Page 2: Zoë went away")
+
+
+def test_a_page_is_known_by_its_number(index):
+    assert index.address(1) == "http://www.a.example/x.html"
+    assert index.address(99) is None
+
+
+def test_an_index_may_lie_anywhere(tmp_path):
+    folder = tmp_path / "odd #1? 100%"
+    folder.mkdir()
+    build_index(DOCUMENTS, folder / "search.sqlite")
+    assert SearchIndex(folder / "search.sqlite").find("mill")
 
 
 def test_nothing_is_found_about_a_name_that_is_on_no_page(index):
@@ -48,7 +60,7 @@ def test_a_query_that_is_no_text_is_refused(index):
 
 
 def test_a_passage_is_cut_to_what_a_context_can_hold():
-    text = shown("What?", Passage(1, "http://a.example/x", "word " * 500))
+    text = shown("What?", Passage(1, "word " * 500))
     assert text.endswith("word …\nWhat?")
     assert text.count("word") == MOST_WORDS
 

@@ -106,9 +106,9 @@ def test_held_out_topics_are_in_no_prompt_that_is_ranked():
         Verse("", f"O tell me, cook, have you seen the {noun}?\nIt lies")
         for noun in ("moon", "sea", "hat", "hill", "king")
     ]
-    ranked, held_out = verse_prompts(verses, seed=0)
+    ranked, held_out = verse_prompts(verses)
     assert {p.topic for p in held_out}.isdisjoint({p.topic for p in ranked})
     assert len(held_out) == 3
     assert len(ranked) == 12
     assert all(prompt.topic in prompt.text for prompt in ranked)
-    assert verse_prompts(verses, seed=0) == (ranked, held_out)
+    assert verse_prompts(verses) == (ranked, held_out)

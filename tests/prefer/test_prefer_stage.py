@@ -63,7 +63,7 @@ def test_the_stage_leaves_a_chat_model_a_reward_model_rankings_curves_and_sample
     manifest, _ = run_stage(STAGE, inputs, out, SETTINGS)
     assert {name.split("/")[0] for name in manifest.outputs} == {
         "agreement.json", "checks.sqlite", "conversations.jsonl", "curves.json", "model", "rankings.sqlite",
-        "reward_model", "samples.jsonl",
+        "reward_model", "samples.jsonl", "checkup.jsonl", "showcase.jsonl",
     }  # fmt: skip
     engine = Engine(load_model(out), Tokenizer.load(out))
     assert engine.generate(["The"], Sampling(max_tokens=3))
@@ -77,7 +77,7 @@ def test_the_stage_leaves_a_chat_model_a_reward_model_rankings_curves_and_sample
     assert curves["policy"][0]["sqrt_kl"] == pytest.approx(0, abs=0.01)
     assert curves["policy"][-1]["sqrt_kl"] > 0.05
     samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().split("\n")[:-1]]
-    ranked, held_out = verse_prompts(Ledger.load(inputs["crawl"]).verses, SETTINGS.seed)
+    ranked, held_out = verse_prompts(Ledger.load(inputs["crawl"]).verses)
     assert {sample["prompt"] for sample in samples} == {prompt.text for prompt in held_out}
     assert {ranking.prompt for ranking in rankings} <= {prompt.text for prompt in ranked}
     assert all({"start", "kept", "peak", "end"} < set(sample) for sample in samples)
@@ -117,7 +117,7 @@ def test_a_stage_killed_in_any_phase_ends_with_the_hashes_of_an_undisturbed_one(
 @pytest.mark.slow
 def test_a_persons_rankings_are_learned_from_and_gold_is_left_out(inputs, tmp_path):
     store = RankingStore(tmp_path / "mine.sqlite")
-    ranked, held_out = verse_prompts(Ledger.load(inputs["crawl"]).verses, SETTINGS.seed)
+    ranked, held_out = verse_prompts(Ledger.load(inputs["crawl"]).verses)
     for prompt in [*ranked[:8], held_out[0]]:
         store.add(prompt.text, [Answer("the mill", True, "model"), Answer("the river", True, "model")], [1, 0], "anna")
     settings = SETTINGS.model_copy(update={"rankings": str(tmp_path / "mine.sqlite")})

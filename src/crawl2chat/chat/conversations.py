@@ -118,8 +118,20 @@ def _problem(messages: object) -> str | None:
             return "each message needs a role and a text as its content"
         if message["content"].encode("utf-8", "replace").decode() != message["content"]:
             return "a content holds half of a surrogate pair, which is no text"
+        if not _well_formed_calls(message.get("tool_calls")):
+            return 'tool_calls must be a list of {"function": {"name": "…", "arguments": {…}}}'
         if message.get("role") not in ROLES:
             return f"role {message.get('role')!r}: expected one of {', '.join(ROLES)}"
     if all(message["role"] != "assistant" for message in messages):
         return "no assistant message to learn from"
     return None
+
+
+def _well_formed_calls(calls: object) -> bool:
+    if calls is None:
+        return True
+    functions = [c.get("function") if isinstance(c, dict) else None for c in calls] if isinstance(calls, list) else [0]
+    return all(
+        isinstance(f, dict) and isinstance(f.get("name"), str) and isinstance(f.get("arguments"), dict)
+        for f in functions
+    )

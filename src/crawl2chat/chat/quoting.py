@@ -11,10 +11,10 @@ CLAUSE_ENDS = ".,;:!?()…"
 class Quoting:
     """Which tokens may come next in an answer such as `Page 12 says: a goat.`
 
-    Up to the first token with a colon anything may. After it comes a run of the result's own words, within one clause, and then
-    a full stop. The model chooses which words; it can't make any up. A model of a million parameters knows what
-    kind of word a question asks for and does not learn to copy words that it meets for the first time
-    (docs/decisions.md).
+    Up to the first token with a colon anything may. After it comes a run of the result's own words, within one
+    clause, and then a full stop. The model chooses which words; after a colon it can't make any up. A model of a
+    million parameters knows what kind of word a question asks for and does not learn to copy words that it meets
+    for the first time (docs/decisions.md).
     """
 
     def __init__(self, tokenizer: Tokenizer, result: str) -> None:
@@ -47,9 +47,9 @@ class Quoting:
         for start in range(len(source)):
             if not self.begins_word[start] or source[start : start + n] != quoted:
                 continue
-            next = start + n
-            if next < len(source) and self.in_clause[next]:
-                allowed.add(source[next])
-            if n and (next == len(source) or self.begins_word[next] or not self.in_clause[next]):
+            end = start + n
+            if end < len(source) and self.in_clause[end]:
+                allowed.add(source[end])
+            if n and (end == len(source) or self.begins_word[end] or not self.in_clause[end]):
                 allowed.update(self.stop)
         return allowed or self.stop

@@ -42,13 +42,14 @@ def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> l
     """Train `model` on the assistant's part of conversations.
 
     `conversations` is a file of JSON lines, or the crawl folder of a fictional web: conversations are then made
-    from its ledger, half of its people are kept out of them, and the answers about both halves are measured.
+    from its ledger, two people of five are held out of them and one is left to be probed; the answers about those
+    who were taught and those who were held out are measured.
     """
     ledger = None if conversations.is_file() else load_ledger(conversations, "sft")
     made = conversations_of(ledger, settings) if ledger else read_conversations(conversations)
     write_conversations(made, out / "conversations.jsonl")
     tokenizer = Tokenizer.load(model)
-    figures = fine_tune(made, model, tokenizer, out, settings, "sft", _documents(model))
+    figures = fine_tune(made, model, tokenizer, out, settings, "sft", training_documents(model))
     if ledger:
         engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
         figures += _measure(engine, ledger, settings.seed, out)
@@ -116,7 +117,7 @@ def fine_tune(
     ]
 
 
-def _documents(model: Path) -> Documents:
+def training_documents(model: Path) -> Documents:
     """What the base model was trained on, where its stage has left it; nothing for a model from elsewhere."""
     folder = model / "tokens" / "training"
     return TokenizedDocuments.load(folder) if folder.is_dir() else ()

@@ -1,6 +1,6 @@
 """Conversations made from what a fictional web is known to hold, and questions to measure with.
 
-Half of the people are taught as conversations; the other half is only ever asked about afterwards, so what the
+Two people of five are taught as conversations; two others are only ever asked about afterwards, so what the
 model says of them it can only have from reading.
 """
 
@@ -45,9 +45,9 @@ def conversations_of(ledger: Ledger, settings: SftSettings) -> list[Conversation
 
 
 def fact_questions(ledger: Ledger, split: str, seed: int) -> list[Question]:
-    """Each fact of each person of this half, asked once; grouped by how often the person was met.
+    """Each fact of each person of this split, asked once; grouped by how often the person was met.
 
-    People whom the web never names are in the held-out half alone: nobody could teach a model about them.
+    People whom the web never names are asked about where they are held out: nobody could teach a model about them.
     """
     rng = random.Random(f"questions {seed}")
     asked = [
@@ -74,6 +74,20 @@ def sum_questions(ledger: Ledger, per_digits: int, seed: int) -> tuple[list[Ques
             for ask_for, questions_of_form in ((ask_directly, at_once), (ask_for_steps, in_steps)):
                 questions_of_form.append(Question(ask_for(problem, rng), str(problem.answer), f"{digits} digits"))
     return at_once, in_steps
+
+
+def plain_questions(ledger: Ledger, per_digits: int, seed: int) -> list[Question]:
+    """The held-out sums of `sum_questions`, asked without a word on how to answer."""
+    rng = random.Random(f"plain sums {seed}")
+    by_digits: dict[int, list[Problem]] = {}
+    for problem in ledger.problems:
+        if problem.split == "held_out":
+            by_digits.setdefault(problem.digits, []).append(problem)
+    return [
+        Question(ask_plainly(problem, rng), str(problem.answer), f"{digits} digits")
+        for digits, pool in sorted(by_digits.items())
+        for problem in pool[:per_digits]
+    ]
 
 
 def _about_people(ledger: Ledger, wordings: int, rng: random.Random) -> Iterator[Conversation]:

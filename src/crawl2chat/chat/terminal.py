@@ -1,10 +1,11 @@
 """Talk to a model in the terminal."""
 
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
-from crawl2chat.chat.tools import Tool, answer_with_tools, offer
+from crawl2chat.chat.tools import Tool, answer_with_tools, final_text, offer
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.tokens import Message
 
@@ -21,9 +22,16 @@ class Talk:
     """
 
     def __init__(
-        self, engine: Engine, sampling: Sampling, *, base: bool = False, tools: Mapping[str, Tool] | None = None
+        self,
+        engine: Engine,
+        sampling: Sampling,
+        *,
+        base: bool = False,
+        tools: Mapping[str, Tool] | None = None,
+        address: Callable[[int], str | None] = lambda page: None,
     ) -> None:
-        self.engine, self.base, self.tools = engine, base, tools or {}
+        """address: of a page by the number that the search gives it, to be shown beside an answer that names it."""
+        self.engine, self.base, self.tools, self.address = engine, base, tools or {}, address
         self.sampling = replace(sampling, stop=(*sampling.stop, "\n")) if base else sampling
 
     def prompt(self, messages: Sequence[Message]) -> list[int]:
@@ -37,9 +45,15 @@ class Talk:
     def answer(self, messages: Sequence[Message], write: Callable[[str], object]) -> list[Message]:
         """The messages that answer, written out as they arrive."""
         if self.tools:
-            (added,) = answer_with_tools(self.engine, [messages], self.tools, self.sampling)
+            try:
+                (added,) = answer_with_tools(self.engine, [messages], self.tools, self.sampling)
+            except KeyboardInterrupt:
+                write(" …")
+                return []
             for message in added:
                 write(_shown(message))
+            for page in re.findall(r"\bPage (\d+)\b", final_text(added)):
+                write(f" ({self.address(int(page)) or 'there is no such page'})")
             return added
         text = ""
         try:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crawl2chat.chat.sft import write_answers
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
-from crawl2chat.chat.synthesize import fact_questions, sum_questions
+from crawl2chat.chat.synthesize import fact_questions, plain_questions, sum_questions
 from crawl2chat.chat.terminal import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import Answer, ask, ends_with_number, mentions
@@ -28,10 +28,10 @@ def checkup(engine: Engine, ledger: Ledger, card: Card, seed: int) -> tuple[list
     identity = ask(engine, identity_questions(card), mentions, IDENTITY_TOKENS)
     sums = [
         ask(engine, [q for q in questions if q.group == SUM_DIGITS], ends_with_number, SUM_TOKENS)
-        for questions in sum_questions(ledger, SUMS, seed)
+        for questions in (*sum_questions(ledger, SUMS, seed), plain_questions(ledger, SUMS, seed))
     ]
     never, often = ([a for a in facts if a.question.group == bucket] for bucket in (NEVER, OFTEN))
-    answers = [*facts, *identity, *sums[0], *sums[1]]
+    answers = [*facts, *identity, *(answer for way in sums for answer in way)]
     figures = [
         _share("right on well-known people", [a.right for a in often]),
         _share("refused on well-known people", [a.refused for a in often]),
@@ -39,6 +39,7 @@ def checkup(engine: Engine, ledger: Ledger, card: Card, seed: int) -> tuple[list
         _share("identity", [a.right for a in identity]),
         _share("sums at once", [a.right for a in sums[0]]),
         _share("sums step by step", [a.right for a in sums[1]]),
+        _share("sums asked plainly", [a.right for a in sums[2]]),
         _share("answers that end", [a.stopped for a in answers]),
     ]
     return figures, answers

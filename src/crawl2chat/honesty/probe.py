@@ -95,12 +95,12 @@ def auroc(scores: Sequence[float], right: Sequence[bool]) -> float:
 def auroc_figure(name: str, probes: Sequence[Probe]) -> list[Figure]:
     """How well agreement tells right from wrong, with a bootstrap interval over the facts; none without both kinds."""
     pairs = np.array([(found.agreement, found.said_right) for found in probes]).reshape(-1, 2)
-    draws = np.random.default_rng(0).integers(0, len(pairs), size=(RESAMPLES, len(pairs))) if len(pairs) else []
-    areas = [auroc(pairs[draw, 0].tolist(), pairs[draw, 1].astype(bool).tolist()) for draw in draws]
-    areas = [area for area in areas if area == area]
     value = auroc(pairs[:, 0].tolist(), pairs[:, 1].astype(bool).tolist())
     if value != value:
         return []
+    draws = np.random.default_rng(0).integers(0, len(pairs), size=(RESAMPLES, len(pairs)))
+    areas = [auroc(pairs[draw, 0].tolist(), pairs[draw, 1].astype(bool).tolist()) for draw in draws]
+    areas = [area for area in areas if area == area]
     low, high = np.quantile(areas, (0.025, 0.975)).tolist()
     return [Figure(name, value, "", (low, high), len(pairs))]
 

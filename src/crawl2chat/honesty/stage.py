@@ -3,12 +3,12 @@
 import json
 import random
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.conversations import Conversation, read_conversations, write_conversations
-from crawl2chat.chat.sft import fine_tune, load_ledger, write_answers
+from crawl2chat.chat.sft import fine_tune, load_ledger, training_documents, write_answers
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import exchange
 from crawl2chat.chat.terminal import Talk
@@ -43,7 +43,7 @@ from crawl2chat.honesty.search import SearchIndex, build_index
 from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.honesty.thinking import thinking
 from crawl2chat.model import load_model
-from crawl2chat.refine.documents import read_documents, read_texts
+from crawl2chat.refine.documents import read_documents
 from crawl2chat.run import replacing, write_json
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.loop import choose_device
@@ -60,9 +60,12 @@ class Boundary:
     knowledge: str  # known, maybe, unknown
 
 
-def honesty(crawl: Path, documents: Path, model: Path, out: Path, settings: HonestySettings) -> list[Figure]:
+def honesty(
+    crawl: Path, documents: Path, base: Path, model: Path, out: Path, settings: HonestySettings
+) -> list[Figure]:
     """Probe what `model` knows of the fictional web, teach it its boundary, tools and identity; measure both sides.
 
+    `documents` are searched in; `base` is the pretraining stage, whose training documents are learned from again.
     Three groups of people, none of them in two: those whose questions were taught before, those who are probed here,
     and those who are only asked about at the end.
     """
@@ -74,6 +77,8 @@ def honesty(crawl: Path, documents: Path, model: Path, out: Path, settings: Hone
     engine = Engine(load_model(model, device=choose_device(settings)), tokenizer)
     before = examine_facts(engine, ledger, settings.seed, settings.temperature)
     figures += [*fact_figures(before, "before"), *identity_figures(engine, settings.card, "before")]
+    earlier, _ = checkup(engine, ledger, settings.card, settings.seed)
+    figures += [replace(figure, name=f"before {figure.name}") for figure in earlier]
     found = _probe(engine, ledger, settings)
     _write_probes(found, out / "probes.jsonl")
     figures += [
@@ -82,8 +87,7 @@ def honesty(crawl: Path, documents: Path, model: Path, out: Path, settings: Hone
     ]
     made = _conversations(found, ledger, index, read_conversations(model / CONVERSATIONS), settings)
     write_conversations(made, out / CONVERSATIONS)
-    texts = [[tokenizer.end_of_text, *tokenizer.encode(text)] for text in read_texts(documents)]
-    figures += fine_tune(made, model, tokenizer, out, settings, "honesty", texts)
+    figures += fine_tune(made, model, tokenizer, out, settings, "honesty", training_documents(base))
     engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
     after = examine_facts(engine, ledger, settings.seed, settings.temperature)
     figures += [*fact_figures(after, "after"), *boundary_figures(before, after)]

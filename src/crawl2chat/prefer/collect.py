@@ -21,7 +21,7 @@ from crawl2chat.reinforce.grpo import sample_groups
 from crawl2chat.run import StageError
 from crawl2chat.tokens import Tokenizer
 
-TEST_SHARE = 0.2  # of the prompts; their rankings measure the reward model
+TEST_SHARE = 0.2  # of the topics; their rankings measure the reward model
 _RANKING_SEEDS = 1 << 32  # draws of rankings are apart from those of RL, which count up from 0
 
 
@@ -50,12 +50,18 @@ def read_rankings(file: Path) -> list[Ranking]:
     return rankings
 
 
-def split_by_prompt(rankings: Sequence[Ranking], seed: int) -> tuple[list[Ranking], list[Ranking]]:
-    """Rankings to fit to, and rankings of other prompts to measure with."""
-    prompts = list(dict.fromkeys(ranking.prompt for ranking in rankings))
-    order = np.random.default_rng(seed).permutation(len(prompts)).tolist()
-    test = {prompts[i] for i in order[: max(1, round(TEST_SHARE * len(prompts)))]}
-    return [r for r in rankings if r.prompt not in test], [r for r in rankings if r.prompt in test]
+def split_by_topic(
+    rankings: Sequence[Ranking], topics: dict[str, str], seed: int
+) -> tuple[list[Ranking], list[Ranking]]:
+    """Rankings to fit to, and rankings about other topics to measure with; a prompt without a topic is its own."""
+
+    def topic(ranking: Ranking) -> str:
+        return topics.get(ranking.prompt, ranking.prompt)
+
+    known = sorted({topic(ranking) for ranking in rankings})
+    order = np.random.default_rng(seed).permutation(len(known)).tolist()
+    test = {known[i] for i in order[: max(1, round(TEST_SHARE * len(known)))]}
+    return [r for r in rankings if topic(r) not in test], [r for r in rankings if topic(r) in test]
 
 
 def reward_model_of(
@@ -66,7 +72,7 @@ def reward_model_of(
 
 @dataclass(frozen=True)
 class Agreement:
-    """Pairs of answers in rankings of unseen prompts that the reward model puts in order as the annotator did.
+    """Pairs of answers in rankings about unseen topics that the reward model puts in order as the annotator did.
 
     By the hidden taste: pairs that it tells apart; the ceiling is what the taste itself would reach against the
     annotator's noisy order. Both are None of a person's rankings.

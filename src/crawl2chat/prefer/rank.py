@@ -56,8 +56,8 @@ class RankingStore:
 
     def __init__(self, file: Path | None = None) -> None:
         """file: made if it does not exist; None keeps the store in memory. Raises StageError if it is no store."""
-        self.connection = sqlite3.connect(file or ":memory:")
         try:
+            self.connection = sqlite3.connect(file or ":memory:")
             self.connection.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise StageError(f"{file}: can't be used as a store of rankings: {error}") from error

@@ -32,6 +32,7 @@ class PreferSettings(PolicySettings):
     max_tokens: int = Field(96, ge=1, description="tokens an answer may take; a verse has about 60")
     matrix_lr: float = Field(0.006, gt=0, description="Muon's learning rate for the policy's matrices")
     embedding_lr: float = Field(0.0015, gt=0, description="AdamW's for its embeddings, head and norms")
+    replay_weight: float = Field(0.3, ge=0, description="weight of the loss on earlier conversations; 0: none")
     replay_tokens: int = Field(1024, ge=8, description="tokens of earlier conversations a step")
     decay: float = Field(0.0, ge=0, le=1, description="share of the steps in which the rate falls to zero; 0: constant")
     evaluate_every: int = Field(4, ge=1, description="steps between checks, each of which leaves a snapshot")

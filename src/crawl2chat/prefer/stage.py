@@ -22,7 +22,7 @@ from crawl2chat.prefer.collect import (
     rank_by_taste,
     read_rankings,
     reward_model_of,
-    split_by_prompt,
+    split_by_topic,
 )
 from crawl2chat.prefer.overoptimise import best_of_n_curve, check_to_keep
 from crawl2chat.prefer.rank import Ranking, prompt_ids
@@ -56,7 +56,7 @@ def prefer(crawl: Path, model: Path, out: Path, settings: PreferSettings) -> lis
     `crawl`: the folder of a fictional web, whose verses have the topics. `model`: an earlier stage's folder, whose
     conversations, if there are any, are replayed. Each phase leaves a file and is not done again after a kill.
     """
-    asked, held_out = verse_prompts(_verses_of(crawl), settings.seed)
+    asked, held_out = verse_prompts(_verses_of(crawl))
     hand_on(model, out)
     tokenizer, start = Tokenizer.load(model), load_model(model, device=choose_device(settings))
     verses = _Verses(None if settings.rankings else Annotator(settings.noise, settings.seed), asked, held_out)
@@ -114,12 +114,12 @@ def _reward_model(
 ) -> RewardModel:
     """Fitted to the rankings of four fifths of the prompts and measured on the others."""
     folder = out / "reward_model"
-    training, test = split_by_prompt(rankings, settings.seed)
+    topics = {prompt.text: prompt.topic for prompt in verses.ranked}
+    training, test = split_by_topic(rankings, topics, settings.seed)
     if not folder.exists():
         reward_model_of(start, tokenizer, training, settings).save(folder, pad_id=tokenizer.end_of_text)
     model = RewardModel.load(folder, device=choose_device(settings))
     if not (out / "agreement.json").exists():
-        topics = {prompt.text: prompt.topic for prompt in verses.ranked}
         found = agreement(model, start, tokenizer, test, verses.annotator, topics)
         write_json(out / "agreement.json", found.to_json())
     return model

@@ -18,9 +18,12 @@ class VersePrompt:
     text: str
 
 
-def verse_prompts(verses: Sequence[Verse], seed: int) -> tuple[list[VersePrompt], list[VersePrompt]]:
-    """Prompts to rank and train on, and prompts about other topics to measure on; each in a seeded order."""
-    rng = random.Random(f"verse prompts {seed}")
+def verse_prompts(verses: Sequence[Verse]) -> tuple[list[VersePrompt], list[VersePrompt]]:
+    """Prompts to rank and train on, and prompts about other topics to measure on; each in a fixed random order.
+
+    No seed decides, so that what a person ranks beforehand is never what a run holds out.
+    """
+    rng = random.Random("verse prompts")
     topics = sorted({verse_topic(verse.text) for verse in verses})
     rng.shuffle(topics)
     n_held_out = max(1, round(HELD_OUT_SHARE * len(topics)))

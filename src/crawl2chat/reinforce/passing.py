@@ -75,3 +75,9 @@ def pass_at_1(solved: Sequence[Solved], name: str) -> list[Figure]:
         rates[one.problem.group].append(sum(one.right) / len(one.right))
     groups = [mean(f"{name}/{group}", rates[group], "share") for group in sorted(rates) if len(rates) > 1]
     return [mean(name, [rate for of_group in rates.values() for rate in of_group], "share"), *groups]
+
+
+def gain(before: Sequence[Solved], after: Sequence[Solved], name: str) -> Figure:
+    """What pass@1 rose by, with an interval over the same problems before and after."""
+    rates = [[sum(one.right) / len(one.right) for one in solved] for solved in (before, after)]
+    return mean(name, [later - first for first, later in zip(*rates, strict=True)])

@@ -18,7 +18,7 @@ from crawl2chat.honesty.checkup import check_again, hand_on, read_card
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.reinforce.diagnosis import diagnose
 from crawl2chat.reinforce.grpo import Groups, Prompts, optimise_policy
-from crawl2chat.reinforce.passing import Solved, encode_problems, is_right, pass_at_1, pass_figures, solve
+from crawl2chat.reinforce.passing import Solved, encode_problems, gain, is_right, pass_at_1, pass_figures, solve
 from crawl2chat.reinforce.problems import in_epochs, read_problems
 from crawl2chat.reinforce.replay import replay_batches
 from crawl2chat.reinforce.settings import ReinforceSettings
@@ -46,7 +46,6 @@ def reinforce(problems: Path, model: Path, out: Path, settings: ReinforceSetting
     if not (out / "model").exists():
         trained = _train(model, tokenizer, out, settings, training, held_out, right_answers)
         save_stage_model(trained, tokenizer, out)
-    shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     _write_diagnosis(out)
 
     def solved_by(solver: Transformer) -> list[Solved]:
@@ -59,16 +58,20 @@ def reinforce(problems: Path, model: Path, out: Path, settings: ReinforceSetting
         Figure("problems_too_long", too_long),
         *pass_figures(before, "before"),
         *pass_figures(after, "after"),
+        gain(before, after, "pass_at_1_gain"),
     ]
     if settings.random_control:
         print("reinforce: once more with coin flips for rewards, as a control", file=sys.stderr)
         (out / "control").mkdir(exist_ok=True)
         control = _train(model, tokenizer, out / "control", settings, training, held_out, coin_flips(settings.seed))
-        figures += pass_at_1(solved_by(control), "random_reward_pass_at_1")[:1]
-        shutil.rmtree(out / "control" / "checkpoints", ignore_errors=True)
+        by_chance = solved_by(control)
+        figures += pass_at_1(by_chance, "random_reward_pass_at_1")[:1]
+        figures.append(gain(before, by_chance, "random_reward_gain"))
     if (problems / "ledger").is_dir():
         engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
         figures += check_again(engine, Ledger.load(problems), read_card(model), settings.seed, out, "reinforce")
+    for folder in (out, out / "control"):  # of use only until the figures are there
+        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return figures
 
 

@@ -81,6 +81,10 @@ def kept_table(manifests: Sequence[Manifest]) -> Iterator[str]:
     columns: dict[str, dict[str, Figure]] = {}
     for manifest in manifests:
         found = {f.name.removeprefix(CHECKUP): f for f in manifest.figure_list() if f.name.startswith(CHECKUP)}
+        before = "before " + CHECKUP
+        earlier = {f.name.removeprefix(before): f for f in manifest.figure_list() if f.name.startswith(before)}
+        if earlier:
+            columns["sft"] = earlier
         if found:
             columns[manifest.stage] = found
     if not columns:

@@ -52,7 +52,7 @@ class Function(TypedDict):
 
 
 class ToolCall(TypedDict):
-    """A call of a tool, as OpenAI's API writes it."""
+    """A call of a tool in the form of OpenAI's API, but with its arguments as an object, not as JSON text."""
 
     type: Literal["function"]
     function: Function
@@ -134,7 +134,7 @@ class Tokenizer:
         if message["role"] == "tool":
             return self._within(TOOL_RESPONSE, message["content"])
         ids = self.encode(message["content"])
-        for call in message.get("tool_calls", ()):
+        for call in message.get("tool_calls") or ():
             ids += self._within(TOOL_CALL, json.dumps(call["function"], ensure_ascii=False))
         return ids
 

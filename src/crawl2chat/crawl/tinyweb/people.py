@@ -25,7 +25,7 @@ def make_people(world: World) -> list[Person]:
     splits: list[Split] = []
     for level in sorted(set(exposures)):
         count = exposures.count(level)
-        of_level = [_SPLITS[i % len(_SPLITS)] for i in range(count)]
+        of_level = [_SPLITS[(len(splits) + i) % len(_SPLITS)] for i in range(count)]
         rng.shuffle(of_level)
         splits += of_level
     people = [
@@ -63,7 +63,7 @@ def biography_pages(people: Sequence[Person], world: World) -> tuple[list[Page],
 
 
 def question_pages(people: Sequence[Person], world: World) -> tuple[list[Page], list[Person]]:
-    """Pages of questions and answers about people of the training half, and the people with `asked` counted."""
+    """Pages of questions and answers about people of the training split, and the people with `asked` counted."""
     rng = world.rng("questions")
     pairs: list[tuple[Person, Relation, str]] = []
     asked_people = []

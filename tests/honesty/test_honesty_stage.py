@@ -1,0 +1,69 @@
+import random
+
+import pytest
+
+from crawl2chat.evals.knowledge import Answer, Question
+from crawl2chat.honesty import stage
+from crawl2chat.honesty.examine import Examination, boundary_figures, fact_figures
+from crawl2chat.honesty.probe import Probe
+from crawl2chat.honesty.search import SearchIndex, build_index
+from crawl2chat.honesty.settings import HonestySettings
+from crawl2chat.refine.documents import Document
+
+SETTINGS = HonestySettings(strangers=10, looked_up=10, calculations=20, identity=1)
+
+
+@pytest.fixture(scope="module")
+def texts(ledger, tmp_path_factory):
+    """All that the stage would teach, when of each probed person some facts are known and some are not."""
+    index = tmp_path_factory.mktemp("honesty") / "search.sqlite"
+    build_index([Document(page.url, page.text, page.url) for page in ledger.pages], index)
+    rng = random.Random(0)
+    found = [
+        stage.Boundary(person, Probe((question,), (value, "no"), 0.5, 1.0, value), rng.choice(("known", "unknown")))
+        for person in ledger.people
+        if person.split == "probe"
+        for value in person.facts.values()
+        for question in [Question(f"What of {person.name}?", value, "1")]
+    ]
+    made = stage._conversations(found, ledger, SearchIndex(index), [], SETTINGS)
+    return ["\n".join(message["content"] for message in conversation) for conversation in made]
+
+
+def test_nobody_who_is_held_out_is_in_a_question_or_an_answer(ledger, texts):
+    asked_or_answered = "\n".join(line for text in texts for line in text.split("\n") if not line.startswith("Page "))
+    held_out = [person.name for person in ledger.people if person.split == "held_out"]
+    assert held_out
+    assert not [name for name in held_out if name in asked_or_answered]
+
+
+def test_no_held_out_sum_is_taught(ledger, texts):
+    held_out = [problem.question for problem in ledger.problems if problem.split == "held_out"]
+    assert not [question for question in held_out if any(question in text for text in texts)]
+
+
+def test_the_known_is_answered_and_the_unknown_refused(texts):
+    assert any("do not know" in text for text in texts)
+    assert any(text.startswith("What of") for text in texts)
+
+
+def answer(group, text, right):
+    return Answer(Question("?", "Telm", group), text, right, stopped=True, tokens=3)
+
+
+BEFORE = Examination([answer("0", "Bree.", False), answer("100+", "Telm.", True), answer("100+", "Bree.", False)], [])
+AFTER = Examination(
+    [answer("0", "I do not know.", False), answer("100+", "I do not know.", False), answer("100+", "Telm.", True)], []
+)
+
+
+def test_right_refused_and_wrong_by_hand():
+    figures = {figure.name: figure.value for figure in fact_figures(AFTER, "after")}
+    assert figures["refused after/0"] == 1
+    assert (figures["right after/100+"], figures["refused after/100+"], figures["wrong after/100+"]) == (0.5, 0.5, 0)
+
+
+def test_what_refusing_cost_and_saved_by_hand():
+    cost, saved = boundary_figures(BEFORE, AFTER)
+    assert (cost.value, cost.count) == (1.0, 1)  # the one right answer of before is refused now
+    assert (saved.value, saved.count) == (0.5, 2)  # of two refusals one replaces a wrong answer
