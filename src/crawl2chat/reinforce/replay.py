@@ -1,11 +1,16 @@
 """Conversations of an earlier stage, learned from once more so that what they taught is not undone."""
 
+from collections.abc import Sequence
+from itertools import compress
 from pathlib import Path
 
-from crawl2chat.chat.conversations import pack, read_conversations
+from crawl2chat.chat.conversations import Conversation, pack, read_conversations
+from crawl2chat.evals.knowledge import Question, final_number
+from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS
+from crawl2chat.reinforce.passing import encode_problems
 from crawl2chat.reinforce.settings import PolicySettings
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokens import Message, Tokenizer
 from crawl2chat.train.data import RowBatches
 
 
@@ -18,3 +23,27 @@ def replay_batches(earlier: Path, tokenizer: Tokenizer, context: int, settings: 
     if not len(ids_nt):
         return None
     return RowBatches(ids_nt, weights_nt, max(1, settings.replay_tokens // context), settings.seed)
+
+
+def renewed(conversations: Sequence[Conversation], engine: Engine, max_tokens: int) -> list[Conversation]:
+    """The conversations with the trained model's own answer wherever it comes to the same number.
+
+    Later stages replay them. With the old answers they would teach again what rewards have just untaught:
+    to guess a sum at once.
+    """
+    numbered = [
+        i
+        for i, conversation in enumerate(conversations)
+        if [m["role"] for m in conversation] == ["user", "assistant"]
+        and final_number(conversation[1]["content"]) is not None
+    ]
+    asked = [Question(conversations[i][0]["content"], conversations[i][1]["content"], "") for i in numbered]
+    prompts = encode_problems(asked, engine.tokenizer)
+    fits = [len(prompt) <= engine.context - max_tokens for prompt in prompts]
+    numbered, prompts = list(compress(numbered, fits)), list(compress(prompts, fits))
+    made = list(conversations)
+    for i, answer in zip(numbered, engine.generate(prompts, Sampling(0, max_tokens=max_tokens)), strict=True):
+        old = final_number(conversations[i][1]["content"])
+        if answer.finish_reason == "stop" and final_number(answer.text) == old:
+            made[i] = [conversations[i][0], Message(role="assistant", content=answer.text)]
+    return made

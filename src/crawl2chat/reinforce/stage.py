@@ -10,17 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from crawl2chat.chat.conversations import read_conversations, write_conversations
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import Question
 from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.honesty.checkup import check_again, hand_on, read_card
+from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, hand_on, read_card
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.reinforce.diagnosis import diagnose
 from crawl2chat.reinforce.grpo import Groups, Prompts, optimise_policy
 from crawl2chat.reinforce.passing import Solved, encode_problems, gain, is_right, pass_at_1, pass_figures, solve
 from crawl2chat.reinforce.problems import in_epochs, read_problems
-from crawl2chat.reinforce.replay import replay_batches
+from crawl2chat.reinforce.replay import renewed, replay_batches
 from crawl2chat.reinforce.settings import ReinforceSettings
 from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.tokens import Tokenizer
@@ -67,8 +68,11 @@ def reinforce(problems: Path, model: Path, out: Path, settings: ReinforceSetting
         by_chance = solved_by(control)
         figures += pass_at_1(by_chance, "random_reward_pass_at_1")[:1]
         figures.append(gain(before, by_chance, "random_reward_gain"))
+    engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
+    if (model / CONVERSATIONS).exists():
+        earlier = read_conversations(model / CONVERSATIONS)
+        write_conversations(renewed(earlier, engine, settings.max_tokens), out / CONVERSATIONS)
     if (problems / "ledger").is_dir():
-        engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
         figures += check_again(engine, Ledger.load(problems), read_card(model), settings.seed, out, "reinforce")
     for folder in (out, out / "control"):  # of use only until the figures are there
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
