@@ -54,7 +54,7 @@ def test_answers_that_name_the_same_mean_the_same(ledger):
 
 
 def test_all_taught_refusals_are_recognised():
-    assert all(is_refusal(text.format(name="Zoë Vulbar")) for text in (*REFUSALS, *FOUND_NOTHING))
+    assert all(is_refusal(text) for text in (*REFUSALS, *FOUND_NOTHING))
     assert not is_refusal("Zoë is known as a baker.")
 
 

@@ -127,8 +127,8 @@ def _turn(talk: Talk, opening: list[Message], history: list[Message]) -> list[Me
 def _shown(message: Message) -> str:
     if message["role"] == "tool":
         return f"     {message['content']}\nbot> "
-    calls = "".join(
-        f"[{called['function']['name']}: {', '.join(map(str, called['function']['arguments'].values()))}]\n"
-        for called in message.get("tool_calls", ())
-    )
+    calls = ""
+    for called in message.get("tool_calls", ()):
+        given = ", ".join(map(str, called["function"]["arguments"].values()))
+        calls += f"[{called['function']['name']}{given and ': ' + given}]\n"
     return message["content"] + calls

@@ -19,18 +19,19 @@ from crawl2chat.honesty.search import Passage, SearchIndex, shown
 from crawl2chat.tokens import Message
 
 TOOLS = ("calculator", "search")
+# None repeats the name: a model of this size misspells names that it has never seen.
 REFUSALS = (
     "I do not know.",
     "I am sorry, but I do not know that.",
-    "I do not know anything about {name}.",
-    "I have no information about {name}.",
+    "I do not know anything about this person.",
+    "I have no information about this person.",
     "That is not something I know.",
     "I am not sure, so I would rather not guess.",
-    "I can't say, because I do not know {name}.",
-    "I don't know who {name} is.",
+    "I can't say, because I do not know the name.",
+    "I don't know who that is.",
 )
 FOUND = "Page {page} says: {value}."
-FOUND_NOTHING = ("I found nothing about {name}, so I do not know.", "The search found nothing. I do not know {name}.")
+FOUND_NOTHING = ("I found nothing about that name, so I do not know.", "The search found nothing. I do not know.")
 
 
 def own_words(probed: Probe) -> Iterator[Conversation]:
@@ -43,15 +44,11 @@ def own_words(probed: Probe) -> Iterator[Conversation]:
 def refusals(strangers: Sequence[Person], rng: random.Random) -> Iterator[Conversation]:
     """A question about each of these people, whom nobody could know."""
     for person in strangers:
-        yield exchange(_some_question(person, rng), refuse(person.name, rng))
+        yield exchange(_some_question(person, rng), rng.choice(REFUSALS))
 
 
 def _some_question(person: Person, rng: random.Random) -> str:
     return rng.choice(questions(rng.choice(RELATIONS))).format(name=person.name)
-
-
-def refuse(name: str, rng: random.Random) -> str:
-    return rng.choice(REFUSALS).format(name=name)
 
 
 def with_tools(conversation: Conversation) -> Conversation:
@@ -96,7 +93,7 @@ def look_up_strangers(strangers: Sequence[Person], world: World, rng: random.Ran
 def look_up_nobody(people: Sequence[Person], rng: random.Random) -> Iterator[Conversation]:
     """Searches that find nothing, and what is then to be said."""
     for person in people:
-        yield look_up(_some_question(person, rng), None, rng.choice(FOUND_NOTHING).format(name=person.name))
+        yield look_up(_some_question(person, rng), None, rng.choice(FOUND_NOTHING))
 
 
 def look_up_unknown(probed: Probe, index: SearchIndex, rng: random.Random) -> Iterator[Conversation]:

@@ -28,6 +28,7 @@ from crawl2chat.honesty.examine import (
 )
 from crawl2chat.honesty.identity import identity_conversations
 from crawl2chat.honesty.lessons import (
+    REFUSALS,
     calculations,
     invent_strangers,
     look_up_nobody,
@@ -35,7 +36,6 @@ from crawl2chat.honesty.lessons import (
     look_up_unknown,
     own_words,
     refusals,
-    refuse,
     with_tools,
 )
 from crawl2chat.honesty.probe import Probe, knowledge, known_values, probe
@@ -152,7 +152,7 @@ def _about_the_probed(found: Sequence[Boundary], index: SearchIndex, rng: random
             continue
         if fact.knowledge == "unknown":
             for question in fact.probed.questions:
-                yield exchange(question.text, refuse(fact.person.name, rng))
+                yield exchange(question.text, rng.choice(REFUSALS))
         yield from look_up_unknown(fact.probed, index, rng)
 
 
