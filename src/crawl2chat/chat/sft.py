@@ -21,7 +21,15 @@ from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
 from crawl2chat.chat.terminal import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
-from crawl2chat.evals.knowledge import Answer, accuracy_by_group, ask, ends_with_number, mentions
+from crawl2chat.evals.knowledge import (
+    FACT_TOKENS,
+    SUM_TOKENS,
+    Answer,
+    accuracy_by_group,
+    ask,
+    ends_with_number,
+    mentions,
+)
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
@@ -32,8 +40,6 @@ from crawl2chat.train.data import RowBatches
 from crawl2chat.train.loop import choose_device, read_metrics, train
 from crawl2chat.train.pretrain import save_stage_model
 
-FACT_TOKENS = 48  # at most; an answer takes about 15
-SUM_TOKENS = 160
 SUMS_PER_DIGITS = 100
 FEW_STEPS = 50
 

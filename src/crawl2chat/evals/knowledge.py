@@ -8,7 +8,9 @@ from decimal import Decimal
 
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.tokens import Message
+from crawl2chat.tokens import Message, Tokenizer
+
+FACT_TOKENS, SUM_TOKENS = 48, 160  # that an answer may take; a fact takes about 15, a sum step by step about 90
 
 
 @dataclass(frozen=True)
@@ -35,6 +37,11 @@ class Answer:
         return is_refusal(self.text)
 
 
+def question_prompt(tokenizer: Tokenizer, text: str, system: Sequence[Message] = ()) -> list[int]:
+    """Ids of a conversation that begins with this question, up to where the answer begins."""
+    return tokenizer.encode_chat([*system, Message(role="user", content=text)], add_generation_prompt=True)[0]
+
+
 def ask(
     engine: Engine,
     questions: Sequence[Question],
@@ -46,12 +53,7 @@ def ask(
 
     `system`: messages before each question.
     """
-    prompts = [
-        engine.tokenizer.encode_chat(
-            [*system, Message(role="user", content=question.text)], add_generation_prompt=True
-        )[0]
-        for question in questions
-    ]
+    prompts = [question_prompt(engine.tokenizer, question.text, system) for question in questions]
     completions = engine.generate(prompts, Sampling(temperature=0, max_tokens=max_tokens))
     return [
         Answer(question, c.text, is_right(c.text, question.value), c.finish_reason == "stop", len(c.ids))

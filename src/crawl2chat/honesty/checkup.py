@@ -9,7 +9,7 @@ from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import fact_questions, plain_questions, sum_questions
 from crawl2chat.chat.terminal import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
-from crawl2chat.evals.knowledge import Answer, ask, ends_with_number, mentions
+from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, ask, ends_with_number, mentions
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.identity import Card, identity_questions
@@ -17,7 +17,7 @@ from crawl2chat.run import replacing
 
 CARD = "card.json"
 CONVERSATIONS = "conversations.jsonl"
-FACT_TOKENS, IDENTITY_TOKENS, SUM_TOKENS = 48, 48, 160
+IDENTITY_TOKENS = 48
 SUM_DIGITS, SUMS = "3 digits", 100
 NEVER, OFTEN = "0", "100+"  # exposure buckets
 

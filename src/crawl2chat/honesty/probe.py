@@ -14,12 +14,10 @@ from typing import Literal
 import numpy as np
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger
-from crawl2chat.evals.knowledge import Question, is_refusal, mentions
+from crawl2chat.evals.knowledge import FACT_TOKENS, Question, is_refusal, mentions, question_prompt
 from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.tokens import Message
 
-ANSWER_TOKENS = 48
 RESAMPLES = 500  # of the bootstrap
 Meaning = Callable[[str], object]  # equal for answers that say the same
 
@@ -48,11 +46,8 @@ def probe(
 ) -> list[Probe]:
     """Ask each fact's wordings `samples` times each, all as one job for the engine."""
     asked = [question for wordings in facts for question in wordings for _ in range(samples)]
-    prompts = [
-        engine.tokenizer.encode_chat([Message(role="user", content=question.text)], add_generation_prompt=True)[0]
-        for question in asked
-    ]
-    completions = engine.generate(prompts, Sampling(temperature, max_tokens=ANSWER_TOKENS, seed=seed))
+    prompts = [question_prompt(engine.tokenizer, question.text) for question in asked]
+    completions = engine.generate(prompts, Sampling(temperature, max_tokens=FACT_TOKENS, seed=seed))
     texts = iter(completion.text for completion in completions)
     return [
         _judged(tuple(wordings), tuple(next(texts) for _ in range(samples * len(wordings))), meaning)

@@ -6,13 +6,12 @@ from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.synthesize import sum_questions
 from crawl2chat.chat.tools import answer_with_tools, final_text, offer, written_tokens
 from crawl2chat.crawl.tinyweb.ledger import Ledger
-from crawl2chat.evals.knowledge import Answer, Question, ask, ends_with_number
+from crawl2chat.evals.knowledge import SUM_TOKENS, Answer, Question, ask, ends_with_number
 from crawl2chat.figures import Figure, mean, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.lessons import TOOLS
 from crawl2chat.tokens import Message
 
-SUM_TOKENS = 160
 SUMS_PER_DIGITS = 100
 
 

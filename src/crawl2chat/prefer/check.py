@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.prefer.annotator import Annotator, gold_reward
-from crawl2chat.prefer.rank import Answer, prompt_ids
+from crawl2chat.prefer.rank import Answer
 from crawl2chat.prefer.reward_model import RewardModel
 from crawl2chat.prefer.rlhf import log_ratios, proxy_rewards
 from crawl2chat.prefer.settings import PreferSettings
@@ -103,7 +104,7 @@ class Checker:
 
     def check(self, policy: Transformer, step: int) -> Check:
         engine = Engine(policy, self.tokenizer)
-        prompts = [prompt_ids(engine.tokenizer, prompt.text) for prompt in self.held_out]
+        prompts = [question_prompt(engine.tokenizer, prompt.text) for prompt in self.held_out]
         # the same seeds at every check: the curves then differ by the policy and less by luck
         sampling = Sampling(max_tokens=self.settings.max_tokens, seed=self.settings.seed)
         groups = sample_groups(engine, prompts, ANSWERS, sampling, first_seed=0)
@@ -136,7 +137,7 @@ class Checker:
         first = step * count
         pairs = [self.starts[i % len(self.starts)] for i in range(first, first + count)]
         sampling = Sampling(max_tokens=self.settings.max_tokens, seed=self.settings.seed)
-        prompts = [prompt_ids(engine.tokenizer, prompt.text) for prompt, _ in pairs]
+        prompts = [question_prompt(engine.tokenizer, prompt.text) for prompt, _ in pairs]
         drawn = engine.generate(prompts, sampling, range(_COMPARISON + first, _COMPARISON + first + count))
         comparisons = []
         for i, ((prompt, starts), completion) in enumerate(zip(pairs, drawn, strict=True)):

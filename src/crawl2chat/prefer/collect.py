@@ -8,12 +8,13 @@ from typing import Any
 
 import numpy as np
 
+from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.prefer import annotator as simulated
 from crawl2chat.prefer.annotator import Annotator, gold_reward
-from crawl2chat.prefer.rank import Answer, Ranking, RankingStore, prompt_ids
+from crawl2chat.prefer.rank import Answer, Ranking, RankingStore
 from crawl2chat.prefer.reward_model import Reading, RewardModel, fit_reward_model, reading
 from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.prefer.verses import VersePrompt
@@ -30,7 +31,7 @@ def rank_by_taste(
 ) -> None:
     """Sample answers to `ranked_prompts` prompts, over and over where there are fewer, and have them ranked."""
     asked = [prompts[i % len(prompts)] for i in range(settings.ranked_prompts)]
-    ids = [prompt_ids(engine.tokenizer, prompt.text) for prompt in asked]
+    ids = [question_prompt(engine.tokenizer, prompt.text) for prompt in asked]
     sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
     groups = sample_groups(engine, ids, settings.ranked_answers, sampling, _RANKING_SEEDS)
     store = RankingStore()
@@ -119,6 +120,6 @@ def agreement(
 
 
 def _readings(ranking: Ranking, policy: Transformer, tokenizer: Tokenizer) -> list[Reading]:
-    ids = prompt_ids(tokenizer, ranking.prompt)
+    ids = question_prompt(tokenizer, ranking.prompt)
     context = policy.config.max_position_embeddings
     return [reading(tokenizer, ids, answer.text, answer.ended, context) for answer in ranking.ordered]

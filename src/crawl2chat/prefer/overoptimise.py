@@ -5,9 +5,9 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.prefer.check import Check, Checker
-from crawl2chat.prefer.rank import prompt_ids
 from crawl2chat.reinforce.grpo import sample_groups
 
 SMOOTHED_OVER = 3  # checks
@@ -56,7 +56,7 @@ def best_of_n_curve(checker: Checker) -> list[dict[str, Any]]:
     pool = checker.settings.best_of
     asked = list({prompt.topic: prompt for prompt in checker.held_out}.values())
     engine = Engine(checker.reference, checker.tokenizer)
-    prompts = [prompt_ids(engine.tokenizer, prompt.text) for prompt in asked]
+    prompts = [question_prompt(engine.tokenizer, prompt.text) for prompt in asked]
     sampling = Sampling(max_tokens=checker.settings.max_tokens, seed=checker.settings.seed)
     groups = sample_groups(engine, prompts, pool, sampling, _POOL_SEEDS)
     judged = checker.judge(asked, prompts, groups)

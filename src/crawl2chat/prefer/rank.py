@@ -7,9 +7,9 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.run import StageError, replacing
-from crawl2chat.tokens import Tokenizer
 
 ANSWER_TOKENS = 128
 MOST_ANSWERS = 9  # each has a digit
@@ -135,16 +135,10 @@ def rank_in_terminal(
 
 def sample_answers(engine: Engine, prompt: str, k: int, seeds: tuple[int, int]) -> list[Answer]:
     """k answers of the model to one question, drawn at temperature 1."""
-    ids = prompt_ids(engine.tokenizer, prompt)
+    ids = question_prompt(engine.tokenizer, prompt)
     seed, number = seeds
     drawn = engine.generate([ids] * k, Sampling(max_tokens=ANSWER_TOKENS, seed=seed), range(number * k, number * k + k))
     return [Answer(c.text, c.finish_reason == "stop", "model") for c in drawn]
-
-
-def prompt_ids(tokenizer: Tokenizer, prompt: str) -> list[int]:
-    """A question as the model is asked it, up to where its answer begins."""
-    ids, _ = tokenizer.encode_chat([{"role": "user", "content": prompt}], add_generation_prompt=True)
-    return ids
 
 
 def parse_ordering(line: str, k: int) -> list[int]:

@@ -10,6 +10,7 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger, Verse
+from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine
 from crawl2chat.honesty.checkup import check_again, hand_on, read_card
@@ -25,7 +26,7 @@ from crawl2chat.prefer.collect import (
     split_by_topic,
 )
 from crawl2chat.prefer.overoptimise import best_of_n_curve, check_to_keep
-from crawl2chat.prefer.rank import Ranking, prompt_ids
+from crawl2chat.prefer.rank import Ranking
 from crawl2chat.prefer.results import curves, figures, write_checks, write_samples
 from crawl2chat.prefer.reward_model import RewardModel
 from crawl2chat.prefer.rlhf import penalised_reward
@@ -177,7 +178,9 @@ def _snapshot(out: Path, step: int) -> Path:
 
 def _prompts_for(rankings: list[Ranking], checker: Checker) -> Callable[[int], Prompts]:
     """The ranked prompts in an order drawn anew each epoch, a few a step."""
-    ids = [prompt_ids(checker.tokenizer, prompt) for prompt in dict.fromkeys(ranking.prompt for ranking in rankings)]
+    ids = [
+        question_prompt(checker.tokenizer, prompt) for prompt in dict.fromkeys(ranking.prompt for ranking in rankings)
+    ]
     count, seed = checker.settings.prompts, checker.settings.seed
 
     def prompts_for(step: int) -> Prompts:

@@ -5,12 +5,12 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crawl2chat.evals.knowledge import Question, ends_with_number
+from crawl2chat.evals.knowledge import Question, ends_with_number, question_prompt
 from crawl2chat.figures import Figure, mean, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.engine import Completion
 from crawl2chat.reinforce.grpo import Prompts, sample_groups
-from crawl2chat.tokens import Message, Tokenizer
+from crawl2chat.tokens import Tokenizer
 
 
 @dataclass(frozen=True)
@@ -26,10 +26,7 @@ class Solved:
 
 def encode_problems(problems: Sequence[Question], tokenizer: Tokenizer) -> Prompts:
     """Each problem as the first message of a conversation, up to where the answer begins."""
-    return [
-        tokenizer.encode_chat([Message(role="user", content=problem.text)], add_generation_prompt=True)[0]
-        for problem in problems
-    ]
+    return [question_prompt(tokenizer, problem.text) for problem in problems]
 
 
 def solve(engine: Engine, problems: Sequence[Question], samples: int, max_tokens: int, seed: int) -> list[Solved]:
