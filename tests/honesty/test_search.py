@@ -21,8 +21,8 @@ def index(tmp_path_factory):
 
 def test_the_paragraph_with_the_rarest_word_is_found_with_its_page(index):
     telm = Passage(1, "Zoë Vulbar was born in Telm.")
-    assert index.find("zoe vulbar born")[0] == telm
-    assert index.find("In which town was Zoë Vulbar born?")[0] == telm
+    assert index.find("zoe vulbar born") == telm
+    assert index.find("In which town was Zoë Vulbar born?") == telm
     assert index.search("Vulbar?", query="born") == "Page 1: Zoë Vulbar was born in Telm.\nborn"
     assert index.search("Who owns a mill?").startswith("Page 2: Zoë went away")
 

@@ -85,8 +85,6 @@ def _shown(value: Fraction) -> str:
             rest //= prime
     if value.denominator == 1 or rest != 1:
         return str(value)
-    places = next(
-        n for n in range(1, value.denominator.bit_length() + 1) if value.denominator and 10**n % value.denominator == 0
-    )
+    places = next(n for n in range(1, value.denominator.bit_length() + 1) if 10**n % value.denominator == 0)
     digits = str(abs(value.numerator) * 10**places // value.denominator).rjust(places + 1, "0")
     return f"{'-' * (value < 0)}{digits[:-places]}.{digits[-places:]}"

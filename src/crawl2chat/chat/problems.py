@@ -1,7 +1,7 @@
 """Sums as somebody would ask them: with a wish for steps or for haste, without either, or told as a story."""
 
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 from crawl2chat.crawl.tinyweb.arithmetic import STEP_CUE, worked_steps
 from crawl2chat.crawl.tinyweb.ledger import Problem
@@ -24,8 +24,6 @@ _FEWER = (
 )
 _NAMES = ("Mira", "Tobin", "Elsa", "Ralf", "Nora", "Pim", "Greta", "Anton")
 _THINGS = ("apples", "pears", "coins", "stones", "books", "shells", "nails", "buttons", "candles", "stamps")
-
-Phrasing = Callable[[Problem, random.Random], str]
 
 
 def ask_directly(problem: Problem, rng: random.Random) -> str:

@@ -100,8 +100,8 @@ def look_up_unknown(probed: Probe, index: SearchIndex, rng: random.Random) -> It
     """Facts that the model was found not to know, searched for in the run's own documents."""
     question = rng.choice(probed.questions)
     found = index.find(question.text)
-    if found and mentions(shown(question.text, found[0]), question.value):
-        yield look_up(question.text, found[0], read_out(found[0], question.value))
+    if found and mentions(shown(question.text, found), question.value):
+        yield look_up(question.text, found, read_out(found, question.value))
 
 
 def calculations(ledger: Ledger, count: int, rng: random.Random) -> Iterator[Conversation]:

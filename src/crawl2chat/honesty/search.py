@@ -57,24 +57,23 @@ class SearchIndex:
             raise StageError(f"{file}: no search index here; the honesty stage makes one")
         self.database = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)  # as_uri quotes # and ?
 
-    def find(self, query: str, limit: int = 1) -> list[Passage]:
-        """The best paragraphs for a query in whatever words, a whole question among them.
+    def find(self, query: str) -> Passage | None:
+        """The best paragraph for a query in whatever words, a whole question among them.
 
-        They must hold the rarest of the query's names (capitalised words after the first): a search for somebody
+        It must hold the rarest of the query's names (capitalised words after the first): a search for somebody
         unknown would otherwise find the next best person. Without names any word will do.
         """
         words = re.findall(r"\w+", query)
         if not words:
-            return []
+            return None
         match = " OR ".join(f'"{word}"' for word in words)  # quoted: no word is an operator of FTS5
         names = [word for word in words[1:] if word[0].isupper()]
         if names:
             match = f'"{min(names, key=self._count)}" AND ({match})'
-        rows = self.database.execute(
-            "SELECT page, text FROM paragraphs WHERE paragraphs MATCH ? ORDER BY rank, rowid LIMIT ?",
-            (match, limit),
-        )
-        return [Passage(page, text) for page, text in rows]
+        found = self.database.execute(
+            "SELECT page, text FROM paragraphs WHERE paragraphs MATCH ? ORDER BY rank, rowid LIMIT 1", (match,)
+        ).fetchone()
+        return Passage(*found) if found else None
 
     def address(self, page: int) -> str | None:
         """Where the page with this number is from."""
@@ -85,8 +84,7 @@ class SearchIndex:
         """The tool: the best paragraph for the query, or for what was asked; or a word that there is none."""
         if not isinstance(query, str):
             raise ValueError("query: expected a text")
-        found = self.find(query or asked)
-        return shown(query or asked, found[0] if found else None)
+        return shown(query or asked, self.find(query or asked))
 
     def _count(self, word: str) -> int:
         """In how many paragraphs a word stands, by the tokenizer's spelling of it (case and accents folded)."""
