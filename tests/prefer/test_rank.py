@@ -1,5 +1,6 @@
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 import textwrap
@@ -118,3 +119,13 @@ def test_a_person_ranks_skips_errs_and_stops_and_goes_on_later(tmp_path, model, 
     assert rank_in_terminal(RankingStore(file), engine, prompts, 2, "anna", read=say("1")) == 1  # then input ends
     assert "One?" not in capsys.readouterr().out
     assert [ranking.prompt for ranking in RankingStore(file).rankings()] == ["One?", "Three?", "Two?"]
+
+
+def test_a_database_of_something_else_is_refused_and_left_as_it_was(tmp_path):
+    file = tmp_path / "other.sqlite"
+    with sqlite3.connect(file) as other:
+        other.execute("CREATE TABLE birds (name TEXT)")
+    before = file.read_bytes()
+    with pytest.raises(StageError, match=r"other\.sqlite: is a database of something else"):
+        RankingStore(file)
+    assert file.read_bytes() == before

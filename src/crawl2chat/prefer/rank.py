@@ -25,6 +25,7 @@ CREATE TABLE IF NOT EXISTS rankings (
     annotator TEXT NOT NULL, best_first TEXT NOT NULL, time TEXT
 );
 """
+_TABLES = {"prompts", "answers", "rankings"}
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class RankingStore:
         """file: made if it does not exist; None keeps the store in memory. Raises StageError if it is no store."""
         try:
             self.connection = sqlite3.connect(file or ":memory:")
+            tables = {
+                name for (name,) in self.connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")
+            }
+            if tables and not tables >= _TABLES:
+                raise StageError(f"{file}: is a database of something else, not a store of rankings")
             self.connection.executescript(_SCHEMA)
         except sqlite3.Error as error:
             raise StageError(f"{file}: can't be used as a store of rankings: {error}") from error
