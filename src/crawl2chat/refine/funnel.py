@@ -4,7 +4,7 @@ from collections import Counter
 from typing import Any
 
 from crawl2chat.figures import Figure, share
-from crawl2chat.refine.pages import STEPS
+from crawl2chat.refine.steps import STEPS
 
 
 def funnel(

@@ -11,21 +11,13 @@ from multiprocessing import connection
 from typing import Any
 
 from crawl2chat.crawl import Fault, Page, Place
-from crawl2chat.refine import dedup, quality
-from crawl2chat.refine.extract import extract_text
+from crawl2chat.refine import dedup
 from crawl2chat.refine.language import identify_language
-from crawl2chat.refine.pii import mask_pii
-from crawl2chat.refine.repetition import gopher_repetition
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.urls import check_url
-from crawl2chat.refine.verdict import Verdict, drop, keep
+from crawl2chat.refine.steps import Draft, check_page, take_steps
+from crawl2chat.refine.verdict import Verdict, drop
 from crawl2chat.shards import Worker
 
-HTML = ("text/html", "application/xhtml+xml")
-STEPS = (
-    "read", "url", "response", "extract", "language", "gopher_quality", "gopher_repetition", "c4", "fineweb",
-    "exact_duplicates", "near_duplicates",
-)  # fmt: skip
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
 MAX_AHEAD = 2000  # pages that may be finished before the one whose turn it is
 
@@ -56,69 +48,32 @@ class Document:
     signature: dedup.Signature = field(repr=False)
 
 
-def check_page(page: Page | Fault, blocklist: frozenset[str], settings: RefineSettings) -> Reject | None:
-    """The filters that need no text."""
+def check_unread(page: Page | Fault, blocklist: frozenset[str], settings: RefineSettings) -> Reject | None:
+    """The steps that need no text, so no process of their own."""
     if isinstance(page, Fault):
         return Reject("", "read", page.reason, None, page.detail, page.place)
-    verdict = check_url(page.url, blocklist, host_words=settings.host_words)
-    if verdict.dropped:
-        return _reject(page, "url", verdict)
-    verdict = check_response(page)
-    return _reject(page, "response", verdict) if verdict.dropped else None
-
-
-def check_response(page: Page) -> Verdict:
-    """Only a good answer that holds HTML can be a document."""
-    if page.status != 200:
-        return drop("http_status", page.status)
-    if not page.body.strip():
-        return drop("empty_body")
-    kind = page.content_type.split(";")[0].strip().lower()
-    if kind:
-        return keep() if kind in HTML else drop("not_html", detail=kind[:80])
-    return keep() if page.body.lstrip()[:1] == b"<" else drop("not_html", detail="no content type")
+    for step, verdict in check_page(page, blocklist, settings):
+        if verdict.dropped:
+            return _reject(page, step, verdict)
+    return None
 
 
 def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
-    """Text, language, quality and personal data of one page; what fails on one page must not end the stage."""
-    try:
-        return _refine_page(page, settings)
-    except Exception as error:
-        return _reject(page, "extract", drop("failed", detail=f"{type(error).__name__}: {error}"[:200]))
-
-
-def _refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
-    """The steps; dear ones come after cheap ones."""
-    text = extract_text(page.body, page.url, page.content_type)
-    if not text:
-        return _reject(page, "extract", drop("no_text"))
-    language, score = identify_language(text)
-    if settings.languages and language not in settings.languages:
-        return _reject(page, "language", drop("other_language", score, language))
-    if score < settings.min_language_score:
-        return _reject(page, "language", drop("unsure_language", score, language))
-    whole = quality.Text.of(text)
-    # FineWeb asks for repetition first; it is ten times as dear, and the order changes only which is named as reason
-    if settings.gopher_quality.enabled:
-        verdict = quality.gopher_quality(whole, settings.gopher_quality)
+    """Take a page through the steps that need its text, and sign what is left of it."""
+    draft = Draft(page)
+    for step, verdict in take_steps(draft, settings):
         if verdict.dropped:
-            return _reject(page, "gopher_quality", verdict)
-    if settings.gopher_repetition.enabled:
-        verdict = gopher_repetition(text, whole.words, settings.gopher_repetition)
-        if verdict.dropped:
-            return _reject(page, "gopher_repetition", verdict)
-    if settings.c4.enabled:
-        verdict, text = quality.c4(whole, settings.c4)
-        if verdict.dropped:
-            return _reject(page, "c4", verdict)
-    if settings.fineweb.enabled:
-        verdict = quality.fineweb(quality.Text.of(text), settings.fineweb)
-        if verdict.dropped:
-            return _reject(page, "fineweb", verdict)
-    emails = ips = 0
-    if settings.mask_pii:
-        text, emails, ips = mask_pii(text)
-    return Document(page.url, text, language, score, page.place, emails, ips, dedup.sign(text, settings.dedup))
+            return _reject(page, step, verdict)
+    return Document(
+        page.url,
+        draft.text,
+        draft.language,
+        draft.language_score,
+        page.place,
+        draft.masked["emails"],
+        draft.masked["ips"],
+        dedup.sign(draft.text, settings.dedup),
+    )
 
 
 def _reject(page: Page, step: str, verdict: Verdict) -> Reject:
@@ -149,7 +104,7 @@ def refine_pages(
                 if page is None:
                     ended = True
                     break
-                early = check_page(page, blocklist, settings)
+                early = check_unread(page, blocklist, settings)
                 if early:
                     finished[index] = early
                     continue

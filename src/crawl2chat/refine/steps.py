@@ -1,0 +1,125 @@
+"""What happens to one page, step by step; each step says keep or drop, and may change the text."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from crawl2chat.crawl import Page
+from crawl2chat.refine import quality
+from crawl2chat.refine.extract import extract_text
+from crawl2chat.refine.language import identify_language
+from crawl2chat.refine.pii import mask_pii
+from crawl2chat.refine.repetition import gopher_repetition
+from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.urls import check_url
+from crawl2chat.refine.verdict import Verdict, drop, keep
+
+HTML = ("text/html", "application/xhtml+xml")
+
+
+@dataclass
+class Draft:
+    """A page on its way to a document: what the steps have found so far."""
+
+    page: Page
+    text: str = field(default="", repr=False)
+    language: str = ""
+    language_score: float = 0.0
+    masked: Counter[str] = field(default_factory=Counter)  # emails, ips
+    _pieces: quality.Text | None = field(default=None, repr=False)
+
+    @property
+    def pieces(self) -> quality.Text:
+        """Words and lines of the text as it is now; several steps look at the same."""
+        if self._pieces is None or self._pieces.text is not self.text:
+            self._pieces = quality.Text.of(self.text)
+        return self._pieces
+
+
+def check_page(page: Page, blocklist: frozenset[str], settings: RefineSettings) -> Iterator[tuple[str, Verdict]]:
+    """The steps that need no text."""
+    yield "url", check_url(page.url, blocklist, host_words=settings.host_words)
+    yield "response", check_response(page)
+
+
+def check_response(page: Page) -> Verdict:
+    """Only a good answer that holds HTML can be a document."""
+    if page.status != 200:
+        return drop("http_status", page.status)
+    if not page.body.strip():
+        return drop("empty_body")
+    kind = page.content_type.split(";")[0].strip().lower()
+    if kind:
+        return keep() if kind in HTML else drop("not_html", detail=kind[:80])
+    return keep() if page.body.lstrip()[:1] == b"<" else drop("not_html", detail="no content type")
+
+
+def extract(draft: Draft, settings: RefineSettings) -> Verdict:
+    draft.text = extract_text(draft.page.body, draft.page.url, draft.page.content_type)
+    return keep() if draft.text else drop("no_text")
+
+
+def check_language(draft: Draft, settings: RefineSettings) -> Verdict:
+    draft.language, draft.language_score = language, score = identify_language(draft.text)
+    if settings.languages and language not in settings.languages:
+        return drop("other_language", score, language)
+    return drop("unsure_language", score, language) if score < settings.min_language_score else keep()
+
+
+def check_gopher_quality(draft: Draft, settings: RefineSettings) -> Verdict:
+    rules = settings.gopher_quality
+    return quality.gopher_quality(draft.pieces, rules) if rules.enabled else keep()
+
+
+def check_gopher_repetition(draft: Draft, settings: RefineSettings) -> Verdict:
+    rules = settings.gopher_repetition
+    return gopher_repetition(draft.text, draft.pieces.words, rules) if rules.enabled else keep()
+
+
+def clean_c4(draft: Draft, settings: RefineSettings) -> Verdict:
+    if not settings.c4.enabled:
+        return keep()
+    verdict, draft.text = quality.c4(draft.pieces, settings.c4)
+    return verdict
+
+
+def check_fineweb(draft: Draft, settings: RefineSettings) -> Verdict:
+    return quality.fineweb(draft.pieces, settings.fineweb) if settings.fineweb.enabled else keep()
+
+
+def mask(draft: Draft, settings: RefineSettings) -> Verdict:
+    if settings.mask_pii:
+        draft.text, emails, ips = mask_pii(draft.text)
+        draft.masked += Counter(emails=emails, ips=ips)
+    return keep()
+
+
+TextStep = Callable[[Draft, RefineSettings], Verdict]
+# Cheap before dear: FineWeb asks for repetition before quality; that is ten times as dear, and the order changes
+# only which of the two is named as the reason.
+TEXT_STEPS: dict[str, TextStep] = {
+    "extract": extract,
+    "language": check_language,
+    "gopher_quality": check_gopher_quality,
+    "gopher_repetition": check_gopher_repetition,
+    "c4": clean_c4,
+    "fineweb": check_fineweb,
+    "pii": mask,
+}
+DEDUP_STEPS = ("exact_duplicates", "near_duplicates")
+STEPS = ("read", "url", "response", *TEXT_STEPS, *DEDUP_STEPS)
+
+
+def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Verdict]]:
+    """Take the steps that need the text, one at a time; ends behind the one that drops the page.
+
+    What fails on one page must not end the stage: an exception is a reason to drop it.
+    """
+    for name, step in TEXT_STEPS.items():
+        try:
+            verdict = step(draft, settings)
+        except Exception as error:
+            verdict = drop("failed", detail=f"{type(error).__name__}: {error}"[:200])
+        yield name, verdict
+        if verdict.dropped:
+            return
