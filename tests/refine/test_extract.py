@@ -1,7 +1,7 @@
 import pytest
 
 from crawl2chat.refine import extract_text
-from crawl2chat.refine.extract import decode_html
+from crawl2chat.refine.encoding import decode_html
 
 ARTICLE = (
     "<main><article><p>{}</p><p>The second paragraph says a little more than the first one did.</p></article></main>"

@@ -1,5 +1,7 @@
 """What the refine stage keeps. Defaults are FineWeb's (arXiv 2406.17557 and its published script) unless said."""
 
+from typing import Literal
+
 from pydantic import Field, PositiveInt, model_validator
 
 from crawl2chat.recipe import Settings, Words
@@ -71,6 +73,9 @@ class RefineSettings(Settings):
 
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
+    extractor: Literal["blocks", "resiliparse", "trafilatura"] = Field(
+        "blocks", description="what finds the main text; blocks is our own, trafilatura needs crawl2chat[trafilatura]"
+    )
     extract_seconds: float = Field(5, gt=0, description="processor time a page may take before it is given up")
     max_record_bytes: int = Field(20_000_000, ge=1000, description="larger records and bodies are faults")
     languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")

@@ -19,6 +19,7 @@ import xxhash
 from crawl2chat.crawl import Place, list_warcs, read_warc
 from crawl2chat.figures import Figure
 from crawl2chat.refine import dedup, funnel
+from crawl2chat.refine.extract import require_extractor
 from crawl2chat.refine.pages import Document, Reject, refine_pages
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.urls import load_blocklists
@@ -75,6 +76,7 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         warcs = [(path, _name(path, crawl)) for path in list_warcs(crawl)]
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
         blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
+        require_extractor(settings.extractor)
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
         workers = settings.workers or cores()
         at_once = min(workers, len(warcs))

@@ -55,7 +55,7 @@ def check_response(page: Page) -> Verdict:
 
 
 def extract(draft: Draft, settings: RefineSettings) -> Verdict:
-    draft.text = extract_text(draft.page.body, draft.page.url, draft.page.content_type)
+    draft.text = extract_text(draft.page.body, draft.page.url, draft.page.content_type, extractor=settings.extractor)
     return keep() if draft.text else drop("no_text")
 
 
