@@ -3,6 +3,7 @@
 import re
 from importlib.util import find_spec
 from typing import Literal
+from unicodedata import normalize
 
 from crawl2chat.refine.encoding import decode_html
 from crawl2chat.run import StageError
@@ -10,8 +11,9 @@ from crawl2chat.run import StageError
 Extractor = Literal["blocks", "resiliparse", "trafilatura"]
 
 BLANK_LINES = re.compile(r"\n{3,}")
-# Control characters other than line ends, and halves of surrogate pairs, are no text and break other people's readers.
-NOT_TEXT = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\ud800-\\udfff\\ufeff]")
+# Control characters other than line ends, and halves of surrogate pairs, are no text and break other people's readers;
+# soft hyphens and joints without width stand inside words, which are then unlike the same words elsewhere.
+NOT_TEXT = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u200b\\u2060\\ud800-\\udfff\\ufeff]")
 
 
 def extract_text(
@@ -44,8 +46,7 @@ def main_text(page: str) -> str:
     from crawl2chat.refine.main_content import main_blocks
     from crawl2chat.refine.markdown import render
 
-    blocks = html_blocks(page) or html_blocks(page, skip_chrome=False)
-    return NOT_TEXT.sub("", render(main_blocks(blocks))).strip()
+    return clean_characters(render(main_blocks(html_blocks(page)))).strip()
 
 
 def require_extractor(extractor: Extractor) -> None:
@@ -56,8 +57,13 @@ def require_extractor(extractor: Extractor) -> None:
         )
 
 
+def clean_characters(text: str) -> str:
+    """Without what is no text, and letters with their accents composed (Unicode NFC)."""
+    return normalize("NFC", NOT_TEXT.sub("", text))
+
+
 def clean_whitespace(text: str) -> str:
     """One blank between words, one empty line between paragraphs, no control characters."""
-    text = NOT_TEXT.sub("", text.replace("\r\n", "\n").replace("\r", "\n"))
+    text = clean_characters(text.replace("\r\n", "\n").replace("\r", "\n"))
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()

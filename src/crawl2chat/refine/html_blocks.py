@@ -7,7 +7,6 @@ import re
 from dataclasses import dataclass
 from functools import lru_cache
 from html import unescape
-from unicodedata import normalize
 
 # What a reader does not see, or operates rather than reads.
 UNREAD = frozenset("script style noscript template svg iframe object canvas video audio select textarea title".split())
@@ -36,10 +35,9 @@ HINTS = tuple(
 HINT_BITS = {word: 1 << i for i, word in enumerate(HINTS)}
 AREA_SHIFT = 128
 AREA_BITS = {name: 1 << AREA_SHIFT + i for i, name in enumerate(AREAS)}
-HINT_CHARS = 200  # of an element's attributes that are looked at
+HINT_CHARS = 120  # of an element's attributes that are looked at
 LINE_END = "\x01"  # a <br> while the text is being gathered; no text holds this character
 
-_INVISIBLE = re.compile("[\u00ad\u200b\u2060\ufeff]")  # where a word may be parted, and where it may not
 _WORD = re.compile("[a-z]+")
 # The tag's name, then attributes: anything but angle brackets, which only a quoted value may hold. Possessive, so that
 # what does not match is given up at once; without < in the first part a row of <nav <nav <nav takes quadratic time.
@@ -91,13 +89,12 @@ class Block:
     depth: int
 
 
-def html_blocks(page: str, *, skip_chrome: bool = True) -> list[Block]:
-    """The text blocks of an HTML page in reading order.
+def html_blocks(page: str) -> list[Block]:
+    """The text blocks of a decoded HTML page in reading order.
 
-    skip_chrome: pass over navigation, footers and asides with all that is in them.
     Elements that are never closed, closed twice or wrongly nested are taken as they come; nothing raises.
     """
-    parts = _TAG.split(_cut(page, UNREAD | CHROME if skip_chrome else UNREAD))
+    parts = _TAG.split(_cut(page))
     reader = _Reader()
     pieces = reader.pieces
     pieces.append(parts[0])
@@ -138,8 +135,6 @@ class _Reader:
         link_chars, self.link_chars = self.link_chars, 0
         if "&" in text:
             text = unescape(text)
-        if not text.isascii():
-            text = normalize("NFC", _INVISIBLE.sub("", text))
         if self.n_open["pre"]:
             text = text.replace("\r\n", "\n").strip("\n").rstrip()
         elif LINE_END in text:
@@ -188,7 +183,8 @@ def _open_block(reader: _Reader, name: str, attributes: str) -> None:
     while parent.name in ends:
         reader.pop()
         parent = stack[-1]
-    stack.append(Element(name, parent, _hints(attributes) if attributes else 0, parent.around | parent.hints | area))
+    hints = _hints(attributes) if attributes else 0
+    stack.append(Element(name, parent, hints, parent.around | parent.hints | area))
     reader.n_open[name] += 1
 
 
@@ -227,8 +223,8 @@ def _hints(attributes: str) -> int:
     return bits
 
 
-def _cut(page: str, names: frozenset[str]) -> str:
-    """The page without comments and without these elements, each up to its first end tag.
+def _cut(page: str) -> str:
+    """The page without comments, declarations, UNREAD and CHROME elements, each up to its first end tag.
 
     A script or style that is never closed goes on to the end, as in a browser; of others only the tag is ignored.
     """
@@ -242,10 +238,9 @@ def _cut(page: str, names: frozenset[str]) -> str:
         begin, name = match.start(), match.group(1)
         after = match.end()
         if name is None:
-            end = _find(page, "-->", after - 2, missing)  # <!--> is a whole comment
-            end = end + 3 if end >= 0 else -1
-        elif name.lower() not in names:
-            end = -1
+            close = "-->" if match.group() == "<!--" else ">"
+            end = _find(page, close, after - 2, missing)  # <!--> is a whole comment
+            end = end + len(close) if end >= 0 else -1
         else:
             end = _find_end_tag(page, name, after, missing)
             if end < 0 and name.lower() in ("script", "style"):
@@ -262,7 +257,7 @@ def _cut(page: str, names: frozenset[str]) -> str:
 
 # First a look at the next letter: most tags are none of these, and to try each name in turn costs more than all else.
 _INITIALS = "".join(sorted({name[0] + name[0].upper() for name in UNREAD | CHROME}))
-_CUTTABLE = re.compile(rf"<(?:!--|(?=[{_INITIALS}])((?i:{'|'.join(sorted(UNREAD | CHROME))}))(?=[\s>/]))")
+_CUTTABLE = re.compile(rf"<(?:!--|[!?]|(?=[{_INITIALS}])((?i:{'|'.join(sorted(UNREAD | CHROME))}))(?=[\s>/]))")
 _END_TAGS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in UNREAD | CHROME}
 
 

@@ -16,13 +16,13 @@ import numpy as np
 import numpy.typing as npt
 
 from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, HINTS, Block
-from crawl2chat.refine.markdown import row_of
+from crawl2chat.refine.markdown import CELLS, row_of
 
 SHARE_OF_BEST = 0.5
 WEIGHTS = "main_content.json"
 Floats = npt.NDArray[np.float32]
 
-LETTER, UPPER, DIGIT, COMMA, SENTENCE_END, SPACE, CLOSING = (1 << i for i in range(7))
+OTHER, LETTER, UPPER, DIGIT, COMMA, SENTENCE_END, SPACE, CLOSING = range(8)  # kinds of characters
 SHORT_WORD = 3  # characters; in most languages the short words are the function words, which menus and tags lack
 TAGS = ("p", "li", "h1", "h2", "h3", "h4", "td", "div", "pre", "blockquote", "dd", "figcaption", "other")
 TAG_OF = {"h5": "h4", "h6": "h4", "th": "td", "dt": "dd", "caption": "figcaption", "body": "div"}
@@ -56,6 +56,8 @@ PLACE = (
     "container_in_outer_share",
 )
 SHARED = ("log_chars", "link_share", "ends_sentence", "starts_upper", "log_prose")  # of the neighbours
+_SHARED_COLUMNS = [OWN.index(name) for name in SHARED]
+_TAG_ROWS = np.eye(len(TAGS), dtype=np.float32)
 FEATURES = (
     *OWN,
     *PLACE,
@@ -78,11 +80,12 @@ def choose_blocks(blocks: Sequence[Block], scores: Floats) -> list[Block]:
     scores = scores.copy()
     rows: dict[int, list[int]] = {}
     for i, block in enumerate(blocks):
-        if (row := row_of(block)) is not None:
+        if block.element.name in CELLS and (row := row_of(block)) is not None:
             rows.setdefault(id(row), []).append(i)
     for cells in rows.values():
         scores[cells] = scores[cells].mean()
-    return [block for block, score in zip(blocks, scores, strict=True) if score >= SHARE_OF_BEST * scores.max()]
+    chosen = np.flatnonzero(scores >= SHARE_OF_BEST * scores.max(initial=0))
+    return [blocks[i] for i in chosen.tolist()]
 
 
 def score_blocks(blocks: Sequence[Block]) -> Floats:
@@ -92,53 +95,48 @@ def score_blocks(blocks: Sequence[Block]) -> Floats:
 
 def block_features(blocks: Sequence[Block]) -> Floats:
     """(blocks, len(FEATURES)) What the network sees of each block of a page; at least one block."""
-    own, chars, prose = _own_features(blocks)
+    n = len(blocks)
     links = np.array([block.link_chars for block in blocks], np.float32)
-    dense = [own, _place_features(blocks, chars, links, prose), _window_features(prose, links)]
-    shared = own[:, [OWN.index(name) for name in SHARED]]
-    padded = np.pad(shared, ((2, 2), (0, 0)))
-    dense += [padded[2 + k : 2 + k + len(blocks)] for k in NEIGHBOURS]
-    tags = np.zeros((len(blocks), len(TAGS)), np.float32)
-    tags[np.arange(len(blocks)), [_tag_index(block.element.name) for block in blocks]] = 1
-    return np.concatenate([*dense, tags, _bits(blocks)], axis=1, dtype=np.float32)
+    own, chars, prose = _own_features(blocks, links)
+    padded = np.zeros((n + 4, len(SHARED)), np.float32)
+    padded[2:-2] = own[:, _SHARED_COLUMNS]
+    tags = _TAG_ROWS[[_tag_index(block.element.name) for block in blocks]]
+    near = [padded[2 + k : 2 + k + n] for k in NEIGHBOURS]
+    around = (_place_features(blocks, chars, links, prose), _window_features(prose, links))
+    return np.concatenate([own, *around, *near, tags, _bits(blocks)], axis=1, dtype=np.float32)
 
 
-def _own_features(blocks: Sequence[Block]) -> tuple[Floats, Floats, Floats]:
+def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Floats, Floats]:
     """(blocks, len(OWN)), and of each block its characters and its prose: those that read like sentences."""
     text = "\n".join([block.text for block in blocks]) + "\n"
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
     kinds = _kinds_of_character()[np.minimum(codes, 0xFFFF)]
+    n = len(blocks)
     lengths = np.array([len(block.text) for block in blocks])
     ends = np.cumsum(lengths + 1) - 1  # where each block's line end is
-    begins = ends - lengths
-
-    def count(kind: int) -> Any:
-        return np.add.reduceat(kinds & kind != 0, begins, dtype=np.int32)
-
-    words = count(SPACE)  # the line end behind the block makes up for the first word
-    spaces = np.flatnonzero(kinds & SPACE)
+    counts = np.bincount(np.repeat(np.arange(0, 8 * n, 8), lengths + 1) + kinds, minlength=8 * n).reshape(n, 8).T
+    words = counts[SPACE]  # the line end behind the block makes up for the first word
+    spaces = np.flatnonzero(kinds == SPACE)
     short = np.diff(spaces, prepend=-1) - 1 <= SHORT_WORD
-    upto = np.cumsum(words)
-    short_words = np.diff(np.cumsum(short)[upto - 1], prepend=0)
+    short_words = np.diff(np.cumsum(short)[np.cumsum(words) - 1], prepend=0)
     chars = lengths.astype(np.float32)
-    last, first = kinds[ends - 1], kinds[begins]
-    ends_sentence = last & SENTENCE_END != 0
-    # "He left." ends a sentence as well
-    ends_sentence |= (last & CLOSING != 0) & (lengths > 1) & (kinds[np.maximum(ends - 2, 0)] & SENTENCE_END != 0)
-    link_share = np.array([block.link_chars for block in blocks], np.float32) / chars
+    last, first = kinds[ends - 1], kinds[ends - lengths]
+    quoted = (last == CLOSING) & (kinds[ends - 2] == SENTENCE_END) & (lengths > 1)  # "He left."
+    ends_sentence = (last == SENTENCE_END) | quoted
+    link_share = links / chars
     prose = chars * (1 - link_share) * np.minimum(short_words / 3, 1) * (0.3 + 0.7 * ends_sentence)
     columns = [
         np.log1p(chars),
         np.log1p(words),
         link_share,
-        count(SENTENCE_END) / words,
-        count(COMMA) / words,
-        count(DIGIT) / chars,
-        count(UPPER) / chars,
+        counts[SENTENCE_END] / words,
+        counts[COMMA] / words,
+        counts[DIGIT] / chars,
+        counts[UPPER] / chars,
         short_words / words,
         ends_sentence,
-        (last & (LETTER | DIGIT | SENTENCE_END) == 0) & ~ends_sentence,
-        first & UPPER != 0,
+        (last == OTHER) | (last == COMMA) | (last == CLOSING) & ~quoted,
+        first == UPPER,
         np.log1p(prose),
     ]
     return np.stack(columns, axis=1, dtype=np.float32), chars, prose.astype(np.float32)
@@ -211,13 +209,13 @@ def _tag_index(name: str) -> int:
 
 @lru_cache(maxsize=1)
 def _kinds_of_character() -> npt.NDArray[np.uint8]:
-    """(65536,) What kinds each character of the basic plane is of, as bits."""
+    """(65536,) Of what kind each character of the basic plane is."""
     kinds = np.zeros(0x10000, np.uint8)
     for code in range(0x10000):
         character = chr(code)
         category = unicodedata.category(character)
         if category[0] == "L":
-            kinds[code] = LETTER | (UPPER if category == "Lu" else 0)
+            kinds[code] = UPPER if category == "Lu" else LETTER
         elif category == "Nd":
             kinds[code] = DIGIT
         elif character.isspace():

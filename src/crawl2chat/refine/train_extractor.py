@@ -9,9 +9,9 @@ Sites whose name's hash ends in 6 to 9 are the test part, which only `bench/extr
 import argparse
 import json
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from unicodedata import normalize
+from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -20,6 +20,7 @@ import xxhash
 from crawl2chat.crawl import Page, read_warc
 from crawl2chat.progress import Progress
 from crawl2chat.refine.encoding import decode_html
+from crawl2chat.refine.extract import clean_characters
 from crawl2chat.refine.html_blocks import Block, html_blocks
 from crawl2chat.refine.main_content import FEATURES, WEIGHTS, Floats, Network, block_features, choose_blocks
 from crawl2chat.refine.markdown import render
@@ -36,9 +37,14 @@ class GoldPage:
     """A page and the segments, white space collapsed, that its main text must and must not contain."""
 
     url: str
-    html: str
+    body: bytes = field(repr=False)
+    content_type: str
     must_contain: list[str]
     must_not_contain: list[str]
+
+    @property
+    def html(self) -> str:
+        return decode_html(self.body, self.content_type)
 
 
 def read_gold(warc: Path, gold: Path) -> Iterator[GoldPage]:
@@ -50,7 +56,7 @@ def read_gold(warc: Path, gold: Path) -> Iterator[GoldPage]:
         if row:
             assert isinstance(page, Page)
             segments = ([squash(text) for text in row[name]] for name in ("must_contain", "must_not_contain"))
-            yield GoldPage(page.url.strip(), decode_html(page.body, page.content_type), *segments)
+            yield GoldPage(page.url.strip(), page.body, page.content_type, *segments)
 
 
 def is_test_page(url: str) -> bool:
@@ -65,7 +71,7 @@ def site_of(url: str) -> str:
 
 def squash(text: str) -> str:
     """Text with single blanks: how gold segments are compared."""
-    return " ".join(normalize("NFC", text).split())
+    return " ".join(clean_characters(text).split())
 
 
 def segment_scores(texts: Sequence[str], pages: Sequence[GoldPage]) -> tuple[float, float, float]:
@@ -83,7 +89,7 @@ def other_extractors(html: str) -> list[str]:
     import trafilatura
     from resiliparse.extract.html2text import extract_plain_text
 
-    modes: list[dict[str, bool]] = [{}, {"fast": True}, {"favor_precision": True}]
+    modes: list[dict[str, Any]] = [{}, {"fast": True}, {"favor_precision": True}]
     texts = [trafilatura.extract(html, include_comments=False, **mode) or "" for mode in modes]
     texts.append(extract_plain_text(html, main_content=True, alt_texts=False, comments=False))
     return [squash(text) for text in texts]
@@ -129,8 +135,8 @@ def train(features: Floats, labels: Floats, weights: Floats, *, seed: int = 0, h
             optimizer.step()
             schedule.step()
     # the scaling of the features moves into the weights
-    inner_weights = inner.weight.detach().numpy().T / scale[:, None]
-    bias = inner.bias.detach().numpy() - mean @ inner_weights
+    inner_weights = (inner.weight.detach().numpy().T / scale[:, None]).astype(np.float32)
+    bias = (inner.bias.detach().numpy() - mean @ inner_weights).astype(np.float32)
     return Network(inner_weights, bias, outer.weight.detach().numpy()[0], float(outer.bias.detach()))
 
 
@@ -159,7 +165,7 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path(__file__).with_name(WEIGHTS))
     options = parser.parse_args()
     pages = [page for page in read_gold(options.warc, options.gold) if not is_test_page(page.url)]
-    blocks = [html_blocks(page.html) or html_blocks(page.html, skip_chrome=False) for page in pages]
+    blocks = [html_blocks(page.html) for page in pages]
     pages, blocks = map(list, zip(*((page, b) for page, b in zip(pages, blocks, strict=True) if b), strict=True))
     features = [block_features(of_page) for of_page in blocks]
     examples = []
