@@ -24,8 +24,8 @@ def test_features_are_what_their_names_say():
     assert len(blocks) == 6
     assert columns["log_words"][quoted] == pytest.approx(np.log1p(16))
     assert columns["short_word_share"][quoted] == pytest.approx(
-        10 / 16
-    )  # "It is said he, "and the has to the sun is up."
+        9 / 16
+    )  # with their marks: "It is he, the has to the sun is
     assert columns["ends_sentence"].tolist() == [0, 0, 1, 1, 0, 0]
     assert columns["link_share"][0] == pytest.approx(8 / 9)
     assert columns["link_share"][4] == 1

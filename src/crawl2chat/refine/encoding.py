@@ -27,7 +27,7 @@ def decode_html(html: bytes, content_type: str | None = None) -> str:
         # A meta element that can be read as ASCII is not in UTF-16, whatever it says (HTML standard, 13.2.3.2).
         declared.append("utf-8" if label.lower().startswith("utf-16") else label)
     known = next(filter(None, (map_encoding_to_html5(label, False) for label in declared)), None)
-    if known in (None, "utf-8", "windows-1252"):  # what browsers make of Latin-1
+    if known in (None, "utf-8", "cp1252"):  # what browsers make of Latin-1
         try:
             return html.decode("utf-8")
         except UnicodeDecodeError:
