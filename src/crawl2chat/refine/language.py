@@ -31,7 +31,7 @@ def stop_words_by_language() -> dict[str, frozenset[str]]:
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    class FastIdentifier(LanguageIdentifier):  # type: ignore[misc]
+    class FastIdentifier(LanguageIdentifier):
         """The library's with the same answers in a third of the time: it walks a text byte by byte, in Python."""
 
         walk: "FeatureWalk"
@@ -39,8 +39,8 @@ def _identifier() -> Any:
         def _raw_score(self, text: bytes) -> npt.NDArray[np.float32]:
             features, counts = self.walk.count(text)
             if not len(features):
-                return super()._raw_score(text)  # type: ignore[no-any-return]
-            return np.log1p(counts.astype(np.float32)) @ self.nb_ptc[features] + self.nb_pc  # type: ignore[no-any-return]
+                return super()._raw_score(text)
+            return np.log1p(counts.astype(np.float32)) @ self.nb_ptc[features] + self.nb_pc
 
     identifier = FastIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     identifier.walk = FeatureWalk(identifier.tk_nextmove, identifier.tk_row, identifier.tk_output)
