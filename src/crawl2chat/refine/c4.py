@@ -66,10 +66,10 @@ def c4_quality(page: Text, rules: C4Settings) -> tuple[Verdict, str]:
 
 def is_line_of_words(line: str, rules: C4Settings) -> bool:
     """Menus have short lines; data and code have endless words."""
-    words = line.split()
-    if len(line) > rules.max_word_length and max(map(len, words)) > rules.max_word_length:
+    if len(line) > rules.max_word_length and max(map(len, line.split())) > rules.max_word_length:
         return False
-    marks = (words[0] in LINE_MARKS) + (words.count("|") if "|" in line else 0)
+    words = line.split() if "|" in line else line.split(maxsplit=rules.min_words_per_line + 1)
+    marks = (words[0] in LINE_MARKS) + words.count("|")
     return len(words) - marks >= rules.min_words_per_line
 
 

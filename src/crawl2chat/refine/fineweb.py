@@ -4,7 +4,7 @@ The verdicts are datatrove's (`FineWebQualityFilter`) on the same words, but tha
 whose paragraphs are parted by them is no longer a list for it.
 """
 
-from crawl2chat.refine.quality import Text, first_drop, share_of_lines
+from crawl2chat.refine.quality import Text, bare_words, first_drop, share_of_lines
 from crawl2chat.refine.repetition import count_duplicates
 from crawl2chat.refine.settings import FineWebSettings
 from crawl2chat.refine.verdict import Verdict, drop, keep
@@ -38,5 +38,9 @@ def repeated_lines(page: Text, rules: FineWebSettings) -> Verdict:
 
 def list_like(page: Text, rules: FineWebSettings) -> Verdict:
     """Too many line ends for the words."""
-    ratio = (len(page.lines) - 1) / max(1, len(page.words))
+    line_ends = len(page.lines) - 1
+    few = 2 * int(line_ends / max(rules.max_newlines_per_word, 0.01)) + 2  # mostly twice as many as are needed
+    if line_ends <= rules.max_newlines_per_word * len(bare_words(page.text.split(maxsplit=few)[:few])):
+        return keep()
+    ratio = line_ends / max(1, len(page.words))
     return drop("list_like", ratio) if ratio > rules.max_newlines_per_word else keep()

@@ -40,7 +40,7 @@ def _identifier() -> Any:
             features, counts = self.walk.count(text)
             if not len(features):
                 return super()._raw_score(text)
-            return np.log1p(counts.astype(np.float32)) @ self.nb_ptc[features] + self.nb_pc
+            return np.log1p(counts.astype(np.float32)) @ self.nb_ptc.take(features, axis=0) + self.nb_pc
 
     identifier = FastIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
     identifier.walk = FeatureWalk(identifier.tk_nextmove, identifier.tk_row, identifier.tk_output)
@@ -74,10 +74,10 @@ class FeatureWalk:
             if step == 0:
                 states[0] = 0  # no text stands before the first piece
             letters = padded[LONGEST_FEATURE + step :: PIECE][:n_pieces]
-            states = self.next_states[self.first_next[states] + letters]
+            states = self.next_states.take(self.first_next.take(states) + letters)
             if step >= 0:
                 visited[step] = states
-        found = self.features[visited.T.ravel()[: len(text)]]
+        found = self.features.take(visited.T.ravel()[: len(text)])
         found = np.sort(found[found >= 0])
         starts = np.flatnonzero(found[1:] != found[:-1]) + 1
         starts = np.concatenate([[0], starts]) if len(found) else starts

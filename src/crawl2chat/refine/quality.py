@@ -10,6 +10,7 @@ The verdicts are datatrove's (`GopherQualityFilter`) on the same words, but for 
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 
 from crawl2chat.refine.language import stop_words_by_language
 from crawl2chat.refine.settings import GopherQualitySettings
@@ -27,14 +28,22 @@ class Text:
     """A page's text and the pieces that rules look at."""
 
     text: str
-    words: list[str] = field(repr=False)  # between blanks, without punctuation around them
     lines: list[str] = field(repr=False)  # those that are not empty
 
     @staticmethod
     def of(text: str) -> "Text":
-        words = [word if word.isalnum() else word.strip(PUNCTUATION) for word in text.split()]
-        lines = [line for line in text.split("\n") if line and not line.isspace()]
-        return Text(text, list(filter(None, words)), lines)
+        return Text(text, [line for line in text.split("\n") if line and not line.isspace()])
+
+    @cached_property
+    def words(self) -> list[str]:
+        """What stands between blanks, without punctuation around it."""
+        return bare_words(self.text.split())
+
+
+def bare_words(pieces: Sequence[str]) -> list[str]:
+    """The pieces without punctuation around them, and none that is nothing else."""
+    words = [piece if piece.isalnum() else piece.strip(PUNCTUATION) for piece in pieces]
+    return list(filter(None, words))
 
 
 def gopher_quality(page: Text, rules: GopherQualitySettings, language: str = "en") -> Verdict:
@@ -54,7 +63,7 @@ def word_count(page: Text, rules: GopherQualitySettings) -> Verdict:
 
 def mean_word_length(page: Text, rules: GopherQualitySettings) -> Verdict:
     """Single letters, or code and addresses without blanks."""
-    mean = sum(map(len, page.words)) / max(1, len(page.words))
+    mean = len("".join(page.words)) / max(1, len(page.words))
     if mean < rules.min_mean_word_length:
         return drop("short_words", mean)
     return drop("long_words", mean) if mean > rules.max_mean_word_length else keep()

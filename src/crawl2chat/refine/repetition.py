@@ -14,13 +14,15 @@ from crawl2chat.refine.settings import GopherRepetitionSettings
 from crawl2chat.refine.verdict import Verdict, drop, keep
 
 PARAGRAPH_END = re.compile(r"\n{2,}")
-LINE_END = re.compile(r"\n+")
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without order
 
 
 def gopher_repetition(text: str, words: Sequence[str], rules: GopherRepetitionSettings) -> Verdict:
-    """Drop a page whose paragraphs, lines or n-grams of words occur again and again."""
-    if not text.strip():
+    """Drop a page whose paragraphs, lines or n-grams of words occur again and again.
+
+    text: with no white space at its ends, as extraction leaves it; "" passes.
+    """
+    if not text:
         return keep()
     for verdict in _verdicts(text, words, rules):
         if verdict.dropped:
@@ -38,7 +40,7 @@ def _verdicts(text: str, words: Sequence[str], rules: GopherRepetitionSettings) 
 
 def repeated_paragraphs(text: str, rules: GopherRepetitionSettings) -> Verdict:
     """Forms, and pages that were assembled twice."""
-    paragraphs = PARAGRAPH_END.split(text.strip())
+    paragraphs = PARAGRAPH_END.split(text) if "\n\n\n" in text else text.split("\n\n")
     count, chars = count_duplicates(paragraphs)
     if count / len(paragraphs) > rules.max_duplicate_paragraphs:
         return drop("duplicate_paragraphs", count / len(paragraphs))
@@ -47,7 +49,7 @@ def repeated_paragraphs(text: str, rules: GopherRepetitionSettings) -> Verdict:
 
 def repeated_lines(text: str, rules: GopherRepetitionSettings) -> Verdict:
     """Buttons and labels: `Reply`, `Read more`."""
-    lines = LINE_END.split(text)
+    lines = list(filter(None, text.split("\n")))
     count, chars = count_duplicates(lines)
     if count / len(lines) > rules.max_duplicate_lines:
         return drop("duplicate_lines", count / len(lines))
