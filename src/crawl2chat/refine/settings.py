@@ -67,7 +67,7 @@ class DedupSettings(Settings):
 
 
 class RefineSettings(Settings):
-    HOW_IT_RUNS = frozenset({"workers"})
+    HOW_IT_RUNS = frozenset({"workers", "partition_mb"})
 
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
@@ -82,6 +82,9 @@ class RefineSettings(Settings):
     fineweb: FineWebSettings = FineWebSettings()
     dedup: DedupSettings = DedupSettings()
     workers: int = Field(0, ge=0, description="cores to use; 0: all of this machine")
+    partition_mb: float = Field(
+        256, gt=0, description="megabytes of signatures that deduplication takes into memory at a time, in each process"
+    )
 
     @model_validator(mode="after")
     def _word_limits_leave_room(self) -> "RefineSettings":
