@@ -111,16 +111,11 @@ def find_copies(
     """
     keys = [(shard, work / "keys" / shard.folder.name) for shard in shards if shard.count]
     map_tasks(partial(write_keys, settings=settings), keys, label="keys")
-    exact = _map_parts(
-        write_exact_pairs, [path / "exact.npy" for _, path in keys], work / "exact", part_bytes, map_tasks
+    exact = map_parts(
+        write_exact_pairs, [path / "exact.npy" for _, path in keys], work / "exact", part_bytes, map_tasks, "pairs"
     )
-    near = _map_parts(
-        partial(write_near_pairs, settings=settings),
-        [path / "near.npy" for _, path in keys],
-        work / "near",
-        part_bytes,
-        map_tasks,
-    )
+    near_pairs = partial(write_near_pairs, settings=settings)
+    near = map_parts(near_pairs, [path / "near.npy" for _, path in keys], work / "near", part_bytes, map_tasks, "pairs")
     edges = [path / "edges.npy" for path in [*exact, *near]]
     stars = find_components(edges, work / "clusters", part_bytes // 4, map_tasks)  # sorting them takes more memory
     if not stars:
@@ -149,11 +144,17 @@ def _sizes(settings: DedupSettings) -> tuple[int, int]:
     return n_hashes, -(-n_hashes // 8)
 
 
-def _map_parts(
-    function: Callable[[Any, Path], None], tables: list[Path], out: Path, part_bytes: int, map_tasks: MapTasks
+def map_parts(
+    function: Callable[[Any, Path], None],
+    tables: list[Path],
+    out: Path,
+    part_bytes: int,
+    map_tasks: MapTasks,
+    label: str,
 ) -> list[Path]:
+    """Call `function((tables, range of keys), output)` for every part of the tables; returns the outputs."""
     tasks = [((tables, keys), out / f"{i:05d}") for i, keys in enumerate(cut(tables, part_bytes))]
-    map_tasks(function, tasks, label="pairs")
+    map_tasks(function, tasks, label=label)
     return [path for _, path in tasks]
 
 

@@ -1,5 +1,7 @@
 """What the refine stage keeps. Defaults are FineWeb's (arXiv 2406.17557 and its published script) unless said."""
 
+from typing import Literal
+
 from pydantic import Field, PositiveInt, model_validator
 
 from crawl2chat.recipe import Settings, Words
@@ -64,6 +66,10 @@ class DedupSettings(Settings):
         0.6, ge=0, le=1, description="estimated share of equal shingles that makes a copy; 0: one bucket is enough"
     )
     seed: int = Field(1, description="of the hash functions")
+    lines: Literal["off", "line", "paragraph"] = Field(
+        "off", description="drop lines or paragraphs that an earlier document has, from the documents that stay"
+    )
+    min_line_chars: int = Field(40, ge=1, description="shorter lines and paragraphs stay, however common")
 
 
 class RefineSettings(Settings):

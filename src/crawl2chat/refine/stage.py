@@ -18,10 +18,11 @@ import xxhash
 
 from crawl2chat.crawl import Place, list_warcs, read_warc
 from crawl2chat.figures import Figure
-from crawl2chat.refine import copies, dedup, funnel
+from crawl2chat.refine import copies, dedup, funnel, lines
 from crawl2chat.refine.copies import Copies, Copy, Shard
+from crawl2chat.refine.lines import Repeated
 from crawl2chat.refine.pages import Document, Reject, refine_pages
-from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.run import write_json
@@ -138,8 +139,9 @@ def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> di
     if copies.keys_bytes(shards, settings.dedup) > part_bytes:
         map_tasks = partial(map_shards, workers=settings.workers or cores())
     found = copies.find_copies(shards, work, settings.dedup, part_bytes, map_tasks)
+    repeated = lines.find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
     written = [(shard, work / "written" / shard.folder.name) for shard in shards]
-    map_tasks(partial(write_shard, found=found), written, label="write")
+    map_tasks(partial(write_shard, found=found, repeated=repeated, settings=settings.dedup), written, label="write")
     dropped: Counter[tuple[str, str]] = Counter()
     sums: Counter[str] = Counter()
     masked: Counter[str] = Counter()
@@ -154,12 +156,17 @@ def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> di
         sums.update(counts["sums"])
         masked.update(counts["masked"])
         passed.update(_read_counts(shard.folder)["passed"])
-    return funnel.funnel(sums["documents"], dropped, +masked, passed, sums["characters"])
+    return funnel.funnel(sums["documents"], dropped, +masked, passed, sums["characters"]) | {
+        "lines_dropped": sums["lines_dropped"],
+        "line_characters_dropped": sums["line_characters_dropped"],
+        "signature_version": dedup.SIGNATURE_VERSION,
+    }
 
 
-def write_shard(shard: Shard, out: Path, found: Copies) -> None:
+def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, settings: DedupSettings) -> None:
     """Documents that stay, rejects with the copies among them, and counts of a shard, into a folder."""
     dropped, copied = found.of(shard)
+    seen = repeated.of(shard)
     rejects = pq.read_table(shard.folder / "rejects.parquet").to_pylist()
     masked: Counter[str] = Counter()
     sums: Counter[str] = Counter()
@@ -171,10 +178,17 @@ def write_shard(shard: Shard, out: Path, found: Copies) -> None:
             for i, row in enumerate(batch.to_pylist(), place):
                 if i in dropped:
                     rejects.append(_copy_row(row, dropped[i]))
-                else:
-                    kept.append(row | {"copies": copied.get(i, 0)})
-                    masked.update(emails=row["emails"], ips=row["ips"])
-                    sums.update(documents=1, characters=len(row["text"]))
+                    continue
+                if settings.lines != "off":
+                    before = len(row["text"])
+                    row["text"], n_lines = lines.drop_lines(row["text"], seen, settings)
+                    sums.update(lines_dropped=n_lines, line_characters_dropped=before - len(row["text"]))
+                    if not row["text"]:
+                        rejects.append(_emptied_row(row, n_lines))
+                        continue
+                kept.append(row | {"copies": copied.get(i, 0)})
+                masked.update(emails=row["emails"], ips=row["ips"])
+                sums.update(documents=1, characters=len(row["text"]))
             place += len(batch)
             writer.write_table(pa.Table.from_pylist(kept, KEPT))
     rejects.sort(key=lambda row: (row["place"]["offset"], row["place"]["within"]))
@@ -218,6 +232,19 @@ def _document_row(document: Document, warc: str) -> dict[str, Any]:
 
 def _reject_row(reject: Reject, warc: str) -> dict[str, Any]:
     return vars(reject) | {"place": vars(reject.place) | {"warc": warc}, "copy_of": None}
+
+
+def _emptied_row(row: dict[str, Any], n_lines: int) -> dict[str, Any]:
+    """What a page has, earlier pages have."""
+    return {
+        "url": row["url"],
+        "step": "line_duplicates",
+        "reason": "nothing_new",
+        "value": n_lines,
+        "detail": "",
+        "copy_of": None,
+        "place": row["place"],
+    }
 
 
 def _copy_row(row: dict[str, Any], copy: Copy) -> dict[str, Any]:
