@@ -1,0 +1,208 @@
+"""Deduplication: ours against datatrove's MinHash (FineWeb's), on documents with planted near copies, in one run.
+
+    python bench/dedup.py [--sizes 5000 20000] [--rounds 3]
+
+Both take the same documents (four files), sign them (5-grams of words, 14 buckets of 8 hashes of 64 bits), find pairs
+and clusters and write what is left, with one worker each. A fifth of the documents are copies: the same text, or one
+with words replaced, so that 0.75 to 1 of the shingles stay. Rounds alternate, so that a busy machine slows both; the
+figures are medians. Core-seconds and peak memory are those of a process of its own for each side, imports included in
+memory alone. Needs datatrove and spacy, which ours does not.
+"""
+
+import argparse
+import json
+import math
+import resource
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterable
+from itertools import combinations
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+import xxhash
+
+FILES = 4
+WORDS = 400  # a document
+COPIES = 0.2
+Pairs = set[tuple[str, str]]
+
+
+def write_documents(folder: Path, count: int) -> None:
+    """FILES Parquet files of id, text, and the document that it is a copy of."""
+    random = np.random.default_rng(count)
+    letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
+    vocabulary = np.array(["".join(random.choice(letters, n)) for n in random.integers(2, 11, 30_000)])
+    ranks = 1 / np.arange(1, len(vocabulary) + 1)
+    originals = round(count * (1 - COPIES))
+    texts = [random.choice(vocabulary, WORDS, p=ranks / ranks.sum()) for _ in range(originals)]
+    rows = [{"id": str(i), "text": prose(text), "of": str(i)} for i, text in enumerate(texts)]
+    for i in range(originals, count):
+        original = int(random.integers(originals))
+        text = texts[original].copy()
+        text[random.integers(WORDS, size=random.integers(0, 12))] = random.choice(vocabulary)
+        rows.append({"id": str(i), "text": prose(text), "of": str(original)})
+    order = random.permutation(count)
+    folder.mkdir()
+    for file in range(FILES):
+        table = pa.Table.from_pylist([rows[i] for i in order[file::FILES]])
+        pq.write_table(table, folder / f"{file:05d}.parquet", row_group_size=1000)
+
+
+def prose(words: np.ndarray) -> str:  # type: ignore[type-arg]
+    return "\n\n".join(" ".join(words[i : i + 12]).capitalize() + "." for i in range(0, len(words), 12))
+
+
+def pairs_of(clusters: Iterable[list[str]]) -> Pairs:
+    return {pair for cluster in clusters for pair in combinations(sorted(cluster), 2)}
+
+
+def ours(documents: Path, work: Path) -> list[list[str]]:
+    """Clusters of copies."""
+    from crawl2chat.refine import dedup
+    from crawl2chat.refine.copies import find_copies, open_shards
+    from crawl2chat.refine.lines import Repeated
+    from crawl2chat.refine.settings import DedupSettings
+    from crawl2chat.refine.shuffle import in_this_process
+    from crawl2chat.refine.stage import REJECTS, SIGNED, write_shard
+
+    settings = DedupSettings()
+    folders = []
+    place = {"warc": "", "offset": 0, "within": 0}
+    for file in sorted(documents.iterdir()):
+        folders.append(work / "signed" / file.stem)
+        folders[-1].mkdir(parents=True)
+        rows = []
+        for row in pq.read_table(file).to_pylist():
+            signed = dedup.sign(row["text"], settings)
+            row |= {"exact": signed.exact, "buckets": signed.buckets.tobytes(), "low_bytes": signed.low_bytes.tobytes()}
+            rows.append(row | {"characters": len(row["text"]), "emails": 0, "ips": 0, "place": place})
+        pq.write_table(pa.Table.from_pylist(rows, SIGNED), folders[-1] / "documents.parquet", compression="zstd")
+        pq.write_table(pa.Table.from_pylist([], REJECTS), folders[-1] / "rejects.parquet")
+    shards = open_shards(folders)
+    found = find_copies(shards, work / "work", settings, 64 * 2**20, in_this_process)
+    clusters: dict[str, list[str]] = defaultdict(list)
+    for shard in shards:
+        write_shard(shard, work / "out" / shard.folder.name, found, Repeated(), settings)
+        ids = pq.read_table(shard.folder / "documents.parquet", columns=["id"])["id"].to_pylist()
+        for at, copy in found.of(shard)[0].items():
+            clusters[copy.kept_id].append(ids[at - shard.first])
+    return [[kept, *copies] for kept, copies in clusters.items()]
+
+
+def hash_text(text: str) -> int:
+    """datatrove's own hash, which xxhash refuses since its version 4 as it is not given bytes."""
+    return xxhash.xxh64_intdigest(text.encode())
+
+
+def datatrove(documents: Path, work: Path) -> list[list[str]]:
+    """Clusters of copies."""
+    from datatrove.executor.local import LocalPipelineExecutor
+    from datatrove.pipeline.dedup.minhash import (
+        MinhashConfig,
+        MinhashDedupBuckets,
+        MinhashDedupCluster,
+        MinhashDedupFilter,
+        MinhashDedupSignature,
+    )
+    from datatrove.pipeline.readers import ParquetReader
+    from datatrove.pipeline.writers import ParquetWriter
+    from datatrove.utils.hashing import HashConfig
+
+    config = MinhashConfig(n_grams=5, num_buckets=14, hashes_per_bucket=8, hash_config=HashConfig(precision=64))
+    signatures, buckets, clusters = (str(work / name) for name in ("signatures", "buckets", "clusters"))
+    signature = MinhashDedupSignature(signatures, config)
+    signature._hash_func = hash_text
+    steps = [
+        (FILES, [ParquetReader(str(documents)), signature]),
+        (config.num_buckets, [MinhashDedupBuckets(signatures, buckets, config=config)]),
+        (1, [MinhashDedupCluster(buckets, clusters, config=config, save_cluster_id=True)]),
+        (FILES, [ParquetReader(str(documents)), MinhashDedupFilter(clusters), ParquetWriter(str(work / "out"))]),
+    ]
+    for i, (tasks, pipeline) in enumerate(steps):
+        logs = str(work / "logs" / str(i))
+        LocalPipelineExecutor(pipeline, tasks=tasks, workers=1, logging_dir=logs).run()
+    found: dict[int, list[str]] = defaultdict(list)
+    for number, file in enumerate(sorted(documents.iterdir())):
+        ids = pq.read_table(file, columns=["id"])["id"].to_pylist()
+        for at, cluster in np.fromfile(work / "clusters" / f"{number:06d}.clusters", "<u4").reshape(-1, 2).tolist():
+            found[cluster].append(ids[at])
+    return list(found.values())
+
+
+SIDES = {"crawl2chat": ours, "datatrove": datatrove}
+
+
+def run_side(name: str, documents: Path) -> None:
+    """In a process of its own: prints what the side costs and finds."""
+    with tempfile.TemporaryDirectory() as folder:
+        SIDES[name](tiny(Path(folder)), Path(folder) / "warm")  # imports and tokenisers are not timed
+        before = core_seconds()
+        clusters = SIDES[name](documents, Path(folder) / "work")
+        seconds = core_seconds() - before
+    peak = max(resource.getrusage(who).ru_maxrss for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN))
+    print(json.dumps({"seconds": seconds, "peak_mb": peak / 1024, "clusters": clusters}))
+
+
+def tiny(folder: Path) -> Path:
+    write_documents(folder / "tiny", 100)
+    return folder / "tiny"
+
+
+def core_seconds() -> float:
+    usage = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(u.ru_utime + u.ru_stime for u in usage)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=[5000, 20000], help="documents")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--side", choices=sorted(SIDES), help=argparse.SUPPRESS)
+    parser.add_argument("--documents", type=Path, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.side:
+        run_side(options.side, options.documents)
+        return
+    print("side         documents  core-s  documents/core-s  peak MB  precision  recall     F1")
+    growth: dict[str, list[float]] = defaultdict(list)
+    for size in options.sizes:
+        with tempfile.TemporaryDirectory() as folder:
+            documents = Path(folder) / "documents"
+            write_documents(documents, size)
+            planted: dict[str, list[str]] = defaultdict(list)
+            for file in documents.iterdir():
+                for row in pq.read_table(file).to_pylist():
+                    planted[row["of"]].append(row["id"])
+            truth = pairs_of(planted.values())
+            runs: dict[str, list[dict[str, float]]] = defaultdict(list)
+            for _ in range(options.rounds):
+                for side in SIDES:
+                    command = [sys.executable, __file__, "--side", side, "--documents", str(documents)]
+                    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                    run = json.loads(answer.stdout.splitlines()[-1])
+                    pairs = pairs_of(run.pop("clusters"))
+                    right = len(pairs & truth)
+                    runs[side].append(run | {"precision": right / len(pairs), "recall": right / len(truth)})
+        for side, figures in runs.items():
+            median = {name: statistics.median(run[name] for run in figures) for name in figures[0]}
+            growth[side].append(median["seconds"])
+            p, r = median["precision"], median["recall"]
+            print(
+                f"{side:12} {size:9,} {median['seconds']:7.1f} {size / median['seconds']:17,.0f} "
+                f"{median['peak_mb']:8.0f} {p:10.3f} {r:7.3f} {2 * p * r / (p + r):6.3f}",
+                flush=True,
+            )
+    if len(options.sizes) > 1:
+        for side, seconds in growth.items():
+            power = math.log(seconds[-1] / seconds[0]) / math.log(options.sizes[-1] / options.sizes[0])
+            print(f"{side}: core-seconds grow with documents to the power {power:.2f}")
+
+
+if __name__ == "__main__":
+    main()
