@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from warcs import prose
 
+from crawl2chat.refine import dedup
 from crawl2chat.refine.copies import find_copies, open_shards
 from crawl2chat.refine.dedup import MAX_LEADERS, alike, sign
 from crawl2chat.refine.settings import DedupSettings
@@ -182,8 +183,16 @@ def test_results_are_those_of_comparing_all_whatever_the_parts_and_shards(copies
     texts = some_copies(seed)
     expected = compare_all(texts, SETTINGS)
     assert len(expected) > 15
-    assert copies(texts, part_bytes=6000, shards=3) == expected
+    assert copies(texts, part_bytes=10_000, shards=3) == expected
     assert copies(texts, shards=1) == expected
+
+
+def test_results_are_the_same_where_a_key_is_in_several_parts(copies, monkeypatch):
+    monkeypatch.setattr(dedup, "MAX_LEADERS", 9)
+    texts = [f"{prose(i % 7, 6)} {prose(0, 60)} {prose(100 + i, 3)}" for i in range(80)] + [prose(3, 40)] * 70
+    whole = copies(texts)
+    assert len(whole) == 148
+    assert copies(texts, part_bytes=8000, shards=3) == whole
 
 
 def test_results_do_not_depend_on_processes(copies):

@@ -93,16 +93,18 @@ def alike(
 
     keys: (n,) sorted, within a key the best text first. low_bytes: (n, hashes). Many pages that quote one passage
     can share a key too, so the texts of a key are compared with the first of them; those that are not like it with
-    the first of the rest, and so on, but at most MAX_LEADERS times, as that is quadratic where none is like another.
+    the first of the rest, and so on. Only the first MAX_LEADERS texts of a key lead, or pages none of which is like
+    another would take quadratic time.
     """
     firsts, seconds = [], []
+    starts = _starts(keys)
+    may_lead = np.arange(len(keys)) - np.repeat(starts, np.diff(starts, append=len(keys))) < MAX_LEADERS
     left = np.arange(len(keys))
-    for _ in range(MAX_LEADERS):
-        starts = np.flatnonzero(np.append(True, keys[left][1:] != keys[left][:-1])[: len(left)])
+    while len(left):
+        starts = _starts(keys[left])
         leaders = np.repeat(left[starts], np.diff(starts, append=len(left)))
-        leaders, left = leaders[leaders != left], left[leaders != left]
-        if not len(left):
-            break
+        led = (leaders != left) & may_lead[leaders]
+        leaders, left = leaders[led], left[led]
         similar = np.zeros(len(left), bool)
         for i in range(0, len(left), CHUNK):
             some = slice(i, i + CHUNK)
@@ -113,3 +115,7 @@ def alike(
         left = left[~similar]
     none = np.zeros(0, np.intp)
     return np.concatenate([none, *firsts]), np.concatenate([none, *seconds])
+
+
+def _starts(keys: Hashes) -> npt.NDArray[np.intp]:
+    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])
