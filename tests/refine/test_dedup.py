@@ -201,6 +201,31 @@ def test_results_do_not_depend_on_processes(copies):
     assert found == copies(texts)
 
 
+def test_a_search_that_was_killed_goes_on_behind_what_was_finished(tmp_path):
+    texts = some_copies(6)
+    shards = open_shards(write_shards(texts, tmp_path, SETTINGS, 2))
+    begun: list[str] = []
+
+    def until(count):  # type: ignore[no-untyped-def]
+        def map_tasks(function, tasks, *, label):  # type: ignore[no-untyped-def]
+            for task in tasks:
+                if len(begun) == count:
+                    raise KeyboardInterrupt
+                if not task[1].exists():
+                    begun.append(str(task[1]))
+                in_this_process(function, [task], label=label)
+
+        return map_tasks
+
+    for count in (3, 12, 25):
+        with pytest.raises(KeyboardInterrupt):
+            find_copies(shards, tmp_path / "work", SETTINGS, 3000, until(count))
+    found = find_copies(shards, tmp_path / "work", SETTINGS, 3000, until(10**6))
+    assert len(begun) == len(set(begun)) > 26
+    whole = find_copies(shards, tmp_path / "whole", SETTINGS, 3000, in_this_process)
+    assert [found.of(shard) for shard in shards] == [whole.of(shard) for shard in shards]
+
+
 def test_numbers_of_hashes_that_fill_no_word_are_compared_whole(copies):
     settings = DedupSettings(buckets=5, hashes_per_bucket=3)
     texts = some_copies(5)

@@ -50,13 +50,8 @@ def shingles(words: list[str], n: int) -> Hashes:
     """A 64-bit number for each different n-gram of words."""
     if not words:
         return _NONE
-    known: dict[str, int] = {}
-    numbers = np.empty(len(words), np.uint64)
-    for i, word in enumerate(words):
-        number = known.get(word)
-        if number is None:
-            number = known[word] = xxhash.xxh3_64_intdigest(word.encode())
-        numbers[i] = number
+    known = {word: xxhash.xxh3_64_intdigest(word.encode()) for word in set(words)}
+    numbers = np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
     n = min(n, len(words))
     grams = np.zeros(len(words) - n + 1, np.uint64)
     for i in range(n):  # a polynomial modulo 2^64, so that order counts
