@@ -1,5 +1,7 @@
 """What the refine stage keeps. Defaults are FineWeb's (arXiv 2406.17557 and its published script) unless said."""
 
+from typing import Literal
+
 from pydantic import Field, PositiveInt, model_validator
 
 from crawl2chat.recipe import Settings, Words
@@ -67,7 +69,7 @@ class DedupSettings(Settings):
 
 
 class RefineSettings(Settings):
-    HOW_IT_RUNS = frozenset({"workers"})
+    HOW_IT_RUNS = frozenset({"engine", "workers"})
 
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
@@ -81,7 +83,10 @@ class RefineSettings(Settings):
     c4: C4Settings = C4Settings()
     fineweb: FineWebSettings = FineWebSettings()
     dedup: DedupSettings = DedupSettings()
-    workers: int = Field(0, ge=0, description="cores to use; 0: all of this machine")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="local: processes of this machine; ray: tasks on a Ray cluster, see recipes/cluster.toml"
+    )
+    workers: int = Field(0, ge=0, description="cores to use; 0: all of the machine or cluster")
 
     @model_validator(mode="after")
     def _word_limits_leave_room(self) -> "RefineSettings":

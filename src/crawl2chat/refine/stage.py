@@ -23,7 +23,7 @@ from crawl2chat.refine.pages import Document, Reject, refine_pages
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.run import replacing, write_json
-from crawl2chat.shards import cores, map_shards
+from crawl2chat.shards import engine_running, map_shards, split_cores
 
 SHARDS = "shards"  # what each WARC gave, before deduplication; removed at the end
 FUNNEL = "funnel.json"  # written when documents and rejects are complete
@@ -69,6 +69,11 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     Leaves documents/ and rejects/ (Parquet, a part a WARC; every page and every fault is in exactly one of them)
     and funnel.json. A killed run goes on behind the last WARC that was finished.
     """
+    with engine_running(settings.engine):
+        return _refine(crawl, out, settings)
+
+
+def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     began = time.monotonic()
     figures = []
     if not (out / FUNNEL).exists():
@@ -76,14 +81,15 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
         blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
-        workers = settings.workers or cores()
-        at_once = min(workers, len(warcs))
+        at_once, each = split_cores(settings.engine, settings.workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]
         map_shards(
-            partial(refine_warc, blocklists=blocklists, settings=settings, workers=workers // at_once),
+            partial(refine_warc, blocklists=blocklists, settings=settings, workers=each),
             list(zip(warcs, shards, strict=True)),
             label="refine",
             workers=at_once,
+            engine=settings.engine,
+            cores_each=each,
         )
         pages = sum(_read_counts(shard)["pages"] for shard in todo)
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
