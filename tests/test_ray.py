@@ -74,7 +74,7 @@ def crawled(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def refined_locally(crawled, tmp_path_factory) -> Manifest:
-    return refine(crawled, tmp_path_factory.mktemp("local") / "refine", RefineSettings(extract_seconds=1))
+    return refine(crawled, tmp_path_factory.mktemp("local") / "refine", RefineSettings(extract_seconds=1, partition_mb=0.05))
 
 
 def refine(crawl: Path, out: Path, settings: RefineSettings) -> Manifest:
@@ -86,7 +86,7 @@ def test_a_cluster_of_its_own_gives_the_same_and_ends_with_the_stage(environment
     import ray
 
     assert not ray.is_initialized()
-    on_ray = refine(crawled, tmp_path / "refine", RefineSettings(extract_seconds=1, engine="ray"))
+    on_ray = refine(crawled, tmp_path / "refine", RefineSettings(extract_seconds=1, partition_mb=0.05, engine="ray"))
     assert on_ray.hash == refined_locally.hash
     assert not ray.is_initialized()
     hanging = [row for row in rows(tmp_path / "refine" / "rejects") if row["url"].endswith("/hangs")]
@@ -157,7 +157,7 @@ def test_a_worker_killed_in_the_middle_costs_no_page(two_nodes, crawled, refined
 
     thread = threading.Thread(target=kill_a_worker_at_work)
     thread.start()
-    on_ray = refine(crawled, tmp_path / "refine", RefineSettings(extract_seconds=1, engine="ray"))
+    on_ray = refine(crawled, tmp_path / "refine", RefineSettings(extract_seconds=1, partition_mb=0.05, engine="ray"))
     thread.join()
     assert killed
     assert "it is tried again" in capsys.readouterr().err

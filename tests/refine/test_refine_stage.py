@@ -97,6 +97,16 @@ def test_a_copy_names_the_document_that_stayed(refined):
     assert copies["https://host5.example.org/12"]["detail"] == "https://copies.example/near"
 
 
+def test_a_document_says_how_many_were_dropped_as_its_copies(refined):
+    copies = {row["url"]: row["copies"] for row in rows(refined, "documents") if row["copies"]}
+    assert copies == {"https://host3.example.org/3": 1, "https://copies.example/near": 1}
+
+
+def test_results_do_not_depend_on_how_much_deduplication_holds_at_a_time(crawled, refined, tmp_path):
+    refine(crawled, tmp_path / "out", RefineSettings(workers=2, partition_mb=0.004))
+    assert hash_files(tmp_path / "out") == hash_files(refined)
+
+
 def test_documents_hold_clean_text_and_no_personal_data(refined):
     documents = {row["url"]: row for row in rows(refined, "documents")}
     assert documents["https://host1.example.org/1"]["text"].split() == prose(1, 24).split()

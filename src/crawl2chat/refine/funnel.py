@@ -45,4 +45,7 @@ def figures(table: dict[str, Any]) -> list[Figure]:
             for step in table["steps"]
         ),
         Figure("characters_kept", table["characters_kept"], "characters"),
+        Figure("lines_dropped", table["lines_dropped"], "lines"),
+        Figure("line_characters_dropped", table["line_characters_dropped"], "characters"),
+        Figure("signature_version", table["signature_version"]),
     ]

@@ -66,10 +66,14 @@ class DedupSettings(Settings):
         0.6, ge=0, le=1, description="estimated share of equal shingles that makes a copy; 0: one bucket is enough"
     )
     seed: int = Field(1, description="of the hash functions")
+    lines: Literal["off", "line", "paragraph"] = Field(
+        "off", description="drop lines or paragraphs that an earlier document has, from the documents that stay"
+    )
+    min_line_chars: int = Field(40, ge=1, description="shorter lines and paragraphs stay, however common")
 
 
 class RefineSettings(Settings):
-    HOW_IT_RUNS = frozenset({"engine", "workers"})
+    HOW_IT_RUNS = frozenset({"engine", "workers", "partition_mb"})
 
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
@@ -87,6 +91,9 @@ class RefineSettings(Settings):
         "local", description="local: processes of this machine; ray: tasks on a Ray cluster, see recipes/cluster.toml"
     )
     workers: int = Field(0, ge=0, description="cores to use; 0: all of the machine or cluster")
+    partition_mb: float = Field(
+        256, gt=0, description="megabytes of signatures that deduplication takes into memory at a time, in each process"
+    )
 
     @model_validator(mode="after")
     def _word_limits_leave_room(self) -> "RefineSettings":

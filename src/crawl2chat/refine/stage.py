@@ -1,6 +1,7 @@
 """The refine stage: pages (WARC) in, documents (Parquet) out, and a record of every page that is dropped."""
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -11,21 +12,23 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import xxhash
 
 from crawl2chat.crawl import Place, list_warcs, read_warc
 from crawl2chat.figures import Figure
-from crawl2chat.refine import dedup, funnel
+from crawl2chat.refine import copies, dedup, funnel, lines
+from crawl2chat.refine.copies import Copies, Copy, Shard
+from crawl2chat.refine.lines import Repeated
 from crawl2chat.refine.pages import Document, Reject, refine_pages
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
+from crawl2chat.refine.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.urls import load_blocklists
-from crawl2chat.run import replacing, write_json
+from crawl2chat.run import write_json
 from crawl2chat.shards import engine_running, map_shards, split_cores
 
-SHARDS = "shards"  # what each WARC gave, before deduplication; removed at the end
+SHARDS = "shards"  # what each WARC gave, and the work of deduplication; removed at the end
 FUNNEL = "funnel.json"  # written when documents and rejects are complete
 ROWS = 1000  # a row group
 PLACE = pa.struct([("warc", pa.string()), ("offset", pa.int64()), ("within", pa.int64())])
@@ -39,11 +42,13 @@ DOCUMENTS = pa.schema(
         ("place", PLACE),
     ]
 )
+KEPT = DOCUMENTS.append(pa.field("copies", pa.int32()))  # documents that were dropped as copies of this one
 SIGNED = pa.schema(
     [
         *DOCUMENTS,
         ("emails", pa.int32()),
         ("ips", pa.int32()),
+        ("characters", pa.int64()),
         ("exact", pa.binary()),
         ("buckets", pa.binary()),
         ("low_bytes", pa.binary()),
@@ -93,7 +98,7 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         )
         pages = sum(_read_counts(shard)["pages"] for shard in todo)
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
-        write_json(out / FUNNEL, _deduplicate(shards, out, settings.dedup))
+        write_json(out / FUNNEL, _deduplicate(shards, out, settings))
     shutil.rmtree(out / SHARDS, ignore_errors=True)
     if not json.loads((out / FUNNEL).read_text(encoding="utf-8"))["kept"]:
         print(f"refine: no page was kept; {out}/rejects says why of each", file=sys.stderr)
@@ -130,58 +135,73 @@ def _blocklist_of(crawl: Path) -> str:
     return str(file) if file.is_file() else ""
 
 
-def _deduplicate(shards: list[Path], out: Path, settings: DedupSettings) -> dict[str, Any]:
+def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> dict[str, Any]:
     """Write each shard's documents but for copies, and its rejects with them. Returns the funnel."""
-    columns = ["id", "url", "text", "exact", "buckets", "low_bytes"]
-    ids: list[str] = []
-    urls: list[str] = []
-    lengths: list[int] = []
-    exact: list[bytes] = []
-    buckets: list[bytes] = []
-    low_bytes: list[bytes] = []
-    for shard in shards:
-        for batch in pq.ParquetFile(shard / "documents.parquet").iter_batches(ROWS, columns=columns):
-            ids += batch["id"].to_pylist()
-            urls += batch["url"].to_pylist()
-            lengths += [len(text) for text in batch["text"].to_pylist()]
-            exact += batch["exact"].to_pylist()
-            buckets += batch["buckets"].to_pylist()
-            low_bytes += batch["low_bytes"].to_pylist()
-    n_hashes = settings.buckets * settings.hashes_per_bucket
-    copies = dedup.find_copies(
-        exact, _rows(buckets, settings.buckets, np.uint64), _rows(low_bytes, n_hashes, np.uint8), lengths, settings
-    )
+    shards = copies.open_shards(folders)
+    part_bytes = int(settings.partition_mb * 2**20)
+    # another size cuts elsewhere, and what a killed run left must not be mixed with it
+    work = out / SHARDS / f"dedup-{part_bytes}"
+    map_tasks: MapTasks = in_this_process
+    if copies.keys_bytes(shards, settings.dedup) > part_bytes:
+        map_tasks = partial(map_shards, workers=settings.workers or None, engine=settings.engine)
+    found = copies.find_copies(shards, work, settings.dedup, part_bytes, map_tasks)
+    repeated = lines.find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
+    written = [(shard, work / "written" / shard.folder.name) for shard in shards]
+    map_tasks(partial(write_shard, found=found, repeated=repeated, settings=settings.dedup), written, label="write")
     dropped: Counter[tuple[str, str]] = Counter()
+    sums: Counter[str] = Counter()
     masked: Counter[str] = Counter()
     passed: Counter[str] = Counter()
-    characters = sum(length for i, length in enumerate(lengths) if i not in copies)
-    begin = 0  # of the shard's documents among all
-    for shard in shards:
-        signed = pq.ParquetFile(shard / "documents.parquet")
-        rejects = pq.read_table(shard / "rejects.parquet").to_pylist()
-        part = f"part-{shard.name}.parquet"
-        with (
-            replacing(out / "documents" / part) as path,
-            pq.ParquetWriter(path, DOCUMENTS, compression="zstd") as writer,
-        ):
-            for batch in signed.iter_batches(ROWS):
-                rows = batch.to_pylist()
-                for i, row in enumerate(rows, begin):
-                    if i in copies:
-                        kept = copies[i].kept
-                        step = "exact_duplicates" if copies[i].exact else "near_duplicates"
-                        rejects.append(_copy_row(row, step, ids[kept], urls[kept]))
-                    else:
-                        masked += Counter(emails=row["emails"], ips=row["ips"])
-                table = pa.Table.from_pylist([row for i, row in enumerate(rows, begin) if i not in copies], DOCUMENTS)
-                writer.write_table(table)
-                begin += len(rows)
-        rejects.sort(key=lambda row: (row["place"]["offset"], row["place"]["within"]))
-        with replacing(out / "rejects" / part) as path:
-            pq.write_table(pa.Table.from_pylist(rejects, REJECTS), path, compression="zstd")
-        dropped.update((row["step"], row["reason"]) for row in rejects)
-        passed.update(_read_counts(shard)["passed"])
-    return funnel.funnel(len(ids) - len(copies), dropped, masked, passed, characters)
+    for shard, path in written:
+        for table in ("documents", "rejects"):
+            (out / table).mkdir(exist_ok=True)
+            if (path / f"{table}.parquet").exists():  # else it was moved before a kill
+                os.replace(path / f"{table}.parquet", out / table / f"part-{shard.folder.name}.parquet")
+        counts = _read_counts(path)
+        dropped.update({(step, reason): count for step, reason, count in counts["dropped"]})
+        sums.update(counts["sums"])
+        masked.update(counts["masked"])
+        passed.update(_read_counts(shard.folder)["passed"])
+    return funnel.funnel(sums["documents"], dropped, +masked, passed, sums["characters"]) | {
+        "lines_dropped": sums["lines_dropped"],
+        "line_characters_dropped": sums["line_characters_dropped"],
+        "signature_version": dedup.SIGNATURE_VERSION,
+    }
+
+
+def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, settings: DedupSettings) -> None:
+    """Documents that stay, rejects with the copies among them, and counts of a shard, into a folder."""
+    dropped, copied = found.of(shard)
+    seen = repeated.of(shard)
+    rejects = pq.read_table(shard.folder / "rejects.parquet").to_pylist()
+    masked: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    out.mkdir(parents=True)
+    with pq.ParquetWriter(out / "documents.parquet", KEPT, compression="zstd") as writer:
+        place = shard.first
+        for batch in shard.batches([*DOCUMENTS.names, "emails", "ips"]):
+            kept = []
+            for i, row in enumerate(batch.to_pylist(), place):
+                if i in dropped:
+                    rejects.append(_copy_row(row, dropped[i]))
+                    continue
+                if settings.lines != "off":
+                    before = len(row["text"])
+                    row["text"], n_lines = lines.drop_lines(row["text"], seen, settings)
+                    sums.update(lines_dropped=n_lines, line_characters_dropped=before - len(row["text"]))
+                    if not row["text"]:
+                        rejects.append(_emptied_row(row, n_lines))
+                        continue
+                kept.append(row | {"copies": copied.get(i, 0)})
+                masked.update(emails=row["emails"], ips=row["ips"])
+                sums.update(documents=1, characters=len(row["text"]))
+            place += len(batch)
+            writer.write_table(pa.Table.from_pylist(kept, KEPT))
+    rejects.sort(key=lambda row: (row["place"]["offset"], row["place"]["within"]))
+    pq.write_table(pa.Table.from_pylist(rejects, REJECTS), out / "rejects.parquet", compression="zstd")
+    reasons = Counter((row["step"], row["reason"]) for row in rejects)
+    counts = {"dropped": [[*key, count] for key, count in sorted(reasons.items())], "sums": sums, "masked": masked}
+    write_json(out / "counts.json", counts)
 
 
 def _name(path: str, crawl: Path) -> str:
@@ -209,6 +229,7 @@ def _document_row(document: Document, warc: str) -> dict[str, Any]:
         "place": vars(place),
         "emails": document.emails,
         "ips": document.ips,
+        "characters": len(document.text),
         "exact": signature.exact,
         "buckets": signature.buckets.tobytes(),
         "low_bytes": signature.low_bytes.tobytes(),
@@ -219,25 +240,29 @@ def _reject_row(reject: Reject, warc: str) -> dict[str, Any]:
     return vars(reject) | {"place": vars(reject.place) | {"warc": warc}, "copy_of": None}
 
 
-def _copy_row(row: dict[str, Any], step: str, kept_id: str, kept_url: str) -> dict[str, Any]:
+def _emptied_row(row: dict[str, Any], n_lines: int) -> dict[str, Any]:
+    """What a page has, earlier pages have."""
     return {
         "url": row["url"],
-        "step": step,
-        "reason": "copy",
-        "value": None,
-        "detail": kept_url,
-        "copy_of": kept_id,
+        "step": "line_duplicates",
+        "reason": "nothing_new",
+        "value": n_lines,
+        "detail": "",
+        "copy_of": None,
         "place": row["place"],
     }
 
 
-def _rows(parts: list[bytes], width: int, dtype: Any) -> Any:
-    """(texts, width) from bytes; zeros where a text has no signature."""
-    rows = np.zeros((len(parts), width), dtype)
-    for i, part in enumerate(parts):
-        if part:
-            rows[i] = np.frombuffer(part, dtype)
-    return rows
+def _copy_row(row: dict[str, Any], copy: Copy) -> dict[str, Any]:
+    return {
+        "url": row["url"],
+        "step": "exact_duplicates" if copy.exact else "near_duplicates",
+        "reason": "copy",
+        "value": None,
+        "detail": copy.kept_url,
+        "copy_of": copy.kept_id,
+        "place": row["place"],
+    }
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

@@ -106,7 +106,7 @@ TEXT_STEPS: dict[str, TextStep] = {
     "fineweb": check_fineweb,
     "pii": mask,
 }
-DEDUP_STEPS = ("exact_duplicates", "near_duplicates")
+DEDUP_STEPS = ("exact_duplicates", "near_duplicates", "line_duplicates")
 STEPS = ("read", "url", "response", *TEXT_STEPS, *DEDUP_STEPS)
 
 
