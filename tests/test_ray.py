@@ -21,6 +21,8 @@ pytest.importorskip("ray", reason="Ray is missing: pip install 'crawl2chat[clust
 pytestmark = pytest.mark.slow  # starting a cluster takes seconds
 
 HANGING = b"<html><body>" + b"<div>" * 20_000 + b"text" + b"</div>" * 20_000  # 13 s in resiliparse
+LOCALLY = RefineSettings(extract_seconds=1, partition_mb=0.05)  # so that deduplication has many parts
+ON_RAY = LOCALLY.model_copy(update={"engine": "ray"})
 QUIET_NODE = {"include_dashboard": False, "object_store_memory": 100_000_000}
 
 
@@ -74,7 +76,7 @@ def crawled(tmp_path_factory) -> Path:
 
 @pytest.fixture(scope="module")
 def refined_locally(crawled, tmp_path_factory) -> Manifest:
-    return refine(crawled, tmp_path_factory.mktemp("local") / "refine", RefineSettings(extract_seconds=1, partition_mb=0.05))
+    return refine(crawled, tmp_path_factory.mktemp("local") / "refine", LOCALLY)
 
 
 def refine(crawl: Path, out: Path, settings: RefineSettings) -> Manifest:
@@ -86,7 +88,7 @@ def test_a_cluster_of_its_own_gives_the_same_and_ends_with_the_stage(environment
     import ray
 
     assert not ray.is_initialized()
-    on_ray = refine(crawled, tmp_path / "refine", RefineSettings(extract_seconds=1, partition_mb=0.05, engine="ray"))
+    on_ray = refine(crawled, tmp_path / "refine", ON_RAY)
     assert on_ray.hash == refined_locally.hash
     assert not ray.is_initialized()
     hanging = [row for row in rows(tmp_path / "refine" / "rejects") if row["url"].endswith("/hangs")]
@@ -157,7 +159,7 @@ def test_a_worker_killed_in_the_middle_costs_no_page(two_nodes, crawled, refined
 
     thread = threading.Thread(target=kill_a_worker_at_work)
     thread.start()
-    on_ray = refine(crawled, tmp_path / "refine", RefineSettings(extract_seconds=1, partition_mb=0.05, engine="ray"))
+    on_ray = refine(crawled, tmp_path / "refine", ON_RAY)
     thread.join()
     assert killed
     assert "it is tried again" in capsys.readouterr().err
