@@ -142,6 +142,7 @@ def _parser() -> argparse.ArgumentParser:
 
     plan = add("plan", "say what a recipe will take: work, bytes, hours, cost", plan_command, takes_settings=True)
     plan.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
+    plan.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="plan no stage after this")
     plan.add_argument("--measure", type=Path, metavar="WARC", help="measure refine on this (a small fictional web)")
     plan.add_argument("--rates", type=Path, metavar="RUN", help="take refine's rates from this finished run instead")
     plan.add_argument("--cores", type=int, default=1000, metavar="N", help="cores that refine will have (1000)")
@@ -251,6 +252,8 @@ def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.plan import plan
     from crawl2chat.recipe import load_settings
 
+    if options.until:
+        flags = [*flags, f"--until={options.until}"]
     recipe = load_settings(Recipe, _find_recipe(options.recipe), flags)
     print(
         plan(
