@@ -6,6 +6,7 @@ import pytest
 from warcs import http, page_record, record, write_warc
 
 from crawl2chat.cli import main
+from crawl2chat.crawl.tinyweb import TinywebSettings
 from crawl2chat.pipeline import Recipe, find_stage
 from crawl2chat.plan import plan, shuffle_bytes
 from crawl2chat.rates import Rates, measure, rates_of_run
@@ -81,6 +82,19 @@ def test_rates_are_measured_on_the_pages_of_a_warc(warc):
     assert rates.warc_bytes == warc.stat().st_size / 100
     assert rates.memory is not None
     assert rates.memory > 50e6
+
+
+@pytest.mark.slow
+def test_the_month_is_planned_with_nothing_at_hand(monkeypatch, capsys):
+    small = TinywebSettings(people=60, passages_per_level=2, passage_levels=3, worked_sums=60, direct_sums=40)
+    monkeypatch.setattr("crawl2chat.rates.TinywebSettings", lambda: small)
+    assert main(["plan", str(RECIPES / "cluster.toml"), "--cores", "64"]) == 0
+    found = rows(capsys.readouterr().out)
+    assert "pages of a fictional web" in found["measured on"]
+    hours = {name: float(text.split()[0].replace(",", "")) for name, text in found.items() if "core-hours" in name}
+    total = hours.pop("core-hours")
+    assert total == pytest.approx(sum(hours.values()), rel=0.02)
+    assert 100 < total < 100_000
 
 
 def test_too_few_pages_are_no_sample(tmp_path):

@@ -49,7 +49,7 @@ def ray_running(cores: int) -> Iterator[None]:
         stack.callback(ray.shutdown)
         stack.enter_context(contextlib.redirect_stdout(sys.stderr))  # where Ray's words on dead workers belong
         nodes = node_cores()
-        print(f"Ray: {sum(nodes)} cores on {len(nodes)} nodes" + (f" at {address}" if address else ""), file=sys.stderr)
+        print(f"Ray: {sum(nodes)} cores, {len(nodes)} node(s)" + (f" at {address}" if address else ""), file=sys.stderr)
         yield
 
 
