@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
-from test_shards import always_die, die_once, fail_on_b, shards, write_folder
+from test_shards import always_die, die_once, fail_on_b, shards, wait_until, write_folder
 from warcs import http, page_record, prose, record, write_warc
 
 from crawl2chat.pipeline import find_stage
@@ -26,12 +26,14 @@ ON_RAY = LOCALLY.model_copy(update={"engine": "ray"})
 QUIET_NODE = {"include_dashboard": False, "object_store_memory": 100_000_000}
 
 
-def write_node(item: str, output: Path) -> None:
-    """Long enough that the other node is given a shard too."""
+def write_node(begun: str, output: Path) -> None:
+    """Takes so long that every node is given a shard; says before where it is at work."""
     import ray
 
-    time.sleep(0.5)
-    output.write_text(ray.get_runtime_context().get_node_id())
+    node = ray.get_runtime_context().get_node_id()
+    Path(begun).write_text(node)
+    time.sleep(1)
+    output.write_text(node)
 
 
 @pytest.fixture(scope="module")
@@ -51,12 +53,13 @@ def two_nodes(environment):
     """A real cluster: two nodes with a core and two, joined for the whole module."""
     from ray.cluster_utils import Cluster
 
-    cluster = Cluster(initialize_head=True, head_node_args=QUIET_NODE | {"num_cpus": 1})
+    soon_missed = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 1000}
+    cluster = Cluster(initialize_head=True, head_node_args=QUIET_NODE | {"num_cpus": 1, "_system_config": soon_missed})
     try:
         cluster.add_node(num_cpus=2, object_store_memory=100_000_000)
         environment.setenv("RAY_ADDRESS", cluster.address)
         with engine_running("ray"):
-            yield
+            yield cluster
     finally:
         environment.delenv("RAY_ADDRESS", raising=False)
         cluster.shutdown()
@@ -120,8 +123,9 @@ def test_shards_are_made_on_all_nodes(two_nodes, tmp_path):
     assert sorted(node_cores("ray")) == [1, 2]
     assert split_cores("ray", 0, 100) == (3, 1)
     assert split_cores("ray", 0, 1) == (1, 2)
-    map_shards(write_node, shards(tmp_path, "abcdef"), label="test", engine="ray")
-    assert len({path.read_text() for path in tmp_path.iterdir()}) == 2
+    items = [(str(tmp_path / f"{name}.begun"), tmp_path / name) for name in "abcdef"]
+    map_shards(write_node, items, label="test", engine="ray")
+    assert len({path.read_text() for _, path in items}) == 2
 
 
 def test_an_exception_names_the_shard_and_leaves_no_half_output(two_nodes, tmp_path):
@@ -164,6 +168,23 @@ def test_a_worker_killed_in_the_middle_costs_no_page(two_nodes, crawled, refined
     assert killed
     assert "it is tried again" in capsys.readouterr().err
     assert on_ray.hash == refined_locally.hash
+
+
+def test_a_node_that_is_lost_costs_a_retry(two_nodes, tmp_path, capsys):
+    lost = two_nodes.add_node(num_cpus=2, object_store_memory=100_000_000)
+    two_nodes.wait_for_nodes()
+    items = [(str(tmp_path / f"{name}.begun"), tmp_path / name) for name in "abcdefgh"]
+
+    def lose_the_node_at_work() -> None:
+        wait_until(lambda: any(path.read_text() == lost.node_id for path in tmp_path.glob("*.begun")))
+        two_nodes.remove_node(lost, allow_graceful=False)
+
+    thread = threading.Thread(target=lose_the_node_at_work)
+    thread.start()
+    map_shards(write_node, items, label="test", engine="ray")
+    thread.join()
+    assert "NodeDiedError" in capsys.readouterr().err
+    assert all(path.exists() for _, path in items)
 
 
 def ray_workers() -> list[int]:
