@@ -5,7 +5,16 @@ import numpy as np
 import pytest
 
 from crawl2chat.refine.components import find_components
-from crawl2chat.refine.shuffle import MAX_KEY, Range, cut, in_this_process, read_range, write_rows
+from crawl2chat.refine.shuffle import (
+    MAX_KEY,
+    Range,
+    cut,
+    in_this_process,
+    read_head,
+    read_parts,
+    read_range,
+    write_rows,
+)
 from crawl2chat.shards import map_shards
 
 EVERYTHING = Range(0, MAX_KEY)
@@ -68,14 +77,30 @@ def test_processes_find_the_same_and_go_on_where_they_were(tmp_path):
     assert components(edges, tmp_path, 800) == expected
 
 
-def test_parts_hold_every_row_once_and_about_as_much_as_asked(tmp_path):
+@pytest.mark.parametrize("whole_keys", [True, False])
+def test_parts_hold_every_row_once_and_about_as_much_as_asked(tmp_path, whole_keys):
     random = np.random.default_rng(0)
     rows = random.integers(0, 2**64, (5000, 2), np.uint64)
-    rows[:700, 0] = 7  # a key that many share stays whole
+    rows[:2000, 0] = 7  # a key that many share
     paths = [tmp_path / f"{i}.npy" for i in range(4)]
     for i, path in enumerate(paths):
         write_rows(path, rows[i::4])
-    parts = [read_range(paths, keys) for keys in cut(paths, 8000)]
+    parts = [read_range(paths, part) for part in cut(paths, 8000, whole_keys=whole_keys)]
     assert sorted(map(tuple, np.concatenate(parts).tolist())) == sorted(map(tuple, rows.tolist()))
-    assert max(len(part) for part in parts if 7 not in part[:, 0]) <= 700
-    assert len(parts) >= 9
+    with_seven = [len(part) for part in parts if 7 in part[:, 0]]
+    assert (len(with_seven) == 1) == whole_keys
+    assert max(len(part) for part in parts if not whole_keys or 7 not in part[:, 0]) <= 700
+    assert len(parts) >= 7
+
+
+def test_a_range_can_be_read_in_parts(tmp_path):
+    rows = np.stack(np.meshgrid(np.arange(20), np.arange(30)), 2).reshape(-1, 2).astype(np.uint64)
+    write_rows(tmp_path / "a.npy", rows[::2])
+    write_rows(tmp_path / "b.npy", rows[1::2])
+    paths = [tmp_path / "a.npy", tmp_path / "b.npy"]
+    some = Range(3, 8, 10, 4)
+    parts = list(read_parts(paths, some, 320))
+    expected = [row for row in sorted(map(tuple, rows.tolist())) if (3, 10) <= row <= (8, 4)]
+    assert list(map(tuple, np.concatenate(parts).tolist())) == expected
+    assert max(map(len, parts)) < 60
+    assert read_head(paths, 5, 7).tolist() == [[5, i] for i in range(7)]

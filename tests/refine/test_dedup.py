@@ -7,6 +7,7 @@ import pyarrow.parquet as pq
 import pytest
 from warcs import prose
 
+from crawl2chat.refine import dedup
 from crawl2chat.refine.copies import find_copies, open_shards
 from crawl2chat.refine.dedup import MAX_LEADERS, alike, sign
 from crawl2chat.refine.settings import DedupSettings
@@ -182,14 +183,47 @@ def test_results_are_those_of_comparing_all_whatever_the_parts_and_shards(copies
     texts = some_copies(seed)
     expected = compare_all(texts, SETTINGS)
     assert len(expected) > 15
-    assert copies(texts, part_bytes=6000, shards=3) == expected
+    assert copies(texts, part_bytes=10_000, shards=3) == expected
     assert copies(texts, shards=1) == expected
+
+
+def test_results_are_the_same_where_a_key_is_in_several_parts(copies, monkeypatch):
+    monkeypatch.setattr(dedup, "MAX_LEADERS", 9)
+    texts = [f"{prose(i % 7, 6)} {prose(0, 60)} {prose(100 + i, 3)}" for i in range(80)] + [prose(3, 40)] * 70
+    whole = copies(texts)
+    assert len(whole) == 148
+    assert copies(texts, part_bytes=8000, shards=3) == whole
 
 
 def test_results_do_not_depend_on_processes(copies):
     texts = some_copies(4)
     found = copies(texts, part_bytes=40_000, shards=2, map_tasks=partial(map_shards, workers=2))
     assert found == copies(texts)
+
+
+def test_a_search_that_was_killed_goes_on_behind_what_was_finished(tmp_path):
+    texts = some_copies(6)
+    shards = open_shards(write_shards(texts, tmp_path, SETTINGS, 2))
+    begun: list[str] = []
+
+    def until(count):  # type: ignore[no-untyped-def]
+        def map_tasks(function, tasks, *, label):  # type: ignore[no-untyped-def]
+            for task in tasks:
+                if len(begun) == count:
+                    raise KeyboardInterrupt
+                if not task[1].exists():
+                    begun.append(str(task[1]))
+                in_this_process(function, [task], label=label)
+
+        return map_tasks
+
+    for count in (3, 12, 25):
+        with pytest.raises(KeyboardInterrupt):
+            find_copies(shards, tmp_path / "work", SETTINGS, 3000, until(count))
+    found = find_copies(shards, tmp_path / "work", SETTINGS, 3000, until(10**6))
+    assert len(begun) == len(set(begun)) > 26
+    whole = find_copies(shards, tmp_path / "whole", SETTINGS, 3000, in_this_process)
+    assert [found.of(shard) for shard in shards] == [whole.of(shard) for shard in shards]
 
 
 def test_numbers_of_hashes_that_fill_no_word_are_compared_whole(copies):

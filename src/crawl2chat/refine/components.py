@@ -13,7 +13,17 @@ from typing import Any
 
 import numpy as np
 
-from crawl2chat.refine.shuffle import MapTasks, Range, Rows, cut, group_starts, read_range, unique_rows, write_rows
+from crawl2chat.refine.shuffle import (
+    MapTasks,
+    Range,
+    Rows,
+    cut,
+    group_starts,
+    read_head,
+    read_range,
+    unique_rows,
+    write_rows,
+)
 from crawl2chat.run import StageError, write_json
 
 MAX_ROUNDS = 100
@@ -62,9 +72,12 @@ def _tell_smaller(part: tuple[list[Path], Range], out: Path) -> None:
 
 def _with_smallest(part: tuple[list[Path], Range]) -> tuple[Rows, Rows, Rows]:
     """Nodes, their neighbours, and for each of these pairs the smallest of the node and all its neighbours."""
-    rows = unique_rows(read_range(*part))
+    tables, keys = part
+    rows = unique_rows(read_range(tables, keys))
     starts = group_starts(rows)
     smallest = np.minimum(rows[starts, 0], rows[starts, 1])  # a node's first neighbour is its smallest
+    if keys.from_second and rows[0, 0] == keys.low:  # and may be in the part before this one
+        smallest[0] = min(read_head(tables, keys.low, 1)[0, 1], smallest[0])
     return rows[:, 0], rows[:, 1], np.repeat(smallest, np.diff(starts, append=len(rows)))
 
 

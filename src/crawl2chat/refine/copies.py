@@ -7,6 +7,7 @@ kept     each shard   of the documents that stay in place of others: id and addr
 dropped  each part    these, sorted by the document that is dropped
 """
 
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
@@ -22,12 +23,13 @@ import pyarrow.parquet as pq
 from crawl2chat.refine import dedup
 from crawl2chat.refine.components import find_components
 from crawl2chat.refine.settings import DedupSettings
-from crawl2chat.refine.shuffle import MapTasks, Range, Rows, cut, group_starts, read_range, write_rows
+from crawl2chat.refine.shuffle import MapTasks, Range, Rows, cut, read_head, read_parts, read_range, write_rows
 from crawl2chat.run import StageError
 
 DOCUMENTS = "documents.parquet"  # in a shard's folder
 BATCH = 1000
-PAIRS = 50_000  # at a time: one document may stay in place of many
+HALF_HASH = 8  # bytes
+PAIR_BYTES = 2**20  # at a time: one document may stay in place of many
 STRINGS = 25  # a row of `dropped` takes so many times the memory of a number
 # A document is one number that sorts the better copy first: what its length lacks of the longest, then its place
 # among all. Texts longer than 2^24 - 1 characters count as equally long.
@@ -80,8 +82,11 @@ class Copies:
             if keys.low <= places.high and places.low <= keys.high:
                 for row in _between(path, places).to_pylist():
                     copies[row["place"]] = Copy(row["kept_id"], row["kept_url"], row["exact"])
-        kept, counts = np.unique(_column(self.kept, places), return_counts=True)
-        return copies, dict(zip(kept.tolist(), counts.tolist(), strict=True))
+        counts: Counter[int] = Counter()
+        for pairs in read_parts(self.kept, places, PAIR_BYTES):
+            kept, n = np.unique(pairs[:, 0], return_counts=True)
+            counts.update(dict(zip(kept.tolist(), n.tolist(), strict=True)))
+        return copies, dict(counts)
 
 
 def open_shards(folders: Sequence[Path]) -> list[Shard]:
@@ -111,11 +116,20 @@ def find_copies(
     """
     keys = [(shard, work / "keys" / shard.folder.name) for shard in shards if shard.count]
     map_tasks(partial(write_keys, settings=settings), keys, label="keys")
-    exact = map_parts(
-        write_exact_pairs, [path / "exact.npy" for _, path in keys], work / "exact", part_bytes, map_tasks, "pairs"
+    n_hashes, _ = _sizes(settings)
+    # the second half of an exact hash must be equal, of the low bytes of a signature enough
+    compare = {"exact": (HALF_HASH, 1.0), "near": (n_hashes, settings.min_similarity)}
+    exact, near = (
+        map_parts(
+            partial(write_pairs, n_bytes=n_bytes, min_similarity=similarity),
+            [path / f"{name}.npy" for _, path in keys],
+            work / name,
+            part_bytes,
+            map_tasks,
+            "pairs",
+        )
+        for name, (n_bytes, similarity) in compare.items()
     )
-    near_pairs = partial(write_near_pairs, settings=settings)
-    near = map_parts(near_pairs, [path / "near.npy" for _, path in keys], work / "near", part_bytes, map_tasks, "pairs")
     edges = [path / "edges.npy" for path in [*exact, *near]]
     stars = find_components(edges, work / "clusters", part_bytes // 4, map_tasks)  # sorting them takes more memory
     if not stars:
@@ -151,15 +165,19 @@ def map_parts(
     part_bytes: int,
     map_tasks: MapTasks,
     label: str,
+    *,
+    whole_keys: bool = False,
 ) -> list[Path]:
     """Call `function((tables, range of keys), output)` for every part of the tables; returns the outputs."""
-    tasks = [((tables, keys), out / f"{i:05d}") for i, keys in enumerate(cut(tables, part_bytes))]
+    tasks = [
+        ((tables, keys), out / f"{i:05d}") for i, keys in enumerate(cut(tables, part_bytes, whole_keys=whole_keys))
+    ]
     map_tasks(function, tasks, label=label)
     return [path for _, path in tasks]
 
 
 def write_keys(shard: Shard, out: Path, settings: DedupSettings) -> None:
-    """exact.npy: (hash, its second half, document). near.npy: (bucket's hash, document, low bytes …), one a bucket."""
+    """exact.npy: (hash, document, its second half). near.npy: (bucket's hash, document, low bytes …), one a bucket."""
     exact: list[Rows] = []
     near: list[Rows] = []
     n_hashes, n_words = _sizes(settings)
@@ -169,7 +187,7 @@ def write_keys(shard: Shard, out: Path, settings: DedupSettings) -> None:
         place += len(documents)
         if settings.exact:
             hashes = np.frombuffer(b"".join(batch["exact"].to_pylist()), np.uint64).reshape(-1, 2)
-            exact.append(np.column_stack([hashes, documents]))
+            exact.append(np.column_stack([hashes[:, 0], documents, hashes[:, 1]]))
         signed = np.asarray(pc.binary_length(batch["buckets"])) > 0  # texts without words have no signature
         if settings.near and signed.any():
             buckets = np.frombuffer(b"".join(batch["buckets"].to_pylist()), np.uint64).reshape(-1, settings.buckets)
@@ -182,30 +200,20 @@ def write_keys(shard: Shard, out: Path, settings: DedupSettings) -> None:
     write_rows(out / "near.npy", np.concatenate(near) if near else np.zeros((0, 2 + n_words), np.uint64))
 
 
-def write_exact_pairs(part: tuple[list[Path], Range], out: Path) -> None:
-    """edges.npy: (document, document) from both ends. copies.npy: (place,) of all but the best one of each text."""
-    rows = read_range(*part)
-    starts = group_starts(rows, columns=2)
-    best = np.repeat(rows[starts, 2], np.diff(starts, append=len(rows)))
-    copies = rows[:, 2] != best
-    _write_edges(out, best[copies], rows[copies, 2])
-    write_rows(out / "copies.npy", _place(rows[copies, 2:]))
-
-
-def write_near_pairs(part: tuple[list[Path], Range], out: Path, settings: DedupSettings) -> None:
-    """edges.npy: (document, document) from both ends, of documents that share a bucket and are alike."""
-    rows = read_range(*part)
-    n_hashes, _ = _sizes(settings)
-    low_bytes = rows[:, 2:].view(np.uint8)[:, :n_hashes]
-    first, second = dedup.alike(rows[:, 0].copy(), low_bytes, settings.min_similarity)
-    _write_edges(out, rows[first, 1], rows[second, 1])
-
-
-def _write_edges(out: Path, first: Rows, second: Rows) -> None:
+def write_pairs(part: tuple[list[Path], Range], out: Path, n_bytes: int, min_similarity: float) -> None:
+    """Of documents that share a key and agree in enough of `n_bytes` behind it: edges.npy (document, document) from
+    both ends; copies.npy (place,) of those that are not the best of theirs."""
+    tables, keys = part
+    rows = read_range(tables, keys)
+    if keys.from_second:  # the first key's leaders may be in the parts before this one
+        head = read_head(tables, keys.low, dedup.MAX_LEADERS)
+        rows = np.concatenate([head[head[:, 1] < keys.from_second], rows])
+    low_bytes = rows[:, 2:].view(np.uint8)[:, :n_bytes]
+    first, second = dedup.alike(rows[:, 0].copy(), low_bytes, min_similarity)
+    pairs = np.stack([rows[first, 1], rows[second, 1]], axis=1)
     out.mkdir()
-    pairs = np.stack([first, second], axis=1)
-    pairs = np.concatenate([pairs, pairs[:, ::-1]])
-    write_rows(out / "edges.npy", pairs)
+    write_rows(out / "edges.npy", np.concatenate([pairs, pairs[:, ::-1]]))
+    write_rows(out / "copies.npy", _place(pairs[:, 1:]))
 
 
 def write_found(stars: Path, out: Path) -> None:
@@ -220,18 +228,13 @@ def write_found(stars: Path, out: Path) -> None:
 def write_kept(item: tuple[Shard, list[Path]], out: Path) -> None:
     """A table of DROPPED (exact unknown) of the copies of this shard's documents; each row group is sorted by place."""
     shard, found = item
-    pairs = read_range(found, shard.places)
-    place = shard.first
+    names = pa.Table.from_batches(shard.batches(["id", "url"]))
     with pq.ParquetWriter(out, DROPPED) as writer:
-        for batch in shard.batches(["id", "url"]):
-            begin, end = np.searchsorted(pairs[:, 0], np.array([place, place + len(batch)], np.uint64))
-            for i in range(begin, end, PAIRS):
-                some = pairs[i : min(i + PAIRS, end)]
-                some = some[np.argsort(some[:, 1])]
-                rows = pa.array((some[:, 0] - np.uint64(place)).astype(np.int64))
-                kept = [batch["id"].take(rows), batch["url"].take(rows)]
-                writer.write_table(pa.table([pa.array(some[:, 1]), *kept, pa.nulls(len(some), pa.bool_())], DROPPED))
-            place += len(batch)
+        for pairs in read_parts(found, shard.places, PAIR_BYTES):
+            pairs = pairs[np.argsort(pairs[:, 1])]
+            kept = names.take(pa.array((pairs[:, 0] - np.uint64(shard.first)).astype(np.int64)))
+            columns = [pa.array(pairs[:, 1]), kept["id"], kept["url"], pa.nulls(len(pairs), pa.bool_())]
+            writer.write_table(pa.table(columns, DROPPED))
 
 
 def write_dropped(item: tuple[list[Path], list[Path], Range], out: Path) -> None:

@@ -50,13 +50,8 @@ def shingles(words: list[str], n: int) -> Hashes:
     """A 64-bit number for each different n-gram of words."""
     if not words:
         return _NONE
-    known: dict[str, int] = {}
-    numbers = np.empty(len(words), np.uint64)
-    for i, word in enumerate(words):
-        number = known.get(word)
-        if number is None:
-            number = known[word] = xxhash.xxh3_64_intdigest(word.encode())
-        numbers[i] = number
+    known = {word: xxhash.xxh3_64_intdigest(word.encode()) for word in set(words)}
+    numbers = np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
     n = min(n, len(words))
     grams = np.zeros(len(words) - n + 1, np.uint64)
     for i in range(n):  # a polynomial modulo 2^64, so that order counts
@@ -93,16 +88,18 @@ def alike(
 
     keys: (n,) sorted, within a key the best text first. low_bytes: (n, hashes). Many pages that quote one passage
     can share a key too, so the texts of a key are compared with the first of them; those that are not like it with
-    the first of the rest, and so on, but at most MAX_LEADERS times, as that is quadratic where none is like another.
+    the first of the rest, and so on. Only the first MAX_LEADERS texts of a key lead, or pages none of which is like
+    another would take quadratic time.
     """
     firsts, seconds = [], []
+    starts = _starts(keys)
+    may_lead = np.arange(len(keys)) - np.repeat(starts, np.diff(starts, append=len(keys))) < MAX_LEADERS
     left = np.arange(len(keys))
-    for _ in range(MAX_LEADERS):
-        starts = np.flatnonzero(np.append(True, keys[left][1:] != keys[left][:-1])[: len(left)])
+    while len(left):
+        starts = _starts(keys[left])
         leaders = np.repeat(left[starts], np.diff(starts, append=len(left)))
-        leaders, left = leaders[leaders != left], left[leaders != left]
-        if not len(left):
-            break
+        led = (leaders != left) & may_lead[leaders]
+        leaders, left = leaders[led], left[led]
         similar = np.zeros(len(left), bool)
         for i in range(0, len(left), CHUNK):
             some = slice(i, i + CHUNK)
@@ -113,3 +110,7 @@ def alike(
         left = left[~similar]
     none = np.zeros(0, np.intp)
     return np.concatenate([none, *firsts]), np.concatenate([none, *seconds])
+
+
+def _starts(keys: Hashes) -> npt.NDArray[np.intp]:
+    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])

@@ -41,7 +41,9 @@ def find_repeated(
         return Repeated()
     keys = [(shard, work / "lines" / shard.folder.name) for shard in shards if shard.count]
     map_tasks(partial(write_line_keys, found=found, settings=settings), keys, label="lines")
-    earlier = map_parts(write_earlier, [path for _, path in keys], work / "earlier", part_bytes, map_tasks, "lines")
+    earlier = map_parts(
+        write_earlier, [path for _, path in keys], work / "earlier", part_bytes, map_tasks, "lines", whole_keys=True
+    )
     return Repeated(earlier)
 
 
