@@ -53,6 +53,7 @@ examples:
   crawl2chat run recipes/pages.toml --crawl.warc 'pages/*.warc.gz'
   crawl2chat run --pretrain.depth 6 --until pretrain
   crawl2chat refine my.warc.gz --out documents     one stage, on ordinary files
+  crawl2chat plan recipes/cluster.toml             what a month of Common Crawl takes
   crawl2chat chat runs/laptop
 """
 
@@ -138,6 +139,15 @@ def _parser() -> argparse.ArgumentParser:
     tokens = add("tokens", "show how a tokenizer cuts a text", tokens_command)
     tokens.add_argument("tokenizer", type=Path, metavar="RUN", help="a run's folder or one with a tokenizer.json")
     tokens.add_argument("text", metavar="TEXT")
+
+    plan = add("plan", "say what a recipe will take: work, bytes, hours, cost", plan_command, takes_settings=True)
+    plan.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
+    plan.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="plan no stage after this")
+    plan.add_argument("--measure", type=Path, metavar="WARC", help="measure refine on this (a small fictional web)")
+    plan.add_argument("--rates", type=Path, metavar="RUN", help="take refine's rates from this finished run instead")
+    plan.add_argument("--cores", type=int, default=1000, metavar="N", help="cores that refine will have (1000)")
+    plan.add_argument("--price", type=float, default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)")
+    plan.add_argument("--flops", type=float, metavar="FLOPS", help="FLOP a second of the machine that trains")
 
     report = add("report", "write report.html of a run and print its figures", report_command)
     report.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
@@ -234,6 +244,23 @@ def tokens_command(options: argparse.Namespace) -> int:
     for id in ids:
         print(f"{id:6}  {tokenizer.decode_bytes([id])!r}")
     print(f"{len(ids)} tokens, {len(options.text.encode()) / max(1, len(ids)):.2f} bytes a token")
+    return 0
+
+
+def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
+    from crawl2chat.pipeline import Recipe
+    from crawl2chat.plan import plan
+    from crawl2chat.recipe import load_settings
+
+    if options.until:
+        flags = [*flags, f"--until={options.until}"]
+    recipe = load_settings(Recipe, _find_recipe(options.recipe), flags)
+    print(
+        plan(
+            recipe, warc=options.measure, run=options.rates, cores=options.cores, price=options.price,
+            flops=options.flops,
+        )
+    )  # fmt: skip
     return 0
 
 

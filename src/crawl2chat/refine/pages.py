@@ -11,12 +11,12 @@ from multiprocessing import connection
 from typing import Any
 
 from crawl2chat.crawl import Fault, Page, Place
+from crawl2chat.processes import Worker
 from crawl2chat.refine import dedup
 from crawl2chat.refine.language import identify_language
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.steps import Draft, check_page, take_steps
 from crawl2chat.refine.verdict import Verdict, drop
-from crawl2chat.shards import Worker
 
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
 MAX_AHEAD = 2000  # pages that may be finished before the one whose turn it is

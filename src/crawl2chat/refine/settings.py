@@ -71,7 +71,7 @@ class DedupSettings(Settings):
 
 
 class RefineSettings(Settings):
-    HOW_IT_RUNS = frozenset({"workers", "partition_mb"})
+    HOW_IT_RUNS = frozenset({"engine", "workers", "partition_mb"})
 
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
@@ -88,7 +88,10 @@ class RefineSettings(Settings):
     c4: C4Settings = C4Settings()
     fineweb: FineWebSettings = FineWebSettings()
     dedup: DedupSettings = DedupSettings()
-    workers: int = Field(0, ge=0, description="cores to use; 0: all of this machine")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="local: processes of this machine; ray: tasks on a Ray cluster, see recipes/cluster.toml"
+    )
+    workers: int = Field(0, ge=0, description="cores to use; 0: all of the machine or cluster")
     partition_mb: float = Field(
         256, gt=0, description="megabytes of signatures that deduplication takes into memory at a time, in each process"
     )

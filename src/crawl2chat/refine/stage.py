@@ -27,7 +27,7 @@ from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.run import write_json
-from crawl2chat.shards import cores, map_shards
+from crawl2chat.shards import engine_running, map_shards, split_cores
 
 SHARDS = "shards"  # what each WARC gave, and the work of deduplication; removed at the end
 FUNNEL = "funnel.json"  # written when documents and rejects are complete
@@ -75,6 +75,11 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     Leaves documents/ and rejects/ (Parquet, a part a WARC; every page and every fault is in exactly one of them)
     and funnel.json. A killed run goes on behind the last WARC that was finished.
     """
+    with engine_running(settings.engine):
+        return _refine(crawl, out, settings)
+
+
+def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     began = time.monotonic()
     figures = []
     if not (out / FUNNEL).exists():
@@ -83,14 +88,15 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
         require_extractor(settings.extractor)
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
-        workers = settings.workers or cores()
-        at_once = min(workers, len(warcs))
+        at_once, each = split_cores(settings.engine, settings.workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]
         map_shards(
-            partial(refine_warc, blocklists=blocklists, settings=settings, workers=workers // at_once),
+            partial(refine_warc, blocklists=blocklists, settings=settings, workers=each),
             list(zip(warcs, shards, strict=True)),
             label="refine",
             workers=at_once,
+            engine=settings.engine,
+            cores_each=each,
         )
         pages = sum(_read_counts(shard)["pages"] for shard in todo)
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
@@ -139,7 +145,7 @@ def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> di
     work = out / SHARDS / f"dedup-{part_bytes}"
     map_tasks: MapTasks = in_this_process
     if copies.keys_bytes(shards, settings.dedup) > part_bytes:
-        map_tasks = partial(map_shards, workers=settings.workers or cores())
+        map_tasks = partial(map_shards, workers=settings.workers or None, engine=settings.engine)
     found = copies.find_copies(shards, work, settings.dedup, part_bytes, map_tasks)
     repeated = lines.find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
     written = [(shard, work / "written" / shard.folder.name) for shard in shards]
