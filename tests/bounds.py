@@ -20,8 +20,6 @@ if __name__ == "__main__":
     crawl, out, memory, settings = sys.argv[1:]
     resource.setrlimit(resource.RLIMIT_DATA, (int(memory), int(memory)))
     refine(Path(crawl), Path(out), RefineSettings(**json.loads(settings)))
-    used = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
-    print(sum(u.ru_utime + u.ru_stime for u in used))
 """
 
 
@@ -30,7 +28,6 @@ class Refined:
     documents: list[dict[str, Any]]
     rejects: list[dict[str, Any]]
     funnel: dict[str, Any]
-    processor_seconds: float  # of all processes together
     said: str  # on the screen
 
 
@@ -47,7 +44,7 @@ def refine_bounded(crawl: Path, out: Path, memory: int, seconds: float, **settin
     )
     assert done.returncode == 0, done.stderr
     funnel = json.loads((out / "funnel.json").read_text())
-    return Refined(_rows(out, "documents"), _rows(out, "rejects"), funnel, float(done.stdout), done.stderr)
+    return Refined(_rows(out, "documents"), _rows(out, "rejects"), funnel, done.stderr)
 
 
 def _rows(out: Path, table: str) -> list[dict[str, Any]]:

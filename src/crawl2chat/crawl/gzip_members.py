@@ -56,6 +56,8 @@ def gzip_members(read: Callable[[int], bytes], window: int) -> Iterator[bytes | 
 
     After a broken member the search starts again right behind its beginning, so `window` compressed bytes of
     the current member are held; of a longer broken member only the last `window` bytes are searched.
+    In a member of many records what follows an error is lost, and what stands before it may be garbled: zlib notices
+    damage late, if not by the checksum alone, which is the whole member's.
     """
     raw = RawBytes(read)
     while raw.held or raw.more():
@@ -93,10 +95,7 @@ def _whole_member(raw: RawBytes) -> bytes | None:
     end = raw.held.find(MAGIC, len(MAGIC))
     while end < 0 and len(raw.held) < WHOLE_BYTES:
         searched = len(raw.held)
-        if not raw.more():
-            end = searched
-        else:
-            end = raw.held.find(MAGIC, searched - len(MAGIC) + 1)
+        end = raw.held.find(MAGIC, searched - len(MAGIC) + 1) if raw.more() else searched
     length = int.from_bytes(raw.held[max(0, end - 4) : end], "little")
     if end < 0 or length > WHOLE_BYTES:
         return None

@@ -72,6 +72,7 @@ class RefineSettings(Settings):
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
     extract_seconds: float = Field(5, gt=0, description="processor time a page may take before it is given up")
+    extract_megabytes: int = Field(1000, ge=100, description="memory a page may take before it is given up (Linux)")
     max_record_bytes: int = Field(20_000_000, ge=1000, description="larger records and bodies are faults")
     languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")
     min_language_score: float = Field(0.65, ge=0, le=1, description="probability of the language; 0 keeps all")
