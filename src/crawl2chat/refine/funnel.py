@@ -34,6 +34,15 @@ def funnel(
     }
 
 
+def faults(table: dict[str, Any]) -> str:
+    """`3 faults while reading: 2 corrupt_gzip_member, 1 truncated`, the commonest first; empty where there is none."""
+    if not table["faults"]:
+        return ""
+    reasons = Counter(next(step["dropped"] for step in table["steps"] if step["step"] == "read")).most_common()
+    said = ", ".join(f"{count} {reason}" for reason, count in reasons)
+    return f"{table['faults']} fault{'s' if table['faults'] > 1 else ''} while reading: {said}"
+
+
 def figures(table: dict[str, Any]) -> list[Figure]:
     return [
         Figure("pages", table["pages"], "pages"),

@@ -6,8 +6,9 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any
 
 from crawl2chat.crawl import Fault, Page, Place
@@ -51,7 +52,7 @@ class Document:
 def check_unread(page: Page | Fault, blocklist: frozenset[str], settings: RefineSettings) -> Reject | None:
     """The steps that need no text, so no process of their own."""
     if isinstance(page, Fault):
-        return Reject("", "read", page.reason, None, page.detail, page.place)
+        return Reject(page.url, "read", page.reason, None, page.detail, page.place)
     for step, verdict in check_page(page, blocklist, settings):
         if verdict.dropped:
             return _reject(page, step, verdict)
@@ -146,9 +147,25 @@ def refine_pages(
 
 
 def _refine_in_time(page: Page, settings: RefineSettings) -> Document | Reject:
-    """In a worker: the kernel ends this process when it has computed too long, wherever it is."""
+    """In a worker: the kernel ends this process when it has computed too long, wherever it is.
+
+    It refuses memory beyond what the process began with and `extract_megabytes`: Python tells that as MemoryError,
+    and C code that can't bear it crashes, which costs this process alone.
+    """
     identify_language("load the model before the clock runs")
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    data = _data_at_start() + (settings.extract_megabytes << 20)
+    resource.setrlimit(resource.RLIMIT_DATA, (data if hard == resource.RLIM_INFINITY else min(data, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     limit = math.ceil(time.process_time() + settings.extract_seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
     return refine_page(page, settings)
+
+
+@lru_cache(maxsize=1)
+def _data_at_start() -> int:
+    """Bytes of data that this process had when it was first asked."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    except FileNotFoundError:  # kernels but Linux's, which do not enforce RLIMIT_DATA either
+        return 0

@@ -79,6 +79,7 @@ class RefineSettings(Settings):
         "blocks", description="what finds the main text; blocks is our own, trafilatura needs crawl2chat[trafilatura]"
     )
     extract_seconds: float = Field(5, gt=0, description="processor time a page may take before it is given up")
+    extract_megabytes: int = Field(1000, ge=100, description="memory a page may take before it is given up (Linux)")
     max_record_bytes: int = Field(20_000_000, ge=1000, description="larger records and bodies are faults")
     languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")
     min_language_score: float = Field(0.65, ge=0, le=1, description="probability of the language; 0 keeps all")

@@ -102,9 +102,12 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
         write_json(out / FUNNEL, _deduplicate(shards, out, settings))
     shutil.rmtree(out / SHARDS, ignore_errors=True)
-    if not json.loads((out / FUNNEL).read_text(encoding="utf-8"))["kept"]:
+    table = json.loads((out / FUNNEL).read_text(encoding="utf-8"))
+    if table["faults"]:
+        print(f"refine: {funnel.faults(table)}; {out}/rejects says where", file=sys.stderr)
+    if not table["kept"]:
         print(f"refine: no page was kept; {out}/rejects says why of each", file=sys.stderr)
-    return funnel.figures(json.loads((out / FUNNEL).read_text(encoding="utf-8"))) + figures
+    return funnel.figures(table) + figures
 
 
 def refine_warc(

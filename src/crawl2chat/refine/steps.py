@@ -120,6 +120,8 @@ def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Ve
     for name, step in TEXT_STEPS.items():
         try:
             verdict = step(draft, settings)
+        except MemoryError:
+            verdict = drop("memory", settings.extract_megabytes)
         except Exception as error:
             verdict = drop("failed", detail=f"{type(error).__name__}: {error}"[:200])
         yield name, verdict
