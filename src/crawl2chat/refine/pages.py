@@ -12,9 +12,8 @@ from typing import Any
 
 from crawl2chat.crawl import Fault, Page, Place
 from crawl2chat.refine import dedup
-from crawl2chat.refine.language import identify_language
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.steps import Draft, check_page, take_steps
+from crawl2chat.refine.steps import Draft, check_page, load_models, take_steps
 from crawl2chat.refine.verdict import Verdict, drop
 from crawl2chat.shards import Worker
 
@@ -147,7 +146,7 @@ def refine_pages(
 
 def _refine_in_time(page: Page, settings: RefineSettings) -> Document | Reject:
     """In a worker: the kernel ends this process when it has computed too long, wherever it is."""
-    identify_language("load the model before the clock runs")
+    load_models(settings)  # before the clock runs
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     limit = math.ceil(time.process_time() + settings.extract_seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))

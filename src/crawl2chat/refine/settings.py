@@ -54,6 +54,19 @@ class FineWebSettings(Settings):
     max_newlines_per_word: float = Field(0.3, ge=0, description="line ends per word; more is a list")
 
 
+class DecontaminateSettings(Settings):
+    against: Words = Field(
+        [],
+        description="files of test questions (JSON lines, JSON, Parquet, text); pages that hold one are dropped",
+    )
+    fields: Words = Field(
+        ["question", "query", "prompt", "problem", "context", "context_options", "input", "text"],
+        description="those of a row that hold a question; a row needs one of them",
+    )
+    ngram: int = Field(13, ge=1, description="words in a row of a question that show it; a shorter one must be whole")
+    min_words: int = Field(8, ge=1, description="shorter questions are not looked for, as they may stand anywhere")
+
+
 class DedupSettings(Settings):
     exact: bool = Field(True, description="drop pages whose text is the same but for case and white space")
     near: bool = Field(True, description="drop near duplicates found by MinHash")
@@ -80,6 +93,7 @@ class RefineSettings(Settings):
     gopher_quality: GopherQualitySettings = GopherQualitySettings()
     c4: C4Settings = C4Settings()
     fineweb: FineWebSettings = FineWebSettings()
+    decontaminate: DecontaminateSettings = DecontaminateSettings()
     dedup: DedupSettings = DedupSettings()
     workers: int = Field(0, ge=0, description="cores to use; 0: all of this machine")
 

@@ -19,6 +19,7 @@ import xxhash
 from crawl2chat.crawl import Place, list_warcs, read_warc
 from crawl2chat.figures import Figure
 from crawl2chat.refine import dedup, funnel
+from crawl2chat.refine.decontaminate import load_questions
 from crawl2chat.refine.pages import Document, Reject, refine_pages
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.urls import load_blocklists
@@ -76,6 +77,7 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
         blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
+        settings = with_questions_of(crawl, settings)
         workers = settings.workers or cores()
         at_once = min(workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]
@@ -122,6 +124,22 @@ def _blocklist_of(crawl: Path) -> str:
     """A crawl may bring a list of its own, as the fictional web does of its invented hosts."""
     file = crawl / "blocklist.txt"
     return str(file) if file.is_file() else ""
+
+
+def with_questions_of(crawl: Path, settings: RefineSettings) -> RefineSettings:
+    """The settings with the test questions that the crawl itself brings, as the fictional web does; all are read."""
+    file = crawl / "ledger" / "leaked_questions.jsonl"
+    has_some = file.is_file() and file.stat().st_size > 0  # a small web has no quiz
+    against = settings.decontaminate.against + ([str(file)] if has_some else [])
+    decontaminate = settings.decontaminate.model_copy(update={"against": against})
+    too_short = load_questions(decontaminate).too_short
+    if too_short:
+        print(
+            f"refine: {too_short} test questions are not looked for: they have fewer than "
+            f"{decontaminate.min_words} words (refine.decontaminate.min_words)",
+            file=sys.stderr,
+        )
+    return settings.model_copy(update={"decontaminate": decontaminate})
 
 
 def _deduplicate(shards: list[Path], out: Path, settings: DedupSettings) -> dict[str, Any]:

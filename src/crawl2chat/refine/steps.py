@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from crawl2chat.crawl import Page
 from crawl2chat.refine import quality
+from crawl2chat.refine.decontaminate import check_contamination, load_questions
 from crawl2chat.refine.extract import extract_text
 from crawl2chat.refine.language import identify_language
 from crawl2chat.refine.pii import mask_pii
@@ -87,6 +88,10 @@ def check_fineweb(draft: Draft, settings: RefineSettings) -> Verdict:
     return quality.fineweb(draft.pieces, settings.fineweb) if settings.fineweb.enabled else keep()
 
 
+def check_test_questions(draft: Draft, settings: RefineSettings) -> Verdict:
+    return check_contamination(draft.text, settings.decontaminate)
+
+
 def mask(draft: Draft, settings: RefineSettings) -> Verdict:
     if settings.mask_pii:
         draft.text, emails, ips = mask_pii(draft.text)
@@ -104,10 +109,17 @@ TEXT_STEPS: dict[str, TextStep] = {
     "gopher_repetition": check_gopher_repetition,
     "c4": clean_c4,
     "fineweb": check_fineweb,
+    "contamination": check_test_questions,  # before masking, as questions are not masked
     "pii": mask,
 }
 DEDUP_STEPS = ("exact_duplicates", "near_duplicates")
 STEPS = ("read", "url", "response", *TEXT_STEPS, *DEDUP_STEPS)
+
+
+def load_models(settings: RefineSettings) -> None:
+    """Have ready in this process what the steps would otherwise load while a page's time runs."""
+    identify_language("")
+    load_questions(settings.decontaminate)
 
 
 def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Verdict]]:
