@@ -46,7 +46,7 @@ def check_contamination(text: str, settings: DecontaminateSettings) -> Verdict:
     questions = load_questions(settings)
     found: set[int] = set()
     for n, grams in _ngrams(text, questions.grams):
-        wanted = questions.grams[n]
+        wanted, grams = questions.grams[n], np.sort(grams)  # in order, so that the search stays in the cache
         places = np.minimum(np.searchsorted(wanted, grams), len(wanted) - 1)
         found.update(questions.owners[n][places[wanted[places] == grams]].tolist())
     return drop("contaminated", len(found), questions.names[min(found)]) if found else keep()
