@@ -44,6 +44,7 @@ class Document:
     place: Place
     emails: int
     ips: int
+    phones: int
     signature: dedup.Signature = field(repr=False)
 
 
@@ -71,6 +72,7 @@ def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
         page.place,
         draft.masked["emails"],
         draft.masked["ips"],
+        draft.masked["phones"],
         dedup.sign(draft.text, settings.dedup),
     )
 

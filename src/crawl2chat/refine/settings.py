@@ -89,6 +89,7 @@ class RefineSettings(Settings):
     languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")
     min_language_score: float = Field(0.65, ge=0, le=1, description="probability of the language; 0 keeps all")
     mask_pii: bool = Field(True, description="replace e-mail and public IP addresses")
+    mask_phones: bool = Field(False, description="replace phone numbers: +…, North American ones, and those after a 0")
     gopher_repetition: GopherRepetitionSettings = GopherRepetitionSettings()
     gopher_quality: GopherQualitySettings = GopherQualitySettings()
     c4: C4Settings = C4Settings()

@@ -45,6 +45,7 @@ SIGNED = pa.schema(
         *DOCUMENTS,
         ("emails", pa.int32()),
         ("ips", pa.int32()),
+        ("phones", pa.int32()),
         ("exact", pa.binary()),
         ("buckets", pa.binary()),
         ("low_bytes", pa.binary()),
@@ -184,7 +185,7 @@ def _deduplicate(shards: list[Path], out: Path, settings: DedupSettings) -> dict
                         step = "exact_duplicates" if copies[i].exact else "near_duplicates"
                         rejects.append(_copy_row(row, step, ids[kept], urls[kept]))
                     else:
-                        masked += Counter(emails=row["emails"], ips=row["ips"])
+                        masked += Counter(emails=row["emails"], ips=row["ips"], phones=row["phones"])
                 table = pa.Table.from_pylist([row for i, row in enumerate(rows, begin) if i not in copies], DOCUMENTS)
                 writer.write_table(table)
                 begin += len(rows)
@@ -221,6 +222,7 @@ def _document_row(document: Document, warc: str) -> dict[str, Any]:
         "place": vars(place),
         "emails": document.emails,
         "ips": document.ips,
+        "phones": document.phones,
         "exact": signature.exact,
         "buckets": signature.buckets.tobytes(),
         "low_bytes": signature.low_bytes.tobytes(),

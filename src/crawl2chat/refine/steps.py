@@ -9,7 +9,7 @@ from crawl2chat.refine import quality
 from crawl2chat.refine.decontaminate import check_contamination, load_questions
 from crawl2chat.refine.extract import extract_text
 from crawl2chat.refine.language import identify_language
-from crawl2chat.refine.pii import mask_pii
+from crawl2chat.refine.pii import mask_phones, mask_pii
 from crawl2chat.refine.repetition import gopher_repetition
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.urls import check_url
@@ -26,7 +26,7 @@ class Draft:
     text: str = field(default="", repr=False)
     language: str = ""
     language_score: float = 0.0
-    masked: Counter[str] = field(default_factory=Counter)  # emails, ips
+    masked: Counter[str] = field(default_factory=Counter)  # emails, ips, phones
     _pieces: quality.Text | None = field(default=None, repr=False)
 
     @property
@@ -96,6 +96,9 @@ def mask(draft: Draft, settings: RefineSettings) -> Verdict:
     if settings.mask_pii:
         draft.text, emails, ips = mask_pii(draft.text)
         draft.masked += Counter(emails=emails, ips=ips)
+    if settings.mask_phones:
+        draft.text, phones = mask_phones(draft.text)
+        draft.masked += Counter(phones=phones)
     return keep()
 
 
