@@ -139,6 +139,16 @@ def _parser() -> argparse.ArgumentParser:
     tokens.add_argument("tokenizer", type=Path, metavar="RUN", help="a run's folder or one with a tokenizer.json")
     tokens.add_argument("text", metavar="TEXT")
 
+    classify = add("classify", "train a quality classifier, for --refine.classifier.model", classify_command)
+    classify.add_argument("--positive", nargs="+", type=Path, default=[], metavar="FILE", help="texts like the wanted")
+    classify.add_argument("--negative", nargs="+", type=Path, default=[], metavar="FILE", help="texts of the crawl")
+    classify.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="what `judge` wrote")
+    classify.add_argument("--threshold", type=float, default=3, metavar="N", help="a label of N or more is positive")
+    classify.add_argument("--out", type=Path, required=True, metavar="DIR", help="the classifier's folder")
+    classify.add_argument("--bits", type=int, default=20, help="2^bits weights; more for millions of texts")
+    classify.add_argument("--epochs", type=int, default=5, help="times each text is learned from")
+    classify.add_argument("--seed", type=int, default=0, help="another seed, other texts held out")
+
     report = add("report", "write report.html of a run and print its figures", report_command)
     report.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     return parser
@@ -234,6 +244,18 @@ def tokens_command(options: argparse.Namespace) -> int:
     for id in ids:
         print(f"{id:6}  {tokenizer.decode_bytes([id])!r}")
     print(f"{len(ids)} tokens, {len(options.text.encode()) / max(1, len(ids)):.2f} bytes a token")
+    return 0
+
+
+def classify_command(options: argparse.Namespace) -> int:
+    from crawl2chat.refine.classify import train_from_files
+
+    model = train_from_files(
+        options.positive, options.negative, options.labels, options.threshold,
+        bits=options.bits, epochs=options.epochs, seed=options.seed,
+    )  # fmt: skip
+    model.save(options.out)
+    print(f"{model.describe()}\nclassifier: {options.out}")
     return 0
 
 

@@ -105,6 +105,11 @@ def _inputs_of_refine(settings: RefineSettings) -> dict[str, str]:
         hashes["blocklist"] = _hash_named(settings.blocklist, "refine.blocklist", "one host a line")
     for i, path in enumerate(settings.decontaminate.against):
         hashes[f"against.{i}"] = _hash_named(path, "refine.decontaminate.against", "a file of test questions")
+    if settings.classifier.model:
+        folder = Path(settings.classifier.model).expanduser()
+        if not folder.is_dir():
+            raise StageError(f"refine.classifier.model = {folder}: no such folder; `crawl2chat classify` makes one")
+        hashes["classifier"] = hash_path(folder)
     return hashes
 
 

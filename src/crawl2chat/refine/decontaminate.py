@@ -2,8 +2,7 @@
 
 import gzip
 import json
-import re
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
@@ -11,18 +10,14 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-import xxhash
 
+from crawl2chat.refine.ngrams import Hashes, ngrams, words_of
 from crawl2chat.refine.settings import DecontaminateSettings
 from crawl2chat.refine.verdict import Verdict, drop, keep
 from crawl2chat.run import StageError
 
-WORD = re.compile(r"[^\W_]+")
-FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, so that nothing is lost modulo 2^64
 SHOWN = 80  # characters of a question in a reject's detail
 FORMS = ".jsonl, .json, .parquet or .txt (.gz too, but for Parquet)"
-
-Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -45,7 +40,7 @@ def check_contamination(text: str, settings: DecontaminateSettings) -> Verdict:
         return keep()
     questions = load_questions(settings)
     found: set[int] = set()
-    for n, grams in _ngrams(text, questions.grams):
+    for n, grams in ngrams(text, questions.grams):
         wanted, grams = questions.grams[n], np.sort(grams)  # in order, so that the search stays in the cache
         places = np.minimum(np.searchsorted(wanted, grams), len(wanted) - 1)
         found.update(questions.owners[n][places[wanted[places] == grams]].tolist())
@@ -65,11 +60,11 @@ def _load(paths: Sequence[str], fields: Sequence[str], ngram: int, min_words: in
     too_short = 0
     for path in paths:
         for row, text in read_questions(Path(path).expanduser(), fields):
-            words = len(_words(text))
+            words = len(words_of(text))
             if words < min_words:
                 too_short += 1
                 continue
-            for n, of_question in _ngrams(text, [min(words, ngram)]):
+            for n, of_question in ngrams(text, [min(words, ngram)]):
                 grams.setdefault(n, []).append(of_question)
                 owners.setdefault(n, []).append(np.full(len(of_question), len(names), np.int32))
             names.append(f"{Path(path).name}:{row}: {' '.join(text.split())[:SHOWN]}")
@@ -80,25 +75,6 @@ def _load(paths: Sequence[str], fields: Sequence[str], ngram: int, min_words: in
         names,
         too_short,
     )
-
-
-def _words(text: str) -> list[str]:
-    return WORD.findall(text.lower())
-
-
-def _ngrams(text: str, lengths: Iterable[int]) -> Iterator[tuple[int, Hashes]]:
-    """For each of the lengths (in words, ascending) that the text reaches, a 64-bit number for each n-gram."""
-    words = _words(text)
-    known = {word: xxhash.xxh3_64_intdigest(word.encode("utf-8", "replace")) for word in set(words)}
-    of_word = np.fromiter((known[word] for word in words), np.uint64, len(words))
-    grams, n = of_word, 1
-    for length in lengths:
-        if length > len(words):
-            return
-        while n < length:  # a polynomial modulo 2^64, so that order counts
-            grams = grams[:-1] * FACTOR + of_word[n:]
-            n += 1
-        yield n, grams
 
 
 def read_questions(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, str]]:

@@ -13,7 +13,7 @@ from typing import Any
 from crawl2chat.crawl import Fault, Page, Place
 from crawl2chat.refine import dedup
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.steps import Draft, check_page, load_models, take_steps
+from crawl2chat.refine.steps import Draft, check_page, load_models, score_quality, take_steps
 from crawl2chat.refine.verdict import Verdict, drop
 from crawl2chat.shards import Worker
 
@@ -45,6 +45,7 @@ class Document:
     emails: int
     ips: int
     phones: int
+    quality: float | None
     signature: dedup.Signature = field(repr=False)
 
 
@@ -73,6 +74,7 @@ def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
         draft.masked["emails"],
         draft.masked["ips"],
         draft.masked["phones"],
+        score_quality(draft, settings),
         dedup.sign(draft.text, settings.dedup),
     )
 

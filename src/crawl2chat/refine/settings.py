@@ -67,6 +67,11 @@ class DecontaminateSettings(Settings):
     min_words: int = Field(8, ge=1, description="shorter questions are not looked for, as they may stand anywhere")
 
 
+class ClassifierSettings(Settings):
+    model: str = Field("", description="folder that `crawl2chat classify` made; none: no text is judged by a model")
+    keep: float = Field(0.1, gt=0, le=1, description="best share to keep of what passes the other filters (DCLM: 0.1)")
+
+
 class DedupSettings(Settings):
     exact: bool = Field(True, description="drop pages whose text is the same but for case and white space")
     near: bool = Field(True, description="drop near duplicates found by MinHash")
@@ -95,6 +100,7 @@ class RefineSettings(Settings):
     c4: C4Settings = C4Settings()
     fineweb: FineWebSettings = FineWebSettings()
     decontaminate: DecontaminateSettings = DecontaminateSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
     dedup: DedupSettings = DedupSettings()
     workers: int = Field(0, ge=0, description="cores to use; 0: all of this machine")
 

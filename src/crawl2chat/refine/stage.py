@@ -19,14 +19,17 @@ import xxhash
 from crawl2chat.crawl import Place, list_warcs, read_warc
 from crawl2chat.figures import Figure
 from crawl2chat.refine import dedup, funnel
+from crawl2chat.refine.classify import load_classifier
 from crawl2chat.refine.decontaminate import load_questions
 from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.selection import keep_best
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.run import replacing, write_json
 from crawl2chat.shards import cores, map_shards
 
 SHARDS = "shards"  # what each WARC gave, before deduplication; removed at the end
+SELECTED = "selected"  # the same without what the classifier dropped, if there is one; removed too
 FUNNEL = "funnel.json"  # written when documents and rejects are complete
 ROWS = 1000  # a row group
 PLACE = pa.struct([("warc", pa.string()), ("offset", pa.int64()), ("within", pa.int64())])
@@ -37,6 +40,7 @@ DOCUMENTS = pa.schema(
         ("text", pa.string()),
         ("language", pa.string()),
         ("language_score", pa.float32()),
+        ("quality", pa.float32()),  # log odds of the classifier; null without one
         ("place", PLACE),
     ]
 )
@@ -79,6 +83,8 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
         settings = with_questions_of(crawl, settings)
+        if settings.classifier.model:
+            load_classifier(settings.classifier.model)
         workers = settings.workers or cores()
         at_once = min(workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]
@@ -90,8 +96,11 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         )
         pages = sum(_read_counts(shard)["pages"] for shard in todo)
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
+        if settings.classifier.model:
+            shards = keep_best(shards, out / SELECTED, settings.classifier.keep, workers)
         write_json(out / FUNNEL, _deduplicate(shards, out, settings.dedup))
-    shutil.rmtree(out / SHARDS, ignore_errors=True)
+    for folder in (SHARDS, SELECTED):
+        shutil.rmtree(out / folder, ignore_errors=True)
     if not json.loads((out / FUNNEL).read_text(encoding="utf-8"))["kept"]:
         print(f"refine: no page was kept; {out}/rejects says why of each", file=sys.stderr)
     return funnel.figures(json.loads((out / FUNNEL).read_text(encoding="utf-8"))) + figures
@@ -219,6 +228,7 @@ def _document_row(document: Document, warc: str) -> dict[str, Any]:
         "text": document.text,
         "language": document.language,
         "language_score": document.language_score,
+        "quality": document.quality,
         "place": vars(place),
         "emails": document.emails,
         "ips": document.ips,

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from crawl2chat.crawl import Page
 from crawl2chat.refine import quality
+from crawl2chat.refine.classify import load_classifier
 from crawl2chat.refine.decontaminate import check_contamination, load_questions
 from crawl2chat.refine.extract import extract_text
 from crawl2chat.refine.language import identify_language
@@ -115,14 +116,23 @@ TEXT_STEPS: dict[str, TextStep] = {
     "contamination": check_test_questions,  # before masking, as questions are not masked
     "pii": mask,
 }
+CLASSIFIER_STEP = "classifier"  # needs the scores of all pages, so it follows when all have taken the others
 DEDUP_STEPS = ("exact_duplicates", "near_duplicates")
-STEPS = ("read", "url", "response", *TEXT_STEPS, *DEDUP_STEPS)
+STEPS = ("read", "url", "response", *TEXT_STEPS, CLASSIFIER_STEP, *DEDUP_STEPS)
 
 
 def load_models(settings: RefineSettings) -> None:
     """Have ready in this process what the steps would otherwise load while a page's time runs."""
     identify_language("")
     load_questions(settings.decontaminate)
+    if settings.classifier.model:
+        load_classifier(settings.classifier.model)
+
+
+def score_quality(draft: Draft, settings: RefineSettings) -> float | None:
+    """Log odds of the classifier, if there is one."""
+    model = settings.classifier.model
+    return load_classifier(model).score(draft.text) if model else None
 
 
 def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Verdict]]:
