@@ -148,6 +148,25 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--cores", type=int, default=1000, metavar="N", help="cores that refine will have (1000)")
     plan.add_argument("--price", type=float, default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)")
     plan.add_argument("--flops", type=float, metavar="FLOPS", help="FLOP a second of the machine that trains")
+    classify = add("classify", "train a quality classifier, for --refine.classifier.model", classify_command)
+    classify.add_argument("--positive", nargs="+", type=Path, default=[], metavar="FILE", help="texts like the wanted")
+    classify.add_argument("--negative", nargs="+", type=Path, default=[], metavar="FILE", help="texts of the crawl")
+    classify.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="what `judge` wrote")
+    classify.add_argument("--threshold", type=float, default=3, metavar="N", help="a label of N or more is positive")
+    classify.add_argument("--out", type=Path, required=True, metavar="DIR", help="the classifier's folder")
+    classify.add_argument("--bits", type=int, default=20, help="2^bits weights; more for millions of texts")
+    classify.add_argument("--epochs", type=int, default=5, help="times each text is learned from")
+    classify.add_argument("--seed", type=int, default=0, help="another seed, other texts held out")
+
+    judge = add("judge", "have a language model score texts, to train a quality classifier from", judge_command)
+    judge.add_argument("files", nargs="+", type=Path, metavar="DOCUMENTS", help="a refine stage's folder, or files")
+    judge.add_argument("--url", required=True, help="of any server with OpenAI's chat completions: http://HOST/v1")
+    judge.add_argument("--model", required=True, metavar="NAME", help="as the server calls it")
+    judge.add_argument("--out", type=Path, required=True, metavar="FILE", help="labels, JSON lines; they are added to")
+    judge.add_argument("--sample", type=int, metavar="N", help="judge only N of the texts, chosen by chance")
+    judge.add_argument("--threads", type=int, default=4, metavar="N", help="questions at a time")
+    judge.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="that an answer may take")
+    judge.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the server's key")
 
     report = add("report", "write report.html of a run and print its figures", report_command)
     report.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
@@ -262,6 +281,31 @@ def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
         )
     )  # fmt: skip
     return 0
+
+
+def classify_command(options: argparse.Namespace) -> int:
+    from crawl2chat.refine.classify import train_from_files
+
+    model = train_from_files(
+        options.positive, options.negative, options.labels, options.threshold,
+        bits=options.bits, epochs=options.epochs, seed=options.seed,
+    )  # fmt: skip
+    model.save(options.out)
+    print(f"{model.describe()}\nclassifier: {options.out}")
+    return 0
+
+
+def judge_command(options: argparse.Namespace) -> int:
+    from crawl2chat.refine.judge import Judge, judge_files
+    from crawl2chat.run import StageError
+
+    key = os.environ.get(options.key_variable, "") if options.key_variable else ""
+    if options.key_variable and not key:
+        raise StageError(f"judge --key-variable {options.key_variable}: there is no such environment variable")
+    judge = Judge(options.url, options.model, key, options.timeout)
+    counts = judge_files(options.files, judge, options.out, threads=options.threads, sample=options.sample)
+    print(", ".join(f"{count:,} {what}" for what, count in counts.items()) + f"\nlabels: {options.out}")
+    return 1 if counts["unanswered"] else 0
 
 
 def report_command(options: argparse.Namespace) -> int:

@@ -92,11 +92,25 @@ def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
         from crawl2chat.crawl.stage import find_warcs
 
         return {"warc": hash_json(find_warcs(settings))}
-    if isinstance(settings, RefineSettings) and settings.blocklist:
-        return {"blocklist": _hash_named(settings.blocklist, "refine.blocklist", "one host a line")}
+    if isinstance(settings, RefineSettings):
+        return _inputs_of_refine(settings)
     if isinstance(settings, PreferSettings) and settings.rankings:
         return {"rankings": _hash_named(settings.rankings, "prefer.rankings", "a store that `crawl2chat rank` wrote")}
     return {}
+
+
+def _inputs_of_refine(settings: RefineSettings) -> dict[str, str]:
+    hashes = {}
+    if settings.blocklist:
+        hashes["blocklist"] = _hash_named(settings.blocklist, "refine.blocklist", "one host a line")
+    for i, path in enumerate(settings.decontaminate.against):
+        hashes[f"against.{i}"] = _hash_named(path, "refine.decontaminate.against", "a file of test questions")
+    if settings.classifier.model:
+        folder = Path(settings.classifier.model).expanduser()
+        if not folder.is_dir():
+            raise StageError(f"refine.classifier.model = {folder}: no such folder; `crawl2chat classify` makes one")
+        hashes["classifier"] = hash_path(folder)
+    return hashes
 
 
 def _hash_named(path: str, setting: str, expected: str) -> str:

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.refine.pii import EMAIL, IPV4, IPV6, mask_pii
+from crawl2chat.refine.pii import EMAIL, IPV4, IPV6, PHONE, mask_phones, mask_pii
 
 
 @pytest.mark.parametrize(
@@ -52,3 +52,74 @@ def test_time_grows_with_the_text_alone(unit):
     began = time.process_time()
     mask_pii(unit * (400_000 // len(unit)))
     assert time.process_time() - began < 3
+
+
+@pytest.mark.parametrize(
+    "number",
+    [
+        "+49 30 1234567",
+        "+49 (0)30 / 1234567",
+        "+44 20 7946 0958",
+        "(+44) 20-7946-0958",
+        "+33.1.23.45.67.89",
+        "+15551234567",
+        "+1 (202) 555-0142",
+        "(202) 555-0142",
+        "(202)555-0142",
+        "202-555-0142",
+        "202.555.0142",
+        "1-800-555-0142",
+        "030/1234567",
+        "(030) 123 4567",
+        "0171-1234567",
+        "0171 / 123 45 67",
+        "020 7946 0958",
+        "01632 960 983",
+    ],
+)
+@pytest.mark.parametrize(
+    "around", ["{}", "Tel.: {}.", "({})", "Call {}, or {} after 6 pm", "phone:{};fax", "{}\n3 rooms"]
+)
+def test_phone_numbers_are_replaced(number, around):
+    found = around.count("{}")
+    assert mask_phones(around.replace("{}", number)) == (around.replace("{}", PHONE), found)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "2026-11-24, 24.11.2026, 11/24/2026, 2026-11-24T10:30:45, 01.02.2003 04:05",
+        "ISBN 978-3-16-148410-0, 0-306-40615-2, 9783161484100, 3161484100",
+        "$1,234,567.89 and 1.234.567,89 € and +1.234.567,89 and +10.000.000 and 12 345 678 and EUR 1200.5555",
+        "version 1.12.3456, 2024.100.2000.1, v202.555.0142 and 10.0.19045.3803",
+        "2025550142, 12025550142, 4111 1111 1111 1111, 0123 4567 8901 2345, DE89 3704 0044 0532 0130 00",
+        "pages 202-355, 1914-1918, 200 300 4000, 3.14159265358979, 0.123 456 7890, 6.02 x 10^23",
+        "What is 1+23456789? It is 12 + 34567890 = 34567902. -202-555-0142 and 078-05-1120",
+        "https://example.org/202-555-0142 and ?id=202-555-0142 and 192.0.2.1 and 202-555-0142-7",
+        PHONE,
+    ],
+)
+def test_numbers_that_are_no_phones_stay(text):
+    assert mask_phones(text) == (text, 0)
+
+
+@given(
+    st.lists(st.sampled_from(["+49 30 1234567", "202-555-0142", "030/1234567", "(", ")", " ", "+", "-", "0", "1", "."]))
+)
+def test_masking_phones_again_changes_nothing(pieces):
+    once = mask_phones("".join(pieces))[0]
+    assert mask_phones(once) == (once, 0)
+
+
+@pytest.mark.parametrize(
+    "unit",
+    ["+", "1", "+1", "0", "01", "+1 ", "+1 (", "202-", "202-555-", "030 1", "0171-12 ", "(0", "(+1", "1 202-555-014"],
+)
+def test_time_to_find_phones_grows_with_the_text_alone(unit):
+    def seconds(length: int) -> float:
+        began = time.process_time()
+        mask_phones(unit * (length // len(unit)))
+        return time.process_time() - began
+
+    assert seconds(400_000) < 3
+    assert seconds(400_000) < 20 * seconds(50_000) + 0.05

@@ -14,9 +14,8 @@ from typing import Any
 from crawl2chat.crawl import Fault, Page, Place
 from crawl2chat.processes import Worker
 from crawl2chat.refine import dedup
-from crawl2chat.refine.language import identify_language
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.steps import Draft, check_page, take_steps
+from crawl2chat.refine.steps import Draft, check_page, load_models, score_quality, take_steps
 from crawl2chat.refine.verdict import Verdict, drop
 
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
@@ -46,6 +45,8 @@ class Document:
     place: Place
     emails: int
     ips: int
+    phones: int
+    quality: float | None
     signature: dedup.Signature = field(repr=False)
 
 
@@ -73,6 +74,8 @@ def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
         page.place,
         draft.masked["emails"],
         draft.masked["ips"],
+        draft.masked["phones"],
+        score_quality(draft, settings),
         dedup.sign(draft.text, settings.dedup),
     )
 
@@ -152,7 +155,7 @@ def _refine_in_time(page: Page, settings: RefineSettings) -> Document | Reject:
     It refuses memory beyond what the process began with and `extract_megabytes`: Python tells that as MemoryError,
     and C code that can't bear it crashes, which costs this process alone.
     """
-    identify_language("load the model before the clock runs")
+    load_models(settings)  # before the clock runs
     hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
     data = _data_at_start() + (settings.extract_megabytes << 20)
     resource.setrlimit(resource.RLIMIT_DATA, (data if hard == resource.RLIM_INFINITY else min(data, hard), hard))

@@ -5,6 +5,7 @@ import re
 
 EMAIL = "email@example.com"  # RFC 2606
 IPV4, IPV6 = "192.0.2.1", "2001:db8::1"  # RFC 5737, RFC 3849
+PHONE = "+1-202-555-0100"  # kept for fiction in North America's numbering plan
 LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789._%+'-")
 MAX_LOCAL = 64  # RFC 5321
 # Every attempt begins at an @ and lengths are bounded, so time grows with the text alone, whatever it holds.
@@ -13,6 +14,42 @@ DOMAIN = re.compile(r"@(?=[A-Za-z0-9])((?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,6
 IP4 = re.compile(r"\d(?<![\w.]\d)\d{0,2}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
 TWO_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")  # every IPv6 address has them
 IP6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
+# A phone number has a form of its own; digits in a row, or with blanks alone between them, may be anything.
+# +49 (0)30 1234567, (+44) 20-7946-0958, +15551234567: 8 to 15 digits (E.164)
+WITH_PLUS = r"(?<![\w+/=-])(?:\(\+[1-9]\d{0,2}\)|\+[1-9])(?:[ .()/–-]{0,3}\d){7,14}(?!\d|[.,-]\d)"
+# (202) 555-0142, 1-202-555-0142, 202.555.0142
+NORTH_AMERICAN = (
+    r"(?<![\w.,+/=-])(?:1[ .-])?(?:\([2-9]\d\d\)[ .-]?|[2-9]\d\d(?P<by>[.-]))"
+    r"[2-9]\d\d(?(by)(?P=by)|[ .-])\d{4}(?!\d|[.,-]\d)"
+)
+# (030) 123 4567, 030/1234567, 0171-1234567, 020 7946 0958: 10 or 11 digits that begin with one 0
+WITH_ZERO = (
+    r"(?P<with_zero>(?<![\w.,+/=-])(?<!\d )(?:\(0[1-9]\d{1,3}\) ?|0[1-9]\d{1,3}(?: ?[/–-] ?| ))"
+    r"\d{3,4}(?:[ -]?\d{2,4}){1,2})(?!\d|[.,/-]\d| \d)"
+)
+PHONES = re.compile(f"{WITH_PLUS}|{NORTH_AMERICAN}|{WITH_ZERO}")
+THOUSANDS = re.compile(r"\+\d{1,3}(?:[. ]\d{3})+")
+
+
+def mask_phones(text: str) -> tuple[str, int]:
+    """The text with phone numbers replaced, and how many: +… anywhere, North America's and those with a leading 0.
+
+    Only forms that little else has are found, so dates, prices, versions, ISBNs and plain digits stay, and so do
+    numbers written in a country's own way otherwise.
+    """
+    count = 0
+
+    def mask(match: re.Match[str]) -> str:
+        nonlocal count
+        found, with_zero = match.group(0, "with_zero")
+        if found.startswith(PHONE) or THOUSANDS.fullmatch(found):
+            return found
+        if with_zero and sum(c.isdigit() for c in with_zero) not in (10, 11):
+            return found
+        count += 1
+        return PHONE
+
+    return PHONES.sub(mask, text), count
 
 
 def mask_pii(text: str) -> tuple[str, int, int]:

@@ -54,6 +54,24 @@ class FineWebSettings(Settings):
     max_newlines_per_word: float = Field(0.3, ge=0, description="line ends per word; more is a list")
 
 
+class DecontaminateSettings(Settings):
+    against: Words = Field(
+        [],
+        description="files of test questions (JSON lines, JSON, Parquet, text); pages that hold one are dropped",
+    )
+    fields: Words = Field(
+        ["question", "query", "prompt", "problem", "context", "context_options", "input", "text"],
+        description="those of a row that hold a question; a row needs one of them",
+    )
+    ngram: int = Field(13, ge=1, description="words in a row of a question that show it; a shorter one must be whole")
+    min_words: int = Field(8, ge=1, description="shorter questions are not looked for, as they may stand anywhere")
+
+
+class ClassifierSettings(Settings):
+    model: str = Field("", description="folder that `crawl2chat classify` made; none: no text is judged by a model")
+    keep: float = Field(0.1, gt=0, le=1, description="best share to keep of what passes the other filters (DCLM: 0.1)")
+
+
 class DedupSettings(Settings):
     exact: bool = Field(True, description="drop pages whose text is the same but for case and white space")
     near: bool = Field(True, description="drop near duplicates found by MinHash")
@@ -84,10 +102,13 @@ class RefineSettings(Settings):
     languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")
     min_language_score: float = Field(0.65, ge=0, le=1, description="probability of the language; 0 keeps all")
     mask_pii: bool = Field(True, description="replace e-mail and public IP addresses")
+    mask_phones: bool = Field(False, description="replace phone numbers: +…, North American ones, and those after a 0")
     gopher_repetition: GopherRepetitionSettings = GopherRepetitionSettings()
     gopher_quality: GopherQualitySettings = GopherQualitySettings()
     c4: C4Settings = C4Settings()
     fineweb: FineWebSettings = FineWebSettings()
+    decontaminate: DecontaminateSettings = DecontaminateSettings()
+    classifier: ClassifierSettings = ClassifierSettings()
     dedup: DedupSettings = DedupSettings()
     engine: Literal["local", "ray"] = Field(
         "local", description="local: processes of this machine; ray: tasks on a Ray cluster, see recipes/cluster.toml"

@@ -19,10 +19,13 @@ import xxhash
 from crawl2chat.crawl import Place, list_warcs, read_warc
 from crawl2chat.figures import Figure
 from crawl2chat.refine import copies, dedup, funnel, lines
+from crawl2chat.refine.classify import load_classifier
 from crawl2chat.refine.copies import Copies, Copy, Shard
+from crawl2chat.refine.decontaminate import load_questions
 from crawl2chat.refine.extract import require_extractor
 from crawl2chat.refine.lines import Repeated
 from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.selection import keep_best
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.urls import load_blocklists
@@ -30,8 +33,10 @@ from crawl2chat.run import write_json
 from crawl2chat.shards import engine_running, map_shards, split_cores
 
 SHARDS = "shards"  # what each WARC gave, and the work of deduplication; removed at the end
+SELECTED = "selected"  # the same without what the classifier dropped, if there is one; removed too
 FUNNEL = "funnel.json"  # written when documents and rejects are complete
 ROWS = 1000  # a row group
+MASKED = ("emails", "ips", "phones")
 PLACE = pa.struct([("warc", pa.string()), ("offset", pa.int64()), ("within", pa.int64())])
 DOCUMENTS = pa.schema(
     [
@@ -40,6 +45,7 @@ DOCUMENTS = pa.schema(
         ("text", pa.string()),
         ("language", pa.string()),
         ("language_score", pa.float32()),
+        ("quality", pa.float32()),  # log odds of the classifier; null without one
         ("place", PLACE),
     ]
 )
@@ -50,6 +56,7 @@ SIGNED = pa.schema(
         ("emails", pa.int32()),
         ("ips", pa.int32()),
         ("characters", pa.int64()),
+        ("phones", pa.int32()),
         ("exact", pa.binary()),
         ("buckets", pa.binary()),
         ("low_bytes", pa.binary()),
@@ -88,6 +95,9 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
         require_extractor(settings.extractor)
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
+        settings = with_questions_of(crawl, settings)
+        if settings.classifier.model:
+            load_classifier(settings.classifier.model)
         at_once, each = split_cores(settings.engine, settings.workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]
         map_shards(
@@ -100,8 +110,11 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         )
         pages = sum(_read_counts(shard)["pages"] for shard in todo)
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
+        if settings.classifier.model:
+            shards = keep_best(shards, out / SELECTED, settings.classifier.keep, at_once, settings.engine)
         write_json(out / FUNNEL, _deduplicate(shards, out, settings))
-    shutil.rmtree(out / SHARDS, ignore_errors=True)
+    for folder in (SHARDS, SELECTED):
+        shutil.rmtree(out / folder, ignore_errors=True)
     table = json.loads((out / FUNNEL).read_text(encoding="utf-8"))
     if table["faults"]:
         print(f"refine: {funnel.faults(table)}; {out}/rejects says where", file=sys.stderr)
@@ -138,6 +151,22 @@ def _blocklist_of(crawl: Path) -> str:
     """A crawl may bring a list of its own, as the fictional web does of its invented hosts."""
     file = crawl / "blocklist.txt"
     return str(file) if file.is_file() else ""
+
+
+def with_questions_of(crawl: Path, settings: RefineSettings) -> RefineSettings:
+    """The settings with the test questions that the crawl itself brings, as the fictional web does; all are read."""
+    file = crawl / "ledger" / "leaked_questions.jsonl"
+    has_some = file.is_file() and file.stat().st_size > 0  # a small web has no quiz
+    against = settings.decontaminate.against + ([str(file)] if has_some else [])
+    decontaminate = settings.decontaminate.model_copy(update={"against": against})
+    too_short = load_questions(decontaminate).too_short
+    if too_short:
+        print(
+            f"refine: {too_short} test questions are not looked for: they have fewer than "
+            f"{decontaminate.min_words} words (refine.decontaminate.min_words)",
+            file=sys.stderr,
+        )
+    return settings.model_copy(update={"decontaminate": decontaminate})
 
 
 def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> dict[str, Any]:
@@ -184,7 +213,7 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
     out.mkdir(parents=True)
     with pq.ParquetWriter(out / "documents.parquet", KEPT, compression="zstd") as writer:
         place = shard.first
-        for batch in shard.batches([*DOCUMENTS.names, "emails", "ips"]):
+        for batch in shard.batches([*DOCUMENTS.names, *MASKED]):
             kept = []
             for i, row in enumerate(batch.to_pylist(), place):
                 if i in dropped:
@@ -198,7 +227,7 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
                         rejects.append(_emptied_row(row, n_lines))
                         continue
                 kept.append(row | {"copies": copied.get(i, 0)})
-                masked.update(emails=row["emails"], ips=row["ips"])
+                masked.update({kind: row[kind] for kind in MASKED})
                 sums.update(documents=1, characters=len(row["text"]))
             place += len(batch)
             writer.write_table(pa.Table.from_pylist(kept, KEPT))
@@ -231,9 +260,11 @@ def _document_row(document: Document, warc: str) -> dict[str, Any]:
         "text": document.text,
         "language": document.language,
         "language_score": document.language_score,
+        "quality": document.quality,
         "place": vars(place),
         "emails": document.emails,
         "ips": document.ips,
+        "phones": document.phones,
         "characters": len(document.text),
         "exact": signature.exact,
         "buckets": signature.buckets.tobytes(),

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field
 from crawl2chat.crawl import Page
 from crawl2chat.refine import quality
 from crawl2chat.refine.c4 import c4_quality
+from crawl2chat.refine.classify import load_classifier
+from crawl2chat.refine.decontaminate import check_contamination, load_questions
 from crawl2chat.refine.extract import extract_text
 from crawl2chat.refine.fineweb import fineweb_quality
 from crawl2chat.refine.language import identify_language
-from crawl2chat.refine.pii import mask_pii
+from crawl2chat.refine.pii import mask_phones, mask_pii
 from crawl2chat.refine.repetition import gopher_repetition
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.urls import check_url
@@ -27,7 +29,7 @@ class Draft:
     text: str = field(default="", repr=False)
     language: str = ""
     language_score: float = 0.0
-    masked: Counter[str] = field(default_factory=Counter)  # emails, ips
+    masked: Counter[str] = field(default_factory=Counter)  # emails, ips, phones
     _pieces: quality.Text | None = field(default=None, repr=False)
 
     @property
@@ -89,10 +91,17 @@ def check_fineweb(draft: Draft, settings: RefineSettings) -> Verdict:
     return fineweb_quality(draft.pieces, settings.fineweb) if settings.fineweb.enabled else keep()
 
 
+def check_test_questions(draft: Draft, settings: RefineSettings) -> Verdict:
+    return check_contamination(draft.text, settings.decontaminate)
+
+
 def mask(draft: Draft, settings: RefineSettings) -> Verdict:
     if settings.mask_pii:
         draft.text, emails, ips = mask_pii(draft.text)
         draft.masked += Counter(emails=emails, ips=ips)
+    if settings.mask_phones:
+        draft.text, phones = mask_phones(draft.text)
+        draft.masked += Counter(phones=phones)
     return keep()
 
 
@@ -106,10 +115,28 @@ TEXT_STEPS: dict[str, TextStep] = {
     "gopher_repetition": check_gopher_repetition,
     "c4": clean_c4,
     "fineweb": check_fineweb,
+    "contamination": check_test_questions,  # before masking, as questions are not masked
     "pii": mask,
 }
 DEDUP_STEPS = ("exact_duplicates", "near_duplicates", "line_duplicates")
 STEPS = ("read", "url", "response", *TEXT_STEPS, *DEDUP_STEPS)
+CLASSIFIER_STEP = "classifier"  # needs the scores of all pages, so it follows when all have taken the others
+DEDUP_STEPS = ("exact_duplicates", "near_duplicates")
+STEPS = ("read", "url", "response", *TEXT_STEPS, CLASSIFIER_STEP, *DEDUP_STEPS)
+
+
+def load_models(settings: RefineSettings) -> None:
+    """Have ready in this process what the steps would otherwise load while a page's time runs."""
+    identify_language("")
+    load_questions(settings.decontaminate)
+    if settings.classifier.model:
+        load_classifier(settings.classifier.model)
+
+
+def score_quality(draft: Draft, settings: RefineSettings) -> float | None:
+    """Log odds of the classifier, if there is one."""
+    model = settings.classifier.model
+    return load_classifier(model).score(draft.text) if model else None
 
 
 def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Verdict]]:

@@ -1,0 +1,242 @@
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+
+import pytest
+
+from crawl2chat.cli import main
+from crawl2chat.refine.judge import Judge, judge_files, read_score
+from crawl2chat.run import StageError
+
+Reply = tuple[int, str]
+
+
+class Server(ThreadingHTTPServer):
+    """An endpoint on loopback whose answer to a question a test decides."""
+
+    def __init__(self, reply: Callable[[str], Reply]) -> None:
+        self.reply, self.asked, self.headers_seen = reply, Counter[str](), []
+        self.at_once = self.most_at_once = 0
+        self.lock = threading.Lock()
+        super().__init__(("127.0.0.1", 0), Handler)
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}/v1"
+
+
+class Handler(BaseHTTPRequestHandler):
+    server: Server
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        text = body["messages"][0]["content"].partition("<page>\n")[2].partition("\n</page>")[0]
+        with self.server.lock:
+            self.server.asked[text] += 1
+            self.server.headers_seen.append((self.path, body["model"], self.headers.get("Authorization")))
+            self.server.at_once += 1
+            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
+        status, content = self.server.reply(text)
+        with self.server.lock:
+            self.server.at_once -= 1
+        self.send_response(status)
+        self.end_headers()
+        self.wfile.write(content.encode())
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def says(content: str) -> Reply:
+    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]})
+
+
+@pytest.fixture
+def serve() -> Iterator[Callable[[Callable[[str], Reply]], Server]]:
+    servers = []
+
+    def start(reply: Callable[[str], Reply]) -> Server:
+        servers.append(Server(reply))
+        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
+        return servers[-1]
+
+    yield start
+    for server in servers:
+        server.shutdown()
+        server.server_close()
+
+
+@pytest.fixture
+def documents(tmp_path: Path) -> Path:
+    file = tmp_path / "texts.jsonl"
+    file.write_text("".join(json.dumps({"id": f"d{i}", "text": f"Text {i}"}) + "\n" for i in range(30)))
+    return file
+
+
+def labels(out: Path) -> list[dict]:  # type: ignore[type-arg]
+    return [json.loads(line) for line in out.read_text().splitlines()]
+
+
+def quick(server: Server) -> Judge:
+    return Judge(server.url, "some-model", first_wait=0.01)
+
+
+def by_number(text: str) -> Reply:
+    return says(f"It tells of {text}.\nScore: {int(text.split()[1]) % 6}")
+
+
+def test_the_command_writes_a_score_and_a_reason_for_each_text(serve, documents, tmp_path, capsys, monkeypatch):
+    server, out = serve(by_number), tmp_path / "new" / "labels.jsonl"
+    monkeypatch.setenv("JUDGE_KEY", "secret")
+    command = ["judge", str(documents), "--url", server.url, "--model", "m", "--out", str(out)]
+    assert main([*command, "--key-variable", "JUDGE_KEY"]) == 0
+    assert "30 scored, 0 unscored, 0 unanswered" in capsys.readouterr().out
+    assert labels(out) == [
+        {"id": f"d{i}", "score": i % 6, "reason": f"It tells of Text {i}.\nScore: {i % 6}", "text": f"Text {i}"}
+        for i in range(30)
+    ]
+    assert set(server.headers_seen) == {("/v1/chat/completions", "m", "Bearer secret")}
+    assert main([*command, "--key-variable", "NO_SUCH_KEY"]) == 1
+    assert "NO_SUCH_KEY: there is no such environment variable" in capsys.readouterr().err
+
+
+def test_what_is_labelled_is_not_asked_again_and_half_a_line_is_no_label(serve, documents, tmp_path):
+    server, out = serve(by_number), tmp_path / "labels.jsonl"
+    judge_files([documents], quick(server), out)
+    whole = out.read_bytes()
+    lines = whole.splitlines(keepends=True)
+    out.write_bytes(b"".join(lines[:20]) + lines[20][:25])
+    server.asked.clear()
+    assert judge_files([documents], quick(server), out) == {"scored": 10, "unscored": 0, "unanswered": 0}
+    assert out.read_bytes() == whole
+    assert server.asked == {f"Text {i}": 1 for i in range(20, 30)}
+
+
+@pytest.mark.parametrize("content", ["not labels", '{"name": 1}\n', "a\nb\n"])
+def test_a_file_that_holds_something_else_is_not_touched(content, serve, documents, tmp_path):
+    out = tmp_path / "mine"
+    out.write_text(content)
+    with pytest.raises(StageError, match="something other than labels"):
+        judge_files([documents], quick(serve(by_number)), out)
+    assert out.read_text() == content
+
+
+def test_a_sample_is_the_same_again_and_part_of_a_larger_one(serve, documents, tmp_path):
+    server = serve(by_number)
+    for name, size in (("a", 5), ("b", 5), ("c", 12)):
+        judge_files([documents], quick(server), tmp_path / name, sample=size)
+    a, b, c = ({label["id"] for label in labels(tmp_path / name)} for name in "abc")
+    assert (len(a), len(c)) == (5, 12)
+    assert a == b < c
+
+
+def test_answers_without_a_score_are_kept_as_they_are(serve, documents, tmp_path):
+    server, out = serve(lambda text: says("I would rather not.") if "7" in text else by_number(text)), tmp_path / "out"
+    assert judge_files([documents], quick(server), out) == {"scored": 27, "unscored": 3, "unanswered": 0}
+    unscored = [label for label in labels(out) if label["score"] is None]
+    assert [(label["id"], label["reason"]) for label in unscored] == [
+        (f"d{i}", "I would rather not.") for i in (7, 17, 27)
+    ]
+
+
+@pytest.mark.parametrize("failure", [(500, ""), (429, "slow down"), (200, "no JSON"), (200, '{"choices": []}')])
+def test_a_server_that_fails_now_and_then_is_asked_again(failure, serve, documents, tmp_path):
+    fails = Counter[str]()
+
+    def reply(text: str) -> Reply:
+        fails[text] += 1
+        return failure if fails[text] < 3 else by_number(text)
+
+    server, out = serve(reply), tmp_path / "out"
+    assert judge_files([documents], quick(server), out)["scored"] == 30
+    assert set(server.asked.values()) == {3}
+
+
+def test_a_text_that_gets_no_answer_is_counted_and_asked_by_the_next_run(serve, documents, tmp_path):
+    broken, out = {"Text 3"}, tmp_path / "out"
+    server = serve(lambda text: (503, "busy") if text in broken else by_number(text))
+    assert judge_files([documents], quick(server), out) == {"scored": 29, "unscored": 0, "unanswered": 1}
+    assert server.asked["Text 3"] == 4
+    broken.clear()
+    assert judge_files([documents], quick(server), out) == {"scored": 1, "unscored": 0, "unanswered": 0}
+
+
+def test_a_text_that_the_server_can_not_take_is_recorded_and_not_asked_again(serve, documents, tmp_path):
+    server = serve(lambda text: (400, "too long") if text == "Text 3" else by_number(text))
+    judge_files([documents], quick(server), tmp_path / "out")
+    [label] = [label for label in labels(tmp_path / "out") if label["score"] is None]
+    assert (label["id"], label["reason"]) == ("d3", "no answer: HTTP 400 Bad Request: too long")
+    assert server.asked["Text 3"] == 1
+
+
+@pytest.mark.parametrize(
+    ("reply", "expected"),
+    [
+        ((401, "wrong key"), r"refuses to answer as some-model: HTTP 401 .*wrong key"),
+        ((404, "no such model"), "HTTP 404"),
+        ((503, "busy"), "no score from .* 20 times in a row; .* HTTP 503"),
+        ((400, "no temperature"), "20 times in a row; .* no temperature"),
+        (says("?"), "20 times in a row"),
+    ],
+)
+def test_a_server_that_never_helps_ends_it(reply, expected, serve, documents, tmp_path):
+    server = serve(lambda text: reply)
+    with pytest.raises(StageError, match=expected):
+        judge_files([documents], quick(server), tmp_path / "out")
+
+
+def test_a_server_that_hangs_or_is_not_there_is_given_up(serve, documents, tmp_path):
+    def hang(text: str) -> Reply:
+        time.sleep(0.3)
+        return by_number(text)
+
+    for url in (serve(hang).url, "http://127.0.0.1:9/v1"):
+        judge = Judge(url, "m", timeout=0.05, first_wait=0.001)
+        with pytest.raises(StageError, match="20 times in a row"):
+            judge_files([documents], judge, tmp_path / "out", threads=20)
+    with pytest.raises(StageError, match="expected http"):
+        judge_files([documents], Judge("file:///etc", "m"), tmp_path / "out")
+
+
+def test_as_many_questions_as_threads_are_asked_at_a_time(serve, documents, tmp_path):
+    def slow(text: str) -> Reply:
+        time.sleep(0.05)
+        return by_number(text)
+
+    server = serve(slow)
+    judge_files([documents], quick(server), tmp_path / "out", threads=6)
+    assert 1 < server.most_at_once <= 6
+
+
+@pytest.mark.parametrize(
+    ("answer", "score"),
+    [
+        ("Fine.\nScore: 3", 3),
+        ("**Score:** 4/5", 4),
+        ("<think>score: 1?</think> Good. score: 5.", 5),
+        ('{"reason": "x", "score": 0}', 0),
+        ("Score: 7", None),
+        ("Score: 3.5", None),
+        ("Score: 10", None),
+        ("Score: -1", None),
+        ("3", None),
+        ("", None),
+    ],
+)
+def test_the_score_is_the_last_that_is_named(answer, score):
+    assert read_score(answer) == score
+
+
+def test_a_text_can_not_change_the_question_and_long_ones_are_cut(serve, tmp_path):
+    file = tmp_path / "t.jsonl"
+    file.write_text(json.dumps({"text": "{text} {0} %s" + "x" * 100_000}) + "\n")
+    server = serve(lambda text: says("Score: 1"))
+    judge_files([file], quick(server), tmp_path / "out")
+    [text] = server.asked
+    assert text.startswith("{text} {0} %sxxx")
+    assert len(text) == 6000
+    assert len(labels(tmp_path / "out")[0]["text"]) > 100_000
