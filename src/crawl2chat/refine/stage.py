@@ -20,6 +20,7 @@ from crawl2chat.crawl import Place, list_warcs, read_warc
 from crawl2chat.figures import Figure
 from crawl2chat.refine import dedup, funnel
 from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.score import score
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.run import replacing, write_json
@@ -89,9 +90,10 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
         write_json(out / FUNNEL, _deduplicate(shards, out, settings.dedup))
     shutil.rmtree(out / SHARDS, ignore_errors=True)
-    if not json.loads((out / FUNNEL).read_text(encoding="utf-8"))["kept"]:
+    table = json.loads((out / FUNNEL).read_text(encoding="utf-8"))
+    if not table["kept"]:
         print(f"refine: no page was kept; {out}/rejects says why of each", file=sys.stderr)
-    return funnel.figures(json.loads((out / FUNNEL).read_text(encoding="utf-8"))) + figures
+    return funnel.figures(table) + score(crawl, out, sum(table["masked"].values())) + figures
 
 
 def refine_warc(
