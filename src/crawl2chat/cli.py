@@ -111,8 +111,13 @@ def _parser() -> argparse.ArgumentParser:
         for metavar, help in STAGE_INPUTS[name]:
             stage.add_argument("inputs", action=_Append, type=Path, metavar=metavar, help=help)
         stage.add_argument("--recipe", type=Path, metavar="FILE", help="take the stage's settings from this recipe")
-        stage.add_argument("--out", type=Path, required=True, metavar="DIR", help="the stage's folder")
+        stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
         stage.add_argument("--force", action="store_true", help="run it anew")
+        if name == "refine":
+            stage.add_argument(
+                "--explain", metavar="URL",
+                help="show instead what each step does to this page; WARC may be a run's folder, or the recipe of one",
+            )  # fmt: skip
         stage.add_argument("--settings", action=_ShowSettings, help=f"list the settings (--{name}.NAME VALUE)")
 
     chat = add("chat", "talk to a model in the terminal", chat_command)
@@ -165,8 +170,12 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.pipeline import Recipe, find_stage, outside_inputs
     from crawl2chat.recipe import load_settings
     from crawl2chat.report import print_stage
-    from crawl2chat.run import run_stage
+    from crawl2chat.run import StageError, run_stage
 
+    if getattr(options, "explain", None):
+        return explain_command(options, flags)
+    if options.out is None:
+        raise StageError(f"{options.command}: --out DIR is missing, the folder to write into; or give --explain URL")
     stage = find_stage(options.command)
     table = type(Recipe.model_fields[stage.name].default)
     settings = load_settings(table, options.recipe, flags, table=stage.name)
@@ -174,6 +183,27 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     outside = outside_inputs(stage, settings)
     manifest, ran = run_stage(stage, inputs, options.out, settings, outside=outside, force=options.force)
     print_stage(manifest, ran)
+    return 0
+
+
+def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
+    from crawl2chat.recipe import load_settings
+    from crawl2chat.refine import explain, explain_terminal
+    from crawl2chat.refine.settings import RefineSettings
+
+    place, recipe = options.inputs[0], options.recipe
+    if place.suffix == ".toml":
+        place, recipe = Path("runs") / place.stem, recipe or place
+    run = place if (place / "crawl").is_dir() else None
+    if run and not recipe and (run / "recipe.toml").exists():
+        recipe = run / "recipe.toml"
+    settings = load_settings(RefineSettings, recipe, flags, table="refine")
+    crawl, refined = (run / "crawl", run / "refine") if run else (place, options.out)
+    for page in explain.find_pages(crawl, options.explain, settings):
+        explain_terminal.print_page(page)
+        for seen in explain.watch_page(page, crawl, settings):
+            explain_terminal.print_step(seen, settings)
+        explain_terminal.print_outcome(explain.find_outcome(refined, page) if refined else None, seen)
     return 0
 
 

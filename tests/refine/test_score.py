@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crawl2chat.crawl.tinyweb.ledger import Ledger, LeakedQuestion, PageTruth
+from crawl2chat.crawl.tinyweb.ledger import LeakedQuestion, Ledger, PageTruth
 from crawl2chat.figures import Figure
 from crawl2chat.refine.score import compare_words, score
 from crawl2chat.refine.settings import RefineSettings

@@ -147,8 +147,13 @@ def refine_pages(
 
 def _refine_in_time(page: Page, settings: RefineSettings) -> Document | Reject:
     """In a worker: the kernel ends this process when it has computed too long, wherever it is."""
+    limit_time(settings)
+    return refine_page(page, settings)
+
+
+def limit_time(settings: RefineSettings) -> None:
+    """Let this process compute for a page's time from now on, and no longer."""
     identify_language("load the model before the clock runs")
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     limit = math.ceil(time.process_time() + settings.extract_seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-    return refine_page(page, settings)

@@ -73,9 +73,9 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     began = time.monotonic()
     figures = []
     if not (out / FUNNEL).exists():
-        warcs = [(path, _name(path, crawl)) for path in list_warcs(crawl)]
+        warcs = [(path, warc_name(path, crawl)) for path in list_warcs(crawl)]
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
-        blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
+        blocklists = [path for path in (settings.blocklist, blocklist_of(crawl)) if path]
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
         workers = settings.workers or cores()
         at_once = min(workers, len(warcs))
@@ -120,7 +120,7 @@ def refine_warc(
     write_json(out / "counts.json", {"pages": n_documents + n_rejects, "passed": passed})
 
 
-def _blocklist_of(crawl: Path) -> str:
+def blocklist_of(crawl: Path) -> str:
     """A crawl may bring a list of its own, as the fictional web does of its invented hosts."""
     file = crawl / "blocklist.txt"
     return str(file) if file.is_file() else ""
@@ -180,7 +180,7 @@ def _deduplicate(shards: list[Path], out: Path, settings: DedupSettings) -> dict
     return funnel.funnel(len(ids) - len(copies), dropped, masked, passed, characters)
 
 
-def _name(path: str, crawl: Path) -> str:
+def warc_name(path: str, crawl: Path) -> str:
     """How results call a WARC: below the crawl's folder if it is there, so that the same run elsewhere is the same."""
     if "://" in path:
         return path
