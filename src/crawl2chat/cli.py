@@ -161,7 +161,7 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     recipe = load_settings(Recipe, file, flags)
     folder = options.out or Path("runs") / file.stem
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
-        print_stage(result.manifest, result.ran)
+        print_stage(folder / result.stage.name, result.manifest, result.ran)
     print(f"report: {write_report(folder)}")
     return 0
 
@@ -182,7 +182,7 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     inputs = dict(zip(stage.inputs, getattr(options, "inputs", []), strict=True))
     outside = outside_inputs(stage, settings)
     manifest, ran = run_stage(stage, inputs, options.out, settings, outside=outside, force=options.force)
-    print_stage(manifest, ran)
+    print_stage(options.out, manifest, ran)
     return 0
 
 
@@ -271,8 +271,8 @@ def report_command(options: argparse.Namespace) -> int:
     from crawl2chat.report import print_stage, read_run, write_report
 
     page = write_report(options.run)
-    for _, manifest in read_run(options.run):
-        print_stage(manifest, ran=False)
+    for folder, manifest in read_run(options.run):
+        print_stage(folder, manifest, ran=False)
     print(f"report: {page}")
     return 0
 

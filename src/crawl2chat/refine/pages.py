@@ -13,12 +13,14 @@ from typing import Any
 from crawl2chat.crawl import Fault, Page, Place
 from crawl2chat.refine import dedup
 from crawl2chat.refine.language import identify_language
+from crawl2chat.refine.pii import mask_pii
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.steps import Draft, check_page, take_steps
 from crawl2chat.refine.verdict import Verdict, drop
 from crawl2chat.shards import Worker
 
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
+SNIPPET_CHARS = 200
 MAX_AHEAD = 2000  # pages that may be finished before the one whose turn it is
 
 
@@ -32,6 +34,7 @@ class Reject:
     value: float | None
     detail: str
     place: Place
+    snippet: str = field(default="", repr=False)  # of its text at that step; "" before there is one
 
 
 @dataclass(frozen=True)
@@ -63,7 +66,7 @@ def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
     draft = Draft(page)
     for step, verdict in take_steps(draft, settings):
         if verdict.dropped:
-            return _reject(page, step, verdict)
+            return _reject(page, step, verdict, snippet(draft.text, settings))
     return Document(
         page.url,
         draft.text,
@@ -76,8 +79,17 @@ def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
     )
 
 
-def _reject(page: Page, step: str, verdict: Verdict) -> Reject:
-    return Reject(page.url, step, verdict.reason or "", verdict.value, verdict.detail, page.place)
+def _reject(page: Page, step: str, verdict: Verdict, snippet: str = "") -> Reject:
+    return Reject(page.url, step, verdict.reason or "", verdict.value, verdict.detail, page.place, snippet)
+
+
+def snippet(text: str, settings: RefineSettings) -> str:
+    """The beginning of a text on one line, to be seen in the report; masked, as dropped pages mostly are not yet."""
+    beginning = text[: 10 * SNIPPET_CHARS]
+    if len(beginning) < len(text):  # the last word may be half an address, which nothing would mask
+        beginning = beginning[: max(beginning.rfind(" "), beginning.rfind("\n"), 0)]
+    line = " ".join(beginning.split())
+    return (mask_pii(line)[0] if settings.mask_pii else line)[:SNIPPET_CHARS]
 
 
 def refine_pages(

@@ -19,7 +19,7 @@ import xxhash
 from crawl2chat.crawl import Place, list_warcs, read_warc
 from crawl2chat.figures import Figure
 from crawl2chat.refine import dedup, funnel
-from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.pages import SNIPPET_CHARS, Document, Reject, refine_pages
 from crawl2chat.refine.score import score
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.urls import load_blocklists
@@ -27,7 +27,7 @@ from crawl2chat.run import replacing, write_json
 from crawl2chat.shards import cores, map_shards
 
 SHARDS = "shards"  # what each WARC gave, before deduplication; removed at the end
-FUNNEL = "funnel.json"  # written when documents and rejects are complete
+FUNNEL = funnel.FUNNEL  # written when documents and rejects are complete
 ROWS = 1000  # a row group
 PLACE = pa.struct([("warc", pa.string()), ("offset", pa.int64()), ("within", pa.int64())])
 DOCUMENTS = pa.schema(
@@ -58,6 +58,7 @@ REJECTS = pa.schema(
         ("reason", pa.string()),
         ("value", pa.float64()),
         ("detail", pa.string()),
+        ("snippet", pa.string()),  # the beginning of the text that was dropped, masked; "" where there was none
         ("copy_of", pa.string()),  # id of the document that stayed; it names the cluster too
         ("place", PLACE),
     ]
@@ -90,7 +91,7 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
         write_json(out / FUNNEL, _deduplicate(shards, out, settings.dedup))
     shutil.rmtree(out / SHARDS, ignore_errors=True)
-    table = json.loads((out / FUNNEL).read_text(encoding="utf-8"))
+    table = funnel.read_funnel(out)
     if not table["kept"]:
         print(f"refine: no page was kept; {out}/rejects says why of each", file=sys.stderr)
     return funnel.figures(table) + score(crawl, out, sum(table["masked"].values())) + figures
@@ -222,6 +223,7 @@ def _copy_row(row: dict[str, Any], step: str, kept_id: str, kept_url: str) -> di
         "reason": "copy",
         "value": None,
         "detail": kept_url,
+        "snippet": " ".join(row["text"][: 2 * SNIPPET_CHARS].split())[:SNIPPET_CHARS],  # masked by now
         "copy_of": kept_id,
         "place": row["place"],
     }
