@@ -199,7 +199,7 @@ def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
         recipe = run / "recipe.toml"
     settings = load_settings(RefineSettings, recipe, flags, table="refine")
     crawl, refined = (run / "crawl", run / "refine") if run else (place, options.out)
-    for page in explain.find_pages(crawl, options.explain, settings):
+    for page in explain.find_pages(crawl, refined, options.explain, settings):
         explain_terminal.print_page(page)
         for seen in explain.watch_page(page, crawl, settings):
             explain_terminal.print_step(seen, settings)

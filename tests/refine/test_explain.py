@@ -5,7 +5,8 @@ import pytest
 from warcs import html, http, page_record, prose, record, write_warc
 
 from crawl2chat.cli import main
-from crawl2chat.crawl import Page, Place
+from crawl2chat.crawl import Page, Place, read_warc
+from crawl2chat.refine import explain
 from crawl2chat.refine.explain import LIMITS, find_limit, watch_page
 from crawl2chat.refine.explain_terminal import show_change
 from crawl2chat.refine.settings import RefineSettings
@@ -114,3 +115,19 @@ def test_differences_of_long_texts_are_short_and_quick():
     lines = list(show_change(before, before.replace("many", "few")))
     assert len(lines) <= 21
     assert time.monotonic() - began < 3
+
+
+def test_only_the_warcs_that_hold_a_page_are_read(run, tmp_path, capsys, monkeypatch):
+    crawl = tmp_path / "crawl"
+    for i in range(3):
+        write_warc(crawl / f"{i}.warc.gz", [page_record(i, prose(i, 24))])
+    assert main(["refine", str(crawl), "--out", str(tmp_path / "refine"), "--refine.workers", "1"]) == 0
+    read = []
+
+    def read_and_note(path, **options):
+        read.append(Path(path).name)
+        return read_warc(path, **options)
+
+    monkeypatch.setattr(explain, "read_warc", read_and_note)
+    shown(capsys, tmp_path, "--explain", COPY)
+    assert read == ["2.warc.gz"]

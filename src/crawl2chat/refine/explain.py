@@ -75,15 +75,17 @@ class Outcome:
     copies: tuple[str, ...] = ()  # addresses that were dropped as copies of this one
 
 
-def find_pages(crawl: Path, url: str, settings: RefineSettings) -> list[Page]:
+def find_pages(crawl: Path, refined: Path | None, url: str, settings: RefineSettings) -> list[Page]:
     """The records of an address in a crawl's WARCs, each with its WARC's name in the results; at most MAX_RECORDS.
 
+    refined: a refine stage's folder; if it is finished and knows the address, only the WARCs that hold it are read.
     Raises StageError where there is none, naming those that look most like it.
     """
     found: list[Page] = []
     nearest: list[str] = []
     n_pages = n_faults = 0
-    warcs = list_warcs(crawl)
+    holders = _warcs_with(refined, url) if refined else set()
+    warcs = [path for path in list_warcs(crawl) if not holders or warc_name(path, crawl) in holders]
     with Progress("explain", len(warcs), "WARCs") as bar:
         for number, path in enumerate(warcs, 1):
             others = set()
@@ -191,21 +193,30 @@ def find_limit(reason: str, settings: RefineSettings) -> tuple[str, Any] | None:
 
 def find_outcome(refined: Path, page: Page) -> Outcome | None:
     """What a refine stage's folder says of a record; None where it is not finished or does not know it."""
-    import pyarrow.parquet as pq
-
-    def rows(table: str, columns: Sequence[str], column: str, value: str) -> list[dict[str, Any]]:
-        found = pq.read_table(refined / table, columns=list(columns), filters=[(column, "==", value)])
-        return list(found.to_pylist())
-
     if not (refined / FUNNEL).exists():
         return None
     here = vars(page.place)
-    for row in rows("documents", ["id", "place"], "url", page.url):
+    for row in _rows(refined / "documents", ["id", "place"], "url", page.url):
         if row["place"] == here:
-            copies = rows("rejects", ["url"], "copy_of", row["id"])
+            copies = _rows(refined / "rejects", ["url"], "copy_of", row["id"])
             return Outcome(kept=row["id"], copies=tuple(copy["url"] for copy in copies))
-    for row in rows("rejects", ["step", "reason", "detail", "place"], "url", page.url):
+    for row in _rows(refined / "rejects", ["step", "reason", "detail", "place"], "url", page.url):
         if row["place"] == here:
             copy_of = row["detail"] if row["step"] in DEDUP_STEPS else ""
             return Outcome(step=row["step"], reason=row["reason"], copy_of=copy_of)
     return None
+
+
+def _warcs_with(refined: Path, url: str) -> set[str]:
+    """Names of the WARCs in which a finished refine stage met an address."""
+    if not (refined / FUNNEL).exists():
+        return set()
+    found = [row for table in ("documents", "rejects") for row in _rows(refined / table, ["place"], "url", url)]
+    return {row["place"]["warc"] for row in found}
+
+
+def _rows(table: Path, columns: Sequence[str], column: str, value: str) -> list[dict[str, Any]]:
+    """Rows of a folder of Parquet whose `column` is `value`."""
+    import pyarrow.parquet as pq
+
+    return list(pq.read_table(table, columns=list(columns), filters=[(column, "==", value)]).to_pylist())

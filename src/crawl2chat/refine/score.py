@@ -53,7 +53,7 @@ def score(crawl: Path, refined: Path, masked: int) -> list[Figure]:
 def _read(refined: Path, ledger: Ledger) -> Results:
     truth = {page.url: page for page in ledger.pages}
     planted = {secret for page in ledger.pages for secret in page.pii}
-    questions = {" ".join(WORD.findall(leak.question)): leak.question for leak in ledger.leaked_questions}
+    questions = {" ".join(WORD.findall(leak.question)): leak.question for leak in ledger.leaked_questions if leak.urls}
     results = Results({}, {}, {}, set(), set())
     url_of: dict[str, str] = {}
     for row in _rows(refined / "documents", ["id", "url", "text"]):
