@@ -109,14 +109,15 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in STAGE_HELP.items():
         stage = add(name, text, stage_command, takes_settings=True)
         for metavar, help in STAGE_INPUTS[name]:
-            stage.add_argument("inputs", action=_Append, type=Path, metavar=metavar, help=help)
+            optional = "?" if name == "refine" else None  # --explain can do without
+            stage.add_argument("inputs", action=_Append, nargs=optional, type=Path, metavar=metavar, help=help)
         stage.add_argument("--recipe", type=Path, metavar="FILE", help="take the stage's settings from this recipe")
         stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
         stage.add_argument("--force", action="store_true", help="run it anew")
         if name == "refine":
             stage.add_argument(
                 "--explain", metavar="URL",
-                help="show instead what each step does to this page; WARC may be a run's folder, or the recipe of one",
+                help="show what each step does to this page, write nothing; WARC may be a run's folder or recipe",
             )  # fmt: skip
         stage.add_argument("--settings", action=_ShowSettings, help=f"list the settings (--{name}.NAME VALUE)")
 
@@ -174,8 +175,8 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
 
     if getattr(options, "explain", None):
         return explain_command(options, flags)
-    if options.out is None:
-        raise StageError(f"{options.command}: --out DIR is missing, the folder to write into; or give --explain URL")
+    if options.out is None or None in getattr(options, "inputs", []):
+        raise StageError(f"{options.command}: give WARC to read and --out DIR to write into, or --explain URL")
     stage = find_stage(options.command)
     table = type(Recipe.model_fields[stage.name].default)
     settings = load_settings(table, options.recipe, flags, table=stage.name)
@@ -187,11 +188,12 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
 
 
 def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
+    """Of a run by its folder or recipe (the default one's), or of a crawl or WARC, with --out its refine folder."""
     from crawl2chat.recipe import load_settings
     from crawl2chat.refine import explain, explain_terminal
     from crawl2chat.refine.settings import RefineSettings
 
-    place, recipe = options.inputs[0], options.recipe
+    place, recipe = options.inputs[0] or Path("runs") / _find_recipe(None).stem, options.recipe
     if place.suffix == ".toml":
         place, recipe = Path("runs") / place.stem, recipe or place
     run = place if (place / "crawl").is_dir() else None

@@ -82,9 +82,20 @@ def test_an_unknown_address_names_those_like_it(run, capsys):
     assert GOOD in told
 
 
-def test_without_a_page_to_explain_a_folder_must_be_named(run, capsys):
-    assert main(["refine", str(run)]) == 1
-    assert "--out DIR is missing" in capsys.readouterr().err
+def test_without_a_page_to_explain_both_folders_must_be_named(run, tmp_path, capsys):
+    for arguments in ([str(run)], ["--out", str(tmp_path)]):
+        assert main(["refine", *arguments]) == 1
+        assert "give WARC to read and --out DIR to write into, or --explain URL" in capsys.readouterr().err
+
+
+def test_a_recipe_stands_for_its_run_and_none_for_the_default_one(run, tmp_path, capsys, monkeypatch):
+    (tmp_path / "runs").mkdir()
+    for name in ("mine", "laptop"):
+        (tmp_path / "runs" / name).symlink_to(run)
+    (tmp_path / "mine.toml").write_text("[refine.gopher_quality]\nmin_words = 20\n")
+    monkeypatch.chdir(tmp_path)
+    assert "gopher_quality.min_words = 20" in shown(capsys, "mine.toml", "--explain", SHORT)
+    assert "gopher_quality.min_words = 50" in shown(capsys, "--explain", SHORT)
 
 
 def test_pages_do_not_control_the_terminal(run, capsys):
