@@ -65,7 +65,7 @@ def print_outcome(outcome: Outcome | None, last: Seen) -> None:
                 "or --out with the stage's folder, to see what they did"
             )
         return
-    if outcome.step in DEDUP_STEPS:
+    if outcome.copy_of:
         print_text(f"{outcome.step:<18} dropped, a copy of {outcome.copy_of}")
     elif outcome.kept:
         print_text(f"in the run          document {outcome.kept}")
