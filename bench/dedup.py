@@ -75,7 +75,7 @@ def sign_documents(documents: Path, out: Path, settings: "DedupSettings") -> "li
     """Documents as the refine stage leaves them before deduplication."""
     from crawl2chat.refine import dedup
     from crawl2chat.refine.copies import open_shards
-    from crawl2chat.refine.stage import REJECTS, SIGNED
+    from crawl2chat.refine.tables import REJECTS, SIGNED
 
     folders = []
     place = {"warc": "", "offset": 0, "within": 0}

@@ -110,10 +110,16 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in STAGE_HELP.items():
         stage = add(name, text, stage_command, takes_settings=True)
         for metavar, help in STAGE_INPUTS[name]:
-            stage.add_argument("inputs", action=_Append, type=Path, metavar=metavar, help=help)
+            optional = "?" if name == "refine" else None  # --explain can do without
+            stage.add_argument("inputs", action=_Append, nargs=optional, type=Path, metavar=metavar, help=help)
         stage.add_argument("--recipe", type=Path, metavar="FILE", help="take the stage's settings from this recipe")
-        stage.add_argument("--out", type=Path, required=True, metavar="DIR", help="the stage's folder")
+        stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
         stage.add_argument("--force", action="store_true", help="run it anew")
+        if name == "refine":
+            stage.add_argument(
+                "--explain", metavar="URL",
+                help="show what each step does to this page, write nothing; WARC may be a run's folder or recipe",
+            )  # fmt: skip
         stage.add_argument("--settings", action=_ShowSettings, help=f"list the settings (--{name}.NAME VALUE)")
 
     chat = add("chat", "talk to a model in the terminal", chat_command)
@@ -185,7 +191,7 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     recipe = load_settings(Recipe, file, flags)
     folder = options.out or Path("runs") / file.stem
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
-        print_stage(result.manifest, result.ran)
+        print_stage(folder / result.stage.name, result.manifest, result.ran)
     print(f"report: {write_report(folder)}")
     return 0
 
@@ -194,15 +200,41 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.pipeline import Recipe, find_stage, outside_inputs
     from crawl2chat.recipe import load_settings
     from crawl2chat.report import print_stage
-    from crawl2chat.run import run_stage
+    from crawl2chat.run import StageError, run_stage
 
+    if getattr(options, "explain", None):
+        return explain_command(options, flags)
+    if options.out is None or None in getattr(options, "inputs", []):
+        raise StageError(f"{options.command}: give WARC to read and --out DIR to write into, or --explain URL")
     stage = find_stage(options.command)
     table = type(Recipe.model_fields[stage.name].default)
     settings = load_settings(table, options.recipe, flags, table=stage.name)
     inputs = dict(zip(stage.inputs, getattr(options, "inputs", []), strict=True))
     outside = outside_inputs(stage, settings)
     manifest, ran = run_stage(stage, inputs, options.out, settings, outside=outside, force=options.force)
-    print_stage(manifest, ran)
+    print_stage(options.out, manifest, ran)
+    return 0
+
+
+def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
+    """Of a run by its folder or recipe (the default one's), or of a crawl or WARC, with --out its refine folder."""
+    from crawl2chat.recipe import load_settings
+    from crawl2chat.refine import explain, explain_terminal
+    from crawl2chat.refine.settings import RefineSettings
+
+    place, recipe = options.inputs[0] or Path("runs") / _find_recipe(None).stem, options.recipe
+    if place.suffix == ".toml":
+        place, recipe = Path("runs") / place.stem, recipe or place
+    run = place if (place / "crawl").is_dir() else None
+    if run and not recipe and (run / "recipe.toml").exists():
+        recipe = run / "recipe.toml"
+    settings = load_settings(RefineSettings, recipe, flags, table="refine")
+    crawl, refined = (run / "crawl", run / "refine") if run else (place, options.out)
+    for page in explain.find_pages(crawl, refined, options.explain, settings):
+        explain_terminal.print_page(page)
+        for seen in explain.watch_page(page, crawl, settings):
+            explain_terminal.print_step(seen, settings)
+        explain_terminal.print_outcome(explain.find_outcome(refined, page) if refined else None, seen)
     return 0
 
 
@@ -312,8 +344,8 @@ def report_command(options: argparse.Namespace) -> int:
     from crawl2chat.report import print_stage, read_run, write_report
 
     page = write_report(options.run)
-    for _, manifest in read_run(options.run):
-        print_stage(manifest, ran=False)
+    for folder, manifest in read_run(options.run):
+        print_stage(folder, manifest, ran=False)
     print(f"report: {page}")
     return 0
 

@@ -12,7 +12,7 @@ from crawl2chat.refine.copies import find_copies, open_shards
 from crawl2chat.refine.dedup import MAX_LEADERS, alike, sign
 from crawl2chat.refine.settings import DedupSettings
 from crawl2chat.refine.shuffle import in_this_process
-from crawl2chat.refine.stage import SIGNED
+from crawl2chat.refine.tables import SIGNED
 from crawl2chat.run import StageError
 from crawl2chat.shards import map_shards
 
@@ -109,18 +109,20 @@ def test_each_kind_can_be_switched_off(copies):
 
 def test_near_copies_are_found_as_often_as_the_theory_says():
     """At similarity s a pair meets in a bucket with probability 1 - (1 - s^8)^14: 0.92 at 0.8."""
+    settings = DedupSettings(buckets=14, hashes_per_bucket=8)
     random = np.random.default_rng(0)
     met = 0
     for _ in range(200):
         shared, own, other = (random.integers(10**9, size=n).astype(str).tolist() for n in (804, 100, 100))
-        pair = [sign(" ".join(shared + rest), SETTINGS).buckets for rest in (own, other)]
+        pair = [sign(" ".join(shared + rest), settings).buckets for rest in (own, other)]
         met += bool((pair[0] == pair[1]).any())
     assert 0.86 < met / 200 < 0.97
 
 
 def test_signatures_never_change():
     """Signatures are kept in files; when this fails, raise SIGNATURE_VERSION and write the new numbers here."""
-    signature = sign("The miller went down to the river in the morning.", SETTINGS)
+    settings = DedupSettings(buckets=14, hashes_per_bucket=8)
+    signature = sign("The miller went down to the river in the morning.", settings)
     assert signature.exact.hex() == "df3e4cc4716baff7ff904fc45e4037fc"
     assert signature.buckets[:2].tolist() == [9581344823409859237, 16326121731904660520]
     assert signature.low_bytes[:6].tolist() == [222, 52, 244, 234, 104, 226]

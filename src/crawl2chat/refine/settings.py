@@ -79,7 +79,7 @@ class DedupSettings(Settings):
     buckets: int = Field(14, ge=1, description="pages that agree in one whole bucket are compared")
     hashes_per_bucket: int = Field(8, ge=1, description="more find only more similar pages")
     min_similarity: float = Field(
-        0.6, ge=0, le=1, description="estimated share of equal shingles that makes a copy; 0: one bucket is enough"
+        0.55, ge=0, le=1, description="estimated share of equal shingles that makes a copy; 0: one bucket is enough"
     )
     seed: int = Field(1, description="of the hash functions")
     lines: Literal["off", "line", "paragraph"] = Field(

@@ -14,66 +14,39 @@ from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
-from crawl2chat.crawl import Place, list_warcs, read_warc
+from crawl2chat.crawl import list_warcs, read_warc
 from crawl2chat.figures import Figure
 from crawl2chat.refine import copies, dedup, funnel, lines
 from crawl2chat.refine.classify import load_classifier
-from crawl2chat.refine.copies import Copies, Copy, Shard
+from crawl2chat.refine.copies import Copies, Shard
 from crawl2chat.refine.decontaminate import load_questions
 from crawl2chat.refine.extract import require_extractor
 from crawl2chat.refine.lines import Repeated
 from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.score import score
 from crawl2chat.refine.selection import keep_best
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.shuffle import MapTasks, in_this_process
+from crawl2chat.refine.tables import (
+    DOCUMENTS,
+    KEPT,
+    MASKED,
+    REJECTS,
+    ROWS,
+    SIGNED,
+    copy_row,
+    document_row,
+    emptied_row,
+    reject_row,
+)
 from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.run import write_json
 from crawl2chat.shards import engine_running, map_shards, split_cores
 
 SHARDS = "shards"  # what each WARC gave, and the work of deduplication; removed at the end
 SELECTED = "selected"  # the same without what the classifier dropped, if there is one; removed too
-FUNNEL = "funnel.json"  # written when documents and rejects are complete
-ROWS = 1000  # a row group
-MASKED = ("emails", "ips", "phones")
-PLACE = pa.struct([("warc", pa.string()), ("offset", pa.int64()), ("within", pa.int64())])
-DOCUMENTS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("url", pa.string()),
-        ("text", pa.string()),
-        ("language", pa.string()),
-        ("language_score", pa.float32()),
-        ("quality", pa.float32()),  # log odds of the classifier; null without one
-        ("place", PLACE),
-    ]
-)
-KEPT = DOCUMENTS.append(pa.field("copies", pa.int32()))  # documents that were dropped as copies of this one
-SIGNED = pa.schema(
-    [
-        *DOCUMENTS,
-        ("emails", pa.int32()),
-        ("ips", pa.int32()),
-        ("characters", pa.int64()),
-        ("phones", pa.int32()),
-        ("exact", pa.binary()),
-        ("buckets", pa.binary()),
-        ("low_bytes", pa.binary()),
-    ],
-    metadata={"signature_version": str(dedup.SIGNATURE_VERSION)},
-)
-REJECTS = pa.schema(
-    [
-        ("url", pa.string()),
-        ("step", pa.string()),
-        ("reason", pa.string()),
-        ("value", pa.float64()),
-        ("detail", pa.string()),
-        ("copy_of", pa.string()),  # id of the document that stayed; it names the cluster too
-        ("place", PLACE),
-    ]
-)
+FUNNEL = funnel.FUNNEL  # written when documents and rejects are complete
 
 
 def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
@@ -90,9 +63,9 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     began = time.monotonic()
     figures = []
     if not (out / FUNNEL).exists():
-        warcs = [(path, _name(path, crawl)) for path in list_warcs(crawl)]
+        warcs = [(path, warc_name(path, crawl)) for path in list_warcs(crawl)]
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
-        blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
+        blocklists = [path for path in (settings.blocklist, blocklist_of(crawl)) if path]
         require_extractor(settings.extractor)
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
         settings = with_questions_of(crawl, settings)
@@ -115,12 +88,12 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         write_json(out / FUNNEL, _deduplicate(shards, out, settings))
     for folder in (SHARDS, SELECTED):
         shutil.rmtree(out / folder, ignore_errors=True)
-    table = json.loads((out / FUNNEL).read_text(encoding="utf-8"))
+    table = funnel.read_funnel(out)
     if table["faults"]:
         print(f"refine: {funnel.faults(table)}; {out}/rejects says where", file=sys.stderr)
     if not table["kept"]:
         print(f"refine: no page was kept; {out}/rejects says why of each", file=sys.stderr)
-    return funnel.figures(table) + figures
+    return funnel.figures(table) + score(crawl, out, sum(table["masked"].values())) + figures
 
 
 def refine_warc(
@@ -138,8 +111,8 @@ def refine_warc(
         pq.ParquetWriter(out / "rejects.parquet", REJECTS, compression="zstd") as rejects,
     ):
         for batch in _batches(results, ROWS):
-            kept = [_document_row(result, name) for result in batch if isinstance(result, Document)]
-            dropped = [_reject_row(result, name) for result in batch if isinstance(result, Reject)]
+            kept = [document_row(result, name) for result in batch if isinstance(result, Document)]
+            dropped = [reject_row(result, name) for result in batch if isinstance(result, Reject)]
             documents.write_table(pa.Table.from_pylist(kept, SIGNED))
             rejects.write_table(pa.Table.from_pylist(dropped, REJECTS))
             n_documents += len(kept)
@@ -147,7 +120,7 @@ def refine_warc(
     write_json(out / "counts.json", {"pages": n_documents + n_rejects, "passed": passed})
 
 
-def _blocklist_of(crawl: Path) -> str:
+def blocklist_of(crawl: Path) -> str:
     """A crawl may bring a list of its own, as the fictional web does of its invented hosts."""
     file = crawl / "blocklist.txt"
     return str(file) if file.is_file() else ""
@@ -217,14 +190,14 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
             kept = []
             for i, row in enumerate(batch.to_pylist(), place):
                 if i in dropped:
-                    rejects.append(_copy_row(row, dropped[i]))
+                    rejects.append(copy_row(row, dropped[i]))
                     continue
                 if settings.lines != "off":
                     before = len(row["text"])
                     row["text"], n_lines = lines.drop_lines(row["text"], seen, settings)
                     sums.update(lines_dropped=n_lines, line_characters_dropped=before - len(row["text"]))
                     if not row["text"]:
-                        rejects.append(_emptied_row(row, n_lines))
+                        rejects.append(emptied_row(row, n_lines))
                         continue
                 kept.append(row | {"copies": copied.get(i, 0)})
                 masked.update({kind: row[kind] for kind in MASKED})
@@ -238,67 +211,12 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
     write_json(out / "counts.json", counts)
 
 
-def _name(path: str, crawl: Path) -> str:
+def warc_name(path: str, crawl: Path) -> str:
     """How results call a WARC: below the crawl's folder if it is there, so that the same run elsewhere is the same."""
     if "://" in path:
         return path
     folder = crawl if crawl.is_dir() else crawl.parent
     return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
-
-
-def document_id(url: str, place: Place) -> str:
-    """32 hexadecimal digits, the same wherever and whenever this record of this WARC is refined."""
-    return xxhash.xxh3_128_hexdigest(f"{url}\n{place.warc}\n{place.offset}\n{place.within}".encode())
-
-
-def _document_row(document: Document, warc: str) -> dict[str, Any]:
-    place = Place(warc, document.place.offset, document.place.within)
-    signature = document.signature
-    return {
-        "id": document_id(document.url, place),
-        "url": document.url,
-        "text": document.text,
-        "language": document.language,
-        "language_score": document.language_score,
-        "quality": document.quality,
-        "place": vars(place),
-        "emails": document.emails,
-        "ips": document.ips,
-        "phones": document.phones,
-        "characters": len(document.text),
-        "exact": signature.exact,
-        "buckets": signature.buckets.tobytes(),
-        "low_bytes": signature.low_bytes.tobytes(),
-    }
-
-
-def _reject_row(reject: Reject, warc: str) -> dict[str, Any]:
-    return vars(reject) | {"place": vars(reject.place) | {"warc": warc}, "copy_of": None}
-
-
-def _emptied_row(row: dict[str, Any], n_lines: int) -> dict[str, Any]:
-    """What a page has, earlier pages have."""
-    return {
-        "url": row["url"],
-        "step": "line_duplicates",
-        "reason": "nothing_new",
-        "value": n_lines,
-        "detail": "",
-        "copy_of": None,
-        "place": row["place"],
-    }
-
-
-def _copy_row(row: dict[str, Any], copy: Copy) -> dict[str, Any]:
-    return {
-        "url": row["url"],
-        "step": "exact_duplicates" if copy.exact else "near_duplicates",
-        "reason": "copy",
-        "value": None,
-        "detail": copy.kept_url,
-        "copy_of": copy.kept_id,
-        "place": row["place"],
-    }
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
