@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.crawl import Page, Place, list_warcs, read_warc
+from crawl2chat.processes import Worker
 from crawl2chat.progress import Progress
 from crawl2chat.refine.pages import WALL_PER_PROCESSOR, limit_page
 from crawl2chat.refine.settings import RefineSettings
@@ -18,7 +19,6 @@ from crawl2chat.refine.steps import DEDUP_STEPS, TEXT_STEPS, Draft, check_page, 
 from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.refine.verdict import Verdict, drop
 from crawl2chat.run import StageError
-from crawl2chat.shards import Worker
 
 MAX_RECORDS = 10  # of one address that are explained
 NEAREST = 5  # addresses that are named where the asked one is none

@@ -14,9 +14,8 @@ from typing import Any
 from crawl2chat.crawl import Fault, Page, Place
 from crawl2chat.processes import Worker
 from crawl2chat.refine import dedup
-from crawl2chat.refine.pii import mask_pii
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.steps import Draft, check_page, load_models, score_quality, take_steps
+from crawl2chat.refine.steps import Draft, check_page, load_models, mask_text, score_quality, take_steps
 from crawl2chat.refine.verdict import Verdict, drop
 
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
@@ -92,8 +91,7 @@ def snippet(text: str, settings: RefineSettings) -> str:
     beginning = text[: 10 * SNIPPET_CHARS]
     if len(beginning) < len(text):  # the last word may be half an address, which nothing would mask
         beginning = beginning[: max(beginning.rfind(" "), beginning.rfind("\n"), 0)]
-    line = " ".join(beginning.split())
-    return (mask_pii(line)[0] if settings.mask_pii else line)[:SNIPPET_CHARS]
+    return mask_text(" ".join(beginning.split()), settings)[0][:SNIPPET_CHARS]
 
 
 def refine_pages(

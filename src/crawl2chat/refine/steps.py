@@ -96,13 +96,19 @@ def check_test_questions(draft: Draft, settings: RefineSettings) -> Verdict:
 
 
 def mask(draft: Draft, settings: RefineSettings) -> Verdict:
-    if settings.mask_pii:
-        draft.text, emails, ips = mask_pii(draft.text)
-        draft.masked += Counter(emails=emails, ips=ips)
-    if settings.mask_phones:
-        draft.text, phones = mask_phones(draft.text)
-        draft.masked += Counter(phones=phones)
+    draft.text, masked = mask_text(draft.text, settings)
+    draft.masked += masked
     return keep()
+
+
+def mask_text(text: str, settings: RefineSettings) -> tuple[str, Counter[str]]:
+    """The text without the personal data that the settings want masked, and how many of each kind there were."""
+    masked: Counter[str] = Counter()
+    if settings.mask_pii:
+        text, masked["emails"], masked["ips"] = mask_pii(text)
+    if settings.mask_phones:
+        text, masked["phones"] = mask_phones(text)
+    return text, masked
 
 
 TextStep = Callable[[Draft, RefineSettings], Verdict]
@@ -118,10 +124,8 @@ TEXT_STEPS: dict[str, TextStep] = {
     "contamination": check_test_questions,  # before masking, as questions are not masked
     "pii": mask,
 }
-DEDUP_STEPS = ("exact_duplicates", "near_duplicates", "line_duplicates")
-STEPS = ("read", "url", "response", *TEXT_STEPS, *DEDUP_STEPS)
 CLASSIFIER_STEP = "classifier"  # needs the scores of all pages, so it follows when all have taken the others
-DEDUP_STEPS = ("exact_duplicates", "near_duplicates")
+DEDUP_STEPS = ("exact_duplicates", "near_duplicates", "line_duplicates")
 STEPS = ("read", "url", "response", *TEXT_STEPS, CLASSIFIER_STEP, *DEDUP_STEPS)
 
 
