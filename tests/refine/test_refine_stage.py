@@ -195,10 +195,14 @@ def page(i: int, body: bytes) -> Page:
 NESTED = b"<div>" * 40_000 + b"text"  # takes resiliparse most of a minute
 
 
+def patience(seconds: float) -> RefineSettings:
+    return RefineSettings(extractor="resiliparse", extract_seconds=seconds)
+
+
 def test_a_page_that_takes_too_long_is_dropped_and_the_others_are_kept():
     pages = [page(i, NESTED if i == 1 else html(prose(i, 24))) for i in range(6)]
     began = time.monotonic()
-    found = list(refine_pages(iter(pages), frozenset(), RefineSettings(extract_seconds=1), workers=2))
+    found = list(refine_pages(iter(pages), frozenset(), patience(1), workers=2))
     assert time.monotonic() - began < 20
     assert [type(item) for item in found] == [Document, Reject, Document, Document, Document, Document]
     assert [item.place.offset for item in found] == list(range(6))
@@ -221,7 +225,7 @@ def test_a_page_whose_process_dies_twice_is_dropped(kills, expected):
     thread = threading.Thread(target=kill_children)
     thread.start()
     try:
-        found = list(refine_pages(iter([page(0, NESTED)]), frozenset(), RefineSettings(extract_seconds=2), workers=1))
+        found = list(refine_pages(iter([page(0, NESTED)]), frozenset(), patience(2), workers=1))
     finally:
         stop.set()
         thread.join()

@@ -6,8 +6,6 @@ from pydantic import Field, PositiveInt, model_validator
 
 from crawl2chat.recipe import Settings, Words
 
-STOP_WORDS = ["the", "be", "to", "of", "and", "that", "have", "with"]
-
 
 class GopherRepetitionSettings(Settings):
     enabled: bool = Field(True, description="drop pages that repeat themselves (Gopher, arXiv 2112.11446, table A1)")
@@ -34,8 +32,8 @@ class GopherQualitySettings(Settings):
     max_bullet_lines: float = Field(0.9, ge=0, le=1, description="share of lines that begin with a bullet")
     max_ellipsis_lines: float = Field(0.3, ge=0, le=1, description="share of lines that end with an ellipsis")
     min_letter_words: float = Field(0.8, ge=0, le=1, description="share of words with a letter")
-    min_stop_words: int = Field(2, ge=0, description="different words of stop_words that must occur")
-    stop_words: list[str] = Field(STOP_WORDS, description="function words; replace them for languages but English")
+    min_stop_words: int = Field(2, ge=0, description="different stop words that must occur")
+    stop_words: list[str] = Field([], description="function words; empty: those of the page's language, if known")
 
 
 class C4Settings(Settings):
@@ -77,6 +75,9 @@ class RefineSettings(Settings):
 
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
+    extractor: Literal["blocks", "resiliparse", "trafilatura"] = Field(
+        "blocks", description="what finds the main text; blocks is our own, trafilatura needs crawl2chat[trafilatura]"
+    )
     extract_seconds: float = Field(5, gt=0, description="processor time a page may take before it is given up")
     max_record_bytes: int = Field(20_000_000, ge=1000, description="larger records and bodies are faults")
     languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")

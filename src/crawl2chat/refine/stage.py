@@ -20,6 +20,7 @@ from crawl2chat.crawl import Place, list_warcs, read_warc
 from crawl2chat.figures import Figure
 from crawl2chat.refine import copies, dedup, funnel, lines
 from crawl2chat.refine.copies import Copies, Copy, Shard
+from crawl2chat.refine.extract import require_extractor
 from crawl2chat.refine.lines import Repeated
 from crawl2chat.refine.pages import Document, Reject, refine_pages
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
@@ -85,6 +86,7 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         warcs = [(path, _name(path, crawl)) for path in list_warcs(crawl)]
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
         blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
+        require_extractor(settings.extractor)
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
         at_once, each = split_cores(settings.engine, settings.workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]

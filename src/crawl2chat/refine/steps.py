@@ -6,7 +6,9 @@ from dataclasses import dataclass, field
 
 from crawl2chat.crawl import Page
 from crawl2chat.refine import quality
+from crawl2chat.refine.c4 import c4_quality
 from crawl2chat.refine.extract import extract_text
+from crawl2chat.refine.fineweb import fineweb_quality
 from crawl2chat.refine.language import identify_language
 from crawl2chat.refine.pii import mask_pii
 from crawl2chat.refine.repetition import gopher_repetition
@@ -55,7 +57,7 @@ def check_response(page: Page) -> Verdict:
 
 
 def extract(draft: Draft, settings: RefineSettings) -> Verdict:
-    draft.text = extract_text(draft.page.body, draft.page.url, draft.page.content_type)
+    draft.text = extract_text(draft.page.body, draft.page.url, draft.page.content_type, extractor=settings.extractor)
     return keep() if draft.text else drop("no_text")
 
 
@@ -68,7 +70,7 @@ def check_language(draft: Draft, settings: RefineSettings) -> Verdict:
 
 def check_gopher_quality(draft: Draft, settings: RefineSettings) -> Verdict:
     rules = settings.gopher_quality
-    return quality.gopher_quality(draft.pieces, rules) if rules.enabled else keep()
+    return quality.gopher_quality(draft.pieces, rules, draft.language) if rules.enabled else keep()
 
 
 def check_gopher_repetition(draft: Draft, settings: RefineSettings) -> Verdict:
@@ -79,12 +81,12 @@ def check_gopher_repetition(draft: Draft, settings: RefineSettings) -> Verdict:
 def clean_c4(draft: Draft, settings: RefineSettings) -> Verdict:
     if not settings.c4.enabled:
         return keep()
-    verdict, draft.text = quality.c4(draft.pieces, settings.c4)
+    verdict, draft.text = c4_quality(draft.pieces, settings.c4)
     return verdict
 
 
 def check_fineweb(draft: Draft, settings: RefineSettings) -> Verdict:
-    return quality.fineweb(draft.pieces, settings.fineweb) if settings.fineweb.enabled else keep()
+    return fineweb_quality(draft.pieces, settings.fineweb) if settings.fineweb.enabled else keep()
 
 
 def mask(draft: Draft, settings: RefineSettings) -> Verdict:
