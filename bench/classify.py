@@ -85,9 +85,8 @@ def main() -> None:
             except ImportError:
                 continue
             accuracy, auc, seconds, speed = (statistics.median(column) for column in zip(*rounds, strict=True))
-            print(
-                f"{name:24} {method.__name__:10} {100 * accuracy:6.1f} % {auc:7.4f} {seconds:7.1f} s {speed:7,.0f} texts/s"
-            )
+            figures = f"{100 * accuracy:6.1f} % {auc:7.4f} {seconds:7.1f} s {speed:6,.0f} /s"
+            print(f"{name:24} {method.__name__:10} {figures}")
         print(f"{'':24} ({len(positive):,} and {len(negative):,} texts)")
 
 
