@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from crawl2chat.run import StageError
-from crawl2chat.shards import map_shards
+from crawl2chat.run import StageError, making
+from crawl2chat.shards import map_shards, split_cores
 
 # At module level: a spawned process imports this file to find them.
 
@@ -34,6 +34,13 @@ def die_once(item: tuple[str, str], output: Path) -> None:
         Path(died).touch()
         os.kill(os.getpid(), signal.SIGKILL)
     output.write_text(name)
+
+
+def half_write_and_die_once(died: str, output: Path) -> None:
+    output.mkdir()
+    if not Path(died).exists():
+        Path(died).touch()
+        os.kill(os.getpid(), signal.SIGKILL)
 
 
 def always_die(item: str, output: Path) -> None:
@@ -70,15 +77,49 @@ def test_an_exception_names_the_shard_and_leaves_no_half_output(tmp_path):
     assert not (tmp_path / "b").exists()
 
 
-def test_a_process_that_is_killed_costs_a_retry(tmp_path):
+def test_a_process_that_is_killed_costs_a_retry(tmp_path, capsys):
     items = [((name, str(tmp_path / f"{name}.died")), tmp_path / name) for name in "ab"]
     map_shards(die_once, items, label="test", workers=2)
     assert (tmp_path / "a").read_text() == "a"
     assert (tmp_path / "b").read_text() == "b"
+    assert capsys.readouterr().err.count("its process died with exit code -9") == 2
+
+
+def test_what_dead_processes_left_is_removed(tmp_path):
+    map_shards(half_write_and_die_once, [(str(tmp_path / "died"), tmp_path / "a")], label="test", workers=1)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a", "died"]
+
+
+def test_of_two_makers_of_a_folder_the_first_stays(tmp_path):
+    with making(tmp_path / "a") as late:
+        late.mkdir()
+        with making(tmp_path / "a") as early:
+            early.mkdir()
+            (early / "from").write_text("early")
+        (late / "from").write_text("late")
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]
+    assert (tmp_path / "a" / "from").read_text() == "early"
+
+
+@pytest.mark.parametrize(
+    ("nodes", "workers", "n_shards", "at_once", "each"),
+    [
+        ([8], 0, 100, 8, 1),
+        ([8], 0, 3, 3, 2),
+        ([8], 0, 1, 1, 8),
+        ([8], 2, 1, 1, 2),
+        ([4, 4], 0, 1, 1, 4),  # a shard can't be spread over two nodes
+        ([3, 3], 0, 3, 3, 1),  # nor would three times two cores fit
+        ([4, 4, 0], 6, 2, 2, 3),
+    ],
+)
+def test_few_shards_get_several_cores_each(monkeypatch, nodes, workers, n_shards, at_once, each):
+    monkeypatch.setattr("crawl2chat.shards.node_cores", lambda engine: nodes)
+    assert split_cores("ray", workers, n_shards) == (at_once, each)
 
 
 def test_a_shard_that_kills_every_process_is_given_up_by_name(tmp_path):
-    with pytest.raises(StageError, match=r"shard a: its process died 3 times, last with code -9"):
+    with pytest.raises(StageError, match=r"shard a: its process died 3 times, last with exit code -9"):
         map_shards(always_die, shards(tmp_path, "a"), label="test", workers=1)
 
 

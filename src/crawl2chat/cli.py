@@ -53,6 +53,7 @@ examples:
   crawl2chat run recipes/pages.toml --crawl.warc 'pages/*.warc.gz'
   crawl2chat run --pretrain.depth 6 --until pretrain
   crawl2chat refine my.warc.gz --out documents     one stage, on ordinary files
+  crawl2chat plan recipes/cluster.toml             what a month of Common Crawl takes
   crawl2chat chat runs/laptop
 """
 
@@ -109,10 +110,16 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in STAGE_HELP.items():
         stage = add(name, text, stage_command, takes_settings=True)
         for metavar, help in STAGE_INPUTS[name]:
-            stage.add_argument("inputs", action=_Append, type=Path, metavar=metavar, help=help)
+            optional = "?" if name == "refine" else None  # --explain can do without
+            stage.add_argument("inputs", action=_Append, nargs=optional, type=Path, metavar=metavar, help=help)
         stage.add_argument("--recipe", type=Path, metavar="FILE", help="take the stage's settings from this recipe")
-        stage.add_argument("--out", type=Path, required=True, metavar="DIR", help="the stage's folder")
+        stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
         stage.add_argument("--force", action="store_true", help="run it anew")
+        if name == "refine":
+            stage.add_argument(
+                "--explain", metavar="URL",
+                help="show what each step does to this page, write nothing; WARC may be a run's folder or recipe",
+            )  # fmt: skip
         stage.add_argument("--settings", action=_ShowSettings, help=f"list the settings (--{name}.NAME VALUE)")
 
     chat = add("chat", "talk to a model in the terminal", chat_command)
@@ -139,6 +146,14 @@ def _parser() -> argparse.ArgumentParser:
     tokens.add_argument("tokenizer", type=Path, metavar="RUN", help="a run's folder or one with a tokenizer.json")
     tokens.add_argument("text", metavar="TEXT")
 
+    plan = add("plan", "say what a recipe will take: work, bytes, hours, cost", plan_command, takes_settings=True)
+    plan.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
+    plan.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="plan no stage after this")
+    plan.add_argument("--measure", type=Path, metavar="WARC", help="measure refine on this (a small fictional web)")
+    plan.add_argument("--rates", type=Path, metavar="RUN", help="take refine's rates from this finished run instead")
+    plan.add_argument("--cores", type=int, default=1000, metavar="N", help="cores that refine will have (1000)")
+    plan.add_argument("--price", type=float, default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)")
+    plan.add_argument("--flops", type=float, metavar="FLOPS", help="FLOP a second of the machine that trains")
     classify = add("classify", "train a quality classifier, for --refine.classifier.model", classify_command)
     classify.add_argument("--positive", nargs="+", type=Path, default=[], metavar="FILE", help="texts like the wanted")
     classify.add_argument("--negative", nargs="+", type=Path, default=[], metavar="FILE", help="texts of the crawl")
@@ -176,7 +191,7 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     recipe = load_settings(Recipe, file, flags)
     folder = options.out or Path("runs") / file.stem
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
-        print_stage(result.manifest, result.ran)
+        print_stage(folder / result.stage.name, result.manifest, result.ran)
     print(f"report: {write_report(folder)}")
     return 0
 
@@ -185,15 +200,41 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.pipeline import Recipe, find_stage, outside_inputs
     from crawl2chat.recipe import load_settings
     from crawl2chat.report import print_stage
-    from crawl2chat.run import run_stage
+    from crawl2chat.run import StageError, run_stage
 
+    if getattr(options, "explain", None):
+        return explain_command(options, flags)
+    if options.out is None or None in getattr(options, "inputs", []):
+        raise StageError(f"{options.command}: give WARC to read and --out DIR to write into, or --explain URL")
     stage = find_stage(options.command)
     table = type(Recipe.model_fields[stage.name].default)
     settings = load_settings(table, options.recipe, flags, table=stage.name)
     inputs = dict(zip(stage.inputs, getattr(options, "inputs", []), strict=True))
     outside = outside_inputs(stage, settings)
     manifest, ran = run_stage(stage, inputs, options.out, settings, outside=outside, force=options.force)
-    print_stage(manifest, ran)
+    print_stage(options.out, manifest, ran)
+    return 0
+
+
+def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
+    """Of a run by its folder or recipe (the default one's), or of a crawl or WARC, with --out its refine folder."""
+    from crawl2chat.recipe import load_settings
+    from crawl2chat.refine import explain, explain_terminal
+    from crawl2chat.refine.settings import RefineSettings
+
+    place, recipe = options.inputs[0] or Path("runs") / _find_recipe(None).stem, options.recipe
+    if place.suffix == ".toml":
+        place, recipe = Path("runs") / place.stem, recipe or place
+    run = place if (place / "crawl").is_dir() else None
+    if run and not recipe and (run / "recipe.toml").exists():
+        recipe = run / "recipe.toml"
+    settings = load_settings(RefineSettings, recipe, flags, table="refine")
+    crawl, refined = (run / "crawl", run / "refine") if run else (place, options.out)
+    for page in explain.find_pages(crawl, refined, options.explain, settings):
+        explain_terminal.print_page(page)
+        for seen in explain.watch_page(page, crawl, settings):
+            explain_terminal.print_step(seen, settings)
+        explain_terminal.print_outcome(explain.find_outcome(refined, page) if refined else None, seen)
     return 0
 
 
@@ -257,6 +298,23 @@ def tokens_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
+    from crawl2chat.pipeline import Recipe
+    from crawl2chat.plan import plan
+    from crawl2chat.recipe import load_settings
+
+    if options.until:
+        flags = [*flags, f"--until={options.until}"]
+    recipe = load_settings(Recipe, _find_recipe(options.recipe), flags)
+    print(
+        plan(
+            recipe, warc=options.measure, run=options.rates, cores=options.cores, price=options.price,
+            flops=options.flops,
+        )
+    )  # fmt: skip
+    return 0
+
+
 def classify_command(options: argparse.Namespace) -> int:
     from crawl2chat.refine.classify import train_from_files
 
@@ -286,8 +344,8 @@ def report_command(options: argparse.Namespace) -> int:
     from crawl2chat.report import print_stage, read_run, write_report
 
     page = write_report(options.run)
-    for _, manifest in read_run(options.run):
-        print_stage(manifest, ran=False)
+    for folder, manifest in read_run(options.run):
+        print_stage(folder, manifest, ran=False)
     print(f"report: {page}")
     return 0
 

@@ -38,7 +38,11 @@ class Progress:
             self.bar.update(self.task, completed=done, text=line)
         elif now - self.last_line >= LINE_EVERY_SECONDS or done == self.total:
             self.last_line = now
-            self.console.print(f"{self.label}  {line}", highlight=False, markup=False, soft_wrap=True)
+            self.say(f"{self.label}  {line}")
+
+    def say(self, text: str) -> None:
+        """A line that stays, above the bar."""
+        self.console.print(text, highlight=False, markup=False, soft_wrap=True)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import glob
 import hashlib
 import importlib
 import json
@@ -10,6 +11,7 @@ import platform
 import shutil
 import sys
 import time
+import uuid
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -175,6 +177,32 @@ def replacing(path: Path) -> Iterator[Path]:
     if path.is_dir():  # a folder can't be renamed over a full one
         _remove(path)
     os.replace(temporary, path)
+
+
+@contextlib.contextmanager
+def making(path: Path) -> Iterator[Path]:
+    """Like `replacing`, where several processes may make the same `path` at once: each has a neighbour of its own.
+
+    They must make the same; a folder that is there already stays.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
+    try:
+        yield temporary
+        _flush_to_disk(temporary)
+        try:
+            os.replace(temporary, path)
+        except OSError:  # a folder can't be renamed over a full one
+            if not path.is_dir():
+                raise
+    finally:
+        _remove(temporary)
+
+
+def remove_attempts(path: Path) -> None:
+    """Remove what processes that died within `making(path)` left."""
+    for temporary in path.parent.glob(f".{glob.escape(path.name)}.{'[0-9a-f]' * 32}.tmp"):
+        _remove(temporary)
 
 
 def write_json(path: Path, value: Any) -> None:

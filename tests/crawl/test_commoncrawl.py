@@ -72,6 +72,11 @@ def test_pages_of_chosen_warcs_are_streamed_from_the_server(tmp_path, base_url):
     assert [path.name for path in (tmp_path / "crawl").iterdir()] == ["warcs.json"]
 
 
+def test_zero_takes_the_whole_listing(tmp_path, base_url):
+    crawl(tmp_path / "crawl", settings(base_url, crawl_id=CRAWL, n_warcs=0))
+    assert [Path(place).name for place in list_warcs(tmp_path / "crawl")] == [f"{i}.warc.gz" for i in range(10)]
+
+
 def test_given_paths_are_taken_without_the_listing(tmp_path, base_url):
     path = f"crawl-data/{CRAWL}/segments/7/warc/7.warc.gz"
     crawl(tmp_path / "crawl", settings(base_url, paths=[path]))

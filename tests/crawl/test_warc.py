@@ -250,7 +250,8 @@ def test_encodings_of_http_are_undone(name):
 
 
 def test_a_body_that_was_stored_decoded_is_taken_as_it_is():
-    for transfer, content in [("chunked", ""), ("", "gzip"), ("", "br"), ("", "zstd"), ("chunked", "gzip")]:
+    codings = [("chunked", ""), ("", "gzip"), ("", "deflate"), ("", "br"), ("", "zstd"), ("chunked", "gzip")]
+    for transfer, content in codings:
         assert decode_body(html("text"), transfer, content, limit=10**6) == html("text")
 
 

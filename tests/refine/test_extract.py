@@ -1,7 +1,9 @@
 import pytest
 
 from crawl2chat.refine import extract_text
-from crawl2chat.refine.extract import decode_html
+from crawl2chat.refine.encoding import decode_html
+from crawl2chat.refine.extract import require_extractor
+from crawl2chat.run import StageError
 
 ARTICLE = (
     "<main><article><p>{}</p><p>The second paragraph says a little more than the first one did.</p></article></main>"
@@ -54,6 +56,34 @@ def test_cyrillic_and_japanese_pages_without_a_label_are_guessed():
         ("水車小屋の主人は朝早く川へ行った。" * 9, "shift_jis"),
     ]:
         assert text in decode_html(f"<p>{text}".encode(encoding, errors="ignore")).replace("ё", "ё")
+
+
+def test_a_page_in_utf8_that_says_latin1_is_utf8():
+    text = "Die Mühle gehört dem Müller."
+    assert decode_html(text.encode(), "text/html; charset=iso-8859-1") == text
+    assert decode_html(text.encode("latin-1"), "text/html; charset=iso-8859-1") == text
+
+
+def test_soft_hyphens_are_removed_and_accents_composed():
+    page = ARTICLE.format("Die Müh\u00adle geho\u0308rt dem Mu&#776;l&shy;ler.")
+    assert extract_text(page.encode()).startswith("Die Mühle gehört dem Müller.")
+
+
+@pytest.mark.parametrize("extractor", ["blocks", "resiliparse", "trafilatura"])
+def test_every_extractor_finds_the_paragraphs_and_no_scripts(extractor):
+    if extractor == "trafilatura":
+        pytest.importorskip("trafilatura", reason="the extra trafilatura is not installed")
+    page = f"<body><script>no()</script>{ARTICLE.format('The miller went to the river, and he was not alone.')}"
+    text = extract_text(page.encode(), extractor=extractor)
+    assert "went to the river" in text
+    assert "The second paragraph" in text
+    assert "no()" not in text
+
+
+def test_an_extractor_that_is_not_installed_is_told_before_any_page(monkeypatch):
+    monkeypatch.setattr("crawl2chat.refine.extract.find_spec", lambda name: None)
+    with pytest.raises(StageError, match=r"crawl2chat\[trafilatura\]"):
+        require_extractor("trafilatura")
 
 
 @pytest.mark.parametrize("html", [b"", b"\0\0\0", b"<", b"<p>", bytes(range(256)), b"<html><body></body></html>"])

@@ -1,9 +1,13 @@
+import random
 import time
 
 import pytest
 from warcs import prose
 
-from crawl2chat.refine.quality import Text, c4, count_sentences, fineweb, gopher_quality
+from crawl2chat.refine.c4 import c4_quality, count_sentences
+from crawl2chat.refine.fineweb import fineweb_quality
+from crawl2chat.refine.language import stop_words_by_language
+from crawl2chat.refine.quality import Text, gopher_quality
 from crawl2chat.refine.repetition import WordGrams, gopher_repetition
 from crawl2chat.refine.settings import C4Settings, FineWebSettings, GopherQualitySettings, GopherRepetitionSettings
 
@@ -21,10 +25,10 @@ def repetition(text: str) -> str | None:
 def test_prose_passes_every_rule_and_keeps_its_words():
     assert quality(GOOD) is None
     assert repetition(GOOD) is None
-    verdict, cleaned = c4(Text.of(GOOD), C4Settings())
+    verdict, cleaned = c4_quality(Text.of(GOOD), C4Settings())
     assert verdict.reason is None
     assert cleaned.split() == GOOD.split()
-    assert fineweb(Text.of(cleaned), FineWebSettings()).reason is None
+    assert fineweb_quality(Text.of(cleaned), FineWebSettings()).reason is None
 
 
 @pytest.mark.parametrize(
@@ -72,10 +76,20 @@ def test_grams_are_counted_as_by_hand():
     grams = WordGrams(["the", "cat", "sat", "on", "the", "cat", "sat", "on", "the", "mat"])
     assert grams.top_chars(2) == 2 * len("the cat")  # of equally common ones the first
     assert grams.top_chars(3) == 2 * len("the cat sat")
-    assert grams.top_chars(6) == 0
+    assert grams.top_chars(6) == len("the cat sat on the cat")  # each occurs once
     assert grams.duplicate_chars(4) == len("thecatsaton")
     assert grams.duplicate_chars(2) == len("thecat") + len("saton")
-    assert WordGrams([]).duplicate_chars(5) == 0
+    assert WordGrams([]).duplicate_chars(5) == WordGrams([]).top_chars(2) == WordGrams([]).top_chars_bound(2) == 0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_bounds_of_repetition_hold(seed):
+    draw = random.Random(seed)
+    grams = WordGrams([draw.choice(["a", "the", "longer", "riverbank"]) for _ in range(draw.randint(1, 200))])
+    for n in (2, 3, 4):
+        assert grams.top_chars_bound(n) >= grams.top_chars(n)
+    for n in range(5, 11):
+        assert grams.duplicate_chars_bound(5) >= grams.duplicate_chars(n)
 
 
 def test_repetition_of_long_pages_takes_time_in_proportion():
@@ -93,11 +107,25 @@ def test_c4_cleans_lines_and_keeps_the_rest():
         "Menu",
         f"a b {'x' * 1001} c",
     ]
-    verdict, cleaned = c4(
+    verdict, cleaned = c4_quality(
         Text.of("\n\n".join([*noise, *lines[:-1], f"{lines[-1]}[12] [citation needed]"])), C4Settings()
     )
     assert verdict.reason is None
-    assert cleaned == "\n".join(lines)
+    assert cleaned == GOOD
+
+
+def test_c4_passes_over_code_and_counts_no_marks_as_words():
+    code = "```\nx = {\n\n\n    1: 2}\n```"
+    text = f"# The old mill\n\n{GOOD}\n\n{code}\n\n- two words\n- three whole words\n\na | b\n\nThe end of it."
+    verdict, cleaned = c4_quality(Text.of(text), C4Settings())
+    assert verdict.reason is None
+    assert cleaned == f"# The old mill\n\n{GOOD}\n\n{code}\n\n- three whole words\n\nThe end of it."
+    unclosed = f"{GOOD}\n\n```\n\nfunction of x {{ return }}"
+    assert c4_quality(Text.of(unclosed), C4Settings())[0].reason == "curly_bracket"
+
+
+def test_c4_lets_no_citation_mark_stand_alone():
+    assert c4_quality(Text.of(f"[1] [2] [3]\n\n{GOOD}"), C4Settings())[1] == GOOD
 
 
 @pytest.mark.parametrize(
@@ -110,13 +138,54 @@ def test_c4_cleans_lines_and_keeps_the_rest():
     ],
 )
 def test_c4_drops_pages(text, reason):
-    assert c4(Text.of(text), C4Settings())[0].reason == reason
+    assert c4_quality(Text.of(text), C4Settings())[0].reason == reason
 
 
 def test_lines_without_end_punctuation_go_only_when_asked():
     text = f"{GOOD}\n\nA headline without a full stop"
-    assert "headline" in c4(Text.of(text), C4Settings())[1]
-    assert "headline" not in c4(Text.of(text), C4Settings(terminal_punctuation=True))[1]
+    assert "headline" in c4_quality(Text.of(text), C4Settings())[1]
+    assert "headline" not in c4_quality(Text.of(text), C4Settings(terminal_punctuation=True))[1]
+
+
+def test_headings_are_no_hash_tags():
+    headings = "\n\n".join(f"## The part about {part}" for part in "abcdefghijklmnopqrstuvwxyz")
+    assert quality(f"{GOOD}\n\n{headings}") is None
+    assert quality(f"{GOOD}\n\n{headings.replace('# ', '#')}") == "hash_signs"
+
+
+def test_empty_lines_are_no_lines():
+    items = [f"- {line}" for line in prose(2, 30).split("\n\n")]
+    assert quality("\n\n".join(items)) == "bullet_lines"
+    few_words = FineWebSettings(min_punctuated_lines=0, max_short_lines=1)
+    lines = [f"Some words in line {i}" for i in range(20)]  # one line end for 5 words
+    assert fineweb_quality(Text.of("\n\n".join(lines)), few_words).reason is None
+
+
+GERMAN = "Der Fluss fließt durch das Tal und die Mühle steht nicht mehr auf dem Berg bei den alten Häusern. " * 4
+
+
+def test_stop_words_are_those_of_the_language():
+    rules = GopherQualitySettings()
+    assert gopher_quality(Text.of(GERMAN), rules, "de").reason is None
+    assert gopher_quality(Text.of(GERMAN), rules, "en").reason == "few_stop_words"
+    assert gopher_quality(Text.of(GOOD), rules, "de").reason == "few_stop_words"
+
+
+def test_stop_words_are_not_asked_for_where_there_is_no_list():
+    assert gopher_quality(Text.of("buy cheap shoes online today " * 12), GopherQualitySettings(), "zh").reason is None
+
+
+def test_stop_words_of_your_own_count_for_every_language():
+    rules = GopherQualitySettings(stop_words=["miller", "river"])
+    assert gopher_quality(Text.of(GOOD), rules, "zh").reason is None
+    assert gopher_quality(Text.of(GERMAN), rules, "de").reason == "few_stop_words"
+
+
+def test_stop_words_of_english_are_gophers_and_each_list_is_long_enough():
+    lists = stop_words_by_language()
+    assert lists["en"] == {"the", "be", "to", "of", "and", "that", "have", "with"}
+    assert len(lists) >= 20
+    assert all(len(words) >= 6 for words in lists.values())
 
 
 def test_sentences_are_counted_in_linear_time():
@@ -143,7 +212,7 @@ def test_sentences_are_counted_in_linear_time():
     ],
 )
 def test_fineweb_names_what_is_wrong(lines, reason):
-    assert fineweb(Text.of("\n".join(lines)), FineWebSettings()).reason == reason
+    assert fineweb_quality(Text.of("\n".join(lines)), FineWebSettings()).reason == reason
 
 
 def test_a_verdict_carries_what_was_measured():

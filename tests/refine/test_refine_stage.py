@@ -97,6 +97,16 @@ def test_a_copy_names_the_document_that_stayed(refined):
     assert copies["https://host5.example.org/12"]["detail"] == "https://copies.example/near"
 
 
+def test_a_document_says_how_many_were_dropped_as_its_copies(refined):
+    copies = {row["url"]: row["copies"] for row in rows(refined, "documents") if row["copies"]}
+    assert copies == {"https://host3.example.org/3": 1, "https://copies.example/near": 1}
+
+
+def test_results_do_not_depend_on_how_much_deduplication_holds_at_a_time(crawled, refined, tmp_path):
+    refine(crawled, tmp_path / "out", RefineSettings(workers=2, partition_mb=0.004))
+    assert hash_files(tmp_path / "out") == hash_files(refined)
+
+
 def test_documents_hold_clean_text_and_no_personal_data(refined):
     documents = {row["url"]: row for row in rows(refined, "documents")}
     assert documents["https://host1.example.org/1"]["text"].split() == prose(1, 24).split()
@@ -119,7 +129,8 @@ def test_results_do_not_depend_on_the_number_of_workers_or_the_folder(crawled, r
     shutil.copytree(crawled, tmp_path / "moved")
     figures = refine(tmp_path / "moved", tmp_path / "out", RefineSettings(workers=1))
     assert hash_files(tmp_path / "out") == hash_files(refined)
-    assert {"pages", "faults", "kept", "kept_share", "characters_kept", "speed"} < {figure.name for figure in figures}
+    names = {"pages", "faults", "kept", "kept_share", "characters_kept", "speed", "signature_version", "lines_dropped"}
+    assert names < {figure.name for figure in figures}
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_files(crawled, refined, tmp_path):
@@ -184,10 +195,14 @@ def page(i: int, body: bytes) -> Page:
 NESTED = b"<div>" * 40_000 + b"text"  # takes resiliparse most of a minute
 
 
+def patience(seconds: float) -> RefineSettings:
+    return RefineSettings(extractor="resiliparse", extract_seconds=seconds)
+
+
 def test_a_page_that_takes_too_long_is_dropped_and_the_others_are_kept():
     pages = [page(i, NESTED if i == 1 else html(prose(i, 24))) for i in range(6)]
     began = time.monotonic()
-    found = list(refine_pages(iter(pages), frozenset(), RefineSettings(extract_seconds=1), workers=2))
+    found = list(refine_pages(iter(pages), frozenset(), patience(1), workers=2))
     assert time.monotonic() - began < 20
     assert [type(item) for item in found] == [Document, Reject, Document, Document, Document, Document]
     assert [item.place.offset for item in found] == list(range(6))
@@ -210,7 +225,7 @@ def test_a_page_whose_process_dies_twice_is_dropped(kills, expected):
     thread = threading.Thread(target=kill_children)
     thread.start()
     try:
-        found = list(refine_pages(iter([page(0, NESTED)]), frozenset(), RefineSettings(extract_seconds=2), workers=1))
+        found = list(refine_pages(iter([page(0, NESTED)]), frozenset(), patience(2), workers=1))
     finally:
         stop.set()
         thread.join()

@@ -12,10 +12,13 @@ def commoncrawl_warcs(settings: CommonCrawlSettings, seed: int) -> list[str]:
     """Addresses of the WARCs to read; they are streamed later, never stored.
 
     Given paths are taken as they are, otherwise `n_warcs` of the crawl's listing, spread evenly from an offset
-    that the seed decides. Raises StageError where the listing can't be fetched or holds too few.
+    that the seed decides; 0 takes all. Raises StageError where the listing can't be fetched or holds too few.
     """
     base = settings.base_url.rstrip("/")
-    paths = settings.paths or spread_evenly(list_paths(base, settings.crawl_id), settings.n_warcs, seed)
+    paths = settings.paths
+    if not paths:
+        listing = list_paths(base, settings.crawl_id)
+        paths = spread_evenly(listing, settings.n_warcs, seed) if settings.n_warcs else listing
     return [path if "://" in path else f"{base}/{path.lstrip('/')}" for path in paths]
 
 

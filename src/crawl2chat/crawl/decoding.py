@@ -1,9 +1,11 @@
 """HTTP bodies as they were meant: transfer and content encodings undone, never beyond a limit."""
 
 import io
+import re
 import zlib
 
 READ_BYTES = 1 << 16
+HTML_START = re.compile(rb"\s*<[!?a-zA-Z]")
 
 
 class DecodingError(Exception):
@@ -42,11 +44,16 @@ def _undo(coding: str, body: bytes, limit: int, cut: bool) -> bytes:
         return dechunk(body, cut=cut)
     if coding == "gzip":
         return _inflate(body, 31, limit, cut) if body.startswith(b"\x1f\x8b") else body
-    if coding == "deflate":
-        is_zlib = body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
-        return _inflate(body, 15 if is_zlib else -15, limit, cut)
-    if coding in ("br", "zstd"):
-        return _read_stream(coding, body, limit, cut)
+    try:
+        if coding == "deflate":
+            is_zlib = body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
+            return _inflate(body, 15 if is_zlib else -15, limit, cut)
+        if coding in ("br", "zstd"):
+            return _read_stream(coding, body, limit, cut)
+    except DecodingError as error:
+        if error.reason == "bad_content_encoding" and HTML_START.match(body):
+            return body
+        raise
     raise DecodingError("bad_content_encoding", f"unknown encoding {coding[:40]!r}")
 
 
@@ -110,6 +117,4 @@ def _read_stream(coding: str, body: bytes, limit: int, cut: bool) -> bytes:
     except (OSError, ValueError) as error:
         if cut:
             return bytes(plain)
-        if body.lstrip()[:1] == b"<":
-            return body
         raise DecodingError("bad_content_encoding", f"{coding}: {error}") from error

@@ -30,6 +30,7 @@ class Fault:
     place: Place
     reason: str
     detail: str
+    url: str = ""  # where the record's own header could be read
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,9 @@ from crawl2chat.recipe import Settings, Words
 
 class CommonCrawlSettings(Settings):
     crawl_id: str = Field("", description="a monthly crawl such as CC-MAIN-2026-30; see commoncrawl.org for the list")
-    n_warcs: int = Field(1, ge=1, description="WARCs to take, spread evenly over the crawl; one is about 1 GB")
+    n_warcs: int = Field(
+        1, ge=0, description="WARCs to take, spread evenly over the crawl; one is about 1 GB; 0: all of them"
+    )
     paths: Words = Field([], description="these WARCs of the listing instead, e.g. crawl-data/CC-MAIN-…/….warc.gz")
     base_url: str = Field("https://data.commoncrawl.org", description="where listing and WARCs are served")
 

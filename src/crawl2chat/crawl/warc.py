@@ -73,11 +73,11 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
         record.parse_http(max_header_len=MAX_HTTP_HEADER_BYTES, quirks_mode=True)
     except (OSError, ValueError) as error:
         too_large = len(raw.data) > MAX_HTTP_HEADER_BYTES and "ength" in str(error)
-        return Fault(raw.place, "header_too_large" if too_large else "bad_http", str(error)[:200])
+        return Fault(raw.place, "header_too_large" if too_large else "bad_http", str(error)[:200], url)
     http = record.http_headers
     status_line = (http and http.status_line) or ""
     if not status_line.startswith("HTTP/") or not http.status_code:
-        return Fault(raw.place, "bad_http", f"expected HTTP/1.1 and a status, found {status_line[:40]!r}")
+        return Fault(raw.place, "bad_http", f"expected HTTP/1.1 and a status, found {status_line[:40]!r}", url)
     headers = {name.lower(): value for name, value in http.to_tuples()}
     try:
         body = decode_body(
@@ -88,7 +88,7 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
             cut="WARC-Truncated" in record.headers,
         )
     except DecodingError as error:
-        return Fault(raw.place, error.reason, error.detail)
+        return Fault(raw.place, error.reason, error.detail, url)
     return Page(url, http.status_code, headers.get("content-type", ""), headers, body, raw.place, date)
 
 

@@ -1,7 +1,6 @@
 """The same text twice: equal pages by a hash, nearly equal ones by MinHash (Broder 1997; buckets as in FineWeb)."""
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,7 +13,8 @@ from crawl2chat.refine.settings import DedupSettings
 SIGNATURE_VERSION = 1
 WORD = re.compile(r"\w+")
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio, odd
-CHUNK = 4096  # shingles at a time, so that a long page needs little memory
+CHUNK = 4096  # shingles, or texts, at a time, so that many need little memory
+MAX_LEADERS = 1000
 
 Hashes = npt.NDArray[np.uint64]
 
@@ -50,13 +50,8 @@ def shingles(words: list[str], n: int) -> Hashes:
     """A 64-bit number for each different n-gram of words."""
     if not words:
         return _NONE
-    known: dict[str, int] = {}
-    numbers = np.empty(len(words), np.uint64)
-    for i, word in enumerate(words):
-        number = known.get(word)
-        if number is None:
-            number = known[word] = xxhash.xxh3_64_intdigest(word.encode())
-        numbers[i] = number
+    known = {word: xxhash.xxh3_64_intdigest(word.encode()) for word in set(words)}
+    numbers = np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
     n = min(n, len(words))
     grams = np.zeros(len(words) - n + 1, np.uint64)
     for i in range(n):  # a polynomial modulo 2^64, so that order counts
@@ -86,70 +81,36 @@ def _minima(grams: Hashes, settings: DedupSettings) -> Hashes | None:
     return _mix(minima)  # low bits of a product are poor; similarity is estimated from them
 
 
-@dataclass(frozen=True)
-class Copy:
-    """A text to drop: a copy of `kept` (an index), found by its exact or its near resemblance."""
+def alike(
+    keys: Hashes, low_bytes: npt.NDArray[np.uint8], min_similarity: float
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp]]:
+    """Pairs of texts (two arrays of indices) that share a key and are similar as a whole.
 
-    kept: int
-    exact: bool
-
-
-def find_copies(
-    exact: list[bytes], buckets: Hashes, low_bytes: npt.NDArray[np.uint8], lengths: list[int], settings: DedupSettings
-) -> dict[int, Copy]:
-    """Index → the copy that stays instead, for every text that is to be dropped.
-
-    buckets: (texts, n_buckets), low_bytes: (texts, hashes); rows of zeros where a text has no words. Of each
-    cluster the longest text stays, of equally long ones the first. Copies of copies are one cluster.
+    keys: (n,) sorted, within a key the best text first. low_bytes: (n, hashes). Many pages that quote one passage
+    can share a key too, so the texts of a key are compared with the first of them; those that are not like it with
+    the first of the rest, and so on. Only the first MAX_LEADERS texts of a key lead, or pages none of which is like
+    another would take quadratic time.
     """
-    order = sorted(range(len(lengths)), key=lambda i: (-lengths[i], i))
-    copies: dict[int, Copy] = {}
-    if settings.exact:
-        first: dict[bytes, int] = {}
-        for i in order:
-            kept = first.setdefault(exact[i], i)
-            if kept != i:
-                copies[i] = Copy(kept, exact=True)
-    if settings.near:
-        left = [i for i in order if i not in copies]
-        leaders = _cluster(buckets[left], low_bytes[left], settings)
-        moved = {left[i]: left[leader] for i, leader in enumerate(leaders) if leader != i}
-        copies = {i: Copy(moved.get(copy.kept, copy.kept), copy.exact) for i, copy in copies.items()}
-        copies |= {i: Copy(kept, exact=False) for i, kept in moved.items()}
-    return copies
+    firsts, seconds = [], []
+    starts = _starts(keys)
+    may_lead = np.arange(len(keys)) - np.repeat(starts, np.diff(starts, append=len(keys))) < MAX_LEADERS
+    left = np.arange(len(keys))
+    while len(left):
+        starts = _starts(keys[left])
+        leaders = np.repeat(left[starts], np.diff(starts, append=len(left)))
+        led = (leaders != left) & may_lead[leaders]
+        leaders, left = leaders[led], left[led]
+        similar = np.zeros(len(left), bool)
+        for i in range(0, len(left), CHUNK):
+            some = slice(i, i + CHUNK)
+            agree = np.mean(low_bytes[left[some]] == low_bytes[leaders[some]], axis=1)
+            similar[some] = (agree - 1 / 256) / (1 - 1 / 256) >= min_similarity  # bytes agree by chance as well
+        firsts.append(leaders[similar])
+        seconds.append(left[similar])
+        left = left[~similar]
+    none = np.zeros(0, np.intp)
+    return np.concatenate([none, *firsts]), np.concatenate([none, *seconds])
 
 
-def _cluster(buckets: Hashes, low_bytes: npt.NDArray[np.uint8], settings: DedupSettings) -> list[int]:
-    """For each text the first one of its cluster. Texts come best first."""
-    parents = list(range(len(buckets)))
-
-    def root(i: int) -> int:
-        while parents[i] != i:
-            parents[i] = parents[parents[i]]
-            i = parents[i]
-        return i
-
-    has_words = np.asarray(buckets.any(axis=1))
-    for column in buckets.T:
-        order = np.argsort(column, kind="stable")
-        starts = np.flatnonzero(np.diff(column[order], prepend=~column[order[:1]]))
-        sizes = np.diff(starts, append=len(order))
-        for start, size in zip(starts[sizes > 1].tolist(), sizes[sizes > 1].tolist(), strict=True):
-            group = order[start : start + size]
-            if has_words[group[0]]:
-                for a, b in _alike(group, low_bytes, settings.min_similarity):
-                    first, second = sorted((root(a), root(b)))
-                    parents[second] = first
-    return [root(i) for i in range(len(parents))]
-
-
-def _alike(
-    group: npt.NDArray[np.intp], low_bytes: npt.NDArray[np.uint8], min_similarity: float
-) -> Iterator[tuple[int, int]]:
-    """Pairs of one bucket that are similar as a whole: many pages that quote one passage can share a bucket too."""
-    while len(group) > 1:
-        first, group = group[0], group[1:]
-        agree = np.mean(low_bytes[group] == low_bytes[first], axis=1)
-        alike = (agree - 1 / 256) / (1 - 1 / 256) >= min_similarity  # bytes agree by chance as well
-        yield from ((int(first), i) for i in group[alike].tolist())
-        group = group[~alike]
+def _starts(keys: Hashes) -> npt.NDArray[np.intp]:
+    return np.flatnonzero(np.append(True, keys[1:] != keys[:-1])[: len(keys)])

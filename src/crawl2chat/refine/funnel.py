@@ -1,10 +1,16 @@
 """What every step of refining took in, dropped and passed on."""
 
+import json
 from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from crawl2chat.figures import Figure, share
 from crawl2chat.refine.steps import STEPS
+
+FUNNEL = "funnel.json"
+IN_FUNNEL = "dropped/"  # names of figures that the funnel shows better
 
 
 def funnel(
@@ -34,6 +40,44 @@ def funnel(
     }
 
 
+def faults(table: dict[str, Any]) -> str:
+    """`3 faults while reading: 2 corrupt_gzip_member, 1 truncated`, the commonest first; empty where there is none."""
+    if not table["faults"]:
+        return ""
+    reasons = Counter(next(step["dropped"] for step in table["steps"] if step["step"] == "read")).most_common()
+    said = ", ".join(f"{count} {reason}" for reason, count in reasons)
+    return f"{table['faults']} fault{'s' if table['faults'] > 1 else ''} while reading: {said}"
+
+
+def read_funnel(folder: Path) -> dict[str, Any]:
+    """The funnel in the folder of a finished refine stage."""
+    table: dict[str, Any] = json.loads((folder / FUNNEL).read_text(encoding="utf-8"))
+    return table
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the funnel as people read it: pages that a step dropped for a reason, and pages left behind it."""
+
+    step: str
+    reason: str  # "" for a step that dropped nothing
+    pages: int
+    share: float  # of all pages and faults
+    left: int
+
+
+def rows(table: dict[str, Any]) -> list[Row]:
+    """The funnel line by line, the commonest reasons of a step first."""
+    total = table["pages"] + table["faults"]
+    found = []
+    for step in table["steps"]:
+        left = step["in"]
+        for reason, count in sorted(step["dropped"].items(), key=lambda item: -item[1]) or [("", 0)]:
+            left -= count
+            found.append(Row(step["step"], reason, count, count / max(1, total), left))
+    return found
+
+
 def figures(table: dict[str, Any]) -> list[Figure]:
     return [
         Figure("pages", table["pages"], "pages"),
@@ -41,8 +85,11 @@ def figures(table: dict[str, Any]) -> list[Figure]:
         Figure("kept", table["kept"], "documents"),
         share("kept_share", table["kept"], table["pages"] + table["faults"]),
         *(
-            Figure(f"dropped/{step['step']}", step["in"] - step["out"], "pages", count=step["in"])
+            Figure(f"{IN_FUNNEL}{step['step']}", step["in"] - step["out"], "pages", count=step["in"])
             for step in table["steps"]
         ),
         Figure("characters_kept", table["characters_kept"], "characters"),
+        Figure("lines_dropped", table["lines_dropped"], "lines"),
+        Figure("line_characters_dropped", table["line_characters_dropped"], "characters"),
+        Figure("signature_version", table["signature_version"]),
     ]

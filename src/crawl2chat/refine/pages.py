@@ -6,18 +6,20 @@ import signal
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from functools import partial
+from functools import lru_cache, partial
 from multiprocessing import connection
+from pathlib import Path
 from typing import Any
 
 from crawl2chat.crawl import Fault, Page, Place
+from crawl2chat.processes import Worker
 from crawl2chat.refine import dedup
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.steps import Draft, check_page, load_models, score_quality, take_steps
+from crawl2chat.refine.steps import Draft, check_page, load_models, mask_text, score_quality, take_steps
 from crawl2chat.refine.verdict import Verdict, drop
-from crawl2chat.shards import Worker
 
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
+SNIPPET_CHARS = 200
 MAX_AHEAD = 2000  # pages that may be finished before the one whose turn it is
 
 
@@ -31,6 +33,7 @@ class Reject:
     value: float | None
     detail: str
     place: Place
+    snippet: str = field(default="", repr=False)  # of its text at that step; "" before there is one
 
 
 @dataclass(frozen=True)
@@ -52,7 +55,7 @@ class Document:
 def check_unread(page: Page | Fault, blocklist: frozenset[str], settings: RefineSettings) -> Reject | None:
     """The steps that need no text, so no process of their own."""
     if isinstance(page, Fault):
-        return Reject("", "read", page.reason, None, page.detail, page.place)
+        return Reject(page.url, "read", page.reason, None, page.detail, page.place)
     for step, verdict in check_page(page, blocklist, settings):
         if verdict.dropped:
             return _reject(page, step, verdict)
@@ -64,7 +67,7 @@ def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
     draft = Draft(page)
     for step, verdict in take_steps(draft, settings):
         if verdict.dropped:
-            return _reject(page, step, verdict)
+            return _reject(page, step, verdict, snippet(draft.text, settings))
     return Document(
         page.url,
         draft.text,
@@ -79,8 +82,16 @@ def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
     )
 
 
-def _reject(page: Page, step: str, verdict: Verdict) -> Reject:
-    return Reject(page.url, step, verdict.reason or "", verdict.value, verdict.detail, page.place)
+def _reject(page: Page, step: str, verdict: Verdict, snippet: str = "") -> Reject:
+    return Reject(page.url, step, verdict.reason or "", verdict.value, verdict.detail, page.place, snippet)
+
+
+def snippet(text: str, settings: RefineSettings) -> str:
+    """The beginning of a text on one line, to be seen in the report; masked, as dropped pages mostly are not yet."""
+    beginning = text[: 10 * SNIPPET_CHARS]
+    if len(beginning) < len(text):  # the last word may be half an address, which nothing would mask
+        beginning = beginning[: max(beginning.rfind(" "), beginning.rfind("\n"), 0)]
+    return mask_text(" ".join(beginning.split()), settings)[0][:SNIPPET_CHARS]
 
 
 def refine_pages(
@@ -150,8 +161,29 @@ def refine_pages(
 
 def _refine_in_time(page: Page, settings: RefineSettings) -> Document | Reject:
     """In a worker: the kernel ends this process when it has computed too long, wherever it is."""
+    limit_page(settings)
+    return refine_page(page, settings)
+
+
+def limit_page(settings: RefineSettings) -> None:
+    """Let this process compute for a page's time from now on, and no longer, in what memory a page may take.
+
+    The kernel refuses memory beyond what the process began with and `extract_megabytes`: Python tells that as
+    MemoryError, and C code that can't bear it crashes, which costs this process alone.
+    """
     load_models(settings)  # before the clock runs
+    hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+    data = _data_at_start() + (settings.extract_megabytes << 20)
+    resource.setrlimit(resource.RLIMIT_DATA, (data if hard == resource.RLIM_INFINITY else min(data, hard), hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, resource.getrlimit(resource.RLIMIT_CORE)[1]))
     limit = math.ceil(time.process_time() + settings.extract_seconds)
     resource.setrlimit(resource.RLIMIT_CPU, (limit, resource.getrlimit(resource.RLIMIT_CPU)[1]))
-    return refine_page(page, settings)
+
+
+@lru_cache(maxsize=1)
+def _data_at_start() -> int:
+    """Bytes of data that this process had when it was first asked."""
+    try:
+        return int(Path("/proc/self/statm").read_text().split()[5]) * resource.getpagesize()
+    except FileNotFoundError:  # kernels but Linux's, which do not enforce RLIMIT_DATA either
+        return 0

@@ -10,7 +10,9 @@ LOCAL = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ012345678
 MAX_LOCAL = 64  # RFC 5321
 # Every attempt begins at an @ and lengths are bounded, so time grows with the text alone, whatever it holds.
 DOMAIN = re.compile(r"@(?=[A-Za-z0-9])((?:[A-Za-z0-9-]{1,63}\.){1,8}[A-Za-z]{2,63})(?![A-Za-z0-9@])")
-IP4 = re.compile(r"(?<![\w.])\d{1,3}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
+# A pattern that begins with a digit, not with a look behind it, is searched for several times as fast.
+IP4 = re.compile(r"\d(?<![\w.]\d)\d{0,2}(?:\.\d{1,3}){3}(?![\w]|\.\d)")
+TWO_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")  # every IPv6 address has them
 IP6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 # A phone number has a form of its own; digits in a row, or with blanks alone between them, may be anything.
 # +49 (0)30 1234567, (+44) 20-7946-0958, +15551234567: 8 to 15 digits (E.164)
@@ -61,7 +63,7 @@ def mask_pii(text: str) -> tuple[str, int, int]:
         ips += masked != match.group()
         return masked
 
-    if ":" in text:
+    if TWO_COLONS.search(text):
         text = IP6.sub(mask, text)
     return IP4.sub(mask, text), emails, ips
 

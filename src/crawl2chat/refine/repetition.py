@@ -1,7 +1,11 @@
-"""Gopher's rules on pages that repeat themselves (arXiv 2112.11446, table A1), with datatrove's definitions."""
+"""Gopher's rules on pages that repeat themselves (arXiv 2112.11446, table A1), with datatrove's definitions.
+
+The verdicts are datatrove's (`GopherRepetitionFilter`) on the same words. N-grams are compared by 64-bit hashes, and
+counted only where a bound that is cheaper to find does not settle that a page passes.
+"""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -10,11 +14,16 @@ from crawl2chat.refine.settings import GopherRepetitionSettings
 from crawl2chat.refine.verdict import Verdict, drop, keep
 
 PARAGRAPH_END = re.compile(r"\n{2,}")
-LINE_END = re.compile(r"\n+")
+FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without order
 
 
 def gopher_repetition(text: str, words: Sequence[str], rules: GopherRepetitionSettings) -> Verdict:
-    """Drop a page whose lines, paragraphs or n-grams of words occur again and again."""
+    """Drop a page whose paragraphs, lines or n-grams of words occur again and again.
+
+    text: with no white space at its ends, as extraction leaves it; "" passes.
+    """
+    if not text:
+        return keep()
     for verdict in _verdicts(text, words, rules):
         if verdict.dropped:
             return verdict
@@ -22,79 +31,128 @@ def gopher_repetition(text: str, words: Sequence[str], rules: GopherRepetitionSe
 
 
 def _verdicts(text: str, words: Sequence[str], rules: GopherRepetitionSettings) -> Iterator[Verdict]:
-    paragraphs = PARAGRAPH_END.split(text.strip())
-    lines = LINE_END.split(text.strip())
-    yield _duplicates("lines", lines, len(text), rules.max_duplicate_lines, rules.max_duplicate_line_chars)
-    yield _duplicates(
-        "paragraphs", paragraphs, len(text), rules.max_duplicate_paragraphs, rules.max_duplicate_paragraph_chars
-    )
+    yield repeated_paragraphs(text, rules)
+    yield repeated_lines(text, rules)
     grams = WordGrams(words)
-    for n, limit in sorted(rules.max_top_ngrams.items()):
-        yield _at_most(limit, grams.top_chars(n) / max(1, len(text)), f"top_{n}_gram")
-    for n, limit in sorted(rules.max_duplicate_ngrams.items()):
-        yield _at_most(limit, grams.duplicate_chars(n) / max(1, len(text)), f"duplicate_{n}_grams")
+    yield common_grams(grams, len(text), rules.max_top_ngrams)
+    yield repeated_grams(grams, len(text), rules.max_duplicate_ngrams)
+
+
+def repeated_paragraphs(text: str, rules: GopherRepetitionSettings) -> Verdict:
+    """Forms, and pages that were assembled twice."""
+    paragraphs = PARAGRAPH_END.split(text) if "\n\n\n" in text else text.split("\n\n")
+    count, chars = count_duplicates(paragraphs)
+    if count / len(paragraphs) > rules.max_duplicate_paragraphs:
+        return drop("duplicate_paragraphs", count / len(paragraphs))
+    return _at_most(rules.max_duplicate_paragraph_chars, chars / len(text), "duplicate_paragraph_chars")
+
+
+def repeated_lines(text: str, rules: GopherRepetitionSettings) -> Verdict:
+    """Buttons and labels: `Reply`, `Read more`."""
+    lines = list(filter(None, text.split("\n")))
+    count, chars = count_duplicates(lines)
+    if count / len(lines) > rules.max_duplicate_lines:
+        return drop("duplicate_lines", count / len(lines))
+    return _at_most(rules.max_duplicate_line_chars, chars / len(text), "duplicate_line_chars")
+
+
+def common_grams(grams: "WordGrams", n_chars: int, limits: Mapping[int, float]) -> Verdict:
+    """One phrase in every line."""
+    for n, limit in sorted(limits.items()):
+        if grams.top_chars_bound(n) > limit * n_chars:
+            share = grams.top_chars(n) / n_chars
+            if share > limit:
+                return drop(f"top_{n}_gram", share)
+    return keep()
+
+
+def repeated_grams(grams: "WordGrams", n_chars: int, limits: Mapping[int, float]) -> Verdict:
+    """Passages that come again, in whatever lines they stand."""
+    if not limits or grams.duplicate_chars_bound(min(limits)) <= min(limits.values()) * n_chars:
+        return keep()
+    for n, limit in sorted(limits.items()):
+        share = grams.duplicate_chars(n) / n_chars
+        if share > limit:
+            return drop(f"duplicate_{n}_grams", share)
+    return keep()
 
 
 def _at_most(limit: float, value: float, reason: str) -> Verdict:
     return drop(reason, value) if value > limit else keep()
 
 
-def _duplicates(what: str, pieces: Sequence[str], n_chars: int, max_share: float, max_chars: float) -> Verdict:
-    count, chars = count_duplicates(pieces)
-    verdict = _at_most(max_share, count / len(pieces), f"duplicate_{what}")
-    return verdict if verdict.dropped else _at_most(max_chars, chars / max(1, n_chars), f"duplicate_{what[:-1]}_chars")
-
-
 def count_duplicates(pieces: Sequence[str]) -> tuple[int, int]:
     """How many pieces were seen before, and their characters."""
-    seen: set[str] = set()
-    count = chars = 0
-    for piece in pieces:
-        if piece in seen:
-            count += 1
-            chars += len(piece)
-        seen.add(piece)
-    return count, chars
+    seen = set(pieces)
+    if len(seen) == len(pieces):
+        return 0, 0
+    return len(pieces) - len(seen), sum(map(len, pieces)) - sum(map(len, seen))
 
 
 class WordGrams:
-    """Counts n-grams of words as numbers: ten times as fast as joining strings."""
+    """Counts the n-grams of a page's words, each known by a number."""
 
     def __init__(self, words: Sequence[str]) -> None:
-        numbers: dict[str, int] = {}
-        self.words = np.array([numbers.setdefault(word, len(numbers)) for word in words], dtype=np.int64)
-        # chars_before[i]: characters of the first i words
-        self.chars_before = np.concatenate([[0], np.cumsum([len(word) for word in words], dtype=np.int64)])
-        self.numbers: dict[int, npt.NDArray[np.int64]] = {1: self.words}
+        self._numbers = {1: np.fromiter(map(hash, words), np.int64, len(words)).view(np.uint64)}
+        lengths = np.fromiter(map(len, words), np.int64, len(words))
+        self._chars_before = np.concatenate([[0], np.cumsum(lengths)])  # of each word
+        self._counts: dict[int, int] = {}
 
     def top_chars(self, n: int) -> int:
-        """Characters, blanks included, in all occurrences of the commonest n-gram that occurs twice or more."""
-        if len(self.words) < n:
+        """Characters, blanks included, in all occurrences of the commonest n-gram; of equally common ones the first."""
+        grams = self._grams(n)
+        if not len(grams):
             return 0
-        _, first, counts = np.unique(self._grams(n), return_index=True, return_counts=True)
-        if counts.max() < 2:
+        _, first, counts = np.unique(grams, return_index=True, return_counts=True)
+        top = first[counts == counts.max()].min()
+        return int((self._chars(n)[top] + n - 1) * counts.max())
+
+    def top_chars_bound(self, n: int) -> int:
+        """At least `top_chars`: the longest n-gram as often as the commonest, which no longer n-gram can surpass."""
+        if not len(self._grams(n)):
             return 0
-        top = first[counts == counts.max()].min()  # of equally common ones the first
-        return int((self.chars_before[top + n] - self.chars_before[top] + n - 1) * counts.max())
+        return (int(self._chars(n).max()) + n - 1) * self._commonest(min(n, 2))
 
     def duplicate_chars(self, n: int) -> int:
-        """Characters in n-grams that occurred before on the page, none counted twice."""
-        if len(self.words) < n:
-            return 0
-        grams = self._grams(n)
-        seen_before = np.ones(len(grams), dtype=bool)
-        seen_before[np.unique(grams, return_index=True)[1]] = False
+        """Characters in n-grams that occurred before on the page; the next one looked at begins behind such a one."""
+        lengths = self._chars(n).tolist()
+        seen: set[int] = set()
         chars = free_from = 0
-        for i in np.flatnonzero(seen_before).tolist():
-            if i >= free_from:
-                chars += int(self.chars_before[i + n] - self.chars_before[i])
+        for i, gram in enumerate(self._grams(n).tolist()):
+            if i < free_from:
+                continue
+            if gram in seen:
+                chars += lengths[i]
                 free_from = i + n
+            seen.add(gram)
         return chars
 
-    def _grams(self, n: int) -> npt.NDArray[np.int64]:
-        """A number for each n-gram, equal for equal ones: pairs of (n-1)-gram and last word, numbered anew."""
-        if n not in self.numbers:
-            shorter = self._grams(n - 1)[:-1]
-            pairs = shorter * len(self.words) + self.words[n - 1 :]  # both are below the number of words
-            self.numbers[n] = np.unique(pairs, return_inverse=True)[1]
-        return self.numbers[n]
+    def duplicate_chars_bound(self, n: int) -> int:
+        """At least `duplicate_chars` of n and of all longer n-grams: characters of words in an n-gram seen before."""
+        grams = self._grams(n)
+        if self._commonest(n) < 2:
+            return 0
+        seen_before = np.ones(len(grams), bool)
+        seen_before[np.unique(grams, return_index=True)[1]] = False
+        begins = np.flatnonzero(seen_before)
+        free = np.maximum(begins, np.concatenate([[0], begins[:-1] + n]))  # behind the one before
+        return int((self._chars_before[begins + n] - self._chars_before[free]).sum())
+
+    def _commonest(self, n: int) -> int:
+        """How often the commonest n-gram occurs."""
+        if n not in self._counts:
+            ordered = np.sort(self._grams(n))
+            ends = np.flatnonzero(ordered[1:] != ordered[:-1])
+            self._counts[n] = int(np.diff(ends, prepend=-1, append=len(ordered) - 1).max())
+        return self._counts[n]
+
+    def _chars(self, n: int) -> npt.NDArray[np.int64]:
+        """(n-grams,) characters of each, blanks not counted."""
+        return self._chars_before[n:] - self._chars_before[:-n]
+
+    def _grams(self, n: int) -> npt.NDArray[np.uint64]:
+        """A number for each n-gram: a polynomial of its words' modulo 2^64."""
+        if n not in self._numbers:
+            shorter = self._grams(n - 1)
+            self._numbers[n] = shorter[:-1] * FACTOR + self._numbers[1][n - 1 :]
+        return self._numbers[n]

@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -11,14 +10,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from crawl2chat.refine.steps import CLASSIFIER_STEP
-from crawl2chat.shards import map_shards
+from crawl2chat.refine.tables import ROWS, low_quality_row
+from crawl2chat.shards import Engine, map_shards
 
-ROWS = 1000  # a row group
 COUNTS = "counts.json"
 
 
-def keep_best(shards: Sequence[Path], out: Path, keep: float, workers: int) -> list[Path]:
+def keep_best(shards: Sequence[Path], out: Path, keep: float, workers: int, engine: Engine) -> list[Path]:
     """Write each shard anew into `out`, its documents below the threshold moved to its rejects; gives the new shards.
 
     keep: share of all documents. The threshold is exact: 4 bytes a document are in memory. Documents of equal
@@ -28,7 +26,7 @@ def keep_best(shards: Sequence[Path], out: Path, keep: float, workers: int) -> l
     selected = [out / shard.name for shard in shards]
     map_shards(
         partial(select_shard, threshold=threshold), list(zip(shards, selected, strict=True)), label="quality",
-        workers=workers,
+        workers=workers, engine=engine,
     )  # fmt: skip
     return selected
 
@@ -61,20 +59,8 @@ def select_shard(shard: Path, out: Path, threshold: float) -> None:
         for batch in documents.iter_batches(ROWS):
             good = pc.greater_equal(batch["quality"], pa.scalar(threshold, pa.float32()))
             kept.write_batch(batch.filter(good))
-            bad = batch.filter(pc.invert(good)).select(["url", "quality", "place"]).to_pylist()
+            bad = batch.filter(pc.invert(good)).select(["url", "text", "quality", "place"]).to_pylist()
             dropped.write_table(
-                pa.Table.from_pylist([_reject_row(row, threshold) for row in bad], rejects.schema_arrow)
+                pa.Table.from_pylist([low_quality_row(row, threshold) for row in bad], rejects.schema_arrow)
             )
     (out / COUNTS).write_bytes((shard / COUNTS).read_bytes())
-
-
-def _reject_row(row: dict[str, Any], threshold: float) -> dict[str, Any]:
-    return {
-        "url": row["url"],
-        "step": CLASSIFIER_STEP,
-        "reason": "low_quality",
-        "value": row["quality"],
-        "detail": f"below {threshold:.4g}",
-        "copy_of": None,
-        "place": row["place"],
-    }

@@ -1,10 +1,10 @@
 """What the refine stage keeps. Defaults are FineWeb's (arXiv 2406.17557 and its published script) unless said."""
 
+from typing import Literal
+
 from pydantic import Field, PositiveInt, model_validator
 
 from crawl2chat.recipe import Settings, Words
-
-STOP_WORDS = ["the", "be", "to", "of", "and", "that", "have", "with"]
 
 
 class GopherRepetitionSettings(Settings):
@@ -32,8 +32,8 @@ class GopherQualitySettings(Settings):
     max_bullet_lines: float = Field(0.9, ge=0, le=1, description="share of lines that begin with a bullet")
     max_ellipsis_lines: float = Field(0.3, ge=0, le=1, description="share of lines that end with an ellipsis")
     min_letter_words: float = Field(0.8, ge=0, le=1, description="share of words with a letter")
-    min_stop_words: int = Field(2, ge=0, description="different words of stop_words that must occur")
-    stop_words: list[str] = Field(STOP_WORDS, description="function words; replace them for languages but English")
+    min_stop_words: int = Field(2, ge=0, description="different stop words that must occur")
+    stop_words: list[str] = Field([], description="function words; empty: those of the page's language, if known")
 
 
 class C4Settings(Settings):
@@ -79,17 +79,25 @@ class DedupSettings(Settings):
     buckets: int = Field(14, ge=1, description="pages that agree in one whole bucket are compared")
     hashes_per_bucket: int = Field(8, ge=1, description="more find only more similar pages")
     min_similarity: float = Field(
-        0.6, ge=0, le=1, description="estimated share of equal shingles that makes a copy; 0: one bucket is enough"
+        0.55, ge=0, le=1, description="estimated share of equal shingles that makes a copy; 0: one bucket is enough"
     )
     seed: int = Field(1, description="of the hash functions")
+    lines: Literal["off", "line", "paragraph"] = Field(
+        "off", description="drop lines or paragraphs that an earlier document has, from the documents that stay"
+    )
+    min_line_chars: int = Field(40, ge=1, description="shorter lines and paragraphs stay, however common")
 
 
 class RefineSettings(Settings):
-    HOW_IT_RUNS = frozenset({"workers"})
+    HOW_IT_RUNS = frozenset({"engine", "workers", "partition_mb"})
 
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
     host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
+    extractor: Literal["blocks", "resiliparse", "trafilatura"] = Field(
+        "blocks", description="what finds the main text; blocks is our own, trafilatura needs crawl2chat[trafilatura]"
+    )
     extract_seconds: float = Field(5, gt=0, description="processor time a page may take before it is given up")
+    extract_megabytes: int = Field(1000, ge=100, description="memory a page may take before it is given up (Linux)")
     max_record_bytes: int = Field(20_000_000, ge=1000, description="larger records and bodies are faults")
     languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")
     min_language_score: float = Field(0.65, ge=0, le=1, description="probability of the language; 0 keeps all")
@@ -102,7 +110,13 @@ class RefineSettings(Settings):
     decontaminate: DecontaminateSettings = DecontaminateSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     dedup: DedupSettings = DedupSettings()
-    workers: int = Field(0, ge=0, description="cores to use; 0: all of this machine")
+    engine: Literal["local", "ray"] = Field(
+        "local", description="local: processes of this machine; ray: tasks on a Ray cluster, see recipes/cluster.toml"
+    )
+    workers: int = Field(0, ge=0, description="cores to use; 0: all of the machine or cluster")
+    partition_mb: float = Field(
+        256, gt=0, description="megabytes of signatures that deduplication takes into memory at a time, in each process"
+    )
 
     @model_validator(mode="after")
     def _word_limits_leave_room(self) -> "RefineSettings":

@@ -1,6 +1,7 @@
 """The refine stage: pages (WARC) in, documents (Parquet) out, and a record of every page that is dropped."""
 
 import json
+import os
 import shutil
 import sys
 import time
@@ -11,62 +12,41 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
-import xxhash
 
-from crawl2chat.crawl import Place, list_warcs, read_warc
+from crawl2chat.crawl import list_warcs, read_warc
 from crawl2chat.figures import Figure
-from crawl2chat.refine import dedup, funnel
+from crawl2chat.refine import copies, dedup, funnel, lines
 from crawl2chat.refine.classify import load_classifier
+from crawl2chat.refine.copies import Copies, Shard
 from crawl2chat.refine.decontaminate import load_questions
+from crawl2chat.refine.extract import require_extractor
+from crawl2chat.refine.lines import Repeated
 from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.score import score
 from crawl2chat.refine.selection import keep_best
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
+from crawl2chat.refine.shuffle import MapTasks, in_this_process
+from crawl2chat.refine.tables import (
+    DOCUMENTS,
+    KEPT,
+    MASKED,
+    REJECTS,
+    ROWS,
+    SIGNED,
+    copy_row,
+    document_row,
+    emptied_row,
+    reject_row,
+)
 from crawl2chat.refine.urls import load_blocklists
-from crawl2chat.run import replacing, write_json
-from crawl2chat.shards import cores, map_shards
+from crawl2chat.run import write_json
+from crawl2chat.shards import engine_running, map_shards, split_cores
 
-SHARDS = "shards"  # what each WARC gave, before deduplication; removed at the end
+SHARDS = "shards"  # what each WARC gave, and the work of deduplication; removed at the end
 SELECTED = "selected"  # the same without what the classifier dropped, if there is one; removed too
-FUNNEL = "funnel.json"  # written when documents and rejects are complete
-ROWS = 1000  # a row group
-PLACE = pa.struct([("warc", pa.string()), ("offset", pa.int64()), ("within", pa.int64())])
-DOCUMENTS = pa.schema(
-    [
-        ("id", pa.string()),
-        ("url", pa.string()),
-        ("text", pa.string()),
-        ("language", pa.string()),
-        ("language_score", pa.float32()),
-        ("quality", pa.float32()),  # log odds of the classifier; null without one
-        ("place", PLACE),
-    ]
-)
-SIGNED = pa.schema(
-    [
-        *DOCUMENTS,
-        ("emails", pa.int32()),
-        ("ips", pa.int32()),
-        ("phones", pa.int32()),
-        ("exact", pa.binary()),
-        ("buckets", pa.binary()),
-        ("low_bytes", pa.binary()),
-    ],
-    metadata={"signature_version": str(dedup.SIGNATURE_VERSION)},
-)
-REJECTS = pa.schema(
-    [
-        ("url", pa.string()),
-        ("step", pa.string()),
-        ("reason", pa.string()),
-        ("value", pa.float64()),
-        ("detail", pa.string()),
-        ("copy_of", pa.string()),  # id of the document that stayed; it names the cluster too
-        ("place", PLACE),
-    ]
-)
+FUNNEL = funnel.FUNNEL  # written when documents and rejects are complete
 
 
 def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
@@ -75,35 +55,45 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     Leaves documents/ and rejects/ (Parquet, a part a WARC; every page and every fault is in exactly one of them)
     and funnel.json. A killed run goes on behind the last WARC that was finished.
     """
+    with engine_running(settings.engine):
+        return _refine(crawl, out, settings)
+
+
+def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     began = time.monotonic()
     figures = []
     if not (out / FUNNEL).exists():
-        warcs = [(path, _name(path, crawl)) for path in list_warcs(crawl)]
+        warcs = [(path, warc_name(path, crawl)) for path in list_warcs(crawl)]
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
-        blocklists = [path for path in (settings.blocklist, _blocklist_of(crawl)) if path]
+        blocklists = [path for path in (settings.blocklist, blocklist_of(crawl)) if path]
+        require_extractor(settings.extractor)
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
         settings = with_questions_of(crawl, settings)
         if settings.classifier.model:
             load_classifier(settings.classifier.model)
-        workers = settings.workers or cores()
-        at_once = min(workers, len(warcs))
+        at_once, each = split_cores(settings.engine, settings.workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]
         map_shards(
-            partial(refine_warc, blocklists=blocklists, settings=settings, workers=workers // at_once),
+            partial(refine_warc, blocklists=blocklists, settings=settings, workers=each),
             list(zip(warcs, shards, strict=True)),
             label="refine",
             workers=at_once,
+            engine=settings.engine,
+            cores_each=each,
         )
         pages = sum(_read_counts(shard)["pages"] for shard in todo)
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
         if settings.classifier.model:
-            shards = keep_best(shards, out / SELECTED, settings.classifier.keep, workers)
-        write_json(out / FUNNEL, _deduplicate(shards, out, settings.dedup))
+            shards = keep_best(shards, out / SELECTED, settings.classifier.keep, at_once, settings.engine)
+        write_json(out / FUNNEL, _deduplicate(shards, out, settings))
     for folder in (SHARDS, SELECTED):
         shutil.rmtree(out / folder, ignore_errors=True)
-    if not json.loads((out / FUNNEL).read_text(encoding="utf-8"))["kept"]:
+    table = funnel.read_funnel(out)
+    if table["faults"]:
+        print(f"refine: {funnel.faults(table)}; {out}/rejects says where", file=sys.stderr)
+    if not table["kept"]:
         print(f"refine: no page was kept; {out}/rejects says why of each", file=sys.stderr)
-    return funnel.figures(json.loads((out / FUNNEL).read_text(encoding="utf-8"))) + figures
+    return funnel.figures(table) + score(crawl, out, sum(table["masked"].values())) + figures
 
 
 def refine_warc(
@@ -121,8 +111,8 @@ def refine_warc(
         pq.ParquetWriter(out / "rejects.parquet", REJECTS, compression="zstd") as rejects,
     ):
         for batch in _batches(results, ROWS):
-            kept = [_document_row(result, name) for result in batch if isinstance(result, Document)]
-            dropped = [_reject_row(result, name) for result in batch if isinstance(result, Reject)]
+            kept = [document_row(result, name) for result in batch if isinstance(result, Document)]
+            dropped = [reject_row(result, name) for result in batch if isinstance(result, Reject)]
             documents.write_table(pa.Table.from_pylist(kept, SIGNED))
             rejects.write_table(pa.Table.from_pylist(dropped, REJECTS))
             n_documents += len(kept)
@@ -130,7 +120,7 @@ def refine_warc(
     write_json(out / "counts.json", {"pages": n_documents + n_rejects, "passed": passed})
 
 
-def _blocklist_of(crawl: Path) -> str:
+def blocklist_of(crawl: Path) -> str:
     """A crawl may bring a list of its own, as the fictional web does of its invented hosts."""
     file = crawl / "blocklist.txt"
     return str(file) if file.is_file() else ""
@@ -152,116 +142,81 @@ def with_questions_of(crawl: Path, settings: RefineSettings) -> RefineSettings:
     return settings.model_copy(update={"decontaminate": decontaminate})
 
 
-def _deduplicate(shards: list[Path], out: Path, settings: DedupSettings) -> dict[str, Any]:
+def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> dict[str, Any]:
     """Write each shard's documents but for copies, and its rejects with them. Returns the funnel."""
-    columns = ["id", "url", "text", "exact", "buckets", "low_bytes"]
-    ids: list[str] = []
-    urls: list[str] = []
-    lengths: list[int] = []
-    exact: list[bytes] = []
-    buckets: list[bytes] = []
-    low_bytes: list[bytes] = []
-    for shard in shards:
-        for batch in pq.ParquetFile(shard / "documents.parquet").iter_batches(ROWS, columns=columns):
-            ids += batch["id"].to_pylist()
-            urls += batch["url"].to_pylist()
-            lengths += [len(text) for text in batch["text"].to_pylist()]
-            exact += batch["exact"].to_pylist()
-            buckets += batch["buckets"].to_pylist()
-            low_bytes += batch["low_bytes"].to_pylist()
-    n_hashes = settings.buckets * settings.hashes_per_bucket
-    copies = dedup.find_copies(
-        exact, _rows(buckets, settings.buckets, np.uint64), _rows(low_bytes, n_hashes, np.uint8), lengths, settings
-    )
+    shards = copies.open_shards(folders)
+    part_bytes = int(settings.partition_mb * 2**20)
+    # another size cuts elsewhere, and what a killed run left must not be mixed with it
+    work = out / SHARDS / f"dedup-{part_bytes}"
+    map_tasks: MapTasks = in_this_process
+    if copies.keys_bytes(shards, settings.dedup) > part_bytes:
+        map_tasks = partial(map_shards, workers=settings.workers or None, engine=settings.engine)
+    found = copies.find_copies(shards, work, settings.dedup, part_bytes, map_tasks)
+    repeated = lines.find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
+    written = [(shard, work / "written" / shard.folder.name) for shard in shards]
+    map_tasks(partial(write_shard, found=found, repeated=repeated, settings=settings.dedup), written, label="write")
     dropped: Counter[tuple[str, str]] = Counter()
+    sums: Counter[str] = Counter()
     masked: Counter[str] = Counter()
     passed: Counter[str] = Counter()
-    characters = sum(length for i, length in enumerate(lengths) if i not in copies)
-    begin = 0  # of the shard's documents among all
-    for shard in shards:
-        signed = pq.ParquetFile(shard / "documents.parquet")
-        rejects = pq.read_table(shard / "rejects.parquet").to_pylist()
-        part = f"part-{shard.name}.parquet"
-        with (
-            replacing(out / "documents" / part) as path,
-            pq.ParquetWriter(path, DOCUMENTS, compression="zstd") as writer,
-        ):
-            for batch in signed.iter_batches(ROWS):
-                rows = batch.to_pylist()
-                for i, row in enumerate(rows, begin):
-                    if i in copies:
-                        kept = copies[i].kept
-                        step = "exact_duplicates" if copies[i].exact else "near_duplicates"
-                        rejects.append(_copy_row(row, step, ids[kept], urls[kept]))
-                    else:
-                        masked += Counter(emails=row["emails"], ips=row["ips"], phones=row["phones"])
-                table = pa.Table.from_pylist([row for i, row in enumerate(rows, begin) if i not in copies], DOCUMENTS)
-                writer.write_table(table)
-                begin += len(rows)
-        rejects.sort(key=lambda row: (row["place"]["offset"], row["place"]["within"]))
-        with replacing(out / "rejects" / part) as path:
-            pq.write_table(pa.Table.from_pylist(rejects, REJECTS), path, compression="zstd")
-        dropped.update((row["step"], row["reason"]) for row in rejects)
-        passed.update(_read_counts(shard)["passed"])
-    return funnel.funnel(len(ids) - len(copies), dropped, masked, passed, characters)
+    for shard, path in written:
+        for table in ("documents", "rejects"):
+            (out / table).mkdir(exist_ok=True)
+            if (path / f"{table}.parquet").exists():  # else it was moved before a kill
+                os.replace(path / f"{table}.parquet", out / table / f"part-{shard.folder.name}.parquet")
+        counts = _read_counts(path)
+        dropped.update({(step, reason): count for step, reason, count in counts["dropped"]})
+        sums.update(counts["sums"])
+        masked.update(counts["masked"])
+        passed.update(_read_counts(shard.folder)["passed"])
+    return funnel.funnel(sums["documents"], dropped, +masked, passed, sums["characters"]) | {
+        "lines_dropped": sums["lines_dropped"],
+        "line_characters_dropped": sums["line_characters_dropped"],
+        "signature_version": dedup.SIGNATURE_VERSION,
+    }
 
 
-def _name(path: str, crawl: Path) -> str:
+def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, settings: DedupSettings) -> None:
+    """Documents that stay, rejects with the copies among them, and counts of a shard, into a folder."""
+    dropped, copied = found.of(shard)
+    seen = repeated.of(shard)
+    rejects = pq.read_table(shard.folder / "rejects.parquet").to_pylist()
+    masked: Counter[str] = Counter()
+    sums: Counter[str] = Counter()
+    out.mkdir(parents=True)
+    with pq.ParquetWriter(out / "documents.parquet", KEPT, compression="zstd") as writer:
+        place = shard.first
+        for batch in shard.batches([*DOCUMENTS.names, *MASKED]):
+            kept = []
+            for i, row in enumerate(batch.to_pylist(), place):
+                if i in dropped:
+                    rejects.append(copy_row(row, dropped[i]))
+                    continue
+                if settings.lines != "off":
+                    before = len(row["text"])
+                    row["text"], n_lines = lines.drop_lines(row["text"], seen, settings)
+                    sums.update(lines_dropped=n_lines, line_characters_dropped=before - len(row["text"]))
+                    if not row["text"]:
+                        rejects.append(emptied_row(row, n_lines))
+                        continue
+                kept.append(row | {"copies": copied.get(i, 0)})
+                masked.update({kind: row[kind] for kind in MASKED})
+                sums.update(documents=1, characters=len(row["text"]))
+            place += len(batch)
+            writer.write_table(pa.Table.from_pylist(kept, KEPT))
+    rejects.sort(key=lambda row: (row["place"]["offset"], row["place"]["within"]))
+    pq.write_table(pa.Table.from_pylist(rejects, REJECTS), out / "rejects.parquet", compression="zstd")
+    reasons = Counter((row["step"], row["reason"]) for row in rejects)
+    counts = {"dropped": [[*key, count] for key, count in sorted(reasons.items())], "sums": sums, "masked": masked}
+    write_json(out / "counts.json", counts)
+
+
+def warc_name(path: str, crawl: Path) -> str:
     """How results call a WARC: below the crawl's folder if it is there, so that the same run elsewhere is the same."""
     if "://" in path:
         return path
     folder = crawl if crawl.is_dir() else crawl.parent
     return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
-
-
-def document_id(url: str, place: Place) -> str:
-    """32 hexadecimal digits, the same wherever and whenever this record of this WARC is refined."""
-    return xxhash.xxh3_128_hexdigest(f"{url}\n{place.warc}\n{place.offset}\n{place.within}".encode())
-
-
-def _document_row(document: Document, warc: str) -> dict[str, Any]:
-    place = Place(warc, document.place.offset, document.place.within)
-    signature = document.signature
-    return {
-        "id": document_id(document.url, place),
-        "url": document.url,
-        "text": document.text,
-        "language": document.language,
-        "language_score": document.language_score,
-        "quality": document.quality,
-        "place": vars(place),
-        "emails": document.emails,
-        "ips": document.ips,
-        "phones": document.phones,
-        "exact": signature.exact,
-        "buckets": signature.buckets.tobytes(),
-        "low_bytes": signature.low_bytes.tobytes(),
-    }
-
-
-def _reject_row(reject: Reject, warc: str) -> dict[str, Any]:
-    return vars(reject) | {"place": vars(reject.place) | {"warc": warc}, "copy_of": None}
-
-
-def _copy_row(row: dict[str, Any], step: str, kept_id: str, kept_url: str) -> dict[str, Any]:
-    return {
-        "url": row["url"],
-        "step": step,
-        "reason": "copy",
-        "value": None,
-        "detail": kept_url,
-        "copy_of": kept_id,
-        "place": row["place"],
-    }
-
-
-def _rows(parts: list[bytes], width: int, dtype: Any) -> Any:
-    """(texts, width) from bytes; zeros where a text has no signature."""
-    rows = np.zeros((len(parts), width), dtype)
-    for i, part in enumerate(parts):
-        if part:
-            rows[i] = np.frombuffer(part, dtype)
-    return rows
 
 
 def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:

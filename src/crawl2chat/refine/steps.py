@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 
 from crawl2chat.crawl import Page
 from crawl2chat.refine import quality
+from crawl2chat.refine.c4 import c4_quality
 from crawl2chat.refine.classify import load_classifier
 from crawl2chat.refine.decontaminate import check_contamination, load_questions
 from crawl2chat.refine.extract import extract_text
+from crawl2chat.refine.fineweb import fineweb_quality
 from crawl2chat.refine.language import identify_language
 from crawl2chat.refine.pii import mask_phones, mask_pii
 from crawl2chat.refine.repetition import gopher_repetition
@@ -57,7 +59,7 @@ def check_response(page: Page) -> Verdict:
 
 
 def extract(draft: Draft, settings: RefineSettings) -> Verdict:
-    draft.text = extract_text(draft.page.body, draft.page.url, draft.page.content_type)
+    draft.text = extract_text(draft.page.body, draft.page.url, draft.page.content_type, extractor=settings.extractor)
     return keep() if draft.text else drop("no_text")
 
 
@@ -70,7 +72,7 @@ def check_language(draft: Draft, settings: RefineSettings) -> Verdict:
 
 def check_gopher_quality(draft: Draft, settings: RefineSettings) -> Verdict:
     rules = settings.gopher_quality
-    return quality.gopher_quality(draft.pieces, rules) if rules.enabled else keep()
+    return quality.gopher_quality(draft.pieces, rules, draft.language) if rules.enabled else keep()
 
 
 def check_gopher_repetition(draft: Draft, settings: RefineSettings) -> Verdict:
@@ -81,12 +83,12 @@ def check_gopher_repetition(draft: Draft, settings: RefineSettings) -> Verdict:
 def clean_c4(draft: Draft, settings: RefineSettings) -> Verdict:
     if not settings.c4.enabled:
         return keep()
-    verdict, draft.text = quality.c4(draft.pieces, settings.c4)
+    verdict, draft.text = c4_quality(draft.pieces, settings.c4)
     return verdict
 
 
 def check_fineweb(draft: Draft, settings: RefineSettings) -> Verdict:
-    return quality.fineweb(draft.pieces, settings.fineweb) if settings.fineweb.enabled else keep()
+    return fineweb_quality(draft.pieces, settings.fineweb) if settings.fineweb.enabled else keep()
 
 
 def check_test_questions(draft: Draft, settings: RefineSettings) -> Verdict:
@@ -94,13 +96,19 @@ def check_test_questions(draft: Draft, settings: RefineSettings) -> Verdict:
 
 
 def mask(draft: Draft, settings: RefineSettings) -> Verdict:
-    if settings.mask_pii:
-        draft.text, emails, ips = mask_pii(draft.text)
-        draft.masked += Counter(emails=emails, ips=ips)
-    if settings.mask_phones:
-        draft.text, phones = mask_phones(draft.text)
-        draft.masked += Counter(phones=phones)
+    draft.text, masked = mask_text(draft.text, settings)
+    draft.masked += masked
     return keep()
+
+
+def mask_text(text: str, settings: RefineSettings) -> tuple[str, Counter[str]]:
+    """The text without the personal data that the settings want masked, and how many of each kind there were."""
+    masked: Counter[str] = Counter()
+    if settings.mask_pii:
+        text, masked["emails"], masked["ips"] = mask_pii(text)
+    if settings.mask_phones:
+        text, masked["phones"] = mask_phones(text)
+    return text, masked
 
 
 TextStep = Callable[[Draft, RefineSettings], Verdict]
@@ -117,7 +125,7 @@ TEXT_STEPS: dict[str, TextStep] = {
     "pii": mask,
 }
 CLASSIFIER_STEP = "classifier"  # needs the scores of all pages, so it follows when all have taken the others
-DEDUP_STEPS = ("exact_duplicates", "near_duplicates")
+DEDUP_STEPS = ("exact_duplicates", "near_duplicates", "line_duplicates")
 STEPS = ("read", "url", "response", *TEXT_STEPS, CLASSIFIER_STEP, *DEDUP_STEPS)
 
 
@@ -143,6 +151,8 @@ def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Ve
     for name, step in TEXT_STEPS.items():
         try:
             verdict = step(draft, settings)
+        except MemoryError:
+            verdict = drop("memory", settings.extract_megabytes)
         except Exception as error:
             verdict = drop("failed", detail=f"{type(error).__name__}: {error}"[:200])
         yield name, verdict

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.figures import Figure
+from crawl2chat.refine.funnel import FUNNEL, IN_FUNNEL
 from crawl2chat.report import plots
 from crawl2chat.report.posttraining import (
     honesty_plots,
@@ -15,6 +16,7 @@ from crawl2chat.report.posttraining import (
     reinforce_plots,
     side_by_side,
 )
+from crawl2chat.report.refining import funnel_table, reject_samples
 from crawl2chat.report.rows import read_rows
 from crawl2chat.run import METRICS, Manifest, StageError, is_current, read_manifest, replacing
 from crawl2chat.train.loop import read_metrics
@@ -22,7 +24,9 @@ from crawl2chat.train.loop import read_metrics
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
 table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .9rem .15rem 0; text-align: left }
-td.n { text-align: right; font-variant-numeric: tabular-nums } svg { display: block; max-width: 100%; height: auto }
+td { vertical-align: top; overflow-wrap: anywhere }
+td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
+svg { display: block; max-width: 100%; height: auto }
 pre { white-space: pre-wrap; background: #f4f4f2; padding: .6rem .8rem; border-radius: 4px } b.given { color: #777 }
 h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd } small { color: #777 }
 @media (prefers-color-scheme: dark) { body { background: #1a1a1a; color: #ddd } pre { background: #262626 }
@@ -71,7 +75,9 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Plots first, then the figures, then things to read."""
     figures = manifest.figure_list()
     if manifest.stage == "refine":
-        yield plots.funnel_bars(folder / "funnel.json")
+        yield plots.funnel_bars(folder / FUNNEL)
+        yield funnel_table(folder)
+        figures = [figure for figure in figures if not figure.name.startswith(IN_FUNNEL)]
     if manifest.stage == "pretrain":
         unigram = next((f.value for f in figures if f.name == "unigram_bits_per_byte"), None)
         yield plots.loss_curve(read_metrics(folder / METRICS), unigram)
@@ -84,6 +90,8 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
     if manifest.stage == "prefer":
         yield from prefer_plots(folder)
     yield _figure_table(figures)
+    if manifest.stage == "refine":
+        yield from reject_samples(folder)
     if manifest.stage == "pretrain":
         yield "<h3>What it writes</h3><small>the given beginning in grey</small>"
         for sample in read_rows(folder / "samples.jsonl"):

@@ -1,0 +1,197 @@
+"""What refining costs on this machine: core-seconds, bytes and memory, measured on a sample of pages."""
+
+import contextlib
+import io
+import json
+import resource
+import sys
+import tempfile
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from crawl2chat.crawl import Page, list_warcs, read_warc
+from crawl2chat.crawl.tinyweb import TinywebSettings, write_tinyweb
+from crawl2chat.refine.copies import DOCUMENTS, find_copies, keys_bytes, open_shards
+from crawl2chat.refine.dedup import SIGNATURE_VERSION, sign
+from crawl2chat.refine.documents import read_texts
+from crawl2chat.refine.settings import DedupSettings, RefineSettings
+from crawl2chat.refine.shuffle import in_this_process
+from crawl2chat.refine.stage import refine
+from crawl2chat.refine.steps import DEDUP_STEPS
+from crawl2chat.run import StageError, read_manifest
+
+SAMPLE = 1500  # pages, from the beginning of the WARC: they lie there in random order
+SIGNATURES = 10_000  # compared with each other
+FEWEST = 50  # pages that say anything
+# What a fictional page can't tell of a real one.
+ASSUMED_KEPT = 0.15  # of the pages, one language, before copies are dropped
+ASSUMED_CHARACTERS = 3000  # a document, as in FineWeb
+
+
+@dataclass(frozen=True)
+class Rates:
+    """core_seconds_a_page of reading are for a page of `warc_bytes`; shares are of the pages."""
+
+    measured_on: str
+    pages: int
+    start: float  # core-seconds a WARC takes before its first page
+    steps: dict[str, float]  # core-seconds a page
+    warc_bytes: float  # a page, compressed
+    signed: float  # share that is compared with all others
+    kept: float  # share that stays
+    characters: float  # a kept document
+    document_bytes: float  # a kept document, as written
+    reject_bytes: float  # a dropped page, as written
+    memory: int | None  # bytes, of the largest process
+    fictional: bool = False
+
+
+def measure(warc: Path | None, settings: RefineSettings) -> Rates:
+    """Refine the first pages of a WARC, or of a small fictional web, with one worker, and see what it took.
+
+    Processor time is counted, so that a busy machine gives nearly the same. Raises StageError for too few pages.
+    """
+    settings = settings.model_copy(update={"engine": "local", "workers": 1})
+    with tempfile.TemporaryDirectory(prefix="crawl2chat-plan-") as name, contextlib.redirect_stderr(io.StringIO()):
+        folder = Path(name)
+        if warc is None:
+            write_tinyweb(folder / "web", 1, TinywebSettings())
+        source = warc or Path(list_warcs(folder / "web")[0])
+        if not source.is_file():
+            raise StageError(f"--measure {source}: there is no such file; expected a WARC")
+        sample, one_page, pages, read_seconds = _cut(source, folder, settings)
+        start = _refine_seconds(one_page, folder / "one", settings)
+        seconds = _refine_seconds(sample, folder / "out", settings) - start
+        rates = _of_folder(folder / "out", pages)
+        signed = rates[0] * pages * _sign_seconds(folder / "out", settings.dedup)
+        compared = rates[0] * pages * _compare_seconds(folder, settings.dedup)
+        steps = {
+            "read": read_seconds / pages,
+            "extract and filter": max(0.0, seconds - read_seconds - signed) / pages,
+            "deduplicate": (signed + compared) / pages,
+        }
+        return Rates(
+            f"the first {pages:,} pages of {source}" if warc else f"{pages:,} pages of a fictional web",
+            pages, start, steps, sample.stat().st_size / pages, *rates, memory=_peak_bytes(), fictional=warc is None,
+        )  # fmt: skip
+
+
+def rates_of_run(run: Path) -> Rates:
+    """Rates of a run that is done: its refine stage's time on all cores that it had, for reading and all the rest."""
+    manifest = read_manifest(run / "refine")
+    if not manifest:
+        raise StageError(f"--rates {run}: has no finished refine stage")
+    how = manifest.machine["settings"]
+    if how.get("engine") == "ray":
+        raise StageError(f"--rates {run}: it was refined on Ray, over cores that its manifest does not know")
+    funnel = json.loads((run / "refine" / "funnel.json").read_text(encoding="utf-8"))
+    pages = funnel["pages"] + funnel["faults"]
+    if pages < FEWEST:
+        raise StageError(f"--rates {run}: {pages} pages are too few to go by; expected {FEWEST}")
+    warcs = [Path(place) for place in list_warcs(run / "crawl") if "://" not in place]
+    size = sum(path.stat().st_size for path in warcs) / pages
+    seconds = manifest.seconds * (how["workers"] or manifest.machine["cores"])
+    return Rates(
+        f"{pages:,} pages of {run}", pages, 0.0, {"read, filter, deduplicate": seconds / pages}, size,
+        *_of_folder(run / "refine", pages), memory=None,
+    )  # fmt: skip
+
+
+def _cut(warc: Path, folder: Path, settings: RefineSettings) -> tuple[Path, Path, int, float]:
+    """The WARC up to the sample's last page, up to its first page, how many pages, and the time to read them."""
+    began = time.process_time()
+    places = []
+    for page in read_warc(str(warc), max_record_bytes=settings.max_record_bytes):
+        if isinstance(page, Page):
+            places.append(page.place)
+        if len(places) > SAMPLE:
+            break
+    seconds = time.process_time() - began
+    if len(places) < FEWEST:
+        raise StageError(f"{warc}: {len(places)} pages are too few to go by; expected {FEWEST} or more")
+    if places[1].offset == 0:
+        raise StageError(f"{warc}: all its records are in one gzip member, so that no sample can be cut from it")
+    sample, one_page = folder / f"sample-{warc.name}", folder / f"one-{warc.name}"
+    pages = min(len(places), SAMPLE)
+    _copy_beginning(warc, sample, places[SAMPLE].offset if len(places) > SAMPLE else warc.stat().st_size)
+    _copy_beginning(warc, one_page, places[1].offset)
+    return sample, one_page, pages, seconds
+
+
+def _copy_beginning(source: Path, target: Path, size: int) -> None:
+    with open(source, "rb") as read, open(target, "wb") as write:
+        while size > 0 and (piece := read.read(min(size, 1 << 20))):
+            write.write(piece)
+            size -= len(piece)
+
+
+def _refine_seconds(warc: Path, out: Path, settings: RefineSettings) -> float:
+    """Processor time of this process and all that it starts."""
+    began = _processor_seconds()
+    out.mkdir()
+    refine(warc, out, settings)
+    return _processor_seconds() - began
+
+
+def _sign_seconds(out: Path, settings: DedupSettings) -> float:
+    """To sign one of the documents."""
+    texts = list(read_texts(out))
+    began = time.process_time()
+    for text in texts:
+        sign(text, settings)
+    return (time.process_time() - began) / max(1, len(texts))
+
+
+def _compare_seconds(folder: Path, settings: DedupSettings) -> float:
+    """To find the copies among documents, a document: through files and parts, as among many."""
+    random = np.random.default_rng(0)
+    low_bytes = random.integers(0, 256, (SIGNATURES, settings.buckets * settings.hashes_per_bucket), np.uint8)
+    table = {
+        "id": [f"{i:032x}" for i in range(SIGNATURES)],
+        "url": ["https://example.org/"] * SIGNATURES,
+        "characters": np.full(SIGNATURES, ASSUMED_CHARACTERS),
+        "exact": [row.tobytes() for row in random.integers(0, 2**63, (SIGNATURES, 2), np.uint64)],
+        "buckets": [row.tobytes() for row in random.integers(0, 2**63, (SIGNATURES, settings.buckets), np.uint64)],
+        "low_bytes": [row.tobytes() for row in low_bytes],
+    }
+    shard = folder / "signatures"
+    shard.mkdir()
+    metadata = {"signature_version": str(SIGNATURE_VERSION)}
+    pq.write_table(pa.table(table).replace_schema_metadata(metadata), shard / DOCUMENTS)
+    began = time.process_time()
+    shards = open_shards([shard])
+    find_copies(shards, folder / "work", settings, keys_bytes(shards, settings) // 8, in_this_process)
+    return (time.process_time() - began) / SIGNATURES
+
+
+def _processor_seconds() -> float:
+    usages = [resource.getrusage(who) for who in (resource.RUSAGE_SELF, resource.RUSAGE_CHILDREN)]
+    return sum(usage.ru_utime + usage.ru_stime for usage in usages)
+
+
+def _peak_bytes() -> int:
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss * unit
+
+
+def _of_folder(out: Path, pages: int) -> tuple[float, float, float, float, float]:
+    """signed, kept, characters, document_bytes, reject_bytes of a refine stage's folder."""
+    funnel = json.loads((out / "funnel.json").read_text(encoding="utf-8"))
+    kept = funnel["kept"]
+    copies = sum(step["in"] - step["out"] for step in funnel["steps"] if step["step"] in DEDUP_STEPS)
+    return (
+        (kept + copies) / pages,
+        kept / pages,
+        funnel["characters_kept"] / max(1, kept),
+        _size(out / "documents") / max(1, kept),
+        _size(out / "rejects") / max(1, pages - kept),
+    )
+
+
+def _size(folder: Path) -> int:
+    return sum(path.stat().st_size for path in folder.iterdir())

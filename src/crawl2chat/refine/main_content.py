@@ -1,0 +1,253 @@
+"""Which blocks of a page are its main text: features of each block, and a small network that weighs them.
+
+The weights were learnt from pages with hand-made gold by crawl2chat.refine.train_extractor; the file main_content.json
+holds them, a line for each feature.
+"""
+
+import json
+import unicodedata
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from importlib import resources
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, HINTS, Block
+from crawl2chat.refine.markdown import CELLS, row_of
+
+SHARE_OF_BEST = 0.5
+WEIGHTS = "main_content.json"
+Floats = npt.NDArray[np.float32]
+
+OTHER, LETTER, UPPER, DIGIT, COMMA, SENTENCE_END, SPACE, CLOSING = range(8)  # kinds of characters
+SHORT_WORD = 3  # characters; in most languages the short words are the function words, which menus and tags lack
+TAGS = ("p", "li", "h1", "h2", "h3", "h4", "td", "div", "pre", "blockquote", "dd", "figcaption", "other")
+TAG_OF = {"h5": "h4", "h6": "h4", "th": "td", "dt": "dd", "caption": "figcaption", "body": "div"}
+WINDOWS = (1, 3, 6)  # blocks to either side
+NEIGHBOURS = (-2, -1, 1, 2)
+OWN = (
+    "log_chars",
+    "log_words",
+    "link_share",
+    "sentence_ends_per_word",
+    "commas_per_word",
+    "digit_share",
+    "upper_share",
+    "short_word_share",
+    "ends_sentence",
+    "ends_otherwise",
+    "starts_upper",
+    "log_prose",
+)
+PLACE = (
+    "depth",
+    "position",
+    "log_blocks",
+    "prose_before",
+    "log_page_prose",
+    "container_prose_share",
+    "container_link_share",
+    "log_container_prose",
+    "outer_prose_share",
+    "outer_link_share",
+    "container_in_outer_share",
+)
+SHARED = ("log_chars", "link_share", "ends_sentence", "starts_upper", "log_prose")  # of the neighbours
+_SHARED_COLUMNS = [OWN.index(name) for name in SHARED]
+_TAG_ROWS = np.eye(len(TAGS), dtype=np.float32)
+FEATURES = (
+    *OWN,
+    *PLACE,
+    *(f"{what}_within_{k}" for k in WINDOWS for what in ("prose", "links")),
+    *(f"{name}_at_{k:+d}" for k in NEIGHBOURS for name in SHARED),
+    *(f"tag_{tag}" for tag in TAGS),
+    *(f"hint_{word}" for word in HINTS),
+    *(f"around_{word}" for word in HINTS),
+    *(f"in_{area}" for area in AREAS),
+)
+
+
+def main_blocks(blocks: Sequence[Block]) -> list[Block]:
+    """The blocks of the main text, in their order."""
+    return choose_blocks(blocks, score_blocks(blocks))
+
+
+def choose_blocks(blocks: Sequence[Block], scores: Floats) -> list[Block]:
+    """The blocks that are at least half as likely as the page's likeliest; the cells of a row stay or go together."""
+    scores = scores.copy()
+    rows: dict[int, list[int]] = {}
+    for i, block in enumerate(blocks):
+        if block.element.name in CELLS and (row := row_of(block)) is not None:
+            rows.setdefault(id(row), []).append(i)
+    for cells in rows.values():
+        scores[cells] = scores[cells].mean()
+    chosen = np.flatnonzero(scores >= SHARE_OF_BEST * scores.max(initial=0))
+    return [blocks[i] for i in chosen.tolist()]
+
+
+def score_blocks(blocks: Sequence[Block]) -> Floats:
+    """(blocks,) How likely each block belongs to the main text of the page, from 0 to 1."""
+    return _network()(block_features(blocks)) if blocks else np.zeros(0, np.float32)
+
+
+def block_features(blocks: Sequence[Block]) -> Floats:
+    """(blocks, len(FEATURES)) What the network sees of each block of a page; at least one block."""
+    n = len(blocks)
+    links = np.array([block.link_chars for block in blocks], np.float32)
+    own, chars, prose = _own_features(blocks, links)
+    padded = np.zeros((n + 4, len(SHARED)), np.float32)
+    padded[2:-2] = own[:, _SHARED_COLUMNS]
+    tags = _TAG_ROWS[[_tag_index(block.element.name) for block in blocks]]
+    near = [padded[2 + k : 2 + k + n] for k in NEIGHBOURS]
+    around = (_place_features(blocks, chars, links, prose), _window_features(prose, links))
+    return np.concatenate([own, *around, *near, tags, _bits(blocks)], axis=1, dtype=np.float32)
+
+
+def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Floats, Floats]:
+    """(blocks, len(OWN)), and of each block its characters and its prose: those that read like sentences."""
+    text = "\n".join([block.text for block in blocks]) + "\n"
+    codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
+    kinds = _kinds_of_character()[np.minimum(codes, 0xFFFF)]
+    n = len(blocks)
+    lengths = np.array([len(block.text) for block in blocks])
+    ends = np.cumsum(lengths + 1) - 1  # where each block's line end is
+    counts = np.bincount(np.repeat(np.arange(0, 8 * n, 8), lengths + 1) + kinds, minlength=8 * n).reshape(n, 8).T
+    words = counts[SPACE]  # the line end behind the block makes up for the first word
+    spaces = np.flatnonzero(kinds == SPACE)
+    short = np.diff(spaces, prepend=-1) - 1 <= SHORT_WORD
+    short_words = np.diff(np.cumsum(short)[np.cumsum(words) - 1], prepend=0)
+    chars = lengths.astype(np.float32)
+    last, first = kinds[ends - 1], kinds[ends - lengths]
+    quoted = (last == CLOSING) & (kinds[ends - 2] == SENTENCE_END) & (lengths > 1)  # "He left."
+    ends_sentence = (last == SENTENCE_END) | quoted
+    link_share = links / chars
+    prose = chars * (1 - link_share) * np.minimum(short_words / 3, 1) * (0.3 + 0.7 * ends_sentence)
+    columns = [
+        np.log1p(chars),
+        np.log1p(words),
+        link_share,
+        counts[SENTENCE_END] / words,
+        counts[COMMA] / words,
+        counts[DIGIT] / chars,
+        counts[UPPER] / chars,
+        short_words / words,
+        ends_sentence,
+        (last == OTHER) | (last == COMMA) | (last == CLOSING) & ~quoted,
+        first == UPPER,
+        np.log1p(prose),
+    ]
+    return np.stack(columns, axis=1, dtype=np.float32), chars, prose.astype(np.float32)
+
+
+def _place_features(blocks: Sequence[Block], chars: Floats, links: Floats, prose: Floats) -> Floats:
+    """(blocks, len(PLACE)) Where the block stands on the page, and how much of it is prose around there."""
+    n = len(blocks)
+    total = prose.sum() + 1
+    containers, outers = [block.element.container for block in blocks], []
+    numbers: dict[int, int] = {}
+    own = np.empty(n, np.intp)
+    outer = np.empty(n, np.intp)
+    for i, container in enumerate(containers):
+        around = container.parent or container
+        outers.append(around)
+        own[i] = numbers.setdefault(id(container), len(numbers))
+        outer[i] = numbers.setdefault(id(around), len(numbers))
+    count = len(numbers)
+    own_prose, own_chars, own_links = (np.bincount(own, x, count) for x in (prose, chars, links))
+    is_own = np.bincount(own, minlength=count)  # a container that is also an outer one holds its own blocks, too
+    outer_prose, outer_chars, outer_links = (np.bincount(outer, x, count) for x in (prose, chars, links))
+    for sums, extra in ((outer_prose, own_prose), (outer_chars, own_chars), (outer_links, own_links)):
+        sums += np.where(is_own > 0, extra, 0)
+    columns = [
+        np.array([block.depth for block in blocks]) / 20,
+        np.arange(n) / n,
+        np.full(n, np.log1p(n)),
+        (np.cumsum(prose) - prose) / total,
+        np.full(n, np.log1p(total)),
+        own_prose[own] / total,
+        own_links[own] / own_chars[own],
+        np.log1p(own_prose[own]),
+        outer_prose[outer] / total,
+        outer_links[outer] / outer_chars[outer],
+        own_prose[own] / (outer_prose[outer] + 1),
+    ]
+    return np.stack(columns, axis=1, dtype=np.float32)
+
+
+def _window_features(prose: Floats, links: Floats) -> Floats:
+    """(blocks, 2 × windows) Prose and link characters of the blocks nearby, this one included."""
+    n = len(prose)
+    at = np.arange(n)
+    columns = []
+    sums = [np.concatenate([[0], np.cumsum(values, dtype=np.float64)]) for values in (prose, links)]
+    for k in WINDOWS:
+        high, low = np.minimum(at + k + 1, n), np.maximum(at - k, 0)
+        columns += [np.log1p(np.maximum(total[high] - total[low], 0)) for total in sums]
+    return np.stack(columns, axis=1, dtype=np.float32)
+
+
+def _bits(blocks: Sequence[Block]) -> Any:
+    """(blocks, 2 × hints + areas) The hints of the block and its container, those around it, the areas it is in."""
+    width = len(HINTS) // 8
+    packed = []
+    for block in blocks:
+        element = block.element
+        near = element.hints | element.container.hints
+        packed.append((near | element.around << AREA_SHIFT).to_bytes(2 * width + 2, "little"))
+    bits = np.frombuffer(b"".join(packed), np.uint8).reshape(len(blocks), -1)
+    return np.unpackbits(bits, axis=1, bitorder="little")[:, : 2 * len(HINTS) + len(AREAS)]
+
+
+@lru_cache(maxsize=256)
+def _tag_index(name: str) -> int:
+    name = TAG_OF.get(name, name)
+    return TAGS.index(name) if name in TAGS else TAGS.index("other")
+
+
+@lru_cache(maxsize=1)
+def _kinds_of_character() -> npt.NDArray[np.uint8]:
+    """(65536,) Of what kind each character of the basic plane is."""
+    kinds = np.zeros(0x10000, np.uint8)
+    for code in range(0x10000):
+        character = chr(code)
+        category = unicodedata.category(character)
+        if category[0] == "L":
+            kinds[code] = UPPER if category == "Lu" else LETTER
+        elif category == "Nd":
+            kinds[code] = DIGIT
+        elif character.isspace():
+            kinds[code] = SPACE
+        elif category in ("Pe", "Pf") or character in "\"'":
+            kinds[code] = CLOSING
+    for character in ",;:，、；：،":
+        kinds[ord(character)] = COMMA
+    for character in ".!?…。！？؟।":
+        kinds[ord(character)] = SENTENCE_END
+    return kinds
+
+
+@dataclass(frozen=True)
+class Network:
+    """Features → hidden (ReLU) → one logit."""
+
+    inner: Floats  # (features, hidden)
+    inner_bias: Floats  # (hidden,)
+    outer: Floats  # (hidden,)
+    outer_bias: float
+
+    def __call__(self, features: Floats) -> Floats:
+        """(blocks, features) → (blocks,) probabilities."""
+        hidden = np.maximum(features @ self.inner + self.inner_bias, 0)
+        probabilities: Floats = 1 / (1 + np.exp(-(hidden @ self.outer + self.outer_bias)))
+        return probabilities
+
+
+@lru_cache(maxsize=1)
+def _network() -> Network:
+    file = json.loads(resources.files("crawl2chat.refine").joinpath(WEIGHTS).read_text(encoding="utf-8"))
+    inner = np.array([file["inner"][name] for name in FEATURES], np.float32)
+    biases = np.array(file["inner_bias"], np.float32)
+    return Network(inner, biases, np.array(file["outer"], np.float32), float(file["outer_bias"]))

@@ -1,0 +1,129 @@
+"""Tables that the refine stage writes: documents, rejects, and how their rows come about."""
+
+from typing import Any
+
+import pyarrow as pa
+import xxhash
+
+from crawl2chat.crawl import Place
+from crawl2chat.refine import dedup
+from crawl2chat.refine.copies import Copy
+from crawl2chat.refine.pages import SNIPPET_CHARS, Document, Reject
+from crawl2chat.refine.steps import CLASSIFIER_STEP
+
+ROWS = 1000  # a row group
+MASKED = ("emails", "ips", "phones")
+PLACE = pa.struct([("warc", pa.string()), ("offset", pa.int64()), ("within", pa.int64())])
+DOCUMENTS = pa.schema(
+    [
+        ("id", pa.string()),
+        ("url", pa.string()),
+        ("text", pa.string()),
+        ("language", pa.string()),
+        ("language_score", pa.float32()),
+        ("quality", pa.float32()),  # log odds of the classifier; null without one
+        ("place", PLACE),
+    ]
+)
+KEPT = DOCUMENTS.append(pa.field("copies", pa.int32()))  # documents that were dropped as copies of this one
+SIGNED = pa.schema(
+    [
+        *DOCUMENTS,
+        ("emails", pa.int32()),
+        ("ips", pa.int32()),
+        ("characters", pa.int64()),
+        ("phones", pa.int32()),
+        ("exact", pa.binary()),
+        ("buckets", pa.binary()),
+        ("low_bytes", pa.binary()),
+    ],
+    metadata={"signature_version": str(dedup.SIGNATURE_VERSION)},
+)
+REJECTS = pa.schema(
+    [
+        ("url", pa.string()),
+        ("step", pa.string()),
+        ("reason", pa.string()),
+        ("value", pa.float64()),
+        ("detail", pa.string()),
+        ("snippet", pa.string()),  # the beginning of the text that was dropped, masked; "" where there was none
+        ("copy_of", pa.string()),  # id of the document that stayed; it names the cluster too
+        ("place", PLACE),
+    ]
+)
+
+
+def document_id(url: str, place: Place) -> str:
+    """32 hexadecimal digits, the same wherever and whenever this record of this WARC is refined."""
+    return xxhash.xxh3_128_hexdigest(f"{url}\n{place.warc}\n{place.offset}\n{place.within}".encode())
+
+
+def document_row(document: Document, warc: str) -> dict[str, Any]:
+    place = Place(warc, document.place.offset, document.place.within)
+    signature = document.signature
+    return {
+        "id": document_id(document.url, place),
+        "url": document.url,
+        "text": document.text,
+        "language": document.language,
+        "language_score": document.language_score,
+        "quality": document.quality,
+        "place": vars(place),
+        "emails": document.emails,
+        "ips": document.ips,
+        "phones": document.phones,
+        "characters": len(document.text),
+        "exact": signature.exact,
+        "buckets": signature.buckets.tobytes(),
+        "low_bytes": signature.low_bytes.tobytes(),
+    }
+
+
+def reject_row(reject: Reject, warc: str) -> dict[str, Any]:
+    return vars(reject) | {"place": vars(reject.place) | {"warc": warc}, "copy_of": None}
+
+
+def emptied_row(row: dict[str, Any], n_lines: int) -> dict[str, Any]:
+    """What a page has, earlier pages have."""
+    return {
+        "url": row["url"],
+        "step": "line_duplicates",
+        "reason": "nothing_new",
+        "value": n_lines,
+        "detail": "",
+        "snippet": "",
+        "copy_of": None,
+        "place": row["place"],
+    }
+
+
+def copy_row(row: dict[str, Any], copy: Copy) -> dict[str, Any]:
+    return {
+        "url": row["url"],
+        "step": "exact_duplicates" if copy.exact else "near_duplicates",
+        "reason": "copy",
+        "value": None,
+        "detail": copy.kept_url,
+        "snippet": beginning(row["text"]),  # masked by now
+        "copy_of": copy.kept_id,
+        "place": row["place"],
+    }
+
+
+def low_quality_row(row: dict[str, Any], threshold: float) -> dict[str, Any]:
+    """A document of less quality than the share that is kept."""
+    return {
+        "url": row["url"],
+        "step": CLASSIFIER_STEP,
+        "reason": "low_quality",
+        "value": row["quality"],
+        "detail": f"below {threshold:.4g}",
+        "snippet": beginning(row["text"]),
+        "copy_of": None,
+        "place": row["place"],
+    }
+
+
+def beginning(text: str) -> str:
+    """Of a text that is masked already, what the report shows of it."""
+    return " ".join(text[: 2 * SNIPPET_CHARS].split())[:SNIPPET_CHARS]

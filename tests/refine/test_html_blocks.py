@@ -1,0 +1,112 @@
+import time
+
+import pytest
+
+from crawl2chat.refine.html_blocks import HINT_BITS, HINTS, html_blocks
+
+
+def texts(page: str) -> list[str]:
+    return [block.text for block in html_blocks(page)]
+
+
+def test_text_inside_a_line_is_one_block_and_block_elements_part_it():
+    assert texts("<p>One <b>bold</b> and <a href=x>link</a>ed<p>Two<div>Three</div>four") == [
+        "One bold and linked",
+        "Two",
+        "Three",
+        "four",
+    ]
+
+
+def test_one_br_ends_a_line_and_two_a_paragraph():
+    assert texts("<p>a<br>b<BR/><br>\n c") == ["a\nb", "c"]
+
+
+def test_preformatted_text_keeps_its_lines_and_blanks():
+    assert texts("<pre>\ndef f():<br>    <b>return</b>  1\n</pre>") == ["def f():\n    return  1"]
+
+
+@pytest.mark.parametrize(
+    "unread",
+    [
+        "<script>if (a < b) { document.write('<p>no</p>') }</script>",
+        "<SCRIPT>no</SCRIPT>",
+        "<Style>no</sTYLE>",
+        "<!-- <p>no</p> -->",
+        "<!doctype html>",
+        "<?xml version='1.0'?>",
+        "<nav><ul><li>no</ul></nav>",
+        "<footer class=x>no</footer>",
+        "<select><option>no</select>",
+        "<svg><title>no</title></svg>",
+    ],
+)
+def test_what_nobody_reads_is_cut(unread):
+    assert texts(f"<p>before{unread}after <svgs>and") == ["before after and"]
+
+
+def test_a_script_without_end_takes_the_rest_and_other_elements_only_their_tag():
+    assert texts("<p>a<script>b<p>c") == ["a"]
+    assert texts("<p>a<nav>b<p>c") == ["ab", "c"]
+    assert texts("<p>a<!-- b<p>c") == ["a<!-- b", "c"]
+
+
+def test_entities_are_read_after_the_tags():
+    assert texts("<p>1 &lt;b&gt; 2 &amp;amp; caf&eacute;&nbsp;x") == ["1 <b> 2 &amp; café x"]
+
+
+def test_angle_brackets_in_attributes_and_alone_end_nothing():
+    assert texts("""<p title="a > b" data-x='<p>'>1 < 2 and 3 > 2<a b=c>d</a>""") == ["1 < 2 and 3 > 2d"]
+
+
+def test_links_are_counted_and_elements_say_where_a_block_is():
+    page = '<article><div class="entry-content x"><p id=lead><a href=/>two</a> six</p></div></article>'
+    (block,) = html_blocks(page)
+    assert (block.text, block.link_chars, block.element.name, block.depth) == ("two six", 3, "p", 3)
+    assert block.element.hints == HINT_BITS["lead"]
+    assert block.element.container.hints == HINT_BITS["entry"] | HINT_BITS["content"]
+    assert block.element.around & HINT_BITS["entry"]
+    assert len(HINTS) == len(HINT_BITS) == 128
+
+
+def test_items_and_cells_without_end_tags_are_siblings():
+    first, second, after = html_blocks("<ul><li>a<li>b</ul>c")
+    assert first.element.parent is second.element.parent
+    assert after.element.name == "body"
+    cells = html_blocks("<table><tr><td>a<td>b<tr><td>c</table>")
+    assert cells[0].element.parent is cells[1].element.parent is not cells[2].element.parent
+
+
+HOSTILE = {
+    "nested": "<div>" * 300_000 + "text",
+    "paragraphs": "<p>short" * 60_000,
+    "end tags": "</div></p></li>" * 100_000,
+    "open tags": "<nav <script " * 100_000,
+    "unclosed scripts in two cases": "<script><SCRIPT></Script " * 50_000,
+    "unclosed comments": "<!-- <p " * 100_000,
+    "unclosed elements": "<nav><footer><svg>x" * 50_000,
+    "quotes": "<a b=\"c' <a b='c\" " * 100_000,
+    "equals": "<p " + "=" * 1_000_000,
+    "attributes": "<p " + "a=b " * 300_000 + ">",
+    "brackets": "<" * 1_000_000,
+    "line ends": "<br> " * 300_000,
+    "line ends after blanks": "a" + "<i> </i>" * 100_000 + "<br>" * 100_000,
+    "lists": "<ul><li>" * 100_000,
+    "rows": "<table><tr><td>" * 60_000,
+    "entities": "&amp" * 300_000,
+    "hints": "".join(f'<div class="content nav{i}">x' for i in range(50_000)),
+}
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_time_grows_with_length_alone(name):
+    """Four times the input takes about four times as long; quadratic ways would take sixteen times."""
+    page = HOSTILE[name]
+
+    def seconds(part: str) -> float:
+        began = time.process_time()
+        html_blocks(part)
+        return time.process_time() - began
+
+    short = min(seconds(page[: len(page) // 4]) for _ in range(2))
+    assert seconds(page) < 10 * short + 0.5

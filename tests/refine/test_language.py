@@ -1,0 +1,40 @@
+import random
+
+import numpy as np
+import pytest
+
+from crawl2chat.refine import language
+from crawl2chat.refine.language import identify_language, stop_words_by_language
+
+
+@pytest.fixture(scope="module")
+def library():
+    from py3langid.langid import MODEL_FILE, LanguageIdentifier
+
+    return LanguageIdentifier.from_model_file(MODEL_FILE, norm_probs=True)
+
+
+def some_text(seed: int) -> str:
+    draw = random.Random(seed)
+    words = sorted(set().union(*draw.sample(sorted(stop_words_by_language().values(), key=sorted), 3)))
+    return " ".join(draw.choice(words) + draw.choice(["", ",", "ß", "ж", "日"]) for _ in range(draw.randint(0, 400)))
+
+
+@pytest.mark.parametrize("text", ["", "a", "日", "12 345", "\x00\x01", *map(some_text, range(40))])
+def test_the_fast_walk_finds_what_the_library_finds(library, text):
+    code, score = library.classify(text[: language.MAX_CHARS])
+    assert identify_language(text) == (code, pytest.approx(score, abs=1e-4))
+
+
+def test_no_feature_is_longer_than_the_walk_begins_early():
+    walk = language._identifier().walk
+    is_known = np.arange(len(walk.first_next)) == 0
+    for _ in range(language.LONGEST_FEATURE):
+        front = walk.first_next[is_known]
+        for byte in range(256):
+            is_known[walk.next_states[front + byte]] = True
+    assert is_known.all()
+
+
+def test_languages_of_the_stop_words_are_ones_that_can_be_identified(library):
+    assert set(stop_words_by_language()) <= set(library.labels)

@@ -1,0 +1,52 @@
+import numpy as np
+import pytest
+
+from crawl2chat.refine.html_blocks import html_blocks
+from crawl2chat.refine.main_content import FEATURES, block_features, choose_blocks, main_blocks, score_blocks
+
+PAGE = """<div class=menu><a href=/>Home</a> <a href=/s>Shop</a></div>
+<div class="post-content"><h1>The mill by the river</h1>
+<p>The miller went to the river in the morning, and he was not alone there.</p>
+<p>"It is late," said he, "and the wheel has to turn before the sun is up."</p></div>
+<div class="related"><ul><li><a href=1>Ten best mills</a></li><li><a href=2>Bread at home</a></li></ul></div>"""
+
+
+def test_prose_is_kept_and_menus_are_not():
+    texts = [block.text for block in main_blocks(html_blocks(PAGE))]
+    assert any(text.startswith("The miller went") for text in texts)
+    assert not any("Shop" in text or "Ten best" in text for text in texts)
+
+
+def test_features_are_what_their_names_say():
+    blocks = html_blocks(PAGE)
+    columns = dict(zip(FEATURES, block_features(blocks).T, strict=True))
+    quoted = next(i for i, block in enumerate(blocks) if block.text.startswith('"It'))
+    assert len(blocks) == 6
+    assert columns["log_words"][quoted] == pytest.approx(np.log1p(16))
+    assert columns["short_word_share"][quoted] == pytest.approx(
+        9 / 16
+    )  # with their marks: "It is he, the has to the sun is
+    assert columns["ends_sentence"].tolist() == [0, 0, 1, 1, 0, 0]
+    assert columns["link_share"][0] == pytest.approx(8 / 9)
+    assert columns["link_share"][4] == 1
+    assert columns["tag_h1"].tolist() == [0, 1, 0, 0, 0, 0]
+    assert columns["hint_post"].tolist() == [0, 1, 1, 1, 0, 0]
+    assert columns["around_related"].tolist() == [0, 0, 0, 0, 1, 1]
+    assert columns["in_li"].tolist() == [0, 0, 0, 0, 1, 1]
+    assert columns["link_share_at_-1"].tolist()[1:] == columns["link_share"].tolist()[:-1]
+    assert columns["prose_before"][0] == 0
+    assert columns["container_prose_share"][2] == columns["container_prose_share"][3] > 0.9
+
+
+def test_cells_of_a_row_stay_or_go_together():
+    blocks = html_blocks("<p>x<table><tr><td>a<td>b<tr><td>c<td>d</table>")
+    chosen = choose_blocks(blocks, np.array([0.1, 0.9, 0.3, 0.2, 0.1], np.float32))
+    assert [block.text for block in chosen] == ["a", "b"]
+
+
+def test_pages_without_or_with_strange_text_have_scores():
+    assert len(score_blocks([])) == 0
+    for page in ("<p>\ud800", "<p>😀", "<p>" + "1" * 100_000, "<p>.<p>"):
+        scores = score_blocks(html_blocks(page))
+        assert np.isfinite(scores).all()
+        assert len(scores) == 1

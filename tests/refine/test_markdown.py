@@ -1,0 +1,29 @@
+from crawl2chat.refine.html_blocks import html_blocks
+from crawl2chat.refine.markdown import render
+
+
+def markdown(page: str) -> str:
+    return render(html_blocks(page))
+
+
+def test_headings_paragraphs_and_lists():
+    page = "<h1>Mills</h1><p>They turn.<h2>Kinds<br>of mill</h2><ul><li>wind<li><p>water</p><p>and tide</p></ul><p>End."
+    assert markdown(page) == "# Mills\n\nThey turn.\n\n## Kinds of mill\n\n- wind\n- water\nand tide\n\nEnd."
+
+
+def test_items_of_an_ordered_list_are_numbered():
+    assert markdown("<ol><li>a<li>b</ol><ol><li>c</ol>") == "1. a\n2. b\n1. c"
+
+
+def test_rows_of_a_table_are_lines():
+    page = "<p>Prices<table><tr><th>grain<th>price<tr><td>rye<td>two<br>coins</table><table><tr><td>x<td>y</table>"
+    assert markdown(page) == "Prices\n\ngrain | price\nrye | two coins\n\nx | y"
+
+
+def test_code_is_fenced_and_keeps_its_lines():
+    assert markdown("<p>So:<pre><code>if x:\n    y()\n</code></pre>Done.") == "So:\n\n```\nif x:\n    y()\n```\n\nDone."
+    assert markdown("<pre><div>a</div><div>  b</div></pre><pre>c</pre>") == "```\na\n  b\n```\n\n```\nc\n```"
+
+
+def test_nothing_is_nothing():
+    assert markdown("") == ""
