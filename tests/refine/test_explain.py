@@ -106,7 +106,7 @@ def test_pages_do_not_control_the_terminal(run, capsys):
 def test_a_page_that_hangs_is_given_up(tmp_path):
     page = Page("https://example.org/", 200, "text/html", {}, NESTED, Place("a", 1), "")
     began = time.monotonic()
-    seen = list(watch_page(page, tmp_path, RefineSettings(extract_seconds=1)))
+    seen = list(watch_page(page, tmp_path, RefineSettings(extractor="resiliparse", extract_seconds=1)))
     assert time.monotonic() - began < 20
     assert [entry.step for entry in seen] == ["url", "response", "extract"]
     assert (seen[-1].verdict.reason, seen[-1].verdict.value) == ("timeout", 1)
