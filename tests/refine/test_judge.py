@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from crawl2chat.cli import main
+from crawl2chat.refine.classify import load_classifier
 from crawl2chat.refine.judge import Judge, judge_files, read_score
 from crawl2chat.run import StageError
 
@@ -23,6 +24,9 @@ class Server(ThreadingHTTPServer):
         self.at_once = self.most_at_once = 0
         self.lock = threading.Lock()
         super().__init__(("127.0.0.1", 0), Handler)
+
+    def handle_error(self, *_: object) -> None:
+        """A client that has gone away is meant in some tests."""
 
     @property
     def url(self) -> str:
@@ -240,3 +244,15 @@ def test_a_text_can_not_change_the_question_and_long_ones_are_cut(serve, tmp_pat
     assert text.startswith("{text} {0} %sxxx")
     assert len(text) == 6000
     assert len(labels(tmp_path / "out")[0]["text"]) > 100_000
+
+
+def test_a_classifier_can_be_trained_from_what_the_judge_wrote(serve, tmp_path, capsys):
+    file, out = tmp_path / "texts.jsonl", tmp_path / "labels.jsonl"
+    texts = [f"{'a lesson on light' if i % 2 else 'a cheap offer'} number {i} \u2028 {i * 7} times" for i in range(60)]
+    file.write_text("".join(json.dumps({"text": text}) + "\n" for text in texts))
+    server = serve(lambda text: says(f"Half a pair: \ud800. Score: {4 if 'lesson' in text else 1}"))
+    judge_files([file], quick(server), out)
+    assert main(["classify", "--labels", str(out), "--threshold", "3", "--out", str(tmp_path / "model")]) == 0
+    assert "trained on 27 positive and 27 negative texts" in capsys.readouterr().out
+    model = load_classifier(str(tmp_path / "model"))
+    assert model.score("a lesson on light") > 0 > model.score("a cheap offer")

@@ -99,9 +99,10 @@ class Judge:
         with urllib.request.urlopen(request, timeout=self.timeout) as response:
             answer = json.loads(response.read(MAX_ANSWER))
         try:
-            return str(answer["choices"][0]["message"]["content"] or "")
+            content = str(answer["choices"][0]["message"]["content"] or "")
         except (KeyError, IndexError, TypeError) as error:
             raise ValueError(f"not a chat completion: {json.dumps(answer)[:200]}") from error
+        return content.encode("utf-8", "replace").decode()  # JSON may hold halves of surrogate pairs
 
 
 @dataclass(frozen=True)
