@@ -1,3 +1,4 @@
+import json
 import re
 import time
 from pathlib import Path
@@ -106,10 +107,19 @@ def test_pages_do_not_control_the_terminal(run, capsys):
 def test_a_page_that_hangs_is_given_up(tmp_path):
     page = Page("https://example.org/", 200, "text/html", {}, NESTED, Place("a", 1), "")
     began = time.monotonic()
-    seen = list(watch_page(page, tmp_path, RefineSettings(extract_seconds=1)))
+    seen = list(watch_page(page, tmp_path, RefineSettings(extractor="resiliparse", extract_seconds=1)))
     assert time.monotonic() - began < 20
     assert [entry.step for entry in seen] == ["url", "response", "extract"]
     assert (seen[-1].verdict.reason, seen[-1].verdict.value) == ("timeout", 1)
+
+
+def test_test_questions_that_the_crawl_brings_are_looked_for(tmp_path):
+    question = "Which inn behind the old quarry did the angry baker burn down in spring?"
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "leaked_questions.jsonl").write_text(json.dumps({"question": question}) + "\n")
+    page = Page("https://example.org/", 200, "text/html", {}, html(f"{TEXT}\n\n{question}"), Place("a", 1), "")
+    seen = list(watch_page(page, tmp_path, RefineSettings()))
+    assert (seen[-1].step, seen[-1].verdict.reason) == ("contamination", "contaminated")
 
 
 def test_every_limit_is_a_setting():
