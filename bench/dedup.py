@@ -3,7 +3,7 @@
     python bench/dedup.py [--sizes 5000 20000] [--rounds 3]
     python bench/dedup.py --web 1
 
-Both take the same documents (four files), sign them (5-grams of words, 14 buckets of 8 hashes of 64 bits), find pairs
+Both take the same documents (1250 a file), sign them (5-grams of words, 14 buckets of 8 hashes of 64 bits), find pairs
 and clusters and write what is left, with one worker each. A fifth of the documents are copies: the same text, or one
 with words replaced, so that 0.75 to 1 of the shingles stay. Rounds alternate, so that a busy machine slows both; the
 figures are medians. Core-seconds and peak memory are those of a process of its own for each side, imports included in
@@ -36,14 +36,15 @@ if TYPE_CHECKING:
     from crawl2chat.refine.copies import Copies, Shard
     from crawl2chat.refine.settings import DedupSettings
 
-FILES = 4
+PER_FILE = 1250
+PART_BYTES = 8 * 2**20  # of our side, so that the sizes here need several
 WORDS = 400  # a document
 COPIES = 0.2
 Pairs = set[tuple[str, str]]
 
 
 def write_documents(folder: Path, count: int) -> None:
-    """FILES Parquet files of id, text, and the document that it is a copy of."""
+    """Parquet files of id, text, and the document that it is a copy of."""
     random = np.random.default_rng(count)
     letters = np.array(list("abcdefghijklmnopqrstuvwxyz"))
     vocabulary = np.array(["".join(random.choice(letters, n)) for n in random.integers(2, 11, 30_000)])
@@ -58,8 +59,8 @@ def write_documents(folder: Path, count: int) -> None:
         rows.append({"id": str(i), "url": "", "text": prose(text), "of": str(original)})
     order = random.permutation(count)
     folder.mkdir()
-    for file in range(FILES):
-        table = pa.Table.from_pylist([rows[i] for i in order[file::FILES]])
+    for file in range(-(-count // PER_FILE)):
+        table = pa.Table.from_pylist([rows[i] for i in order[file * PER_FILE :][:PER_FILE]])
         pq.write_table(table, folder / f"{file:05d}.parquet", row_group_size=1000)
 
 
@@ -111,7 +112,7 @@ def ours(documents: Path, work: Path) -> list[list[str]]:
 
     settings = DedupSettings(buckets=14, hashes_per_bucket=8)
     shards = sign_documents(documents, work / "signed", settings)
-    found = find_copies(shards, work / "work", settings, 64 * 2**20, in_this_process)
+    found = find_copies(shards, work / "work", settings, PART_BYTES, in_this_process)
     for shard in shards:
         write_shard(shard, work / "out" / shard.folder.name, found, Repeated(), settings)
     return find_clusters(shards, found)
@@ -140,11 +141,12 @@ def datatrove(documents: Path, work: Path) -> list[list[str]]:
     signatures, buckets, clusters = (str(work / name) for name in ("signatures", "buckets", "clusters"))
     signature = MinhashDedupSignature(signatures, config)
     signature._hash_func = hash_text
+    files = len(list(documents.iterdir()))
     steps = [
-        (FILES, [ParquetReader(str(documents)), signature]),
+        (files, [ParquetReader(str(documents)), signature]),
         (config.num_buckets, [MinhashDedupBuckets(signatures, buckets, config=config)]),
         (1, [MinhashDedupCluster(buckets, clusters, config=config, save_cluster_id=True)]),
-        (FILES, [ParquetReader(str(documents)), MinhashDedupFilter(clusters), ParquetWriter(str(work / "out"))]),
+        (files, [ParquetReader(str(documents)), MinhashDedupFilter(clusters), ParquetWriter(str(work / "out"))]),
     ]
     for i, (tasks, pipeline) in enumerate(steps):
         logs = str(work / "logs" / str(i))
@@ -211,7 +213,7 @@ def show_web(seed: int) -> None:
             settings = DedupSettings(buckets=buckets, hashes_per_bucket=hashes, min_similarity=similarity)
             work = folder / f"{buckets}-{similarity}"
             shards = sign_documents(documents, work / "signed", settings)
-            found = find_copies(shards, work / "work", settings, 64 * 2**20, in_this_process)
+            found = find_copies(shards, work / "work", settings, PART_BYTES, in_this_process)
             pairs = pairs_of(find_clusters(shards, found))
             p, r = len(pairs & truth) / len(pairs), len(pairs & truth) / len(truth)
             f1 = 2 * p * r / (p + r)

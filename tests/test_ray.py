@@ -21,7 +21,8 @@ pytest.importorskip("ray", reason="Ray is missing: pip install 'crawl2chat[clust
 pytestmark = pytest.mark.slow  # starting a cluster takes seconds
 
 HANGING = b"<html><body>" + b"<div>" * 20_000 + b"text" + b"</div>" * 20_000  # 13 s in resiliparse
-LOCALLY = RefineSettings(extract_seconds=1, partition_mb=0.05)  # so that deduplication has many parts
+# an extractor that can hang, and deduplication in many parts
+LOCALLY = RefineSettings(extractor="resiliparse", extract_seconds=1, partition_mb=0.05)
 ON_RAY = LOCALLY.model_copy(update={"engine": "ray"})
 QUIET_NODE = {"include_dashboard": False, "object_store_memory": 100_000_000}
 

@@ -2,6 +2,7 @@ import contextlib
 import gzip
 import io
 import os
+import random
 import subprocess
 import sys
 import zlib
@@ -13,7 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warcs import html, http, page_record, record, write_warc
 
-from crawl2chat.crawl import Fault, Page, read_warc
+from crawl2chat.crawl import Fault, Page, gzip_members, read_warc
 from crawl2chat.crawl.decoding import DecodingError, dechunk, decode_body
 from crawl2chat.run import StageError
 
@@ -109,6 +110,22 @@ def test_damage_anywhere_never_costs_more_than_the_record_it_hits(tmp_path):
         pages, faults = read(tmp_path / "a.warc.gz")
         assert [page for page in pages if page != "4"] == others(8, 4)
         assert faults or "4" in pages
+
+
+def test_members_read_at_once_or_piece_by_piece_give_the_same(tmp_path, monkeypatch):
+    records = [page_record(i) for i in range(8)]
+    path = tmp_path / "a.warc.gz"
+    for seed in range(60):
+        random_ = random.Random(seed)
+        whole = bytearray(write_warc(path, records, COMPRESSIONS[seed % 3]).read_bytes())
+        for _ in range(seed % 4):
+            at = random_.randrange(len(whole))
+            whole[at : at + random_.choice([0, 1, 50])] = random_.choice([b"", b"\0", gzip_members.MAGIC, bytes(99)])
+        path.write_bytes(whole)
+        at_once = list(read_warc(path, max_record_bytes=LIMIT))
+        with monkeypatch.context() as patched:
+            patched.setattr(gzip_members, "_whole_member", lambda raw: None)
+            assert list(read_warc(path, max_record_bytes=LIMIT)) == at_once
 
 
 def test_a_stretch_that_is_missing_costs_the_records_it_was_cut_from(tmp_path):

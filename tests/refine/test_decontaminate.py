@@ -10,6 +10,8 @@ import pytest
 from warcs import page_record, prose, write_warc
 
 from crawl2chat.crawl.tinyweb import Ledger, TinywebSettings, write_tinyweb
+from crawl2chat.pipeline import find_stage, outside_inputs
+from crawl2chat.refine.classify import train
 from crawl2chat.refine.decontaminate import check_contamination, load_questions
 from crawl2chat.refine.settings import DecontaminateSettings, RefineSettings
 from crawl2chat.refine.stage import refine
@@ -152,3 +154,23 @@ def test_real_benchmarks_find_their_own_questions():
     with gzip.open(next(path for path in tests if "boolq" in path.name), "rt") as rows:
         for row in [next(rows) for _ in range(100)]:
             assert check_contamination(page(json.loads(row)["query"]), settings).dropped
+
+
+def test_files_that_refine_is_told_of_count_as_its_inputs(tmp_path):
+    tests, model = tmp_path / "test.txt", tmp_path / "model"
+    tests.write_text(LONG)
+    train([f"good {i} {prose(i)}" for i in range(30)], [f"bad {i} {prose(i)}" for i in range(30)], bits=8).save(model)
+    settings = RefineSettings(decontaminate={"against": [str(tests)]}, classifier={"model": str(model)})
+    before = outside_inputs(find_stage("refine"), settings)
+    tests.write_text(SHORT)
+    after = outside_inputs(find_stage("refine"), settings)
+    assert before.keys() == after.keys()
+    assert {name for name in before if before[name] != after[name]} == {"against.0"}
+    tests.unlink()
+    with pytest.raises(StageError, match=r"refine\.decontaminate\.against = .*test\.txt: no such file"):
+        outside_inputs(find_stage("refine"), settings)
+    (model / "classifier.json").unlink()
+    (model / "classifier.safetensors").unlink()
+    model.rmdir()
+    with pytest.raises(StageError, match=r"refine\.classifier\.model = .*no such folder"):
+        outside_inputs(find_stage("refine"), settings.model_copy(update={"decontaminate": DecontaminateSettings()}))

@@ -15,6 +15,7 @@ from bounds import Refined, refine_bounded
 from warcs import html, http, page_record, prose, record
 
 from crawl2chat.crawl import Page, read_warc
+from crawl2chat.crawl.framing import MAX_FAULTS_IN_A_ROW
 
 LIMIT = 2_000_000  # bytes a record; bombs are far above
 MEMORY = 400 << 20  # bytes of data that any process of the stage may have; a sound file takes 200
@@ -127,6 +128,9 @@ FILE_FAULTS = {
     "bomb in zstd": FileFault(bad_record(lambda: coded("zstd", bomb("zstd"))), ["record_too_large"]),
     "a hundred encodings": FileFault(
         bad_record(lambda: coded(", ".join(["gzip"] * 100), b"\x1f\x8b")), ["bad_content_encoding"]
+    ),
+    "a megabyte of beginnings": FileFault(
+        bad_record(lambda: b"WARC/1.0\r\nA: b\r\n" * 60_000), ["bad_header"] * MAX_FAULTS_IN_A_ROW + ["many_faults"]
     ),
     "empty file": FileFault(lambda records: b"", ["empty_file"], tuple(range(N))),
     "noise": FileFault(lambda records: random.Random(0).randbytes(100_000), ["not_gzip"], tuple(range(N))),

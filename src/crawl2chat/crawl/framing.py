@@ -12,6 +12,8 @@ RECORD_START = re.compile(rb"WARC/\d\.\d\r\n[A-Za-z][A-Za-z0-9-]*[ \t]*:")
 START_BYTES = 256  # in which RECORD_START shows, a long header name included
 CONTENT_LENGTH = re.compile(rb"\r\nContent-Length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 MAX_HEADER_BYTES = 1 << 16
+USUAL_HEADER_BYTES = 1 << 12  # in which a header's end is looked for first
+MAX_FAULTS_IN_A_ROW = 10_000  # a megabyte of `WARC/1.0` would be 70,000
 
 
 @dataclass(frozen=True, order=True)
@@ -116,6 +118,10 @@ def frame_records(read: Callable[[int], bytes], warc: str, max_record_bytes: int
     rest = _put_back(head, read)
     gzipped = _looks_gzipped(head, warc)
     plain = PlainBytes(gzip_members(rest, max_record_bytes) if gzipped else _pieces(rest))
+    yield from _merge_long_runs(_frame_all(plain, warc, max_record_bytes))
+
+
+def _frame_all(plain: PlainBytes, warc: str, max_record_bytes: int) -> Iterator[RawRecord | Fault]:
     while True:
         _skip_newlines(plain)
         if plain.marks and plain.marks[0][0] == plain.begin:
@@ -131,6 +137,30 @@ def frame_records(read: Callable[[int], bytes], warc: str, max_record_bytes: int
                 plain.skip_to(plain.begin + len(found.data))
             else:
                 _resynchronise(plain)
+
+
+def _merge_long_runs(found: Iterator[RawRecord | Fault]) -> Iterator[RawRecord | Fault]:
+    """The same, but of faults in a row those beyond a limit are one, as a file can hold millions in a few kilobytes."""
+    in_a_row, first = 0, None
+    for item in found:
+        if isinstance(item, Fault):
+            in_a_row += 1
+            first = item if in_a_row == MAX_FAULTS_IN_A_ROW + 1 else first
+            if in_a_row <= MAX_FAULTS_IN_A_ROW:
+                yield item
+            continue
+        if first:
+            yield _many(first, in_a_row)
+        in_a_row, first = 0, None
+        yield item
+    if first:
+        yield _many(first, in_a_row)
+
+
+def _many(first: Fault, in_a_row: int) -> Fault:
+    return Fault(
+        first.place, "many_faults", f"{in_a_row - MAX_FAULTS_IN_A_ROW} more in a row, the first {first.reason}"
+    )
 
 
 def _frame_one(plain: PlainBytes, warc: str, max_record_bytes: int) -> RawRecord | Fault:
@@ -165,13 +195,20 @@ def _header_bytes(plain: PlainBytes) -> int | tuple[str, str]:
     plain.fill(plain.begin + MAX_HEADER_BYTES)
     if not plain.buffer.startswith(b"WARC/"):
         return "not_a_record", f"expected WARC/1.0, found {bytes(plain.buffer[:20])!r}"
-    at = plain.buffer.find(HEADER_END, 0, MAX_HEADER_BYTES)
-    length = at + len(HEADER_END) if at >= 0 else min(len(plain.buffer), MAX_HEADER_BYTES)
+    at = plain.buffer.find(HEADER_END, 0, USUAL_HEADER_BYTES)
+    # Looking further for each of many beginnings in a row would take time quadratic in their number.
+    another = None if at >= 0 else RECORD_START.search(plain.buffer, 1, MAX_HEADER_BYTES)
+    if at < 0 and not another:
+        at = plain.buffer.find(HEADER_END, 0, MAX_HEADER_BYTES)
+    limit = another.start() if another else min(len(plain.buffer), MAX_HEADER_BYTES)
+    length = at + len(HEADER_END) if at >= 0 else limit
     obstacle = plain.obstacle(plain.begin + length, plain.begin + length)
     if obstacle:
         return _describe(obstacle, "the header")
     if at >= 0:
         return length
+    if another:
+        return "bad_header", "another record begins inside the header"
     if plain.ended and len(plain.buffer) < MAX_HEADER_BYTES:
         return "truncated", "the file ends inside the header"
     return "header_too_large", f"more than {MAX_HEADER_BYTES} bytes"

@@ -32,8 +32,10 @@ CHANGED = "changed.json"
 
 
 def find_components(edges: list[Path], work: Path, part_bytes: int, map_tasks: MapTasks) -> list[Path]:
-    """Files of (node, smallest node of its component) for all nodes but the smallest ones, each once; and their
-    reverse. edges: files of (node, node), each edge in both directions. Work goes to the folder `work`."""
+    """Files of (node, smallest node of its component) for all nodes but those, each once, and of the same reversed.
+
+    edges: files of (node, node), each edge in both directions. `work`: a folder, where a killed search goes on.
+    """
     for number in range(MAX_ROUNDS):
         larger = _take_step(_tell_larger, edges, work / f"round-{number}-larger", part_bytes, map_tasks)
         smaller = _take_step(

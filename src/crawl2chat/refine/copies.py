@@ -201,8 +201,10 @@ def write_keys(shard: Shard, out: Path, settings: DedupSettings) -> None:
 
 
 def write_pairs(part: tuple[list[Path], Range], out: Path, n_bytes: int, min_similarity: float) -> None:
-    """Of documents that share a key and agree in enough of `n_bytes` behind it: edges.npy (document, document) from
-    both ends; copies.npy (place,) of those that are not the best of theirs."""
+    """Documents that share a key and agree in enough of `n_bytes` bytes.
+
+    edges.npy: (document, document), from both ends. copies.npy: (place,) of the worse one of each pair.
+    """
     tables, keys = part
     rows = read_range(tables, keys)
     if keys.from_second:  # the first key's leaders may be in the parts before this one

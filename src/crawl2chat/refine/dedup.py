@@ -11,6 +11,7 @@ from crawl2chat.refine.settings import DedupSettings
 
 # Written with every signature; raise it when the numbers that the same text gets change.
 SIGNATURE_VERSION = 1
+IN_CACHE = 512  # shingles whose values under all hash functions fit into a processor's cache
 WORD = re.compile(r"\w+")
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio, odd
 CHUNK = 4096  # shingles, or texts, at a time, so that many need little memory
@@ -47,7 +48,7 @@ _NONE: Hashes = np.zeros(0, np.uint64)
 
 
 def shingles(words: list[str], n: int) -> Hashes:
-    """A 64-bit number for each different n-gram of words."""
+    """A 64-bit number for each n-gram of words, the same for the same ones."""
     if not words:
         return _NONE
     known = {word: xxhash.xxh3_64_intdigest(word.encode()) for word in set(words)}
@@ -56,7 +57,7 @@ def shingles(words: list[str], n: int) -> Hashes:
     grams = np.zeros(len(words) - n + 1, np.uint64)
     for i in range(n):  # a polynomial modulo 2^64, so that order counts
         grams = grams * np.uint64(GOLDEN) + numbers[i : i + len(grams)]
-    return np.unique(_mix(grams))
+    return _mix(grams)
 
 
 def _mix(x: Hashes) -> Hashes:
@@ -75,9 +76,10 @@ def _minima(grams: Hashes, settings: DedupSettings) -> Hashes | None:
     numbers = _mix(np.arange(2 * count, dtype=np.uint64) + np.uint64(settings.seed) * np.uint64(GOLDEN))
     factors, offsets = numbers[:count] | np.uint64(1), numbers[count:]
     minima = np.full(count, np.iinfo(np.uint64).max, np.uint64)
-    for i in range(0, len(grams), CHUNK):
-        hashed = grams[None, i : i + CHUNK] * factors[:, None] + offsets[:, None]
-        np.minimum(minima, hashed.min(axis=1), out=minima)
+    for i in range(0, len(grams), IN_CACHE):
+        hashed = grams[i : i + IN_CACHE, None] * factors
+        hashed += offsets
+        np.minimum(minima, hashed.min(axis=0), out=minima)
     return _mix(minima)  # low bits of a product are poor; similarity is estimated from them
 
 

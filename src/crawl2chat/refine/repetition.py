@@ -68,7 +68,10 @@ def common_grams(grams: "WordGrams", n_chars: int, limits: Mapping[int, float]) 
 
 def repeated_grams(grams: "WordGrams", n_chars: int, limits: Mapping[int, float]) -> Verdict:
     """Passages that come again, in whatever lines they stand."""
-    if not limits or grams.duplicate_chars_bound(min(limits)) <= min(limits.values()) * n_chars:
+    if not limits:
+        return keep()
+    shortest, least = min(limits), min(limits.values()) * n_chars
+    if grams.repeats(shortest) * grams.longest(shortest) <= least or grams.duplicate_chars_bound(shortest) <= least:
         return keep()
     for n, limit in sorted(limits.items()):
         share = grams.duplicate_chars(n) / n_chars
@@ -109,9 +112,8 @@ class WordGrams:
 
     def top_chars_bound(self, n: int) -> int:
         """At least `top_chars`: the longest n-gram as often as the commonest, which no longer n-gram can surpass."""
-        if not len(self._grams(n)):
-            return 0
-        return (int(self._chars(n).max()) + n - 1) * self._commonest(min(n, 2))
+        longest = self.longest(n)
+        return (longest + n - 1) * self._commonest(min(n, 2)) if longest else 0
 
     def duplicate_chars(self, n: int) -> int:
         """Characters in n-grams that occurred before on the page; the next one looked at begins behind such a one."""
@@ -130,20 +132,29 @@ class WordGrams:
     def duplicate_chars_bound(self, n: int) -> int:
         """At least `duplicate_chars` of n and of all longer n-grams: characters of words in an n-gram seen before."""
         grams = self._grams(n)
-        if self._commonest(n) < 2:
-            return 0
         seen_before = np.ones(len(grams), bool)
         seen_before[np.unique(grams, return_index=True)[1]] = False
         begins = np.flatnonzero(seen_before)
         free = np.maximum(begins, np.concatenate([[0], begins[:-1] + n]))  # behind the one before
         return int((self._chars_before[begins + n] - self._chars_before[free]).sum())
 
+    def repeats(self, n: int) -> int:
+        """How many n-grams occurred before on the page."""
+        ordered = np.sort(self._grams(n))
+        return int(np.count_nonzero(ordered[1:] == ordered[:-1]))
+
+    def longest(self, n: int) -> int:
+        """Characters of the longest n-gram, blanks not counted; 0 without any."""
+        return int(self._chars(n).max(initial=0))
+
     def _commonest(self, n: int) -> int:
         """How often the commonest n-gram occurs."""
         if n not in self._counts:
             ordered = np.sort(self._grams(n))
-            ends = np.flatnonzero(ordered[1:] != ordered[:-1])
-            self._counts[n] = int(np.diff(ends, prepend=-1, append=len(ordered) - 1).max())
+            is_first = np.ones(len(ordered) + 1, bool)  # and one behind the end
+            np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:-1])
+            firsts = np.flatnonzero(is_first)
+            self._counts[n] = int((firsts[1:] - firsts[:-1]).max())
         return self._counts[n]
 
     def _chars(self, n: int) -> npt.NDArray[np.int64]:

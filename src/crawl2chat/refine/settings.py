@@ -115,7 +115,7 @@ class RefineSettings(Settings):
     )
     workers: int = Field(0, ge=0, description="cores to use; 0: all of the machine or cluster")
     partition_mb: float = Field(
-        256, gt=0, description="megabytes of signatures that deduplication takes into memory at a time, in each process"
+        128, gt=0, description="signatures that deduplication reads at a time; a process takes three times the memory"
     )
 
     @model_validator(mode="after")
