@@ -110,7 +110,7 @@ def ours(documents: Path, work: Path) -> list[list[str]]:
     from crawl2chat.refine.shuffle import in_this_process
     from crawl2chat.refine.stage import write_shard
 
-    settings = DedupSettings()
+    settings = DedupSettings(buckets=14, hashes_per_bucket=8)
     shards = sign_documents(documents, work / "signed", settings)
     found = find_copies(shards, work / "work", settings, PART_BYTES, in_this_process)
     for shard in shards:

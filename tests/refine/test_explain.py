@@ -1,3 +1,4 @@
+import json
 import re
 import time
 from pathlib import Path
@@ -8,9 +9,10 @@ from warcs import html, http, page_record, prose, record, write_warc
 from crawl2chat.cli import main
 from crawl2chat.crawl import Page, Place, read_warc
 from crawl2chat.refine import explain
-from crawl2chat.refine.explain import LIMITS, find_limit, watch_page
-from crawl2chat.refine.explain_terminal import show_change
+from crawl2chat.refine.explain import LIMITS, Outcome, Seen, find_limit, watch_page
+from crawl2chat.refine.explain_terminal import print_outcome, show_change
 from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.verdict import keep
 
 GOOD, COPY, SHORT = (f"https://host{i}.example.org/{i}" for i in (1, 2, 3))
 HOSTILE = "https://host.example.org/\x1b[31mred"
@@ -112,6 +114,15 @@ def test_a_page_that_hangs_is_given_up(tmp_path):
     assert (seen[-1].verdict.reason, seen[-1].verdict.value) == ("timeout", 1)
 
 
+def test_test_questions_that_the_crawl_brings_are_looked_for(tmp_path):
+    question = "Which inn behind the old quarry did the angry baker burn down in spring?"
+    (tmp_path / "ledger").mkdir()
+    (tmp_path / "ledger" / "leaked_questions.jsonl").write_text(json.dumps({"question": question}) + "\n")
+    page = Page("https://example.org/", 200, "text/html", {}, html(f"{TEXT}\n\n{question}"), Place("a", 1), "")
+    seen = list(watch_page(page, tmp_path, RefineSettings()))
+    assert (seen[-1].step, seen[-1].verdict.reason) == ("contamination", "contaminated")
+
+
 def test_every_limit_is_a_setting():
     settings = RefineSettings()
     for reason in LIMITS:
@@ -143,3 +154,13 @@ def test_only_the_warcs_that_hold_a_page_are_read(run, tmp_path, capsys, monkeyp
     monkeypatch.setattr(explain, "read_warc", read_and_note)
     shown(capsys, tmp_path, "--explain", COPY)
     assert read == ["2.warc.gz"]
+
+
+def test_a_drop_that_needed_all_pages_is_told_as_the_runs_and_no_difference(capsys):
+    kept = Seen("pii", keep(), 0.0)
+    print_outcome(Outcome(step="classifier", reason="low_quality"), kept)
+    print_outcome(Outcome(step="near_duplicates", reason="copy", copy_of=GOOD), kept)
+    told = capsys.readouterr().out
+    assert "dropped by classifier: low_quality" in told
+    assert f"a copy of {GOOD}" in told
+    assert "other settings" not in told

@@ -14,7 +14,7 @@ from crawl2chat.processes import Worker
 from crawl2chat.progress import Progress
 from crawl2chat.refine.pages import WALL_PER_PROCESSOR, limit_page
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.stage import FUNNEL, blocklist_of, warc_name
+from crawl2chat.refine.stage import FUNNEL, blocklist_of, warc_name, with_questions_of
 from crawl2chat.refine.steps import DEDUP_STEPS, TEXT_STEPS, Draft, check_page, take_steps
 from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.refine.verdict import Verdict, drop
@@ -124,7 +124,7 @@ def watch_page(page: Page, crawl: Path, settings: RefineSettings) -> Iterator[Se
         if verdict.dropped:
             return
         began = time.perf_counter()
-    worker = Worker(_Watcher(settings))
+    worker = Worker(_Watcher(with_questions_of(crawl, settings)))
     try:
         end = time.monotonic() + settings.extract_seconds * WALL_PER_PROCESSOR
         for number, step in enumerate(TEXT_STEPS):

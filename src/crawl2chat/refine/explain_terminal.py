@@ -11,13 +11,14 @@ from crawl2chat.crawl import Page
 from crawl2chat.refine.explain import Outcome, Seen, find_limit
 from crawl2chat.refine.extract import NOT_TEXT
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.steps import DEDUP_STEPS, STEPS
+from crawl2chat.refine.steps import DEDUP_STEPS, STEPS, TEXT_STEPS
 
 EXCERPT_CHARS = 700  # of a text that is new
 MAX_CHANGES = 20  # lines of a difference that are shown
 MAX_COMPARED = 2000  # lines, and words of a line: finding differences takes time with their square
 CONTEXT_WORDS = 6  # around what changed within a line
 COPIES = 5  # addresses that are named
+PAGE_STEPS = ("url", "response", *TEXT_STEPS)  # that look at one page alone
 REMOVED, ADDED = "red", "green"
 
 
@@ -75,7 +76,7 @@ def print_outcome(outcome: Outcome | None, last: Seen) -> None:
     else:
         print_text(f"in the run          dropped by {outcome.step}: {outcome.reason}")
     now = (last.step, last.verdict.reason or "") if last.verdict.dropped else ("", "")
-    then = ("", "") if outcome.kept or outcome.step in DEDUP_STEPS else (outcome.step, outcome.reason)
+    then = (outcome.step, outcome.reason) if outcome.step in PAGE_STEPS else ("", "")
     if now != then:
         print_text("the run's stage was made with other settings or another state of the code than these", "yellow")
 
