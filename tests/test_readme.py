@@ -6,7 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from crawl2chat.cli import _find_recipe, _parser, _split_settings
+from crawl2chat.cli import _parser, _split_settings
+from crawl2chat.commands import find_recipe
 from crawl2chat.pipeline import Recipe
 from crawl2chat.recipe import load_settings
 
@@ -30,7 +31,7 @@ def test_each_command_is_understood(command):
     parsed = _parser().parse_args(options)
     assert parsed.takes_settings or not settings
     if parsed.command == "run":
-        recipe = _find_recipe(ROOT / parsed.recipe if parsed.recipe else None)
+        recipe = find_recipe(ROOT / parsed.recipe if parsed.recipe else None)
         assert load_settings(Recipe, recipe, settings)
 
 

@@ -1,4 +1,4 @@
-"""The commands. Each is a few lines; what it needs is imported when it runs, so that help is quick."""
+"""The command line: which commands there are, and their options."""
 
 import argparse
 import os
@@ -7,6 +7,19 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crawl2chat import __version__
+from crawl2chat.commands import (
+    MODEL_STAGES,
+    chat_command,
+    classify_command,
+    generate_command,
+    judge_command,
+    plan_command,
+    rank_command,
+    report_command,
+    run_command,
+    stage_command,
+    tokens_command,
+)
 
 STAGE_HELP = {
     "crawl": "collect pages: a fictional web, your WARC files, Common Crawl",
@@ -45,7 +58,6 @@ STAGE_INPUTS = {
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
 }
-MODEL_STAGES = ("base", "sft", "honesty", "reinforce", "prefer")  # that leave a model; base is pretrain's
 EXAMPLES = """
 examples:
   crawl2chat run                                   the whole way on the fictional web, into runs/laptop
@@ -179,177 +191,6 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def run_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.pipeline import Recipe, run_pipeline
-    from crawl2chat.recipe import load_settings
-    from crawl2chat.report import print_stage, write_report
-
-    file = _find_recipe(options.recipe)
-    for name in ("conversations", "until"):
-        if getattr(options, name):
-            flags = [*flags, f"--{name}={getattr(options, name)}"]
-    recipe = load_settings(Recipe, file, flags)
-    folder = options.out or Path("runs") / file.stem
-    for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
-        print_stage(folder / result.stage.name, result.manifest, result.ran)
-    print(f"report: {write_report(folder)}")
-    return 0
-
-
-def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.pipeline import Recipe, find_stage, outside_inputs
-    from crawl2chat.recipe import load_settings
-    from crawl2chat.report import print_stage
-    from crawl2chat.run import StageError, run_stage
-
-    if getattr(options, "explain", None):
-        return explain_command(options, flags)
-    if options.out is None or None in getattr(options, "inputs", []):
-        raise StageError(f"{options.command}: give WARC to read and --out DIR to write into, or --explain URL")
-    stage = find_stage(options.command)
-    table = type(Recipe.model_fields[stage.name].default)
-    settings = load_settings(table, options.recipe, flags, table=stage.name)
-    inputs = dict(zip(stage.inputs, getattr(options, "inputs", []), strict=True))
-    outside = outside_inputs(stage, settings)
-    manifest, ran = run_stage(stage, inputs, options.out, settings, outside=outside, force=options.force)
-    print_stage(options.out, manifest, ran)
-    return 0
-
-
-def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
-    """Of a run by its folder or recipe (the default one's), or of a crawl or WARC, with --out its refine folder."""
-    from crawl2chat.recipe import load_settings
-    from crawl2chat.refine import explain, explain_terminal
-    from crawl2chat.refine.settings import RefineSettings
-
-    place, recipe = options.inputs[0] or Path("runs") / _find_recipe(None).stem, options.recipe
-    if place.suffix == ".toml":
-        place, recipe = Path("runs") / place.stem, recipe or place
-    run = place if (place / "crawl").is_dir() else None
-    if run and not recipe and (run / "recipe.toml").exists():
-        recipe = run / "recipe.toml"
-    settings = load_settings(RefineSettings, recipe, flags, table="refine")
-    crawl, refined = (run / "crawl", run / "refine") if run else (place, options.out)
-    for page in explain.find_pages(crawl, refined, options.explain, settings):
-        explain_terminal.print_page(page)
-        for seen in explain.watch_page(page, crawl, settings):
-            explain_terminal.print_step(seen, settings)
-        explain_terminal.print_outcome(explain.find_outcome(refined, page) if refined else None, seen)
-    return 0
-
-
-def chat_command(options: argparse.Namespace) -> int:
-    from crawl2chat.chat.calculator import calculate
-    from crawl2chat.chat.terminal import Talk, chat
-    from crawl2chat.run import StageError
-
-    engine, stage = _load_engine(options)
-    if options.tools and stage == "pretrain":
-        raise StageError("chat --tools: a base model can't call tools; take a later --stage")
-    index = _load_index(options.model) if options.tools else None
-    tools = {"calculator": calculate, "search": index.search} if index else {}
-    address = index.address if index else lambda page: None
-    if stage == "pretrain":
-        print("(a base model: it is shown a page on which a helper answers, and goes on with it)")
-    chat(
-        Talk(engine, _sampling(options), base=stage == "pretrain", tools=tools, address=address), system=options.system
-    )
-    return 0
-
-
-def generate_command(options: argparse.Namespace) -> int:
-    from crawl2chat.run import StageError
-
-    (engine, _), sampling = _load_engine(options), _sampling(options)
-    try:
-        completions = engine.generate(options.prompts, sampling)
-    except ValueError as error:
-        raise StageError(str(error)) from error
-    for prompt, completion in zip(options.prompts, completions, strict=True):
-        print(prompt + completion.text)
-    return 0
-
-
-def rank_command(options: argparse.Namespace) -> int:
-    from crawl2chat.chat.sft import load_ledger
-    from crawl2chat.prefer.rank import RankingStore, rank_in_terminal
-    from crawl2chat.prefer.verses import verse_prompts
-    from crawl2chat.run import StageError
-
-    prompts, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses)
-    engine, _ = _load_engine(options)
-    store = RankingStore(options.store or options.model / "rankings.sqlite")
-    try:
-        rank_in_terminal(store, engine, [prompt.text for prompt in prompts], options.answers, options.annotator)
-    except ValueError as error:
-        raise StageError(str(error)) from error
-    return 0
-
-
-def tokens_command(options: argparse.Namespace) -> int:
-    from crawl2chat.tokens import Tokenizer
-
-    folder = options.tokenizer
-    tokenizer = Tokenizer.load(folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder)
-    ids = tokenizer.encode(options.text)
-    for id in ids:
-        print(f"{id:6}  {tokenizer.decode_bytes([id])!r}")
-    print(f"{len(ids)} tokens, {len(options.text.encode()) / max(1, len(ids)):.2f} bytes a token")
-    return 0
-
-
-def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.pipeline import Recipe
-    from crawl2chat.plan import plan
-    from crawl2chat.recipe import load_settings
-
-    if options.until:
-        flags = [*flags, f"--until={options.until}"]
-    recipe = load_settings(Recipe, _find_recipe(options.recipe), flags)
-    print(
-        plan(
-            recipe, warc=options.measure, run=options.rates, cores=options.cores, price=options.price,
-            flops=options.flops,
-        )
-    )  # fmt: skip
-    return 0
-
-
-def classify_command(options: argparse.Namespace) -> int:
-    from crawl2chat.refine.classify import train_from_files
-
-    model = train_from_files(
-        options.positive, options.negative, options.labels, options.threshold,
-        bits=options.bits, epochs=options.epochs, seed=options.seed,
-    )  # fmt: skip
-    model.save(options.out)
-    print(f"{model.describe()}\nclassifier: {options.out}")
-    return 0
-
-
-def judge_command(options: argparse.Namespace) -> int:
-    from crawl2chat.refine.judge import Judge, judge_files
-    from crawl2chat.run import StageError
-
-    key = os.environ.get(options.key_variable, "") if options.key_variable else ""
-    if options.key_variable and not key:
-        raise StageError(f"judge --key-variable {options.key_variable}: there is no such environment variable")
-    judge = Judge(options.url, options.model, key, options.timeout)
-    counts = judge_files(options.files, judge, options.out, threads=options.threads, sample=options.sample)
-    print(", ".join(f"{count:,} {what}" for what, count in counts.items()) + f"\nlabels: {options.out}")
-    return 1 if counts["unanswered"] else 0
-
-
-def report_command(options: argparse.Namespace) -> int:
-    from crawl2chat.report import print_stage, read_run, write_report
-
-    page = write_report(options.run)
-    for folder, manifest in read_run(options.run):
-        print_stage(folder, manifest, ran=False)
-    print(f"report: {page}")
-    return 0
-
-
 def _split_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
     """Options and settings: a setting is a flag with a dot in its name, and what follows it is its value."""
     options: list[str] = []
@@ -365,15 +206,6 @@ def _split_settings(arguments: Sequence[str]) -> tuple[list[str], list[str]]:
         if not equals and rest and not rest[0].startswith("--"):
             settings.append(rest.pop(0))
     return options, settings
-
-
-def _find_recipe(path: Path | None) -> Path:
-    """The file that was named, or laptop.toml as it lies in a checkout or in an installed package."""
-    if path is not None:
-        return path
-    package = Path(__file__).parent
-    installed = package / "recipes" / "laptop.toml"
-    return installed if installed.exists() else package.parents[1] / "recipes" / "laptop.toml"
 
 
 class _Append(argparse.Action):
@@ -422,52 +254,6 @@ def _add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:
     parser.add_argument("--max-tokens", type=int, default=200, help="length of the answer at most")
     parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
     parser.add_argument("--seed", type=int, default=0, help="another seed, another answer")
-
-
-def _sampling(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
-    from crawl2chat.generate import Sampling
-    from crawl2chat.run import StageError
-
-    try:
-        return Sampling(
-            options.temperature, options.top_k, options.top_p, options.max_tokens, tuple(options.stop), options.seed
-        )
-    except ValueError as error:
-        raise StageError(str(error)) from error
-
-
-def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
-    """The engine of the model that was named and the stage that made it, if one did."""
-    import torch
-
-    from crawl2chat.generate import Engine
-    from crawl2chat.model import load_model
-    from crawl2chat.run import StageError, is_current, read_manifest
-    from crawl2chat.tokens import Tokenizer
-
-    folder, found = options.model, None
-    for name in [options.stage] if options.stage else reversed(MODEL_STAGES):
-        stage = "pretrain" if name == "base" else name
-        manifest = read_manifest(folder / stage)
-        if manifest and is_current(folder, manifest):
-            folder, found = folder / stage, stage
-            break
-        if manifest:
-            print(f"{folder / stage}: made from an earlier state of the run, so left out", file=sys.stderr)
-    if options.stage and not found:
-        raise StageError(f"{folder}: has no finished model of the stage {options.stage}")
-    manifest = read_manifest(folder)
-    model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
-    return Engine(model, Tokenizer.load(folder)), found or (manifest and manifest.stage)
-
-
-def _load_index(run: Path):  # type: ignore[no-untyped-def]
-    """The search index of the run's documents; `run` may also be the folder of one of its stages."""
-    from crawl2chat.honesty.search import SearchIndex
-    from crawl2chat.honesty.stage import INDEX
-
-    files = [folder / "honesty" / INDEX for folder in (run, run.parent)]
-    return SearchIndex(next((file for file in files if file.exists()), files[0]))
 
 
 if __name__ == "__main__":

@@ -76,10 +76,10 @@ class DedupSettings(Settings):
     exact: bool = Field(True, description="drop pages whose text is the same but for case and white space")
     near: bool = Field(True, description="drop near duplicates found by MinHash")
     ngram: int = Field(5, ge=1, description="words a shingle")
-    buckets: int = Field(28, ge=1, description="pages that agree in one whole bucket are compared; FineWeb has 14")
-    hashes_per_bucket: int = Field(4, ge=1, description="more find only more similar pages; FineWeb has 8")
+    buckets: int = Field(14, ge=1, description="pages that agree in one whole bucket are compared")
+    hashes_per_bucket: int = Field(8, ge=1, description="more find only more similar pages")
     min_similarity: float = Field(
-        0.55, ge=0, le=1, description="estimated share of equal shingles that makes a copy; 0: one bucket is enough"
+        0.6, ge=0, le=1, description="estimated share of equal shingles that makes a copy; 0: one bucket is enough"
     )
     seed: int = Field(1, description="of the hash functions")
     lines: Literal["off", "line", "paragraph"] = Field(
