@@ -44,6 +44,12 @@ def test_cells_of_a_row_stay_or_go_together():
     assert [block.text for block in chosen] == ["a", "b"]
 
 
+def test_a_heading_stays_with_the_text_below_it():
+    blocks = html_blocks("<h1>a</h1><h2>b</h2><p>c</p><h2>d</h2><p>e</p><p>f</p><h2>g</h2>")
+    scores = np.array([0.3, 0.3, 0.9, 0.1, 0.9, 0.1, 0.3], np.float32)
+    assert [block.text for block in choose_blocks(blocks, scores)] == ["a", "b", "c", "e"]
+
+
 def test_pages_without_or_with_strange_text_have_scores():
     assert len(score_blocks([])) == 0
     for page in ("<p>\ud800", "<p>😀", "<p>" + "1" * 100_000, "<p>.<p>"):
