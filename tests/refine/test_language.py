@@ -22,8 +22,16 @@ def some_text(seed: int) -> str:
 
 @pytest.mark.parametrize("text", ["", "a", "日", "12 345", "\x00\x01", *map(some_text, range(40))])
 def test_the_fast_walk_finds_what_the_library_finds(library, text):
-    code, score = library.classify(text[: language.MAX_CHARS])
-    assert identify_language(text) == (code, pytest.approx(score, abs=1e-4))
+    code, score = library.classify(text)
+    assert language._identifier().classify(text) == (code, pytest.approx(score, abs=1e-4))
+
+
+def test_a_text_whose_beginning_leaves_a_doubt_is_read_on():
+    beginning = ("der Fluss und die Mühle " + "the river and the mill ") * 30
+    doubtful = beginning[: language.FIRST_CHARS]
+    assert language._identifier().classify(doubtful)[1] < language.SURE
+    for rest, code in (("die Leute gingen nicht durch das Tal, ", "de"), ("people have not walked to it, ", "en")):
+        assert identify_language(doubtful + rest * 100)[0] == code
 
 
 def test_no_feature_is_longer_than_the_walk_begins_early():

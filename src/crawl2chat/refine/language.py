@@ -7,15 +7,23 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-MAX_CHARS = 3000  # of 978 real pages 2 get another language than from their whole text, in half the time
+# Of 978 real pages, 957 are sure after the first characters, and none gets another language than from the most.
+# From those, 2 get another language than from their whole text, in half the time.
+FIRST_CHARS, SURE = 1000, 0.99
+MAX_CHARS = 3000
 LONGEST_FEATURE = 6  # bytes, of those that py3langid's model looks for
-PIECE = 12  # bytes of the text that one walk covers
+PIECE = 6  # bytes of the text that one walk covers
 STOP_WORDS = Path(__file__).with_name("stop_words.txt")
 
 
 def identify_language(text: str) -> tuple[str, float]:
-    """ISO 639 code of the likeliest of 139 languages and its probability (py3langid, a naive Bayes over bytes)."""
-    language, score = _identifier().classify(text[:MAX_CHARS])
+    """ISO 639 code of the likeliest of 139 languages and its probability (py3langid, a naive Bayes over bytes).
+
+    Only the beginning of a text is looked at, and more of it where that leaves a doubt.
+    """
+    language, score = _identifier().classify(text[:FIRST_CHARS])
+    if score < SURE and len(text) > FIRST_CHARS:
+        language, score = _identifier().classify(text[:MAX_CHARS])
     return str(language), min(1.0, float(score))
 
 
