@@ -108,16 +108,17 @@ def read_head(paths: Sequence[Path], key: int, count: int) -> Rows:
 
 def cut(paths: Sequence[Path], part_bytes: int, rows: Range = ALL, *, whole_keys: bool = False) -> list[Range]:
     """Ranges that hold about `part_bytes` each and all rows together; the rows of one key in one range if asked."""
-    tables = [_open(path)[start:stop] for path, start, stop in _places(paths, rows) if stop > start]
-    if not tables:
+    places = [(path, start, stop) for path, start, stop in _places(paths, rows) if stop > start]
+    if not places:
         return []
-    row_bytes = tables[0].shape[1] * 8
-    total = sum(len(table) for table in tables)
+    row_bytes = _open(places[0][0]).shape[1] * 8
+    total = sum(stop - start for _, start, stop in places)
     step = max(1, part_bytes // (SAMPLES * row_bytes))
-    samples = np.concatenate([table[::step, :2] for table in tables])
+    # one file at a time, as what is mapped counts as memory
+    samples = np.concatenate([np.array(_open(path)[start:stop:step, :2]) for path, start, stop in places])
     if whole_keys or samples.shape[1] == 1:
         samples = np.column_stack([samples[:, 0], np.zeros(len(samples), np.uint64)])
-    stand_for = np.concatenate([np.diff([*range(0, len(table), step), len(table)]) for table in tables])
+    stand_for = np.concatenate([np.diff([*range(start, stop, step), stop]) for _, start, stop in places])
     order = np.lexsort(samples.T[::-1])
     before = np.cumsum(stand_for[order]) - stand_for[order]
     parts = -(-total * row_bytes // part_bytes)
