@@ -22,8 +22,12 @@ lint: .venv/.installed  ## style, types, import floors
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 
-bench: .venv/.installed  ## compare with peers; each file prints a table of ratios
-	for file in bench/*.py; do $(BIN)/python $$file || exit 1; done
+bench: .venv/.bench  ## compare with peers; each file prints a table (those over real pages need CRAWL2CHAT_SHARED)
+	for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || failed=1; done; exit $${failed:-0}
+
+.venv/.bench: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
 
 .venv/.installed: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("crawl2chat needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
