@@ -32,6 +32,11 @@ def test_flags_go_over_the_file_and_the_file_over_defaults(tmp_path):
     assert settings == Outer(share=0.25, inner=Inner(depth=8, name="b", parts=["x", "y"]))
 
 
+@pytest.mark.parametrize(("flag", "languages"), [("", []), ("de", ["de"]), ('["de", "fr"]', ["de", "fr"])])
+def test_a_list_of_words_may_be_one_word_or_none(flag, languages):
+    assert load_settings(Recipe, None, ["--refine.languages", flag]).refine.languages == languages
+
+
 def test_every_problem_is_reported_at_once_and_misspellings_are_guessed(tmp_path):
     file = write(tmp_path, "share = 2\n[inner]\ndetph = 6\n")
     with pytest.raises(RecipeError) as caught:

@@ -20,10 +20,12 @@ class Settings(BaseModel):
 
 
 def _as_list(value: Any) -> Any:
-    return [value] if isinstance(value, str) else value
+    if isinstance(value, str):
+        return [value] if value else []
+    return value
 
 
-Words = Annotated[list[str], BeforeValidator(_as_list)]  # a single one may be written without brackets
+Words = Annotated[list[str], BeforeValidator(_as_list)]  # a single one may be written without brackets, "" is none
 
 
 class RecipeError(Exception):

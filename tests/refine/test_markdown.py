@@ -20,6 +20,14 @@ def test_rows_of_a_table_are_lines():
     assert markdown(page) == "Prices\n\ngrain | price\nrye | two coins\n\nx | y"
 
 
+def test_head_body_and_foot_of_a_table_are_one():
+    head, body = "<thead><tr><th>grain<th>price</thead>", "<tbody><tr><td>rye<td>2</tbody>"
+    foot = "<tfoot><tr><td>all<td>2</tfoot>"
+    assert markdown(f"<table>{head}{body}{foot}</table><table>{body}</table>") == (
+        "grain | price\nrye | 2\nall | 2\n\nrye | 2"
+    )
+
+
 def test_code_is_fenced_and_keeps_its_lines():
     assert markdown("<p>So:<pre><code>if x:\n    y()\n</code></pre>Done.") == "So:\n\n```\nif x:\n    y()\n```\n\nDone."
     assert markdown("<pre><div>a</div><div>  b</div></pre><pre>c</pre>") == "```\na\n  b\n```\n\n```\nc\n```"

@@ -14,7 +14,7 @@ import pytest
 from warcs import html, http, page_record, prose, record, write_warc
 
 from crawl2chat.crawl import Fault, Page, Place
-from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.pages import Document, Reject, refine_page, refine_pages
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
 from crawl2chat.run import StageError, hash_files
@@ -236,6 +236,17 @@ def is_at_work(process: int) -> bool:
     """It has computed for longer than starting takes."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.5
+
+
+@pytest.mark.parametrize(("function", "step"), [("score_quality", "classifier"), ("dedup.sign", "near_duplicates")])
+def test_a_page_that_can_not_be_scored_or_signed_is_dropped(function, step, monkeypatch):
+    def fail(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(f"crawl2chat.refine.pages.{function}", fail)
+    found = refine_page(page(0, html(prose(0, 24))), RefineSettings())
+    assert isinstance(found, Reject)
+    assert (found.step, found.reason, found.value) == (step, "memory", 1000)
 
 
 def test_a_stage_that_stops_early_leaves_no_process():

@@ -22,6 +22,8 @@ BLOCKED = frozenset({"bad.example", "x.good.example"})
         ("https://good.example/page.html?file=a.pdf", None),
         ("https://good.example/mp4", None),
         ("http://[::1", "bad_url"),
+        (f"https://{'a.' * 120}good.example/", None),
+        (f"https://{'a.' * 121}good.example/", "bad_url"),
         ("book:17", None),
     ],
 )

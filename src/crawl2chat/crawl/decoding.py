@@ -5,6 +5,7 @@ import re
 import zlib
 
 READ_BYTES = 1 << 16
+FIRST_BYTES = 1 << 8  # of a gzip member to zlib, then more and more: what it does not need of them is copied
 HTML_START = re.compile(rb"\s*<[!?a-zA-Z]")
 
 
@@ -87,20 +88,24 @@ def dechunk(body: bytes, *, cut: bool = False) -> bytes:
 
 def _inflate(body: bytes, wbits: int, limit: int, cut: bool) -> bytes:
     plain = bytearray()
+    rest = memoryview(body)
     while True:  # a body may be several gzip members
         decoder = zlib.decompressobj(wbits)
-        try:
-            plain += decoder.decompress(body, limit + 1 - len(plain))
-        except zlib.error as error:
-            raise DecodingError("bad_content_encoding", str(error)) from error
-        if len(plain) > limit:
-            raise DecodingError("record_too_large", f"decoded body of more than {limit} bytes")
+        fed, step = 0, FIRST_BYTES
+        while not decoder.eof and fed < len(rest):
+            try:
+                plain += decoder.decompress(rest[fed : fed + step], limit + 1 - len(plain))
+            except zlib.error as error:
+                raise DecodingError("bad_content_encoding", str(error)) from error
+            if len(plain) > limit:
+                raise DecodingError("record_too_large", f"decoded body of more than {limit} bytes")
+            fed, step = min(fed + step, len(rest)), 2 * step
         if not decoder.eof:
             if cut:
                 break
             raise DecodingError("bad_content_encoding", "the compressed body breaks off")
-        body = decoder.unused_data
-        if wbits != 31 or not body.startswith(b"\x1f\x8b"):
+        rest = rest[fed - len(decoder.unused_data) :]
+        if wbits != 31 or bytes(rest[:2]) != b"\x1f\x8b":
             break
     return bytes(plain)
 

@@ -7,6 +7,7 @@ from crawl2chat.refine.html_blocks import Block, Element
 FENCE = "```"
 CELL_END = " | "
 CELLS = ("td", "th")
+PARTS_OF_TABLE = ("thead", "tbody", "tfoot")
 
 
 def render(blocks: Sequence[Block]) -> str:
@@ -39,9 +40,8 @@ def _gap(last: Block, block: Block) -> str:
     code = code_of(block)
     if code is not None and code_of(last) is code:
         return "\n"
-    table = row.parent if row is not None else None
     last_row = row_of(last)
-    if table is not None and last_row is not None and last_row.parent is table:
+    if row is not None and last_row is not None and table_of(row) is table_of(last_row):
         return "\n"
     return "\n" if item_of(block) is not None and item_of(last) is not None else "\n\n"
 
@@ -72,6 +72,12 @@ def row_of(block: Block) -> Element | None:
     element = block.element
     parent = element.parent
     return parent if element.name in CELLS and parent is not None and parent.name == "tr" else None
+
+
+def table_of(row: Element) -> Element | None:
+    """The table of a row, which may lie in its head, body or foot."""
+    around = row.parent
+    return around.parent if around is not None and around.name in PARTS_OF_TABLE else around
 
 
 def code_of(block: Block) -> Element | None:

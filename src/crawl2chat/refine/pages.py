@@ -15,11 +15,22 @@ from crawl2chat.crawl import Fault, Page, Place
 from crawl2chat.processes import Worker
 from crawl2chat.refine import dedup
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.steps import Draft, check_page, load_models, mask_text, score_quality, take_steps
+from crawl2chat.refine.steps import (
+    CLASSIFIER_STEP,
+    DEDUP_STEPS,
+    Draft,
+    check_page,
+    failure,
+    load_models,
+    mask_text,
+    score_quality,
+    take_steps,
+)
 from crawl2chat.refine.verdict import Verdict, drop
 
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
 SNIPPET_CHARS = 200
+_, NEAR_DUPLICATES, _ = DEDUP_STEPS
 MAX_AHEAD = 2000  # pages that may be finished before the one whose turn it is
 
 
@@ -68,6 +79,13 @@ def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
     for step, verdict in take_steps(draft, settings):
         if verdict.dropped:
             return _reject(page, step, verdict, snippet(draft.text, settings))
+    step = CLASSIFIER_STEP
+    try:
+        quality = score_quality(draft, settings)
+        step = NEAR_DUPLICATES
+        signature = dedup.sign(draft.text, settings.dedup)
+    except Exception as error:
+        return _reject(page, step, failure(error, settings), snippet(draft.text, settings))
     return Document(
         page.url,
         draft.text,
@@ -77,8 +95,8 @@ def refine_page(page: Page, settings: RefineSettings) -> Document | Reject:
         draft.masked["emails"],
         draft.masked["ips"],
         draft.masked["phones"],
-        score_quality(draft, settings),
-        dedup.sign(draft.text, settings.dedup),
+        quality,
+        signature,
     )
 
 

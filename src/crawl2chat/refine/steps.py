@@ -144,17 +144,19 @@ def score_quality(draft: Draft, settings: RefineSettings) -> float | None:
 
 
 def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Verdict]]:
-    """Take the steps that need the text, one at a time; ends behind the one that drops the page.
-
-    What fails on one page must not end the stage: an exception is a reason to drop it.
-    """
+    """Take the steps that need the text, one at a time; ends behind the one that drops the page."""
     for name, step in TEXT_STEPS.items():
         try:
             verdict = step(draft, settings)
-        except MemoryError:
-            verdict = drop("memory", settings.extract_megabytes)
         except Exception as error:
-            verdict = drop("failed", detail=f"{type(error).__name__}: {error}"[:200])
+            verdict = failure(error, settings)
         yield name, verdict
         if verdict.dropped:
             return
+
+
+def failure(error: Exception, settings: RefineSettings) -> Verdict:
+    """What fails on one page must not end the stage: an exception is a reason to drop it."""
+    if isinstance(error, MemoryError):
+        return drop("memory", settings.extract_megabytes)
+    return drop("failed", detail=f"{type(error).__name__}: {error}"[:200])

@@ -14,6 +14,7 @@ NOT_HTML = re.compile(
     r"pptx?|rar|rss|svg|swf|tar|tiff?|ttf|wav|web[mp]|wmv|woff2?|xlsx?|xml|zip)$",
     re.IGNORECASE,
 )
+MAX_HOST = 253  # characters (RFC 1035)
 # Whole words of a host, between dots and hyphens: `sex` is one in free-sex.example, not in essex.example.
 HOST_WORDS = frozenset(
     re.findall(
@@ -48,6 +49,8 @@ def check_url(url: str, blocklist: frozenset[str], *, host_words: bool = True) -
         host = (parts.hostname or "").rstrip(".").lower()
     except ValueError:  # such as an unclosed bracket of an IPv6 address
         return drop("bad_url", detail=url[:200])
+    if len(host) > MAX_HOST:  # and to look up each of its domains would take quadratic time
+        return drop("bad_url", len(host), url[:200])
     labels = host.split(".")
     for i in range(len(labels)):
         parent = ".".join(labels[i:])
