@@ -31,6 +31,9 @@ def test_head_body_and_foot_of_a_table_are_one():
 def test_code_is_fenced_and_keeps_its_lines():
     assert markdown("<p>So:<pre><code>if x:\n    y()\n</code></pre>Done.") == "So:\n\n```\nif x:\n    y()\n```\n\nDone."
     assert markdown("<pre><div>a</div><div>  b</div></pre><pre>c</pre>") == "```\na\n  b\n```\n\n```\nc\n```"
+    assert markdown("<pre><ol><li>a<li>  b</ol></pre><pre><div><div>c</div></div>d</pre>") == (
+        "```\na\n  b\n```\n\n```\nc\nd\n```"
+    )
 
 
 def test_nothing_is_nothing():

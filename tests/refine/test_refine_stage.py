@@ -7,6 +7,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -17,6 +18,7 @@ from crawl2chat.crawl import Fault, Page, Place
 from crawl2chat.refine.pages import Document, Reject, refine_page, refine_pages
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
+from crawl2chat.refine.steps import check_response
 from crawl2chat.run import StageError, hash_files
 
 GERMAN = "Der Müller ging am Morgen zum Fluss, und niemand hatte ihm gesagt, dass die alte Brücke fort war. " * 9
@@ -236,6 +238,21 @@ def is_at_work(process: int) -> bool:
     """It has computed for longer than starting takes."""
     fields = Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.5
+
+
+@pytest.mark.parametrize(
+    ("content_type", "reason"),
+    [
+        ("TEXT/HTML ; charset=utf-8", None),
+        ("text/html, text/html", None),
+        ("application/xhtml+xml", None),
+        ("", None),
+        ("text/htmlx", "not_html"),
+        ("image/png, text/html", "not_html"),
+    ],
+)
+def test_only_html_can_be_a_document(content_type, reason):
+    assert check_response(replace(page(0, html("text")), content_type=content_type)).reason == reason
 
 
 @pytest.mark.parametrize(("function", "step"), [("score_quality", "classifier"), ("dedup.sign", "near_duplicates")])

@@ -81,6 +81,10 @@ def table_of(row: Element) -> Element | None:
 
 
 def code_of(block: Block) -> Element | None:
-    """The preformatted element that the block is, or is a line of."""
-    element = block.element
-    return next((x for x in (element, element.parent) if x is not None and x.name == "pre"), None)
+    """The preformatted element that the block is, or is a line of: in a division, or an item of a list."""
+    element: Element | None = block.element
+    for _ in range(3):
+        if element is None or element.name == "pre":
+            return element
+        element = element.parent
+    return None

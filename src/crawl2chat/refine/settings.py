@@ -115,7 +115,9 @@ class RefineSettings(Settings):
     )
     workers: int = Field(0, ge=0, description="cores to use; 0: all of the machine or cluster")
     partition_mb: float = Field(
-        128, gt=0, description="signatures that deduplication reads at a time; a process takes three times the memory"
+        128,
+        ge=0.001,
+        description="signatures that deduplication reads at a time; a process takes three times the memory",
     )
 
     @model_validator(mode="after")

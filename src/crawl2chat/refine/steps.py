@@ -1,5 +1,6 @@
 """What happens to one page, step by step; each step says keep or drop, and may change the text."""
 
+import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -52,7 +53,7 @@ def check_response(page: Page) -> Verdict:
         return drop("http_status", page.status)
     if not page.body.strip():
         return drop("empty_body")
-    kind = page.content_type.split(";")[0].strip().lower()
+    kind = re.split("[;,]", page.content_type, maxsplit=1)[0].strip().lower()  # , where the header came twice
     if kind:
         return keep() if kind in HTML else drop("not_html", detail=kind[:80])
     return keep() if page.body.lstrip()[:1] == b"<" else drop("not_html", detail="no content type")
