@@ -18,6 +18,10 @@ def test_text_inside_a_line_is_one_block_and_block_elements_part_it():
     ]
 
 
+def test_names_of_tags_may_be_written_in_any_case():
+    assert texts("<DIV>a</Div><dIv>b</DIV><Nav>no</nAV><P>c<Br><bR>d") == ["a", "b", "c", "d"]
+
+
 def test_one_br_ends_a_line_and_two_a_paragraph():
     assert texts("<p>a<br>b<BR/><br>\n c") == ["a\nb", "c"]
 

@@ -98,14 +98,13 @@ def html_blocks(page: str) -> list[Block]:
     reader = _Reader()
     pieces = reader.pieces
     pieces.append(parts[0])
-    for i in range(1, len(parts), 3):
-        name, text = parts[i], parts[i + 2]
+    for name, attributes, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
         take = _TAKE.get(name)
         if take is None:  # unknown, or in mixed case
             name = name.lower()
             take = _TAKE.get(name, _inline)
         if take is not _inline:
-            take(reader, name, parts[i + 1])
+            take(reader, name, attributes)
         if text and (pieces or not text.isspace()):  # most is white space between tags
             pieces.append(text)
             if reader.in_link:
@@ -132,7 +131,6 @@ class _Reader:
         """What was gathered since the last block is a block, if it is anything."""
         text = "".join(self.pieces)
         self.pieces.clear()
-        link_chars, self.link_chars = self.link_chars, 0
         if "&" in text:
             text = unescape(text)
         if self.n_open["pre"]:
@@ -142,10 +140,15 @@ class _Reader:
         else:
             text = " ".join(text.split())
         if text:
-            self.blocks.append(Block(text, min(link_chars, len(text)), self.stack[-1], len(self.stack) - 1))
+            link_chars = min(self.link_chars, len(text)) if self.link_chars else 0
+            self.blocks.append(Block(text, link_chars, self.stack[-1], len(self.stack) - 1))
+        self.link_chars = 0
 
-    def pop(self) -> None:
-        self.n_open[self.stack.pop().name] -= 1
+    def pop(self) -> str:
+        """End the innermost element; gives its name."""
+        name = self.stack.pop().name
+        self.n_open[name] -= 1
+        return name
 
 
 def _inline(reader: _Reader, name: str, attributes: str) -> None:
@@ -191,11 +194,10 @@ def _open_block(reader: _Reader, name: str, attributes: str) -> None:
 def _close_block(reader: _Reader, name: str, attributes: str) -> None:
     if reader.pieces:
         reader.flush()
-    name = name[1:].lower()
+    name = _CLOSED[name]
     if reader.n_open[name]:
-        while reader.stack[-1].name != name:
-            reader.pop()
-        reader.pop()
+        while reader.pop() != name:
+            pass
 
 
 def _rule(reader: _Reader, name: str, attributes: str) -> None:
@@ -206,6 +208,7 @@ def _rule(reader: _Reader, name: str, attributes: str) -> None:
 
 _OPENED = {name: (name, _ENDS.get(name, _P), AREA_BITS.get(name, 0)) for name in BLOCKS}
 _OPENED |= {name.upper(): opened for name, opened in _OPENED.items()}
+_CLOSED = {f"/{name}": name for name in BLOCKS} | {f"/{name.upper()}": name for name in BLOCKS}
 _TAKE = {"a": _open_link, "/a": _close_link, "br": _line_end, "/br": _line_end, "hr": _rule}
 _TAKE |= dict.fromkeys(BLOCKS, _open_block) | {f"/{name}": _close_block for name in BLOCKS}
 _INLINE = (

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, HINTS, Block
+from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, HINTS, Block, Element
 from crawl2chat.refine.markdown import CELLS, row_of
 
 SHARE_OF_BEST = 0.5
@@ -106,13 +106,14 @@ def block_features(blocks: Sequence[Block]) -> Floats:
     """(blocks, len(FEATURES)) What the network sees of each block of a page; at least one block."""
     n = len(blocks)
     links = np.array([block.link_chars for block in blocks], np.float32)
+    containers = [block.element.container for block in blocks]
     own, chars, prose = _own_features(blocks, links)
     padded = np.zeros((n + 4, len(SHARED)), np.float32)
     padded[2:-2] = own[:, _SHARED_COLUMNS]
     tags = _TAG_ROWS[[_tag_index(block.element.name) for block in blocks]]
     near = [padded[2 + k : 2 + k + n] for k in NEIGHBOURS]
-    around = (_place_features(blocks, chars, links, prose), _window_features(prose, links))
-    return np.concatenate([own, *around, *near, tags, _bits(blocks)], axis=1, dtype=np.float32)
+    around = (_place_features(blocks, containers, chars, links, prose), _window_features(prose, links))
+    return np.concatenate([own, *around, *near, tags, _bits(blocks, containers)], axis=1, dtype=np.float32)
 
 
 def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Floats, Floats]:
@@ -151,25 +152,23 @@ def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Float
     return np.stack(columns, axis=1, dtype=np.float32), chars, prose.astype(np.float32)
 
 
-def _place_features(blocks: Sequence[Block], chars: Floats, links: Floats, prose: Floats) -> Floats:
+def _place_features(
+    blocks: Sequence[Block], containers: Sequence[Element], chars: Floats, links: Floats, prose: Floats
+) -> Floats:
     """(blocks, len(PLACE)) Where the block stands on the page, and how much of it is prose around there."""
     n = len(blocks)
     total = prose.sum() + 1
-    containers, outers = [block.element.container for block in blocks], []
     numbers: dict[int, int] = {}
-    own = np.empty(n, np.intp)
-    outer = np.empty(n, np.intp)
-    for i, container in enumerate(containers):
-        around = container.parent or container
-        outers.append(around)
-        own[i] = numbers.setdefault(id(container), len(numbers))
-        outer[i] = numbers.setdefault(id(around), len(numbers))
-    count = len(numbers)
+    own_of, outer_of = [], []
+    for container in containers:
+        own_of.append(numbers.setdefault(id(container), len(numbers)))
+        outer_of.append(numbers.setdefault(id(container.parent or container), len(numbers)))
+    own, outer, count = np.array(own_of), np.array(outer_of), len(numbers)
     own_prose, own_chars, own_links = (np.bincount(own, x, count) for x in (prose, chars, links))
-    is_own = np.bincount(own, minlength=count)  # a container that is also an outer one holds its own blocks, too
-    outer_prose, outer_chars, outer_links = (np.bincount(outer, x, count) for x in (prose, chars, links))
-    for sums, extra in ((outer_prose, own_prose), (outer_chars, own_chars), (outer_links, own_links)):
-        sums += np.where(is_own > 0, extra, 0)
+    # what is around a container may hold blocks of its own
+    outer_prose = own_prose + np.bincount(outer, prose, count)
+    outer_chars = own_chars + np.bincount(outer, chars, count)
+    outer_links = own_links + np.bincount(outer, links, count)
     columns = [
         np.array([block.depth for block in blocks]) / 20,
         np.arange(n) / n,
@@ -198,13 +197,13 @@ def _window_features(prose: Floats, links: Floats) -> Floats:
     return np.stack(columns, axis=1, dtype=np.float32)
 
 
-def _bits(blocks: Sequence[Block]) -> Any:
+def _bits(blocks: Sequence[Block], containers: Sequence[Element]) -> Any:
     """(blocks, 2 × hints + areas) The hints of the block and its container, those around it, the areas it is in."""
     width = len(HINTS) // 8
     packed = []
-    for block in blocks:
+    for block, container in zip(blocks, containers, strict=True):
         element = block.element
-        near = element.hints | element.container.hints
+        near = element.hints | container.hints
         packed.append((near | element.around << AREA_SHIFT).to_bytes(2 * width + 2, "little"))
     bits = np.frombuffer(b"".join(packed), np.uint8).reshape(len(blocks), -1)
     return np.unpackbits(bits, axis=1, bitorder="little")[:, : 2 * len(HINTS) + len(AREAS)]
