@@ -76,7 +76,7 @@ def sign_documents(documents: Path, out: Path, settings: "DedupSettings") -> "li
     """Documents as the refine stage leaves them before deduplication."""
     from crawl2chat.refine import dedup
     from crawl2chat.refine.copies import open_shards
-    from crawl2chat.refine.tables import REJECTS, SIGNED
+    from crawl2chat.refine.tables import MASKED, REJECTS, SIGNED
 
     folders = []
     place = {"warc": "", "offset": 0, "within": 0}
@@ -87,7 +87,7 @@ def sign_documents(documents: Path, out: Path, settings: "DedupSettings") -> "li
         for row in rows:
             signed = dedup.sign(row["text"], settings)
             row |= {"exact": signed.exact, "buckets": signed.buckets.tobytes(), "low_bytes": signed.low_bytes.tobytes()}
-            row |= {"characters": len(row["text"]), "emails": 0, "ips": 0, "place": place}
+            row |= {"characters": len(row["text"]), "place": place} | dict.fromkeys(MASKED, 0)
         pq.write_table(pa.Table.from_pylist(rows, SIGNED), folders[-1] / "documents.parquet", compression="zstd")
         pq.write_table(pa.Table.from_pylist([], REJECTS), folders[-1] / "rejects.parquet")
     return open_shards(folders)
@@ -249,7 +249,9 @@ def main() -> None:
             for _ in range(options.rounds):
                 for side in SIDES:
                     command = [sys.executable, __file__, "--side", side, "--documents", str(documents)]
-                    answer = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL)
+                    answer = subprocess.run(command, capture_output=True)
+                    if answer.returncode:
+                        sys.exit(answer.stderr.decode()[-2000:])
                     run = json.loads(answer.stdout.splitlines()[-1])
                     pairs = pairs_of(run.pop("clusters"))
                     right = len(pairs & truth)
