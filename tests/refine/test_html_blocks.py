@@ -59,6 +59,10 @@ def test_entities_are_read_after_the_tags():
     assert texts("<p>1 &lt;b&gt; 2 &amp;amp; caf&eacute;&nbsp;x") == ["1 <b> 2 &amp; café x"]
 
 
+def test_a_character_with_an_absurd_number_is_none():
+    assert texts(f"<p>a&#{'9' * 10_000};b &#{'9' * 500};c &amp; d") == ["a\ufffdb \ufffdc & d"]
+
+
 def test_angle_brackets_in_attributes_and_alone_end_nothing():
     assert texts("""<p title="a > b" data-x='<p>'>1 < 2 and 3 > 2<a b=c>d</a>""") == ["1 < 2 and 3 > 2d"]
 

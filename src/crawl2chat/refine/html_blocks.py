@@ -39,6 +39,7 @@ HINT_CHARS = 120  # of an element's attributes that are looked at
 LINE_END = "\x01"  # a <br> while the text is being gathered; no text holds this character
 
 _WORD = re.compile("[a-z]+")
+_HUGE_NUMBER = re.compile("&#[0-9]{1000,};?")
 # The tag's name, then attributes: anything but angle brackets, which only a quoted value may hold. Possessive, so that
 # what does not match is given up at once; without < in the first part a row of <nav <nav <nav takes quadratic time.
 _TAG = re.compile(r"""<(/?[a-zA-Z][a-zA-Z0-9]*+)([^<>=]*+(?:=\s*+(?:"[^"]*+"|'[^']*+')?+[^<>=]*+){0,400}+)>""")
@@ -132,7 +133,7 @@ class _Reader:
         text = "".join(self.pieces)
         self.pieces.clear()
         if "&" in text:
-            text = unescape(text)
+            text = _unescape(text)
         if self.n_open["pre"]:
             text = text.replace("\r\n", "\n").strip("\n").rstrip()
         elif LINE_END in text:
@@ -149,6 +150,13 @@ class _Reader:
         name = self.stack.pop().name
         self.n_open[name] -= 1
         return name
+
+
+def _unescape(text: str) -> str:
+    try:
+        return unescape(text)
+    except ValueError:  # Python reads no number of thousands of digits
+        return unescape(_HUGE_NUMBER.sub("\ufffd", text))
 
 
 def _inline(reader: _Reader, name: str, attributes: str) -> None:

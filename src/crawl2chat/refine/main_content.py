@@ -249,7 +249,8 @@ class Network:
     def __call__(self, features: Floats) -> Floats:
         """(blocks, features) → (blocks,) probabilities."""
         hidden = np.maximum(features @ self.inner + self.inner_bias, 0)
-        probabilities: Floats = 1 / (1 + np.exp(-(hidden @ self.outer + self.outer_bias)))
+        logits = np.clip(hidden @ self.outer + self.outer_bias, -80, 80)  # e^89 is more than 32 bits hold
+        probabilities: Floats = 1 / (1 + np.exp(-logits))
         return probabilities
 
 
