@@ -113,3 +113,23 @@ def test_a_stage_works_alone_on_ordinary_files(tmp_path, capsys):
     assert "the context takes 1 to 15" in capsys.readouterr().err
     assert run_main("generate", model, "x", "--top-p", 3) == 1
     assert "top_p = 3.0: must be in (0, 1]" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("command", "wrong"),
+    [
+        (["plan"], ["--cores", "0"]),
+        (["plan"], ["--price", "nan"]),
+        (["plan"], ["--flops", "inf"]),
+        (["classify", "--out", "o"], ["--bits", "99"]),
+        (["classify", "--out", "o"], ["--epochs", "0"]),
+        (["classify", "--out", "o"], ["--seed", "-1"]),
+        (["judge", "texts.jsonl", "--url", "http://h/v1", "--model", "m", "--out", "o"], ["--threads", "0"]),
+        (["judge", "texts.jsonl", "--url", "http://h/v1", "--model", "m", "--out", "o"], ["--sample", "0"]),
+        (["judge", "texts.jsonl", "--url", "http://h/v1", "--model", "m", "--out", "o"], ["--timeout", "soon"]),
+    ],
+)
+def test_a_number_out_of_range_is_named_with_what_was_expected(command, wrong, capsys):
+    with pytest.raises(SystemExit):
+        run_main(*command, *wrong)
+    assert f"argument {wrong[0]}: '{wrong[1]}': expected a " in capsys.readouterr().err

@@ -1,10 +1,12 @@
 """The command line: which commands there are, and their options."""
 
 import argparse
+import math
 import os
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 from crawl2chat import __version__
 from crawl2chat.commands import (
@@ -20,6 +22,8 @@ from crawl2chat.commands import (
     stage_command,
     tokens_command,
 )
+
+Number = TypeVar("Number", int, float)
 
 STAGE_HELP = {
     "crawl": "collect pages: a fictional web, your WARC files, Common Crawl",
@@ -163,27 +167,39 @@ def _parser() -> argparse.ArgumentParser:
     plan.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="plan no stage after this")
     plan.add_argument("--measure", type=Path, metavar="WARC", help="measure refine on this (a small fictional web)")
     plan.add_argument("--rates", type=Path, metavar="RUN", help="take refine's rates from this finished run instead")
-    plan.add_argument("--cores", type=int, default=1000, metavar="N", help="cores that refine will have (1000)")
-    plan.add_argument("--price", type=float, default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)")
-    plan.add_argument("--flops", type=float, metavar="FLOPS", help="FLOP a second of the machine that trains")
+    plan.add_argument(
+        "--cores", type=_within(int, 1), default=1000, metavar="N", help="cores that refine will have (1000)"
+    )
+    plan.add_argument(
+        "--price", type=_within(float, 0), default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)"
+    )
+    plan.add_argument(
+        "--flops", type=_within(float, 1), metavar="FLOPS", help="FLOP a second of the machine that trains"
+    )
     classify = add("classify", "train a quality classifier, for --refine.classifier.model", classify_command)
     classify.add_argument("--positive", nargs="+", type=Path, default=[], metavar="FILE", help="texts like the wanted")
     classify.add_argument("--negative", nargs="+", type=Path, default=[], metavar="FILE", help="texts of the crawl")
     classify.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="what `judge` wrote")
     classify.add_argument("--threshold", type=float, default=3, metavar="N", help="a label of N or more is positive")
     classify.add_argument("--out", type=Path, required=True, metavar="DIR", help="the classifier's folder")
-    classify.add_argument("--bits", type=int, default=20, help="2^bits weights; more for millions of texts")
-    classify.add_argument("--epochs", type=int, default=5, help="times each text is learned from")
-    classify.add_argument("--seed", type=int, default=0, help="another seed, other texts held out")
+    classify.add_argument(
+        "--bits", type=_within(int, 1, 30), default=20, help="2^bits weights; more for millions of texts"
+    )
+    classify.add_argument("--epochs", type=_within(int, 1), default=5, help="times each text is learned from")
+    classify.add_argument("--seed", type=_within(int, 0), default=0, help="another seed, other texts held out")
 
     judge = add("judge", "have a language model score texts, to train a quality classifier from", judge_command)
     judge.add_argument("files", nargs="+", type=Path, metavar="DOCUMENTS", help="a refine stage's folder, or files")
     judge.add_argument("--url", required=True, help="of any server with OpenAI's chat completions: http://HOST/v1")
     judge.add_argument("--model", required=True, metavar="NAME", help="as the server calls it")
     judge.add_argument("--out", type=Path, required=True, metavar="FILE", help="labels, JSON lines; they are added to")
-    judge.add_argument("--sample", type=int, metavar="N", help="judge only N of the texts, chosen by chance")
-    judge.add_argument("--threads", type=int, default=4, metavar="N", help="questions at a time")
-    judge.add_argument("--timeout", type=float, default=120, metavar="SECONDS", help="that an answer may take")
+    judge.add_argument(
+        "--sample", type=_within(int, 1), metavar="N", help="judge only N of the texts, chosen by chance"
+    )
+    judge.add_argument("--threads", type=_within(int, 1), default=4, metavar="N", help="questions at a time")
+    judge.add_argument(
+        "--timeout", type=_within(float, 0.1), default=120, metavar="SECONDS", help="that an answer may take"
+    )
     judge.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the server's key")
 
     report = add("report", "write report.html of a run and print its figures", report_command)
@@ -233,6 +249,22 @@ class _ShowSettings(argparse.Action):
         table = Recipe.model_fields[name].annotation if name in STAGE_HELP else Recipe
         print(settings_help(table, "" if table is Recipe else f"{name}."))  # type: ignore[arg-type]
         parser.exit()
+
+
+def _within(kind: type[Number], least: float, most: float = math.inf) -> Callable[[str], Number]:
+    """A type for argparse: a number from `least` to `most`, so that no other one gets as far as a traceback."""
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(-1)
+        if not least <= value <= most or value == math.inf:
+            bounds = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a {'whole ' * (kind is int)}number {bounds}")
+        return value
+
+    return parse
 
 
 def _adder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Callable[..., argparse.ArgumentParser]:

@@ -48,3 +48,9 @@ def test_parquet_without_a_text_column_says_which_it_has(tmp_path):
     pq.write_table(pa.table({"body": ["one"]}), tmp_path / "a.parquet")
     with pytest.raises(StageError, match="no column `text`; it has body"):
         list(read_documents(tmp_path))
+
+
+def test_bytes_that_are_not_utf8_cost_a_character_in_json_lines_as_in_text_files(tmp_path):
+    (tmp_path / "a.jsonl").write_bytes(b'{"text": "caf\xe9"}\n')
+    (tmp_path / "b.txt").write_bytes(b"caf\xe9")
+    assert [document.text for document in read_documents(tmp_path)] == ["caf\ufffd", "caf\ufffd"]

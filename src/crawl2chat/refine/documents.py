@@ -68,7 +68,7 @@ def _read_parquet(file: Path, name: str) -> Iterator[Document]:
 
 
 def _read_json_lines(file: Path, name: str) -> Iterator[Document]:
-    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as lines:
+    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", errors="replace") as lines:
         for row, line in enumerate(lines):
             if not line.strip():
                 continue
