@@ -1,10 +1,14 @@
 """Find the copies among all documents of a crawl, by way of files: memory holds a shard or a part, never the crawl.
 
-keys     each shard   exact hash, and each bucket's hash with what similarity is estimated from
+keys     each group   exact hash, and each bucket's hash with what similarity is estimated from
 pairs    each part    documents with the same hash, or the same bucket and alike
 clusters in rounds    connected components of the pairs
-kept     each shard   of the documents that stay in place of others: id and address
+kept     each group   of the documents that stay in place of others: id and address
 dropped  each part    these, sorted by the document that is dropped
+counts   each part    how many copies each document that stays has
+
+A group is as many shards as have keys for a part. So there are about as many files as parts, and as every part looks
+into every file, a month of Common Crawl takes 3,000 × 3,000 looks, not 3,000 × 90,000.
 """
 
 from collections import Counter
@@ -66,11 +70,30 @@ class Shard:
 
 
 @dataclass(frozen=True)
-class Copies:
-    """What was found, in files. `of` reads what concerns one shard."""
+class Group:
+    """Shards in a row, looked at together."""
 
-    kept: list[Path]  # (place of the document that stays, place of its copy)
-    dropped: list[tuple[Range, Path]]  # tables of DROPPED by ranges of places
+    shards: tuple[Shard, ...]
+
+    @property
+    def first(self) -> int:
+        return self.shards[0].first
+
+    @property
+    def places(self) -> Range:
+        return Range(self.first, self.shards[-1].places.high)
+
+    def batches(self, columns: Sequence[str]) -> Iterator[pa.RecordBatch]:
+        for shard in self.shards:
+            yield from shard.batches(columns)
+
+
+@dataclass(frozen=True)
+class Copies:
+    """What was found, in files by ranges of places. `of` reads what concerns one shard."""
+
+    counts: list[tuple[Range, Path]]  # (place of the document that stays, number of its copies)
+    dropped: list[tuple[Range, Path]]  # tables of DROPPED
 
     def of(self, shard: Shard) -> tuple[dict[int, Copy], dict[int, int]]:
         """Place → copy for each document to drop, and place → number of copies for each that stays in place of some."""
@@ -78,15 +101,18 @@ class Copies:
             return {}, {}
         places = shard.places
         copies: dict[int, Copy] = {}
-        for keys, path in self.dropped:
-            if keys.low <= places.high and places.low <= keys.high:
-                for row in _between(path, places).to_pylist():
-                    copies[row["place"]] = Copy(row["kept_id"], row["kept_url"], row["exact"])
+        for path in _overlapping(self.dropped, places):
+            for row in _between(path, places).to_pylist():
+                copies[row["place"]] = Copy(row["kept_id"], row["kept_url"], row["exact"])
         counts: Counter[int] = Counter()
-        for pairs in read_parts(self.kept, places, PAIR_BYTES):
-            kept, n = np.unique(pairs[:, 0], return_counts=True)
-            counts.update(dict(zip(kept.tolist(), n.tolist(), strict=True)))
+        if counted := _overlapping(self.counts, places):
+            for place, count in read_range(counted, places).tolist():
+                counts[place] += count  # one document's copies may be in two parts
         return copies, dict(counts)
+
+
+def _overlapping(files: Sequence[tuple[Range, Path]], places: Range) -> list[Path]:
+    return [path for keys, path in files if keys.low <= places.high and places.low <= keys.high]
 
 
 def open_shards(folders: Sequence[Path]) -> list[Shard]:
@@ -114,7 +140,8 @@ def find_copies(
     Neither workers nor `part_bytes` change the result. A second call with the same `work` and `part_bytes` goes on
     where the first was killed.
     """
-    keys = [(shard, work / "keys" / shard.folder.name) for shard in shards if shard.count]
+    groups = _group(shards, settings, part_bytes)
+    keys = [(group, work / "keys" / f"{i:05d}") for i, group in enumerate(groups)]
     map_tasks(partial(write_keys, settings=settings), keys, label="keys")
     n_hashes, _ = _sizes(settings)
     # the second half of an exact hash must be equal, of the low bytes of a signature enough
@@ -137,13 +164,33 @@ def find_copies(
     found = [(path, work / "found" / f"{i:05d}") for i, path in enumerate(stars)]
     map_tasks(write_found, found, label="clusters")
     by_kept = [path / "by_kept.npy" for _, path in found]
-    kept = [((shard, by_kept), work / "kept" / shard.folder.name) for shard in shards if shard.count]
+    kept = [((group, by_kept), work / "kept" / f"{i:05d}") for i, group in enumerate(groups)]
     map_tasks(write_kept, kept, label="kept")
     parts = cut([path / "by_copy.npy" for _, path in found], max(8, part_bytes // STRINGS))
     tables, same = [path for _, path in kept], [path / "copies.npy" for path in exact]
     dropped = [((tables, same, places), work / "dropped" / f"{i:05d}") for i, places in enumerate(parts)]
     map_tasks(write_dropped, dropped, label="dropped")
-    return Copies(by_kept, [(places, path) for places, (_, path) in zip(parts, dropped, strict=True)])
+    counted = cut(by_kept, part_bytes)
+    counts = [((by_kept, places), work / "counts" / f"{i:05d}.npy") for i, places in enumerate(counted)]
+    map_tasks(write_counts, counts, label="counts")
+    return Copies(*(_by_range(ranges, tasks) for ranges, tasks in ((counted, counts), (parts, dropped))))
+
+
+def _by_range(ranges: Sequence[Range], tasks: Sequence[tuple[Any, Path]]) -> list[tuple[Range, Path]]:
+    return [(places, path) for places, (_, path) in zip(ranges, tasks, strict=True)]
+
+
+def _group(shards: Sequence[Shard], settings: DedupSettings, part_bytes: int) -> list[Group]:
+    """All shards that have documents, as many to a group as have keys for a part, and at least one."""
+    groups: list[list[Shard]] = []
+    for shard in shards:
+        if not shard.count:
+            continue
+        if groups and keys_bytes([*groups[-1], shard], settings) <= part_bytes:
+            groups[-1].append(shard)
+        else:
+            groups.append([shard])
+    return [Group(tuple(of_group)) for of_group in groups]
 
 
 def keys_bytes(shards: Sequence[Shard], settings: DedupSettings) -> int:
@@ -176,13 +223,13 @@ def map_parts(
     return [path for _, path in tasks]
 
 
-def write_keys(shard: Shard, out: Path, settings: DedupSettings) -> None:
+def write_keys(group: Group, out: Path, settings: DedupSettings) -> None:
     """exact.npy: (hash, document, its second half). near.npy: (bucket's hash, document, low bytes …), one a bucket."""
     exact: list[Rows] = []
     near: list[Rows] = []
     n_hashes, n_words = _sizes(settings)
-    place = shard.first
-    for batch in shard.batches(["characters", "exact", "buckets", "low_bytes"]):
+    place = group.first
+    for batch in group.batches(["characters", "exact", "buckets", "low_bytes"]):
         documents = _number(np.asarray(batch["characters"]).astype(np.uint64), place)
         place += len(documents)
         if settings.exact:
@@ -227,16 +274,22 @@ def write_found(stars: Path, out: Path) -> None:
     write_rows(out / "by_copy.npy", rows[:, 1:])
 
 
-def write_kept(item: tuple[Shard, list[Path]], out: Path) -> None:
-    """A table of DROPPED (exact unknown) of the copies of this shard's documents; each row group is sorted by place."""
-    shard, found = item
-    names = pa.Table.from_batches(shard.batches(["id", "url"]))
+def write_kept(item: tuple[Group, list[Path]], out: Path) -> None:
+    """A table of DROPPED (exact unknown) of the copies of this group's documents; each row group is sorted by place."""
+    group, found = item
+    names = pa.Table.from_batches(group.batches(["id", "url"]))
     with pq.ParquetWriter(out, DROPPED) as writer:
-        for pairs in read_parts(found, shard.places, PAIR_BYTES):
+        for pairs in read_parts(found, group.places, PAIR_BYTES):
             pairs = pairs[np.argsort(pairs[:, 1])]
-            kept = names.take(pa.array((pairs[:, 0] - np.uint64(shard.first)).astype(np.int64)))
+            kept = names.take(pa.array((pairs[:, 0] - np.uint64(group.first)).astype(np.int64)))
             columns = [pa.array(pairs[:, 1]), kept["id"], kept["url"], pa.nulls(len(pairs), pa.bool_())]
             writer.write_table(pa.table(columns, DROPPED))
+
+
+def write_counts(part: tuple[list[Path], Range], out: Path) -> None:
+    """(place of a document that stays, how many of its copies this part has)."""
+    places, counts = np.unique(read_range(*part)[:, 0], return_counts=True)
+    write_rows(out, np.stack([places, counts.astype(np.uint64)], axis=1))
 
 
 def write_dropped(item: tuple[list[Path], list[Path], Range], out: Path) -> None:
