@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 
 from crawl2chat.refine import language
-from crawl2chat.refine.language import identify_language, stop_words_by_language
+from crawl2chat.refine.language import identify_language, require_languages, stop_words_by_language
+from crawl2chat.run import StageError
 
 
 @pytest.fixture(scope="module")
@@ -46,3 +47,9 @@ def test_no_feature_is_longer_than_the_walk_begins_early():
 
 def test_languages_of_the_stop_words_are_ones_that_can_be_identified(library):
     assert set(stop_words_by_language()) <= set(library.labels)
+
+
+def test_what_is_no_code_of_a_language_is_told_before_any_page():
+    require_languages(["en", "de", "zh"])
+    with pytest.raises(StageError, match=r"refine.languages = english, xx: .* en "):
+        require_languages(["english", "de", "xx"])

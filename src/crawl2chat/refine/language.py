@@ -1,11 +1,14 @@
 """Which language a text is in, and how sure that is; and the function words of languages."""
 
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+
+from crawl2chat.run import StageError
 
 # Of 978 real pages, 957 are sure after the first characters, and none gets another language than from the most.
 # From those, 2 get another language than from their whole text, in half the time.
@@ -25,6 +28,17 @@ def identify_language(text: str) -> tuple[str, float]:
     if score < SURE and len(text) > FIRST_CHARS:
         language, score = _identifier().classify(text[:MAX_CHARS])
     return str(language), min(1.0, float(score))
+
+
+def require_languages(languages: Sequence[str]) -> None:
+    """Raises StageError for codes that no text is ever identified as, such as a language's name."""
+    known = sorted(map(str, _identifier().nb_classes)) if languages else []
+    unknown = [code for code in languages if code not in known]
+    if unknown:
+        raise StageError(
+            f"refine.languages = {', '.join(unknown)}: not among the languages that are told apart; expected ISO 639 "
+            f"codes: {' '.join(known)}"
+        )
 
 
 @lru_cache(maxsize=1)

@@ -22,6 +22,7 @@ from crawl2chat.refine.classify import load_classifier
 from crawl2chat.refine.copies import Copies, Shard
 from crawl2chat.refine.decontaminate import load_questions
 from crawl2chat.refine.extract import require_extractor
+from crawl2chat.refine.language import require_languages
 from crawl2chat.refine.lines import Repeated
 from crawl2chat.refine.pages import Document, Reject, refine_pages
 from crawl2chat.refine.score import score
@@ -67,6 +68,7 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
         blocklists = [path for path in (settings.blocklist, blocklist_of(crawl)) if path]
         require_extractor(settings.extractor)
+        require_languages(settings.languages)
         load_blocklists(blocklists)  # a missing file is told now, not by a worker
         settings = with_questions_of(crawl, settings)
         if settings.classifier.model:
