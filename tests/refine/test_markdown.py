@@ -28,6 +28,13 @@ def test_head_body_and_foot_of_a_table_are_one():
     )
 
 
+def test_cells_may_hold_a_paragraph_and_rows_that_lay_out_a_page_are_none():
+    assert markdown("<table><tr><td><p>rye</p><td><div><p>two</p></div></table>") == "rye | two"
+    assert markdown("<table><tr><td>menu<td><p>One.</p><p>Two.</p></table>") == "menu\n\nOne.\n\nTwo."
+    long = "word " * 100 + "."
+    assert markdown(f"<table><tr><td>menu<td>{long}</table>") == f"menu\n\n{long}"
+
+
 def test_code_is_fenced_and_keeps_its_lines():
     assert markdown("<p>So:<pre><code>if x:\n    y()\n</code></pre>Done.") == "So:\n\n```\nif x:\n    y()\n```\n\nDone."
     assert markdown("<pre><div>a</div><div>  b</div></pre><pre>c</pre>") == "```\na\n  b\n```\n\n```\nc\n```"

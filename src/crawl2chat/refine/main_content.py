@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, HINTS, Block, Element
-from crawl2chat.refine.markdown import CELLS, row_of
+from crawl2chat.refine.markdown import find_rows
 
 SHARE_OF_BEST = 0.5
 HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
@@ -84,9 +84,8 @@ def choose_blocks(blocks: Sequence[Block], scores: Floats) -> list[Block]:
     """
     scores = scores.copy()
     rows: dict[int, list[int]] = {}
-    for i, block in enumerate(blocks):
-        if block.element.name in CELLS and (row := row_of(block)) is not None:
-            rows.setdefault(id(row), []).append(i)
+    for i, row in find_rows(blocks).items():
+        rows.setdefault(id(row), []).append(i)
     for cells in rows.values():
         scores[cells] = scores[cells].mean()
     best = scores.max(initial=0)

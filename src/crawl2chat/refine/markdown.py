@@ -1,5 +1,6 @@
 """Blocks as text that keeps what a reader goes by: headings, lists, tables and code, marked as in Markdown."""
 
+from collections import Counter
 from collections.abc import Sequence
 
 from crawl2chat.refine.html_blocks import Block, Element
@@ -7,40 +8,41 @@ from crawl2chat.refine.html_blocks import Block, Element
 FENCE = "```"
 CELL_END = " | "
 CELLS = ("td", "th")
+LONGEST_CELL = 300  # characters; rows with longer ones lay out a page, or read better as paragraphs
 PARTS_OF_TABLE = ("thead", "tbody", "tfoot")
 
 
 def render(blocks: Sequence[Block]) -> str:
     """Paragraphs are parted by an empty line; items of a list and rows of a table stand on adjacent lines."""
     parts: list[str] = []
-    last: Block | None = None
     numbers: dict[int, int] = {}  # items so far, by the list
+    rows = find_rows(blocks)
     fenced = False
-    for block in blocks:
+    for i, block in enumerate(blocks):
         code = code_of(block)
-        if fenced and (code is None or last is None or code_of(last) is not code):
+        if fenced and code_of(blocks[i - 1]) is not code:
             parts.append(f"\n{FENCE}")
             fenced = False
-        if last is not None:
-            parts.append(_gap(last, block))
+        if i:
+            parts.append(_gap(blocks[i - 1], block, rows.get(i - 1), rows.get(i)))
         if code is not None:
             parts.append(block.text if fenced else f"{FENCE}\n{block.text}")
             fenced = True
+        elif i in rows:
+            parts.append(block.text.replace("\n", " "))
         else:
-            parts.append(_line(block, last, numbers))
-        last = block
+            parts.append(_line(block, blocks[i - 1] if i else None, numbers))
     if fenced:
         parts.append(f"\n{FENCE}")
     return "".join(parts)
 
 
-def _gap(last: Block, block: Block) -> str:
-    if (row := row_of(block)) is not None and row_of(last) is row:
+def _gap(last: Block, block: Block, last_row: Element | None, row: Element | None) -> str:
+    if row is not None and last_row is row:
         return CELL_END
     code = code_of(block)
     if code is not None and code_of(last) is code:
         return "\n"
-    last_row = row_of(last)
     if row is not None and last_row is not None and table_of(row) is table_of(last_row):
         return "\n"
     return "\n" if item_of(block) is not None and item_of(last) is not None else "\n\n"
@@ -50,8 +52,6 @@ def _line(block: Block, last: Block | None, numbers: dict[int, int]) -> str:
     name = block.element.name
     if name[0] == "h" and name[1:].isdigit():
         return f"{'#' * int(name[1:])} {block.text.replace(chr(10), ' ')}"
-    if row_of(block) is not None:
-        return block.text.replace("\n", " ")
     item = item_of(block)
     if item is None or (last is not None and item_of(last) is item):
         return block.text
@@ -61,17 +61,30 @@ def _line(block: Block, last: Block | None, numbers: dict[int, int]) -> str:
     return f"{number}. {block.text}"
 
 
+def find_rows(blocks: Sequence[Block]) -> dict[int, Element]:
+    """Index of a block → the row of a table, for rows that hold data: each cell one short block."""
+    cells = [(i, cell) for i, block in enumerate(blocks) if (cell := cell_of(block)) is not None]
+    if not cells:
+        return {}
+    count = Counter(cell for _, cell in cells)
+    layout = {cell.parent for i, cell in cells if count[cell] > 1 or len(blocks[i].text) > LONGEST_CELL}
+    return {i: cell.parent for i, cell in cells if cell.parent is not None and cell.parent not in layout}
+
+
+def cell_of(block: Block) -> Element | None:
+    """The cell of a table that the block is, or is a paragraph or division of."""
+    element: Element | None = block.element
+    for _ in range(3):
+        if element is None or element.name in CELLS:
+            return element if element is not None and element.parent and element.parent.name == "tr" else None
+        element = element.parent
+    return None
+
+
 def item_of(block: Block) -> Element | None:
     """The list item that the block is, or is a paragraph of."""
     element = block.element
     return next((x for x in (element, element.parent) if x is not None and x.name == "li"), None)
-
-
-def row_of(block: Block) -> Element | None:
-    """The row of a table whose cell the block is."""
-    element = block.element
-    parent = element.parent
-    return parent if element.name in CELLS and parent is not None and parent.name == "tr" else None
 
 
 def table_of(row: Element) -> Element | None:
