@@ -180,7 +180,11 @@ def refine_pages(
 def _refine_in_time(page: Page, settings: RefineSettings) -> Document | Reject:
     """In a worker: the kernel ends this process when it has computed too long, wherever it is."""
     limit_page(settings)
-    return refine_page(page, settings)
+    try:
+        return refine_page(page, settings)
+    finally:  # what this page has used must not end the process while it receives the next
+        hard = resource.getrlimit(resource.RLIMIT_CPU)[1]
+        resource.setrlimit(resource.RLIMIT_CPU, (hard, hard))
 
 
 def limit_page(settings: RefineSettings) -> None:
