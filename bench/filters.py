@@ -9,7 +9,7 @@ Two comparisons of each set of rules, verdicts with the reason and, for C4, the 
 
 same pieces: datatrove's filters are given our words and our sentences in place of those of a tokenizer (spaCy, for
     which each comma is a word), and texts without what only our extractor writes: empty lines between paragraphs
-    (lines that count, for datatrove), marks of headings, and for C4 those of list items and cells. What is left to
+    (lines that count, for datatrove), marks of headings, and for C4 headings, which ours lets stay. What is left to
     differ is C4 on pages with fenced code, which ours passes over.
 as it comes: datatrove as it is, with spaCy's English tokenizer, on our texts as they are.
 """
@@ -26,7 +26,7 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from crawl2chat.refine.c4 import LINE_MARKS, c4_quality, count_sentences
+from crawl2chat.refine.c4 import c4_quality, count_sentences
 from crawl2chat.refine.fineweb import fineweb_quality
 from crawl2chat.refine.language import identify_language, stop_words_by_language
 from crawl2chat.refine.quality import Text, gopher_quality, heading_level
@@ -106,7 +106,7 @@ def rule_sets() -> list[Rules]:
             quality_filter,
             without_headings,
         ),
-        Rules("C4", _c4, lambda language: c4, without_marks),
+        Rules("C4", _c4, lambda language: c4, without_heading_lines),
         Rules(
             "FineWeb",
             _ours(lambda text, _: fineweb_quality(Text.of(text), SETTINGS.fineweb)),
@@ -124,11 +124,8 @@ def without_headings(text: str) -> str:
     return "\n".join(line[heading_level(line) :].strip() for line in without_empty_lines(text).split("\n"))
 
 
-def without_marks(text: str) -> str:
-    """No marks of headings, list items and cells."""
-    lines = (line.split() for line in without_empty_lines(text).split("\n"))
-    unmarked = (words[words[:1] != [] and words[0] in LINE_MARKS :] for words in lines)
-    return "\n".join(" ".join(word for word in words if word != "|") for words in unmarked)
+def without_heading_lines(text: str) -> str:
+    return "\n".join(line for line in without_empty_lines(text).split("\n") if not heading_level(line))
 
 
 def their_verdict(filter_: Any, text: str) -> tuple[str, str]:
@@ -160,8 +157,11 @@ def compare(rules: Rules, texts: list[tuple[str, str]], *, same: bool) -> Counte
         their_reason, their_text = their_verdict(rules.theirs(language), rules.plain(text) if same else text)
         if same and rules.name == "C4" and our_reason == their_reason == KEPT:
             # datatrove leaves the blanks around a citation mark
-            their_lines = [" ".join(line.split()) for line in their_text.split("\n") if line.strip()]
-            our_reason = KEPT if without_marks(our_text).split("\n") == their_lines else "kept as another text"
+            lines = (
+                [" ".join(line.split()) for line in text.split("\n") if line.strip()]
+                for text in (without_heading_lines(our_text), their_text)
+            )
+            our_reason = KEPT if next(lines) == next(lines) else "kept as another text"
         pairs[our_reason, their_reason] += 1
     return pairs
 

@@ -80,6 +80,12 @@ def test_every_extractor_finds_the_paragraphs_and_no_scripts(extractor):
     assert "no()" not in text
 
 
+def test_a_decoded_page_is_taken_too_and_an_unknown_extractor_is_not():
+    assert extract_text("<p>The miller went to the river.") == "The miller went to the river."
+    with pytest.raises(ValueError, match="foo"):
+        extract_text(b"<p>x", extractor="foo")  # type: ignore[arg-type]
+
+
 def test_an_extractor_that_is_not_installed_is_told_before_any_page(monkeypatch):
     monkeypatch.setattr("crawl2chat.refine.extract.find_spec", lambda name: None)
     with pytest.raises(StageError, match=r"crawl2chat\[trafilatura\]"):

@@ -28,6 +28,7 @@ def test_one_br_ends_a_line_and_two_a_paragraph():
 
 def test_preformatted_text_keeps_its_lines_and_blanks():
     assert texts("<pre>\ndef f():<br>    <b>return</b>  1\n</pre>") == ["def f():\n    return  1"]
+    assert texts("<pre><code><div>a</div><div>  b</div></code></pre><div>c</div>") == ["a\n  b", "c"]
 
 
 @pytest.mark.parametrize(
@@ -53,6 +54,15 @@ def test_a_script_without_end_takes_the_rest_and_other_elements_only_their_tag()
     assert texts("<p>a<script>b<p>c") == ["a"]
     assert texts("<p>a<nav>b<p>c") == ["ab", "c"]
     assert texts("<p>a<!-- b<p>c") == ["a<!-- b", "c"]
+
+
+def test_formulas_are_their_source():
+    math = (
+        "<math><semantics><mi>E</mi><mo>=</mo><mi>m</mi><annotation encoding='application/x-tex'>{}</annotation></math>"
+    )
+    assert texts("<p>Let " + math.format("{\\displaystyle E=mc^{2}}") + " hold") == ["Let $E=mc^{2}$ hold"]
+    assert texts("<p>" + math.format("a &lt; b^{2}")) == ["$a < b^{2}$"]
+    assert texts("<p><math><mi>x</mi><mo>=</mo><mn>1</mn></math>") == ["x=1"]
 
 
 def test_entities_are_read_after_the_tags():
@@ -86,6 +96,7 @@ def test_items_and_cells_without_end_tags_are_siblings():
 
 
 HOSTILE = {
+    "formulas": "<math><annotation x-tex>" * 50_000 + "</math>",
     "nested": "<div>" * 300_000 + "text",
     "paragraphs": "<p>short" * 60_000,
     "end tags": "</div></p></li>" * 100_000,

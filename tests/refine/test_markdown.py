@@ -28,6 +28,11 @@ def test_head_body_and_foot_of_a_table_are_one():
     )
 
 
+def test_empty_cells_keep_their_place():
+    page = "<table><tr><th></th><th>2001<th>2013<tr><td>Anna<td><td>3<tr><td>Bob<td colspan=2>4<td>5</table>"
+    assert markdown(page) == "| 2001 | 2013\nAnna |  | 3\nBob | 4 |  | 5"
+
+
 def test_cells_may_hold_a_paragraph_and_rows_that_lay_out_a_page_are_none():
     assert markdown("<table><tr><td><p>rye</p><td><div><p>two</p></div></table>") == "rye | two"
     assert markdown("<table><tr><td>menu<td><p>One.</p><p>Two.</p></table>") == "menu\n\nOne.\n\nTwo."

@@ -114,12 +114,12 @@ def test_c4_cleans_lines_and_keeps_the_rest():
     assert cleaned == GOOD
 
 
-def test_c4_passes_over_code_and_counts_no_marks_as_words():
+def test_c4_passes_over_headings_and_code():
     code = "```\nx = {\n\n\n    1: 2}\n```"
-    text = f"# The old mill\n\n{GOOD}\n\n{code}\n\n- two words\n- three whole words\n\na | b\n\nThe end of it."
+    text = f"# Mill\n\n{GOOD}\n\n{code}\n\nTwo words\n- three whole words\n\nThe end of it."
     verdict, cleaned = c4_quality(Text.of(text), C4Settings())
     assert verdict.reason is None
-    assert cleaned == f"# The old mill\n\n{GOOD}\n\n{code}\n\n- three whole words\n\nThe end of it."
+    assert cleaned == f"# Mill\n\n{GOOD}\n\n{code}\n\n- three whole words\n\nThe end of it."
     unclosed = f"{GOOD}\n\n```\n\nfunction of x {{ return }}"
     assert c4_quality(Text.of(unclosed), C4Settings())[0].reason == "curly_bracket"
 

@@ -2,14 +2,14 @@
 
 The verdicts and texts are datatrove's (`C4QualityFilter`), but for what is meant otherwise:
 - empty lines between paragraphs stay where they are;
-- lines of code between ``` fences stay, are no sentences, and their { is no reason to drop the page;
-- the marks of headings, list items and table cells are no words;
+- headings stay, however short, and so do lines of code between ``` fences; neither are sentences, and a { in code is
+  no reason to drop the page;
 - sentences end with a word that ends with punctuation; datatrove asks a tokenizer of the language.
 """
 
 import re
 
-from crawl2chat.refine.quality import Text
+from crawl2chat.refine.quality import Text, heading_level
 from crawl2chat.refine.settings import C4Settings
 from crawl2chat.refine.verdict import Verdict, drop, keep
 
@@ -20,7 +20,6 @@ CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
 POLICY_PHRASES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 NOTICES = tuple(phrase.encode() for phrase in ("javascript", "lorem ipsum", *POLICY_PHRASES))
 FENCE = "```"
-LINE_MARKS = frozenset(("-", "#", "##", "###", "####", "#####", "######"))
 
 
 def c4_quality(page: Text, rules: C4Settings) -> tuple[Verdict, str]:
@@ -35,7 +34,7 @@ def c4_quality(page: Text, rules: C4Settings) -> tuple[Verdict, str]:
         if fences and line.startswith(FENCE):
             in_code, fences = not in_code, fences - 1
             kept.append(line)
-        elif in_code:
+        elif in_code or heading_level(line):
             kept.append(line)
         elif not (line := line.strip()):
             if kept and kept[-1]:
@@ -68,9 +67,7 @@ def is_line_of_words(line: str, rules: C4Settings) -> bool:
     """Menus have short lines; data and code have endless words."""
     if len(line) > rules.max_word_length and max(map(len, line.split())) > rules.max_word_length:
         return False
-    words = line.split() if "|" in line else line.split(maxsplit=rules.min_words_per_line + 1)
-    marks = (words[0] in LINE_MARKS) + words.count("|")
-    return len(words) - marks >= rules.min_words_per_line
+    return len(line.split(maxsplit=rules.min_words_per_line)) >= rules.min_words_per_line
 
 
 def ends_like_a_sentence(line: str) -> bool:

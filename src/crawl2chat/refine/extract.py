@@ -17,17 +17,17 @@ NOT_TEXT = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u200
 
 
 def extract_text(
-    html: bytes, url: str | None = None, content_type: str | None = None, *, extractor: Extractor = "blocks"
+    html: bytes | str, url: str | None = None, content_type: str | None = None, *, extractor: Extractor = "blocks"
 ) -> str:
     """The main text of an HTML page.
 
-    html: the body, undecoded. url: where it was found; not needed for the text. content_type: the HTTP header's
+    html: the body, best undecoded. url: where it was found; not needed for the text. content_type: the HTTP header's
     value, whose charset counts more than the page's own. Returns "" where there is no text.
     extractor: `blocks`, our own, keeps headings, lists, tables and code as in Markdown, and paragraphs are parted by
     empty lines; `resiliparse` and `trafilatura` are those libraries' main content. `bench/extract.py` compares them.
-    Raises StageError where trafilatura is asked for and is not installed.
+    Raises StageError where trafilatura is asked for and is not installed, ValueError for an extractor that is unknown.
     """
-    page = decode_html(html, content_type)
+    page = html if isinstance(html, str) else decode_html(html, content_type)
     if extractor == "resiliparse":
         from resiliparse.extract.html2text import extract_plain_text
 
@@ -37,6 +37,8 @@ def extract_text(
         import trafilatura
 
         return clean_whitespace(trafilatura.extract(page, favor_precision=True, include_comments=False) or "")
+    if extractor != "blocks":
+        raise ValueError(f"extractor {extractor!r}: there are blocks, resiliparse and trafilatura")
     return main_text(page)
 
 

@@ -9,7 +9,9 @@ from functools import lru_cache
 from html import unescape
 
 # What a reader does not see, or operates rather than reads.
-UNREAD = frozenset("script style noscript template svg iframe object canvas video audio select textarea title".split())
+UNREAD = frozenset(
+    "script style noscript template svg iframe object canvas video audio select textarea title math".split()
+)
 # Of 50,000 blocks inside these on the training pages one was main text.
 CHROME = frozenset("nav footer aside".split())
 # Whose text ends where the element does; the others are part of a line.
@@ -19,6 +21,9 @@ BLOCKS = frozenset(
     h4 h5 h6 header hgroup legend li main menu ol p pre section summary table tbody td tfoot th thead tr ul
     """.split()
 )
+CELLS = frozenset({"td", "th"})
+MAX_COLSPAN = 50
+LINES = ("div", "li", "ol", "ul")  # that are lines of their own inside code
 AREAS = ("article", "main", "header", "form", "table", "li", "blockquote", "figure", "section", "dl")
 HINTS = tuple(
     """
@@ -38,6 +43,7 @@ AREA_BITS = {name: 1 << AREA_SHIFT + i for i, name in enumerate(AREAS)}
 HINT_CHARS = 120  # of an element's attributes that are looked at
 LINE_END = "\x01"  # a <br> while the text is being gathered; no text holds this character
 
+_COLSPAN = re.compile(r"""colspan\s*=\s*["']?(\d{1,3})""", re.IGNORECASE)
 _WORD = re.compile("[a-z]+")
 _HUGE_NUMBER = re.compile("&#[0-9]{1000,};?")
 # The tag's name, then attributes: anything but angle brackets, which only a quoted value may hold. Possessive, so that
@@ -62,13 +68,14 @@ class Element:
     """An open or closed element of block kind; what a block has around it.
 
     hints: the words of HINTS in its attributes, as bits. around: the hints of the elements around it, and from bit
-    AREA_SHIFT on the AREAS it lies in, itself included.
+    AREA_SHIFT on the AREAS it lies in, itself included. column: of a cell, how many stand before it in its row.
     """
 
-    __slots__ = ("around", "hints", "name", "parent")
+    __slots__ = ("around", "column", "hints", "n_cells", "name", "parent")
 
     def __init__(self, name: str, parent: "Element | None", hints: int, around: int) -> None:
         self.name, self.parent, self.hints, self.around = name, parent, hints, around
+        self.column = self.n_cells = 0
 
     @property
     def container(self) -> "Element":
@@ -195,8 +202,33 @@ def _open_block(reader: _Reader, name: str, attributes: str) -> None:
         reader.pop()
         parent = stack[-1]
     hints = _hints(attributes) if attributes else 0
-    stack.append(Element(name, parent, hints, parent.around | parent.hints | area))
+    element = Element(name, parent, hints, parent.around | parent.hints | area)
+    stack.append(element)
     reader.n_open[name] += 1
+    if name in CELLS:
+        element.column = parent.n_cells
+        span = _COLSPAN.search(attributes)
+        parent.n_cells += min(int(span.group(1)), MAX_COLSPAN) if span else 1
+
+
+def _open_line(reader: _Reader, name: str, attributes: str) -> None:
+    """Code may have an element for each of its lines."""
+    if reader.n_open["pre"]:
+        _end_line(reader)
+    else:
+        _open_block(reader, name, attributes)
+
+
+def _close_line(reader: _Reader, name: str, attributes: str) -> None:
+    if reader.n_open["pre"]:
+        _end_line(reader)
+    else:
+        _close_block(reader, name, attributes)
+
+
+def _end_line(reader: _Reader) -> None:
+    if reader.pieces and not reader.pieces[-1].endswith("\n"):
+        reader.pieces.append("\n")
 
 
 def _close_block(reader: _Reader, name: str, attributes: str) -> None:
@@ -222,6 +254,7 @@ _TAKE |= dict.fromkeys(BLOCKS, _open_block) | {f"/{name}": _close_block for name
 _INLINE = (
     "abbr b bdi bdo big cite code em font i img input ins kbd label link mark meta q s small span strong sub sup u"
 )
+_TAKE |= dict.fromkeys(LINES, _open_line) | {f"/{name}": _close_line for name in LINES}
 _TAKE |= {slash + name: _inline for name in _INLINE.split() for slash in ("", "/")}
 _TAKE |= {name.upper(): take for name, take in _TAKE.items()}
 
@@ -241,7 +274,7 @@ def _cut(page: str) -> str:
     """
     kept: list[str] = []
     missing: set[str] = set()  # what was looked for and is not there further on
-    position = 0
+    position = no_tex_before = 0
     while True:
         match = _CUTTABLE.search(page, position)
         if match is None:
@@ -252,15 +285,23 @@ def _cut(page: str) -> str:
             close = "-->" if match.group() == "<!--" else ">"
             end = _find(page, close, after - 2, missing)  # <!--> is a whole comment
             end = end + len(close) if end >= 0 else -1
+        elif name.lower() == "math" and begin < no_tex_before:
+            end = -1
         else:
             end = _find_end_tag(page, name, after, missing)
             if end < 0 and name.lower() in ("script", "style"):
                 end = len(page)
+        in_place = " "
+        if name and name.lower() == "math" and end >= 0:
+            if tex := _tex(page, after, end):
+                in_place = f"${tex}$"
+            else:
+                no_tex_before, end = end, -1  # its signs stay; others may have the same end tag
         if end < 0:
             kept.append(page[position:after])
             position = after
         else:
-            kept += (page[position:begin], " ")
+            kept += (page[position:begin], in_place)
             position = end
     kept.append(page[position:])
     return "".join(kept)
@@ -269,7 +310,17 @@ def _cut(page: str) -> str:
 # First a look at the next letter: most tags are none of these, and to try each name in turn costs more than all else.
 _INITIALS = "".join(sorted({name[0] + name[0].upper() for name in UNREAD | CHROME}))
 _CUTTABLE = re.compile(rf"<(?:!--|[!?]|(?=[{_INITIALS}])((?i:{'|'.join(sorted(UNREAD | CHROME))}))(?=[\s>/]))")
+# Browsers show a formula's signs; the source that it was made from, if it is there, is the better text.
+_TEX = re.compile(r"<annotation[^>]{0,200}x-tex[^>]{0,200}>([^<]*)</annotation", re.IGNORECASE)
+DISPLAY = "{\\displaystyle"  # what Wikipedia puts around each
 _END_TAGS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in UNREAD | CHROME}
+
+
+def _tex(page: str, begin: int, end: int) -> str:
+    """The source of the formula in this part of the page; "" where there is none."""
+    match = _TEX.search(page, begin, end)
+    tex = match.group(1).strip() if match else ""
+    return tex[len(DISPLAY) : -1].strip() if tex.startswith(DISPLAY) and tex.endswith("}") else tex
 
 
 def _find(page: str, wanted: str, begin: int, missing: set[str]) -> int:

@@ -3,11 +3,10 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from crawl2chat.refine.html_blocks import Block, Element
+from crawl2chat.refine.html_blocks import CELLS, Block, Element
 
 FENCE = "```"
 CELL_END = " | "
-CELLS = ("td", "th")
 LONGEST_CELL = 300  # characters; rows with longer ones lay out a page, or read better as paragraphs
 PARTS_OF_TABLE = ("thead", "tbody", "tfoot")
 
@@ -29,7 +28,7 @@ def render(blocks: Sequence[Block]) -> str:
             parts.append(block.text if fenced else f"{FENCE}\n{block.text}")
             fenced = True
         elif i in rows:
-            parts.append(block.text.replace("\n", " "))
+            parts.append(_cell(block, blocks[i - 1] if rows.get(i - 1) is rows[i] else None))
         else:
             parts.append(_line(block, blocks[i - 1] if i else None, numbers))
     if fenced:
@@ -39,7 +38,7 @@ def render(blocks: Sequence[Block]) -> str:
 
 def _gap(last: Block, block: Block, last_row: Element | None, row: Element | None) -> str:
     if row is not None and last_row is row:
-        return CELL_END
+        return ""
     code = code_of(block)
     if code is not None and code_of(last) is code:
         return "\n"
@@ -59,6 +58,14 @@ def _line(block: Block, last: Block | None, numbers: dict[int, int]) -> str:
         return f"- {block.text}"
     number = numbers[id(item.parent)] = numbers.get(id(item.parent), 0) + 1
     return f"{number}. {block.text}"
+
+
+def _cell(block: Block, last: Block | None) -> str:
+    """Text of a cell with the marks of the empty ones before it; `last` is the cell before it in its row."""
+    cell, before = cell_of(block), cell_of(last) if last else None
+    assert cell is not None
+    ends = CELL_END * max(1, cell.column - before.column) if before else (CELL_END * cell.column).lstrip()
+    return ends + block.text.replace("\n", " ")
 
 
 def find_rows(blocks: Sequence[Block]) -> dict[int, Element]:
@@ -94,10 +101,6 @@ def table_of(row: Element) -> Element | None:
 
 
 def code_of(block: Block) -> Element | None:
-    """The preformatted element that the block is, or is a line of: in a division, or an item of a list."""
-    element: Element | None = block.element
-    for _ in range(3):
-        if element is None or element.name == "pre":
-            return element
-        element = element.parent
-    return None
+    """The preformatted element that the block is, or is a paragraph of."""
+    element = block.element
+    return next((x for x in (element, element.parent) if x is not None and x.name == "pre"), None)
