@@ -261,7 +261,10 @@ def _empty(out: Path, stage: str, made_from: dict[str, Any] | None) -> None:
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Keep a second process out of the folder; the lock dies with its holder."""
-    out.mkdir(parents=True, exist_ok=True)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StageError(f"{out}: can't be made a folder ({error.strerror})") from error
     with open(out / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -116,7 +116,10 @@ def train(
     parts = [_split(texts, held_out, random) for texts in classes]
     for name, (held, learned) in zip(("negative", "positive"), parts, strict=True):
         if not held or not learned:
-            raise StageError(f"classify: {len(held) + len(learned)} different {name} texts are too few to learn from")
+            raise StageError(
+                f"classify: {len(held) + len(learned)} different {name} texts are too few to learn from; give "
+                "--positive and --negative, or --labels"
+            )
     learned_from, labels = _common(
         parts[0][1] + parts[1][1], np.repeat([0.0, 1.0], [len(parts[0][1]), len(parts[1][1])]), bits
     )
