@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from crawl2chat.processes import Worker
 from crawl2chat.run import StageError, making
 from crawl2chat.shards import map_shards, split_cores
 
@@ -152,3 +153,18 @@ def is_running(process: int) -> bool:
         return False
     stat = Path(f"/proc/{process}/stat")  # a zombie that init has not collected yet has ended too
     return not (stat.exists() and stat.read_text().rpartition(")")[2].split()[0] == "Z")
+
+
+def threads_of(item: object) -> tuple[str | None, int]:
+    return os.environ.get("OPENBLAS_NUM_THREADS"), os.getpid()
+
+
+def test_a_worker_computes_in_one_thread_and_leaves_this_process_alone(monkeypatch):
+    monkeypatch.delenv("OPENBLAS_NUM_THREADS", raising=False)
+    worker = Worker(threads_of)
+    try:
+        worker.send(None)
+        assert worker.receive()[0] == "1"
+    finally:
+        worker.stop()
+    assert "OPENBLAS_NUM_THREADS" not in os.environ

@@ -6,7 +6,7 @@ import os
 import signal
 import threading
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from multiprocessing import connection
 from typing import Any, NamedTuple
 
@@ -21,6 +21,25 @@ class Ended(NamedTuple):
     died: bool = False
 
 
+# Of the libraries below numpy. With workers on all cores, more threads would only wait for each other.
+THREADS = ("OPENBLAS_NUM_THREADS", "OMP_NUM_THREADS", "MKL_NUM_THREADS")
+
+
+@contextlib.contextmanager
+def _one_thread_each() -> Iterator[None]:
+    """Processes started meanwhile compute in one thread; what this one does later is left alone."""
+    before = {name: os.environ.get(name) for name in THREADS}
+    os.environ.update(dict.fromkeys(THREADS, "1"))
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
+
+
 class Worker:
     """A process that calls one function on each thing it is sent and answers; it dies with its parent."""
 
@@ -29,7 +48,8 @@ class Worker:
         self.connection, theirs = context.Pipe()
         # not a daemon, as those may have no children themselves
         self.process = context.Process(target=_serve, args=(theirs, function))
-        self.process.start()
+        with _one_thread_each():
+            self.process.start()
         theirs.close()  # so that its death is the end of our connection
 
     def send(self, item: Any) -> None:
