@@ -41,7 +41,7 @@ HINT_BITS = {word: 1 << i for i, word in enumerate(HINTS)}
 AREA_SHIFT = 128
 AREA_BITS = {name: 1 << AREA_SHIFT + i for i, name in enumerate(AREAS)}
 HINT_CHARS = 120  # of an element's attributes that are looked at
-LINE_END = "\x01"  # a <br> while the text is being gathered; no text holds this character
+LINE_END = "\x01"  # a <br> while the text is being gathered; where a page holds this character it ends a line, too
 
 _COLSPAN = re.compile(r"""colspan\s*=\s*["']?(\d{1,3})""", re.IGNORECASE)
 _WORD = re.compile("[a-z]+")

@@ -85,45 +85,31 @@ def reject_row(reject: Reject, warc: str) -> dict[str, Any]:
 
 def emptied_row(row: dict[str, Any], n_lines: int) -> dict[str, Any]:
     """What a page has, earlier pages have."""
-    return {
-        "url": row["url"],
-        "step": "line_duplicates",
-        "reason": "nothing_new",
-        "value": n_lines,
-        "detail": "",
-        "snippet": "",
-        "copy_of": None,
-        "place": row["place"],
-    }
+    return _dropped_row(row, "line_duplicates", "nothing_new", value=n_lines)
 
 
 def copy_row(row: dict[str, Any], copy: Copy) -> dict[str, Any]:
-    return {
-        "url": row["url"],
-        "step": "exact_duplicates" if copy.exact else "near_duplicates",
-        "reason": "copy",
-        "value": None,
-        "detail": copy.kept_url,
-        "snippet": beginning(row["text"]),  # masked by now
-        "copy_of": copy.kept_id,
-        "place": row["place"],
-    }
+    step = "exact_duplicates" if copy.exact else "near_duplicates"
+    return _dropped_row(row, step, "copy", detail=copy.kept_url, copy_of=copy.kept_id)
 
 
 def low_quality_row(row: dict[str, Any], threshold: float) -> dict[str, Any]:
     """A document of less quality than the share that is kept."""
+    return _dropped_row(row, CLASSIFIER_STEP, "low_quality", value=row["quality"], detail=f"below {threshold:.4g}")
+
+
+def _dropped_row(
+    row: dict[str, Any], step: str, reason: str, *, value: float | None = None, detail: str = "",
+    copy_of: str | None = None,
+) -> dict[str, Any]:  # fmt: skip
+    """A document that had passed its page's own steps, as a reject."""
     return {
         "url": row["url"],
-        "step": CLASSIFIER_STEP,
-        "reason": "low_quality",
-        "value": row["quality"],
-        "detail": f"below {threshold:.4g}",
-        "snippet": beginning(row["text"]),
-        "copy_of": None,
+        "step": step,
+        "reason": reason,
+        "value": value,
+        "detail": detail,
+        "snippet": " ".join(row["text"][: 2 * SNIPPET_CHARS].split())[:SNIPPET_CHARS],  # masked by now
+        "copy_of": copy_of,
         "place": row["place"],
     }
-
-
-def beginning(text: str) -> str:
-    """Of a text that is masked already, what the report shows of it."""
-    return " ".join(text[: 2 * SNIPPET_CHARS].split())[:SNIPPET_CHARS]
