@@ -19,7 +19,9 @@ import torch
 from crawl2chat.model import Transformer
 from crawl2chat.run import METRICS
 from crawl2chat.train.data import Batch
-from crawl2chat.train.loop import read_metrics, train, uses_bf16
+from crawl2chat.train.devices import uses_bf16
+from crawl2chat.train.loop import train
+from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 

@@ -7,7 +7,7 @@ from crawl2chat.prefer.reward_model import RewardModel
 from crawl2chat.prefer.rlhf import log_ratios, penalised_reward, proxy_rewards, root
 from crawl2chat.reinforce.grpo import sample_groups
 from crawl2chat.run import METRICS
-from crawl2chat.train.loop import Metrics, read_metrics
+from crawl2chat.train.metrics import Metrics, read_metrics
 
 PROMPTS = [[5, 6, 7], [8, 9]]
 

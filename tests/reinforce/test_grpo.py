@@ -15,7 +15,7 @@ from crawl2chat.reinforce.grpo import (
 from crawl2chat.reinforce.settings import PolicySettings
 from crawl2chat.run import METRICS, StageError
 from crawl2chat.train.data import RowBatches
-from crawl2chat.train.loop import read_metrics
+from crawl2chat.train.metrics import read_metrics
 
 SMALL = PolicySettings(
     steps=6, prompts=3, answers=4, max_tokens=8, matrix_lr=0.02, embedding_lr=0.01, checkpoint_every=2, evaluate_every=3

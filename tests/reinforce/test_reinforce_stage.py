@@ -12,7 +12,7 @@ from crawl2chat.reinforce.settings import ReinforceSettings
 from crawl2chat.reinforce.stage import coin_flips, reinforce, right_answers
 from crawl2chat.run import METRICS, StageError, hash_files
 from crawl2chat.tokens import Message
-from crawl2chat.train.loop import read_metrics
+from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.pretrain import save_stage_model
 
 SETTINGS = ReinforceSettings(

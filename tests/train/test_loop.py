@@ -11,7 +11,8 @@ from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.model.checkpoint import load_checkpoint, save_checkpoint
 from crawl2chat.run import METRICS, StageError
 from crawl2chat.train.data import RowBatches
-from crawl2chat.train.loop import read_metrics, train
+from crawl2chat.train.loop import train
+from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.settings import TrainSettings
 
 SHAPE = {"seq_len": 16, "batch_tokens": 128, "micro_batch_tokens": 128, "compile": "off", "precision": "fp32"}

@@ -37,7 +37,9 @@ from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.train.data import RowBatches
-from crawl2chat.train.loop import choose_device, read_metrics, train
+from crawl2chat.train.devices import choose_device
+from crawl2chat.train.loop import train
+from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.pretrain import save_stage_model
 
 SUMS_PER_DIGITS = 100

@@ -46,7 +46,7 @@ from crawl2chat.model import load_model
 from crawl2chat.refine.documents import read_documents
 from crawl2chat.run import replacing, write_json
 from crawl2chat.tokens import Tokenizer
-from crawl2chat.train.loop import choose_device
+from crawl2chat.train.devices import choose_device
 
 INDEX = "search.sqlite"
 

@@ -18,7 +18,7 @@ from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.progress import Progress
 from crawl2chat.run import StageError, replacing, write_json
 from crawl2chat.tokens import Tokenizer
-from crawl2chat.train.loop import deterministic
+from crawl2chat.train.devices import deterministic
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale
 

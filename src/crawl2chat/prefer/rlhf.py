@@ -12,7 +12,7 @@ from crawl2chat.model import Transformer
 from crawl2chat.prefer.reward_model import RewardModel, reading
 from crawl2chat.reinforce.grpo import Groups, Prompts, token_logprobs
 from crawl2chat.tokens import Tokenizer
-from crawl2chat.train.loop import Metrics
+from crawl2chat.train.metrics import Metrics
 
 
 def log_ratios(reference: Transformer, prompts: Prompts, groups: Groups) -> Tensor:

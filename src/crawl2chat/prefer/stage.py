@@ -36,7 +36,8 @@ from crawl2chat.reinforce.grpo import Prompts, optimise_policy
 from crawl2chat.reinforce.replay import replay_batches
 from crawl2chat.run import METRICS, StageError, replacing, write_json
 from crawl2chat.tokens import Tokenizer
-from crawl2chat.train.loop import Metrics, choose_device
+from crawl2chat.train.devices import choose_device
+from crawl2chat.train.metrics import Metrics
 from crawl2chat.train.pretrain import save_stage_model
 
 CURVES = "curves.json"

@@ -26,15 +26,10 @@ from crawl2chat.reinforce.settings import PolicySettings
 from crawl2chat.run import METRICS, StageError
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.data import Batches
-from crawl2chat.train.loop import (
-    Metrics,
-    add_gradients,
-    choose_device,
-    deterministic,
-    resume,
-    save_state,
-    weighted_loss,
-)
+from crawl2chat.train.devices import choose_device, deterministic
+from crawl2chat.train.loop import resume, save_state
+from crawl2chat.train.loss import add_gradients, weighted_loss
+from crawl2chat.train.metrics import Metrics
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale
 

@@ -25,7 +25,8 @@ from crawl2chat.reinforce.replay import renewed, replay_batches
 from crawl2chat.reinforce.settings import ReinforceSettings
 from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.tokens import Tokenizer
-from crawl2chat.train.loop import choose_device, read_metrics
+from crawl2chat.train.devices import choose_device
+from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.pretrain import save_stage_model
 
 SHOWN = 40  # held-out problems whose answers are written down

@@ -19,7 +19,7 @@ from crawl2chat.report.posttraining import (
 from crawl2chat.report.refining import funnel_table, reject_samples
 from crawl2chat.report.rows import read_rows
 from crawl2chat.run import METRICS, Manifest, StageError, is_current, read_manifest, replacing
-from crawl2chat.train.loop import read_metrics
+from crawl2chat.train.metrics import read_metrics
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }

@@ -9,7 +9,7 @@ from crawl2chat.figures import Figure
 from crawl2chat.report import plots
 from crawl2chat.report.rows import read_rows
 from crawl2chat.run import METRICS, Manifest
-from crawl2chat.train.loop import read_metrics
+from crawl2chat.train.metrics import read_metrics
 
 CHECKUP = "checkup/"
 SHOWN = 4  # prompts whose answers are shown

@@ -17,7 +17,9 @@ from crawl2chat.run import METRICS, StageError, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments, write_tokens
 from crawl2chat.train.data import DocumentBatches
-from crawl2chat.train.loop import choose_device, train, typical_speed
+from crawl2chat.train.devices import choose_device
+from crawl2chat.train.loop import train
+from crawl2chat.train.metrics import typical_speed
 from crawl2chat.train.settings import PretrainSettings
 
 TOKENS_PER_PARAMETER = 10  # default length of training

@@ -1,0 +1,39 @@
+"""The loss of a batch and its gradients, however the batch is split."""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from crawl2chat.model import Transformer
+from crawl2chat.train.data import Batch
+
+
+def add_gradients(
+    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor], batch: Batch, rows: int, device: str, scale: float = 1.0
+) -> float:
+    """Add to the gradients those of `scale` times the batch's mean loss; returns that mean, in nats a token.
+
+    `rows` go through the model at once. The weights are divided by their sum over the whole batch, so any split
+    into micro-batches gives one loss.
+    """
+    total_weight = batch.weights_bt.sum()
+    loss = 0.0
+    for i in range(0, len(batch.inputs_bt), rows):
+        parts = (batch.inputs_bt[i : i + rows], batch.targets_bt[i : i + rows], batch.weights_bt[i : i + rows])
+        inputs, targets, weights = (part.to(device) for part in parts)
+        micro_loss = loss_of(inputs, targets, weights / total_weight)
+        (scale * micro_loss).backward()
+        loss += micro_loss.item()
+    return loss
+
+
+def weighted_loss(
+    model: Transformer, inputs_bt: Tensor, targets_bt: Tensor, weights_bt: Tensor, *, bf16: bool = False
+) -> Tensor:
+    """Sum over all tokens of weight · cross-entropy, in nats."""
+    with torch.autocast(inputs_bt.device.type, dtype=torch.bfloat16, enabled=bf16):
+        logits_btv = model(inputs_bt)
+    losses = F.cross_entropy(logits_btv.float().flatten(0, 1), targets_bt.flatten(), reduction="none")
+    return (losses * weights_bt.flatten()).sum()
