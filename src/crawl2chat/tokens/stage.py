@@ -1,5 +1,6 @@
 """The tokenizer stage: documents in, `tokenizer.json` out."""
 
+import sys
 from pathlib import Path
 
 import xxhash
@@ -25,6 +26,12 @@ def train_tokenizer(documents: Path, out: Path, settings: TokenizerSettings) -> 
     if not training:
         raise StageError(f"{documents}: holds no documents to learn a tokenizer from")
     tokenizer = train_bpe(training, settings.vocab_size)
+    if tokenizer.vocab_size < settings.vocab_size:
+        print(
+            f"tokenizer: the text has pairs for {tokenizer.vocab_size} tokens only, not for tokenizer.vocab_size = "
+            f"{settings.vocab_size}; the model will have that many",
+            file=sys.stderr,
+        )
     tokenizer.save(out)
     measured = measured or training
     n_tokens = sum(map(len, tokenizer.encode_batch(measured)))
