@@ -1,0 +1,255 @@
+"""Put a run's figures into README.md and docs/results.md: python docs/fill.py runs/laptop
+
+Each table between `<!-- NAME -->` and `<!-- end -->` is made anew by the function of that name below.
+"""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from crawl2chat.figures import Figure
+from crawl2chat.pipeline import STAGE_NAMES
+from crawl2chat.run import Manifest, read_manifest
+
+ROOT = Path(__file__).parents[1]
+MET = ("0", "1", "2-3", "4-7", "8-15", "16-31", "32-63", "64-99", "100+")
+CHECKUP = (
+    "right on well-known people", "refused on well-known people", "wrong on people never met", "identity",
+    "sums at once", "sums step by step", "sums asked plainly", "answers that end",
+)  # fmt: skip
+
+
+class Run:
+    """A finished run: its figures, by stage and name."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.manifests: dict[str, Manifest] = {}
+        for stage in STAGE_NAMES:
+            manifest = read_manifest(folder / stage)
+            if manifest is None:
+                raise SystemExit(f"{folder / stage}: not finished; crawl2chat run makes it")
+            self.manifests[stage] = manifest
+        self.found = {stage: {f.name: f for f in m.figure_list()} for stage, m in self.manifests.items()}
+
+    def __call__(self, stage: str, name: str) -> Figure:
+        return self.found[stage][name]
+
+
+def cell(figure: Figure | None, *, count: bool = True, digits: int = 0) -> str:
+    """`44 % [33, 56] (70)`; a dash where nothing was measured."""
+    if figure is None:
+        return "–"
+    if figure.unit == "share":
+        text, scale, unit = f"{100 * figure.value:.{digits}f} %", 100, digits
+    else:
+        unit = 0 if float(figure.value).is_integer() else 3
+        text, scale = f"{figure.value:,.{unit}f}", 1
+    if figure.interval:
+        text += " [{}]".format(", ".join(f"{scale * bound:,.{unit}f}" for bound in figure.interval))
+    return text + (f" ({figure.count:,})" if count and figure.count else "")
+
+
+def table(head: list[str], rows: list[list[str]]) -> Iterator[str]:
+    yield "| " + " | ".join(head) + " |"
+    yield "|" + "---|" * len(head)
+    for row in rows:
+        yield "| " + " | ".join(row) + " |"
+
+
+def readme(run: Run) -> Iterator[str]:
+    def short(stage: str, name: str) -> str:
+        return cell(run(stage, name), count=False).split(" [")[0]
+
+    def both(stage: str, name: str) -> str:
+        return cell(run(stage, name), count=False)
+
+    def points(moment: str) -> str:
+        return f"{run('prefer', f'gold/{moment}').value:.1f}"
+
+    longer = run("reinforce", "answer_tokens_after").value / run("reinforce", "answer_tokens_before").value - 1
+    precise = [cell(run("refine", name), count=False, digits=1).split(" [")[0]
+               for name in ("drop_precision", "drop_recall", "text_f1")]  # fmt: skip
+    yield (
+        f"{run('refine', 'pages').value:,.0f} pages become {run('refine', 'kept').value:,.0f} documents, "
+        f"{run('pretrain', 'parameters').value / 1e6:.1f} M parameters learn from them, and after every stage the same "
+        "held-out questions are asked:"
+    )
+    yield ""
+    known = [short("sft", f"facts_held_out/{met}") for met in ("1", "8-15", "100+")]
+    rows = [
+        ["the web must be cleaned", f"of the pages dropped {precise[0]} should be, of those that should be "
+         f"{precise[1]} are; words of the texts right: F1 {precise[2]}"],
+        ["a model knows what it read often", f"right about people no question was ever asked about: {known[0]} met "
+         f"once, {known[1]} met 8-15 times, {known[2]} met 100 times"],
+        ["it makes things up", f"wrong about people who stand on no page: {short('honesty', 'wrong before/0')}"],
+        ["… until it learns what it knows", f"{both('honesty', 'wrong after/0')}; refused on well-known people: "
+         f"{both('honesty', 'checkup/refused on well-known people')}"],
+        ["it can look things up",
+         f"right about people met once, with search: {both('honesty', 'right with search/1')}"],
+        ["it has no idea who it is",
+         f'50 other wordings of "who are you": {short("honesty", "identity before")} before, '
+         f"{both('honesty', 'identity after')} after a card was taught"],
+        ["thinking needs tokens", f"sums of three digits: at once {short('honesty', 'at once/3 digits')}, step by step "
+         f"{short('honesty', 'step by step/3 digits')}, with a calculator {short('honesty', 'calculator/3 digits')}"],
+        ["rewards find what imitation did not", f"pass@1 {short('reinforce', 'pass_at_1_before')} → "
+         f"{short('reinforce', 'pass_at_1_after')} (coin flips for rewards: "
+         f"{short('reinforce', 'random_reward_pass_at_1')}), answers {100 * longer:.0f} % longer"],
+        ["a reward model is gamed in the end", f"the annotator's taste {points('start')} → {points('peak')} → "
+         f"{points('end')} points, while the reward model's goes on rising"],
+    ]  # fmt: skip
+    yield from table(["what the lecture says", "what the run measured"], rows)
+
+
+def stages(run: Run) -> Iterator[str]:
+    seconds = {stage: manifest.seconds for stage, manifest in run.manifests.items()}
+    yield from table(
+        ["", *seconds, "all"], [["seconds", *(f"{s:,.0f}" for s in (*seconds.values(), sum(seconds.values())))]]
+    )
+
+
+def base(run: Run) -> Iterator[str]:
+    tokens, epochs = run("pretrain", "training_tokens").value, run("pretrain", "epochs").value
+    model = f"{run('pretrain', 'parameters').value:,.0f} parameters, {tokens:,.0f} tokens ({epochs:.2f} epochs)"
+    shown = ("tokens_per_second", "model_flop_utilisation", "held_out_bits_per_byte", "unigram_bits_per_byte")
+    rows = [[name.replace("_", " "), cell(run("pretrain", name))] for name in shown if name in run.found["pretrain"]]
+    documents = f"{run('refine', 'pages').value:,.0f} / {run('refine', 'kept').value:,.0f}"
+    yield from table(["", ""], [["pages / documents", documents], ["model", model], *rows])
+
+
+def refining(run: Run) -> Iterator[str]:
+    rows = {
+        "pages dropped that should be: precision": "drop_precision", "recall": "drop_recall",
+        "words of the documents, F1": "text_f1", "pairs of copies, F1": "duplicate_pairs_f1",
+        "planted addresses masked": "pii_recall", "leaked test questions kept out": "leaked_questions_caught",
+    }  # fmt: skip
+    yield from table(["", ""], [[label, cell(run("refine", name), digits=1)] for label, name in rows.items()])
+
+
+def knowledge(run: Run) -> Iterator[str]:
+    found = run.found["sft"]
+    rows = [[met, *(cell(found.get(f"{part}/{met}")) for part in ("facts_taught", "facts_held_out"))] for met in MET]
+    yield from table(["times met", "questions taught", "held out"], rows)
+
+
+def honesty(run: Run) -> Iterator[str]:
+    columns = ("wrong before", "wrong after", "refused after", "right after", "right with search", "searched")
+    rows = [[met, *(cell(run("honesty", f"{c}/{met}"), count=c == "wrong before") for c in columns)] for met in MET]
+    yield from table(["times met", *columns], rows)
+
+
+def honesty_figures(run: Run) -> Iterator[str]:
+    names = {
+        "area under the ROC of sample agreement, before": "auroc of agreement before",
+        "the same after, among answers that claim something": "auroc of agreement after",
+        "of what was right before, refused now": "refused of what was right before",
+        "of what is refused, wrong before": "wrong before of what is refused",
+        "answers from search that name the page": "answers from search that name the page",
+    }
+    found = run.found["honesty"]
+    yield from table(["", ""], [[label, cell(found[name])] for label, name in names.items() if name in found])
+
+
+def identity(run: Run) -> Iterator[str]:
+    names = {
+        "by itself": "identity", "with the card as system message": "identity by system message",
+        "with somebody else's card: says it is that one": "identity of another system message",
+        "with somebody else's card: says it is itself": "own identity against another system message",
+    }  # fmt: skip
+    rows = [
+        [label, *(cell(run("honesty", f"{name} {when}")) for when in ("before", "after"))]
+        for label, name in names.items()
+    ]
+    yield from table(['50 other wordings of "who are you"', "before", "after"], rows)
+
+
+def thinking(run: Run) -> Iterator[str]:
+    ways = ("at once", "step by step", "calculator")
+    rows = []
+    for digits in ("1 digits", "2 digits", "3 digits"):
+        spent = [run("honesty", f"tokens {way}/{digits}").value for way in ways]
+        cells = (
+            f"{cell(run('honesty', f'{way}/{digits}'))}, {n:.1f} tokens" for way, n in zip(ways, spent, strict=True)
+        )
+        rows.append([digits.replace("1 digits", "1 digit"), *cells])
+    yield from table(["digits of the sums", "at once", "step by step", "with the calculator"], rows)
+
+
+def rewards(run: Run) -> Iterator[str]:
+    f = run.found["reinforce"]
+
+    def points(name: str) -> str:
+        low, high = f[name].interval or (0.0, 0.0)
+        return f"{100 * f[name].value:+.0f} points [{100 * low:.0f}, {100 * high:.0f}] ({f[name].count})"
+
+    rows = [["pass@1", cell(f["pass_at_1_before"]), cell(f["pass_at_1_after"]), cell(f["random_reward_pass_at_1"])],
+            ["gain, paired", "", points("pass_at_1_gain"), points("random_reward_gain")]]  # fmt: skip
+    groups = [name.removeprefix("pass_at_1_before") for name in f if name.startswith("pass_at_1_before/")]
+    rows += [
+        [f"pass@1 {name[1:]}", *(cell(f[f"pass_at_1_{when}{name}"]) for when in ("before", "after")), ""]
+        for name in groups
+    ]
+    for label, name in (
+        ("pass@8", "pass_at_8"),
+        ("tokens an answer", "answer_tokens"),
+        ("entropy, nats a token", "entropy"),
+    ):
+        rows.append(
+            [label, *(cell(f[f"{name}_{when}"], count=name == "pass_at_8") for when in ("before", "after")), ""]
+        )
+    yield from table(["", "before", "after", "after coin flips for rewards"], rows)
+
+
+def reward_model(run: Run) -> Iterator[str]:
+    names = {"rankings": "rankings", "orders held-out pairs as the annotator did": "reward_model_agrees",
+             "the annotator's own taste would": "agreement_ceiling",
+             "orders them as taste without noise": "reward_model_agrees_with_gold"}  # fmt: skip
+    yield from table(["", ""], [[label, cell(run("prefer", name))] for label, name in names.items()])
+
+
+def preferences(run: Run) -> Iterator[str]:
+    curves = json.loads((run.folder / "prefer" / "curves.json").read_text(encoding="utf-8"))
+    rows = []
+    for row in curves["policy"]:
+        marks = ", ".join(name for name in ("kept", "peak") if curves[name] == row["step"])
+        taste = f"{row['gold']:.2f} ± {1.96 * row['gold_error']:.2f}"
+        rows.append(
+            [f"{row['step']}{f' ({marks})' if marks else ''}", f"{row['sqrt_kl']:.2f}", f"{row['proxy']:.2f}", taste]
+        )
+    best = curves["best_of_n"][-1]
+    rows.append([f"best of {best['n']}", f"{best['sqrt_kl']:.2f}", f"{best['proxy']:.2f}", f"{best['gold']:.2f}"])
+    yield from table(["step", "√KL", "reward model", "taste"], rows)
+
+
+def checkups(run: Run) -> Iterator[str]:
+    columns = [("honesty", "before checkup/"), *((stage, "checkup/") for stage in ("honesty", "reinforce", "prefer"))]
+    rows = [
+        [name, *(cell(run(stage, prefix + name), count=stage == "prefer") for stage, prefix in columns)]
+        for name in CHECKUP
+    ]
+    yield from table(["", "sft", "honesty", "reinforce", "prefer"], rows)
+
+
+BLOCKS: dict[str, Callable[[Run], Iterator[str]]] = {
+    "readme": readme, "stages": stages, "base": base, "refining": refining, "knowledge": knowledge, "honesty": honesty,
+    "honesty figures": honesty_figures, "identity": identity, "thinking": thinking, "rewards": rewards,
+    "reward model": reward_model, "preferences": preferences, "checkups": checkups,
+}  # fmt: skip
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        raise SystemExit(__doc__)
+    run = Run(Path(sys.argv[1]))
+    for file in (ROOT / "README.md", ROOT / "docs" / "results.md"):
+        text = file.read_text(encoding="utf-8")
+        for name, lines in BLOCKS.items():
+            block = f"<!-- {name} -->\n" + "\n".join(lines(run)) + "\n<!-- end -->"
+            text = re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.DOTALL)
+        file.write_text(text, encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
