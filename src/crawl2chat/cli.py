@@ -8,11 +8,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TypeVar
 
-from crawl2chat import __version__
+from crawl2chat import __version__, ranks
 from crawl2chat.commands import (
     MODEL_STAGES,
     chat_command,
     classify_command,
+    follow,
     generate_command,
     judge_command,
     plan_command,
@@ -93,13 +94,24 @@ def _run(arguments: Sequence[str] | None) -> int:
     from crawl2chat.run import StageError
 
     try:
-        if options.takes_settings:
-            return options.command_function(options, settings)
-        return options.command_function(options)
+        if ranks.rank():
+            return follow()
+        status: int = options.command_function(options, *([settings] if options.takes_settings else []))
+        ranks.dismiss_others()
+        return status
+    except ranks.RanksLost:
+        return 1
     except (StageError, RecipeError) as error:
-        print(error, file=sys.stderr)
+        if ranks.is_first_to_fail():
+            print(error, file=sys.stderr)
+        return 1
+    except Exception:
+        if ranks.is_first_to_fail():
+            raise
         return 1
     except KeyboardInterrupt:
+        if not ranks.is_first_to_fail():
+            return 130
         again = "without --force and --from, " if "--force" in rest or "--from" in rest else ""
         print(f"interrupted; {again}the same command goes on from here", file=sys.stderr)
         return 130

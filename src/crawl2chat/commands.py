@@ -45,6 +45,18 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     return 0
 
 
+def follow() -> int:
+    """What the ranks other than the first do under torchrun: join it in the stages that it calls them to."""
+    from crawl2chat import ranks
+    from crawl2chat.pipeline import Recipe, find_stage
+
+    for call in ranks.calls():
+        stage = find_stage(call["stage"])
+        settings = type(Recipe.model_fields[stage.name].default).model_validate(call["settings"])
+        stage.load()(*map(Path, call["inputs"]), Path(call["out"]), settings)
+    return 0
+
+
 def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
     """Of a run by its folder or recipe (the default one's), or of a crawl or WARC, with --out its refine folder."""
     from crawl2chat.recipe import load_settings

@@ -22,7 +22,7 @@ STAGES = (
     Stage("crawl", (), "crawl2chat.crawl.stage:crawl"),
     Stage("refine", ("crawl",), "crawl2chat.refine.stage:refine"),
     Stage("tokenizer", ("refine",), "crawl2chat.tokens.stage:train_tokenizer"),
-    Stage("pretrain", ("refine", "tokenizer"), "crawl2chat.train.pretrain:pretrain"),
+    Stage("pretrain", ("refine", "tokenizer"), "crawl2chat.train.pretrain:pretrain", on_all_ranks=True),
     Stage("sft", ("crawl", "pretrain"), "crawl2chat.chat.sft:sft"),
     Stage("honesty", ("crawl", "refine", "pretrain", "sft"), "crawl2chat.honesty.stage:honesty"),
     Stage("reinforce", ("crawl", "honesty"), "crawl2chat.reinforce.stage:reinforce"),

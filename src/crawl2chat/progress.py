@@ -11,11 +11,14 @@ LINE_EVERY_SECONDS = 15.0  # in a log, where a bar can't move
 
 
 class Progress:
-    """`with Progress("refine", total=8) as bar: bar.update(3, "412 pages/s")`; it adds the time left itself."""
+    """`with Progress("refine", total=8) as bar: bar.update(3, "412 pages/s")`; it adds the time left itself.
 
-    def __init__(self, label: str, total: int, unit: str = "") -> None:
+    With `quiet` it shows nothing, as on all but one of several processes at the same work.
+    """
+
+    def __init__(self, label: str, total: int, unit: str = "", *, quiet: bool = False) -> None:
         self.label, self.total, self.unit = label, total, unit
-        self.console = Console(stderr=True)
+        self.console = Console(stderr=True, quiet=quiet)
         self.first: tuple[float, int] | None = None
         self.last_line = 0.0
         self.bar = RichProgress(

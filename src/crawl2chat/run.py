@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crawl2chat import __version__
+from crawl2chat import __version__, ranks
 from crawl2chat.figures import Figure
 from crawl2chat.recipe import Settings
 
@@ -38,6 +38,7 @@ class Stage:
     name: str
     inputs: tuple[str, ...]
     function: str  # "package.module:name", imported only when the stage runs
+    on_all_ranks: bool = False  # under torchrun: whether the other ranks call the function, too
 
     def load(self) -> Callable[..., list[Figure]]:
         module, _, name = self.function.partition(":")
@@ -107,6 +108,15 @@ def run_stage(
         _sweep(out)
         started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
         clock = time.monotonic()
+        if stage.on_all_ranks:
+            ranks.call_others(
+                {
+                    "stage": stage.name,
+                    "inputs": [str(inputs[name].resolve()) for name in stage.inputs],
+                    "out": str(out.resolve()),
+                    "settings": settings.model_dump(mode="json"),
+                }
+            )
         figures = stage.load()(*(inputs[name] for name in stage.inputs), out, settings)
         manifest = Manifest(
             **wanted,

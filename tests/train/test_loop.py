@@ -1,6 +1,8 @@
 import json
 import math
+import os
 import shutil
+import signal
 
 import numpy as np
 import pytest
@@ -8,7 +10,6 @@ import torch
 import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.model.checkpoint import load_checkpoint, save_checkpoint
 from crawl2chat.run import METRICS, StageError
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.loop import train
@@ -91,31 +92,25 @@ def test_a_run_that_was_killed_ends_with_the_same_weights_and_losses(tmp_path, w
         assert torch.equal(ours, theirs)
 
 
-@pytest.mark.parametrize("damage", ["truncated", "flipped header", "missing"])
-def test_a_damaged_checkpoint_is_passed_over_with_a_word(tmp_path, whole, damage, capfd):
-    settings = TrainSettings(**SHAPE, checkpoint_every=2)
-    train(model(), batches(), STEPS, settings, tmp_path, label="pretrain")
-    newest = tmp_path / "checkpoints" / "step-00000006.safetensors"
-    content = bytearray(newest.read_bytes())
-    if damage == "missing":
-        newest.unlink()
-    elif damage == "truncated":
-        newest.write_bytes(content[: len(content) // 2])
-    else:
-        content[3] ^= 0xFF
-        newest.write_bytes(content)
-    resumed, losses = run(tmp_path, checkpoint_every=2)
-    assert losses == whole[1]
-    assert ("damaged" in capfd.readouterr().err) == (damage != "missing")
-    assert all(torch.equal(a, b) for a, b in zip(resumed.parameters(), whole[0].parameters(), strict=True))
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_a_run_saves_the_step_it_is_at_and_goes_on_from_there(tmp_path, whole, number):
+    steps_made = []
 
+    def stopping_batches(step):
+        steps_made.append(step)
+        if step == 3:
+            os.kill(os.getpid(), number)
+        return batches()(step)
 
-def test_only_the_newest_checkpoints_are_kept(tmp_path):
-    for step in (1, 2, 3, 4):
-        save_checkpoint(tmp_path, step, {"x": torch.tensor([float(step)])})
-    assert [f.name for f in sorted(tmp_path.iterdir())] == ["step-00000003.safetensors", "step-00000004.safetensors"]
-    step, tensors = load_checkpoint(tmp_path)
-    assert (step, tensors["x"].item()) == (4, 4.0)
+    handler = signal.getsignal(number)
+    settings = TrainSettings(**SHAPE, checkpoint_every=100)
+    with pytest.raises(KeyboardInterrupt):
+        train(model(), stopping_batches, STEPS, settings, tmp_path, label="pretrain")
+    assert signal.getsignal(number) == handler
+    assert steps_made == [0, 1, 2, 3]
+    train(model(), stopping_batches, STEPS, settings, tmp_path, label="pretrain")
+    assert steps_made == [0, 1, 2, 3, 4, 5]
+    assert [line["loss"] for line in read_metrics(tmp_path / METRICS)] == whole[1]
 
 
 def test_a_loss_that_is_no_number_stops_the_run_and_says_what_to_lower(tmp_path):

@@ -25,13 +25,15 @@ from crawl2chat.progress import Progress
 from crawl2chat.reinforce.settings import PolicySettings
 from crawl2chat.run import METRICS, StageError
 from crawl2chat.tokens import Tokenizer
+from crawl2chat.train.checkpoint import Checkpoints
 from crawl2chat.train.data import Batches
 from crawl2chat.train.devices import choose_device, deterministic
-from crawl2chat.train.loop import resume, save_state
+from crawl2chat.train.loop import resume, training_state
 from crawl2chat.train.loss import add_gradients, weighted_loss
 from crawl2chat.train.metrics import Metrics
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale
+from crawl2chat.train.stopping import Stop
 
 Prompts = list[list[int]]  # (P) token ids, such as of `encode_chat(…, add_generation_prompt=True)`
 Groups = list[list[Completion]]  # (P, K)
@@ -102,17 +104,24 @@ def optimise_policy(
     groups)` for theirs, (P, K), and takes one optimiser step; `replay` gives a batch of earlier conversations that
     is learned along with them (PPO-ptx of InstructGPT, arXiv 2203.02155). `after_step(steps done)` measures every
     `settings.evaluate_every` steps and at the end. Prompts and rewards must depend on the step alone: after a kill
-    the run then ends with the same weights. Writes `out/metrics.jsonl` and checkpoints.
+    the run then ends with the same weights. Writes `out/metrics.jsonl` and checkpoints; asked to stop by a signal, it
+    writes one and raises KeyboardInterrupt.
     Raises StageError when the loss is no number, or when memory runs out.
     """
     device = choose_device(settings)
     engine = Engine(model.to(device), tokenizer)
     optimiser = MuonAdamW(model.named_parameters(), settings.matrix_lr, settings.embedding_lr, weight_decay=0.0)
     metrics = Metrics(out / METRICS)
-    first = resume(model, optimiser, out / "checkpoints")
-    metrics.forget_after(first)
     sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
-    with deterministic(device), Progress(label, steps, "step") as progress:
+    with (
+        deterministic(device),
+        Checkpoints(out / "checkpoints") as checkpoints,
+        Progress(label, steps, "step") as progress,
+        Stop() as stop,
+    ):
+        state = training_state(model, optimiser)
+        first = resume(checkpoints, state)
+        metrics.forget_after(first)
         for step in range(first, steps):
             started = time.monotonic()
             try:
@@ -142,9 +151,12 @@ def optimise_policy(
             metrics.write(step=done, **measured, grad_norm=norm, tokens_per_second=speed, seconds=seconds)
             if after_step and (done % settings.evaluate_every == 0 or done == steps):
                 metrics.write(step=done, **after_step(done))
-            if done % settings.checkpoint_every == 0 or done == steps:
-                save_state(model, optimiser, out / "checkpoints", done)
+            if done % settings.checkpoint_every == 0 or done == steps or stop.asked:
+                checkpoints.save(done, state, {"seed": settings.seed})
             progress.update(done, metrics.summary())
+            if stop.asked and done < steps:
+                checkpoints.wait()
+                raise KeyboardInterrupt
 
 
 def describe(rewards_pk: Tensor, groups: Groups) -> dict[str, float]:

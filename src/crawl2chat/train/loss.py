@@ -1,6 +1,8 @@
 """The loss of a batch and its gradients, however the batch is split."""
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -8,23 +10,43 @@ from torch import Tensor
 
 from crawl2chat.model import Transformer
 from crawl2chat.train.data import Batch
+from crawl2chat.train.distributed import Ranks
+
+
+def rows_of_rank(batch: Batch, ranks: Ranks) -> Batch:
+    """The rows of a batch that are this rank's, as many for each: what lacks is repeated with a weight of 0."""
+    n = len(batch.inputs_bt)
+    lacking = -n % ranks.size
+    rows = torch.arange(n + lacking).clamp(max=n - 1)[ranks.rows(n + lacking)]
+    weights_bt = torch.cat([batch.weights_bt, torch.zeros_like(batch.weights_bt[:1]).expand(lacking, -1)])
+    return Batch(batch.inputs_bt[rows], batch.targets_bt[rows], weights_bt[ranks.rows(n + lacking)])
 
 
 def add_gradients(
-    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor], batch: Batch, rows: int, device: str, scale: float = 1.0
+    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    batch: Batch,
+    rows: int,
+    device: str,
+    scale: float = 1.0,
+    *,
+    total_weight: float | None = None,
+    micro_batch: Callable[[bool], AbstractContextManager[Any]] = nullcontext,
 ) -> float:
     """Add to the gradients those of `scale` times the batch's mean loss; returns that mean, in nats a token.
 
-    `rows` go through the model at once. The weights are divided by their sum over the whole batch, so any split
-    into micro-batches gives one loss.
+    `rows` go through the model at once, within `micro_batch(is it the last)`. The weights are divided by their sum
+    over the whole batch, so any split into micro-batches gives one loss. Where this is but one rank's share of the
+    batch, that sum is given as `total_weight`, and what is returned is the share's part of the mean.
     """
-    total_weight = batch.weights_bt.sum()
+    if total_weight is None:
+        total_weight = batch.weights_bt.sum().item()
     loss = 0.0
     for i in range(0, len(batch.inputs_bt), rows):
         parts = (batch.inputs_bt[i : i + rows], batch.targets_bt[i : i + rows], batch.weights_bt[i : i + rows])
         inputs, targets, weights = (part.to(device) for part in parts)
-        micro_loss = loss_of(inputs, targets, weights / total_weight)
-        (scale * micro_loss).backward()
+        with micro_batch(i + rows >= len(batch.inputs_bt)):
+            micro_loss = loss_of(inputs, targets, weights / total_weight)
+            (scale * micro_loss).backward()
         loss += micro_loss.item()
     return loss
 

@@ -6,6 +6,8 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
+from crawl2chat.train.distributed import ALONE, Ranks, each_matrix, local
+
 
 def orthogonalise(g_nij: Tensor, steps: int = 5) -> Tensor:
     """Nearest semi-orthogonal matrix of each matrix in a stack, roughly: singular values come to 0.7 … 1.2.
@@ -33,8 +35,15 @@ class MuonAdamW:
     BETAS = (0.9, 0.95)
 
     def __init__(
-        self, named: Iterable[tuple[str, nn.Parameter]], matrix_lr: float, embedding_lr: float, weight_decay: float
+        self,
+        named: Iterable[tuple[str, nn.Parameter]],
+        matrix_lr: float,
+        embedding_lr: float,
+        weight_decay: float,
+        ranks: Ranks = ALONE,
     ) -> None:
+        """Parameters may be sharded: each rank then steps its rows, but for a matrix's orthogonalisation."""
+        self.ranks = ranks
         self.matrix_lr, self.embedding_lr, self.weight_decay = matrix_lr, embedding_lr, weight_decay
         self.matrices: dict[str, nn.Parameter] = {}
         self.others: dict[str, nn.Parameter] = {}
@@ -60,27 +69,25 @@ class MuonAdamW:
         for parameter in (*self.matrices.values(), *self.others.values()):
             parameter.grad = None
 
-    def load_state(self, state: dict[str, Tensor]) -> None:
-        for name, tensor in self.state.items():
-            tensor.copy_(state[name])
-
     def _step_matrices(self, names: list[str], lr: float) -> None:
-        parameters: list[Tensor] = [self.matrices[name] for name in names]
-        momenta = [self.state[f"momentum.{name}"] for name in names]
-        gradients = [p.grad for p in parameters if p.grad is not None]
+        parameters = [local(self.matrices[name]) for name in names]
+        momenta = [local(self.state[f"momentum.{name}"]) for name in names]
+        gradients = [local(p.grad) for name in names if (p := self.matrices[name]).grad is not None]
         torch._foreach_lerp_(momenta, gradients, 1 - self.MOMENTUM)
         # Nesterov: look ahead by one more decay of the momentum
         ahead = torch._foreach_lerp(gradients, momenta, self.MOMENTUM)
-        updates = orthogonalise(torch.stack(ahead))
-        rows, columns = parameters[0].shape
+        updates = each_matrix(orthogonalise, ahead, self.matrices[names[0]], self.ranks)
+        rows, columns = self.matrices[names[0]].shape
         torch._foreach_mul_(parameters, 1 - lr * self.weight_decay)
-        torch._foreach_add_(parameters, list(updates.unbind(0)), alpha=-lr * max(1.0, rows / columns) ** 0.5)
+        torch._foreach_add_(parameters, updates, alpha=-lr * max(1.0, rows / columns) ** 0.5)
 
     def _step_adamw(self, name: str, parameter: nn.Parameter, step: int, lr: float) -> None:
         assert parameter.grad is not None
-        mean, square = self.state[f"mean.{name}"], self.state[f"square.{name}"]
+        gradient, mean, square = (
+            local(t) for t in (parameter.grad, self.state[f"mean.{name}"], self.state[f"square.{name}"])
+        )
         beta1, beta2 = self.BETAS
-        mean.lerp_(parameter.grad, 1 - beta1)
-        square.mul_(beta2).addcmul_(parameter.grad, parameter.grad, value=1 - beta2)
+        mean.lerp_(gradient, 1 - beta1)
+        square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         unbiased = (square / (1 - beta2 ** (step + 1))).sqrt_().add_(1e-8)
-        parameter.addcdiv_(mean, unbiased, value=-lr / (1 - beta1 ** (step + 1)))
+        local(parameter).addcdiv_(mean, unbiased, value=-lr / (1 - beta1 ** (step + 1)))

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 import xxhash
 
+from crawl2chat import ranks
 from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
 from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine, Sampling
@@ -18,6 +19,7 @@ from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments, write_tokens
 from crawl2chat.train.data import DocumentBatches
 from crawl2chat.train.devices import choose_device
+from crawl2chat.train.distributed import joined
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import typical_speed
 from crawl2chat.train.settings import PretrainSettings
@@ -28,9 +30,13 @@ TIE_BELOW_DEPTH = 12  # small models can't afford a head of their own
 
 
 def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSettings) -> list[Figure]:
-    """Train a model to predict the next token of the documents; measure it on documents held out."""
+    """Train a model to predict the next token of the documents; measure it on documents held out.
+
+    Under torchrun all ranks make this call; the first does all but the training alone, and returns the figures.
+    """
     vocabulary = Tokenizer.load(tokenizer)
-    training, held_out = _tokenize(documents, vocabulary, out / "tokens", settings)
+    with ranks.first_rank_first():
+        training, held_out = _tokenize(documents, vocabulary, out / "tokens", settings)
     model = Transformer(model_config(settings, vocabulary.vocab_size))
     n_tokens = settings.tokens or TOKENS_PER_PARAMETER * model.n_parameters()
     steps = max(1, round(n_tokens / settings.batch_tokens))
@@ -43,7 +49,11 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
         def evaluate(step: int) -> dict[str, float]:
             return {"bits_per_byte": bits_per_byte(model, sample).value} if len(sample) else {}
 
-        train(model, batches, steps, settings, out, label="pretrain", evaluate=evaluate)
+        with joined(choose_device(settings)) as together:
+            train(model, batches, steps, settings, out, label="pretrain", evaluate=evaluate, ranks=together)
+    if ranks.rank():
+        return []
+    if not (out / "model").exists():
         save_stage_model(model, vocabulary, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     model = load_model(out, device=choose_device(settings))

@@ -10,7 +10,12 @@ from crawl2chat.recipe import Settings
 class TrainSettings(Settings):
     """The optimiser, its schedule, the batch, and how the computer is used."""
 
-    HOW_IT_RUNS = frozenset({"micro_batch_tokens", "compile", "device", "checkpoint_every", "evaluate_every"})
+    HOW_IT_RUNS = frozenset(
+        {
+            "micro_batch_tokens", "compile", "device", "parallel", "checkpoint_every", "keep_checkpoints",
+            "evaluate_every",
+        }
+    )  # fmt: skip
 
     seq_len: int = Field(256, ge=8, description="tokens a training sequence; also the model's context")
     batch_tokens: int = Field(4096, ge=8, description="tokens an optimiser step")
@@ -28,7 +33,18 @@ class TrainSettings(Settings):
         "auto", description="torch.compile; auto: when the run is long enough to pay for it and a compiler is there"
     )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
-    checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; a kill costs at most these")
+    parallel: Literal["auto", "ddp", "fsdp"] = Field(
+        "auto",
+        description="under torchrun: ddp gives each GPU the whole model, fsdp some rows of each matrix; auto: fsdp "
+        "where weights, gradients and optimiser would take more than 30 % of a GPU",
+    )
+    checkpoint_every: int | None = Field(
+        None,
+        ge=1,
+        description="steps between checkpoints, of which a kill may cost so many; default: whenever writing them "
+        "takes no more than 2 % of the time, and every ten minutes",
+    )
+    keep_checkpoints: int = Field(2, ge=1, description="how many checkpoints stay; a damaged one is passed over")
     evaluate_every: int = Field(100, ge=1, description="steps between evaluations on held-out text")
     seed: int = Field(0, ge=0, description="of initial weights and the order of the data")
 
@@ -48,11 +64,10 @@ class TrainSettings(Settings):
     def batch_rows(self) -> int:
         return self.batch_tokens // self.seq_len
 
-    @property
-    def micro_batch_rows(self) -> int:
-        """Rows a forward pass: the most that fit micro_batch_tokens and divide the batch evenly."""
-        most = min(self.micro_batch_tokens // self.seq_len, self.batch_rows)
-        return next(rows for rows in range(most, 0, -1) if self.batch_rows % rows == 0)
+    def micro_batch_rows(self, n: int) -> int:
+        """Rows a forward pass, of the n that a device has of a batch: the most that fit and divide n evenly."""
+        most = min(self.micro_batch_tokens // self.seq_len, n)
+        return next(rows for rows in range(most, 0, -1) if n % rows == 0)
 
 
 class PretrainSettings(TrainSettings):

@@ -1,0 +1,275 @@
+"""Several devices at one model: a replica or a part of it on each, and what they tell each other.
+
+A rank is one process with one device. All ranks take the same steps; where the docstrings say "all ranks", each must
+make the call or the others wait.
+"""
+
+import contextlib
+import copy
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any, Literal
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.distributed.tensor import DTensor
+
+from crawl2chat import ranks as processes
+from crawl2chat.model import Transformer
+
+BYTES_PER_PARAMETER = 16  # the weight, its gradient and two of the optimiser's, in fp32
+REPLICA_SHARE = 0.3  # of a GPU's memory that those may take if each is to hold all of them; the rest is activations
+SILENCE = timedelta(minutes=30)  # after which a rank that takes part in nothing counts as lost
+
+Loss = Callable[..., Tensor]  # (model, inputs_bt, targets_bt, weights_bt) → the sum of their losses
+Stack = Callable[[Tensor], Tensor]  # of matrices (N, I, J), each for itself → the same shape
+
+
+@dataclass(frozen=True)
+class Ranks:
+    """This process among those that train one model together; `Ranks()` is the only one."""
+
+    rank: int = 0
+    size: int = 1
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+    def gather(self, values: Sequence[float]) -> Tensor:
+        """Every rank's values, (ranks, values) in float64, on all ranks; through host memory, past the GPUs."""
+        mine = torch.tensor(values, dtype=torch.float64)
+        if self.size == 1:
+            return mine[None]
+        everyones = [torch.empty_like(mine) for _ in range(self.size)]
+        dist.all_gather(everyones, mine)
+        return torch.stack(everyones)
+
+    def meet(self) -> None:
+        """Wait for all ranks."""
+        self.gather([0.0])
+
+    @contextlib.contextmanager
+    def first_alone(self) -> Iterator[None]:
+        """Only the first rank has work in the block; the others wait at its end, however long it takes."""
+        if self.size == 1:
+            yield
+            return
+        with processes.first_rank_first():
+            yield
+
+    def rows(self, n: int, rank: int | None = None) -> slice:
+        """The rows of n that a rank (this one) holds: as torch.chunk and FSDP cut, so the last may have fewer."""
+        most = -(-n // self.size)
+        rank = self.rank if rank is None else rank
+        return slice(min(n, rank * most), min(n, (rank + 1) * most))
+
+
+ALONE = Ranks()
+
+
+@contextlib.contextmanager
+def joined(device: str) -> Iterator[Ranks]:
+    """All processes that torchrun started, at the same block; without torchrun, this one alone.
+
+    Each takes the GPU of its LOCAL_RANK where the device is cuda. Raises StageError where there is no such GPU.
+    """
+    if processes.world_size() == 1:
+        yield ALONE
+        return
+    backend = "gloo"
+    if device == "cuda":
+        from crawl2chat.run import StageError
+
+        if processes.local_rank() >= torch.cuda.device_count():
+            raise StageError(
+                f"process {processes.local_rank()} of this machine has no GPU of its own: there are "
+                f"{torch.cuda.device_count()}; start as many with --nproc-per-node"
+            )
+        torch.cuda.set_device(processes.local_rank())
+        backend = "cpu:gloo,cuda:nccl"
+    dist.init_process_group(
+        backend,
+        store=dist.PrefixStore("group", processes.store()),
+        rank=processes.rank(),
+        world_size=processes.world_size(),
+        timeout=SILENCE,
+    )
+    try:
+        yield Ranks(processes.rank(), processes.world_size())
+    finally:
+        dist.destroy_process_group()
+
+
+def choose_parallel(
+    asked: Literal["auto", "ddp", "fsdp"], model: Transformer, ranks: Ranks, device: str
+) -> Literal["alone", "ddp", "fsdp"]:
+    """Whole replicas while they and their optimiser fit well into a GPU, since that takes the least communication."""
+    if ranks.size == 1:
+        return "alone"
+    if asked != "auto":
+        return asked
+    if device != "cuda":
+        return "ddp"
+    memory = torch.cuda.get_device_properties().total_memory
+    return "fsdp" if model.n_parameters() * BYTES_PER_PARAMETER > REPLICA_SHARE * memory else "ddp"
+
+
+class _LossOf(nn.Module):
+    """A model together with its loss, so that all of its forward pass is within one module that can be wrapped."""
+
+    def __init__(self, model: Transformer, loss: Loss) -> None:
+        super().__init__()
+        self.model, self.loss = model, loss
+
+    def forward(self, *parts: Tensor) -> Tensor:
+        return self.loss(self.model, *parts)
+
+
+class Trained:
+    """A model and its loss as one rank trains them.
+
+    `model` holds the parameters that the optimiser moves: those given, or with fsdp this rank's rows of each.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        loss: Loss,
+        ranks: Ranks = ALONE,
+        parallel: Literal["alone", "ddp", "fsdp"] = "alone",
+        *,
+        device: str,
+        bf16: bool = False,
+        compile: bool = False,
+    ) -> None:
+        """Moves the model to the device, but with fsdp: then a copy is cut up, and `whole` brings it up to date."""
+        self._given, self._ranks, self._device = model, ranks, device
+        self.model = copy.deepcopy(model) if parallel == "fsdp" else model.to(device)
+        self.model.train()
+        self._wrapped: nn.Module = _LossOf(self.model, loss)
+        if parallel == "fsdp":
+            _shard(self.model, self._wrapped, ranks, device, bf16, compile)
+            if not ranks.first:
+                model.to("meta")  # of which only the first rank makes use
+            return
+        if compile:
+            self._wrapped.compile(dynamic=False)
+        if parallel == "ddp":
+            self._wrapped = nn.parallel.DistributedDataParallel(
+                self._wrapped,
+                device_ids=[torch.cuda.current_device()] if device == "cuda" else None,
+                broadcast_buffers=False,
+                gradient_as_bucket_view=True,
+            )
+
+    def loss(self, *parts: Tensor) -> Tensor:
+        """The loss of this rank's rows; all ranks."""
+        loss: Tensor = self._wrapped(*parts)
+        return loss
+
+    def micro_batch(self, last: bool) -> AbstractContextManager[Any]:
+        """Where a micro-batch's forward and backward pass belong: only after the last are gradients exchanged.
+
+        They come out as the mean over the ranks.
+        """
+        if isinstance(self._wrapped, nn.parallel.DistributedDataParallel) and not last:
+            no_sync: AbstractContextManager[Any] = self._wrapped.no_sync()
+            return no_sync
+        if _is_sharded(self._wrapped):
+            self._wrapped.set_requires_gradient_sync(last)  # type: ignore[operator]
+            self._wrapped.set_is_last_backward(last)  # type: ignore[operator]
+        return nullcontext()
+
+    def clip_gradients(self, most: float) -> float:
+        """Scale the gradients of the whole model down to this norm; returns the norm they had. All ranks."""
+        norm = nn.utils.clip_grad_norm_(self.model.parameters(), most)
+        return full(norm).item()
+
+    @contextlib.contextmanager
+    def whole(self) -> Iterator[None]:
+        """In the block the model that was given is complete and ready for use, on the first rank. All ranks.
+
+        With fsdp that one lives in host memory and visits the first rank's device.
+        """
+        if not _is_sharded(self._wrapped):
+            self.model.eval()
+            yield
+            self.model.train()
+            return
+        with torch.no_grad():
+            for given, mine in zip(self._given.parameters(), self.model.parameters(), strict=True):
+                tensor = full(mine)
+                if self._ranks.first:
+                    given.copy_(tensor)
+        if self._ranks.first:
+            self._given.to(self._device).eval()
+        yield
+        if self._ranks.first:
+            self._given.to("cpu")
+
+
+def _is_sharded(module: nn.Module) -> bool:
+    from torch.distributed.fsdp import FSDPModule
+
+    return isinstance(module, FSDPModule)
+
+
+def _shard(model: Transformer, root: nn.Module, ranks: Ranks, device: str, bf16: bool, compile: bool) -> None:
+    """FSDP2: each rank holds some rows of every parameter, and a block's are gathered when it is their turn."""
+    from torch.distributed.device_mesh import init_device_mesh
+    from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+
+    # inputs stay as they are: rotations and the losses' weights are meant to be fp32
+    policy = MixedPrecisionPolicy(cast_forward_inputs=False)
+    if bf16 and device == "cuda":  # half the bytes to gather; autocast would make bf16 of them anyway
+        policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
+    mesh = init_device_mesh(device, (ranks.size,))
+    for block in model.model.layers:
+        if compile:
+            block.compile(dynamic=False)
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    fully_shard(root, mesh=mesh, mp_policy=policy)
+
+
+def local(tensor: Tensor) -> Tensor:
+    """The part of a tensor that this rank holds: a view of the rows of a sharded one, or all of it."""
+    return tensor.to_local() if isinstance(tensor, DTensor) else tensor
+
+
+def full(tensor: Tensor) -> Tensor:
+    """A sharded tensor with the rows, or the sums, of all ranks. All ranks."""
+    return tensor.full_tensor() if isinstance(tensor, DTensor) else tensor
+
+
+def each_matrix(function: Stack, parts: Sequence[Tensor], whole: Tensor, ranks: Ranks) -> list[Tensor]:
+    """`function` of each of several matrices shaped and sharded as `whole`, each rank working out a share. All ranks.
+
+    parts: what this rank holds of each, all of it or some rows. Rows go to the rank whose turn the matrix is and
+    come back, so that none ever holds all matrices (Moonlight, arXiv 2502.16982, section 2.3, with a worker for each);
+    of replicas each rank has what it needs, and only results are exchanged (as in nanochat's DistMuon).
+    Returns the same parts of the results.
+    """
+    if ranks.size == 1:
+        return list(function(torch.stack(list(parts))).unbind(0))
+    each = -(-len(parts) // ranks.size)
+    held = torch.stack([*parts, *[torch.zeros_like(parts[0])] * (each * ranks.size - len(parts))])
+    result = torch.empty_like(held)
+    if not isinstance(whole, DTensor):
+        mine = function(held[ranks.rank * each : (ranks.rank + 1) * each])
+        dist.all_gather_into_tensor(result, mine.contiguous())
+        return list(result[: len(parts)].unbind(0))
+    n_rows, columns = whole.shape
+    rows = [len(range(n_rows)[ranks.rows(n_rows, rank)]) for rank in range(ranks.size)]
+    sent = [each * len(parts[0]) * columns] * ranks.size
+    received = [each * n * columns for n in rows]
+    gathered = held.new_empty(sum(received))
+    dist.all_to_all_single(gathered, held.flatten(), received, sent)
+    by_rank = [part.view(each, n, columns) for part, n in zip(gathered.split(received), rows, strict=True)]
+    worked = function(torch.cat(by_rank, dim=1))
+    returned = torch.cat([part.flatten() for part in worked.split(rows, dim=1)])
+    dist.all_to_all_single(result.view(-1), returned, sent, received)
+    return list(result[: len(parts)].unbind(0))
