@@ -162,7 +162,6 @@ class Trained:
             self._wrapped = nn.parallel.DistributedDataParallel(
                 self._wrapped,
                 device_ids=[torch.cuda.current_device()] if device == "cuda" else None,
-                broadcast_buffers=False,
                 gradient_as_bucket_view=True,
             )
 
@@ -201,10 +200,11 @@ class Trained:
             self.model.train()
             return
         with torch.no_grad():
-            for given, mine in zip(self._given.parameters(), self.model.parameters(), strict=True):
+            given = dict(self._given.named_parameters())
+            for name, mine in self.model.named_parameters():
                 tensor = full(mine)
                 if self._ranks.first:
-                    given.copy_(tensor)
+                    given[name].copy_(tensor)
         if self._ranks.first:
             self._given.to(self._device).eval()
         yield
@@ -260,7 +260,7 @@ def each_matrix(function: Stack, parts: Sequence[Tensor], whole: Tensor, ranks: 
     result = torch.empty_like(held)
     if not isinstance(whole, DTensor):
         mine = function(held[ranks.rank * each : (ranks.rank + 1) * each])
-        dist.all_gather_into_tensor(result, mine.contiguous())
+        dist.all_gather(list(result.split(each)), mine.contiguous())
         return list(result[: len(parts)].unbind(0))
     n_rows, columns = whole.shape
     rows = [len(range(n_rows)[ranks.rows(n_rows, rank)]) for rank in range(ranks.size)]

@@ -1,0 +1,140 @@
+"""Two processes on this machine train as one does."""
+
+import json
+import os
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import on_ranks
+import pytest
+import torch
+
+from crawl2chat.run import METRICS
+from crawl2chat.train.metrics import read_metrics
+
+pytestmark = pytest.mark.slow  # processes that import torch
+
+SCRIPT = Path(on_ranks.__file__)
+TOLERANCE = 1e-5  # relative, of losses in fp32: sums are taken in another order
+
+
+def start(jobs, folder, size=2):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    common = os.environ | {
+        "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1",
+        "GLOO_SOCKET_IFNAME": "lo",
+    }  # fmt: skip
+    command = [sys.executable, SCRIPT, json.dumps(jobs), folder]
+    return [
+        subprocess.Popen(command, env=common | {"RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
+        for rank in range(size)
+    ]
+
+
+def finish(processes, seconds=120):
+    """What they said, and their exit codes; none outlives the time."""
+    try:
+        said = [process.communicate(timeout=seconds)[1] for process in processes]
+    finally:
+        for process in processes:
+            process.kill()
+    return said, [process.returncode for process in processes]
+
+
+def run(jobs, folder, size=2):
+    said, codes = finish(start(jobs, folder, size))
+    assert codes == [0] * size, said
+    return said
+
+
+def losses(folder):
+    return [line["loss"] for line in read_metrics(folder / METRICS) if "loss" in line]
+
+
+def logits(folder):
+    return [line["logit"] for line in read_metrics(folder / METRICS) if "logit" in line]
+
+
+def weights(folder):
+    return torch.load(folder / "weights.pt")
+
+
+@pytest.fixture(scope="module")
+def alone(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("alone")
+    on_ranks.run({"out": "whole"}, folder)
+    on_ranks.run({"out": "odd", "settings": {"batch_tokens": 144}}, folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def together(tmp_path_factory):
+    """Many trainings by two ranks, one after the other."""
+    folder = tmp_path_factory.mktemp("together")
+    jobs = []
+    for parallel in ("ddp", "fsdp"):
+        for name, settings in [
+            ("whole", {}), ("again", {}), ("split", {"micro_batch_tokens": 16}),
+            ("odd", {"batch_tokens": 144, "micro_batch_tokens": 32}),
+        ]:  # fmt: skip
+            jobs.append({"out": f"{parallel}-{name}", "settings": settings | {"parallel": parallel}})
+    run(jobs, folder)
+    return folder
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+@pytest.mark.parametrize(("name", "same_as"), [("whole", "whole"), ("split", "whole"), ("odd", "odd")])
+def test_two_ranks_have_the_losses_norms_and_weights_of_one(alone, together, parallel, name, same_as):
+    ours, theirs = together / f"{parallel}-{name}", alone / same_as
+    assert losses(ours) == pytest.approx(losses(theirs), rel=TOLERANCE)
+    norms = [[line["grad_norm"] for line in read_metrics(f / METRICS) if "loss" in line] for f in (ours, theirs)]
+    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    assert logits(ours) == pytest.approx(logits(theirs), rel=1e-3)
+    for key, weight in weights(theirs).items():
+        torch.testing.assert_close(weights(ours)[key], weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.parametrize("parallel", ["ddp", "fsdp"])
+def test_two_runs_of_two_ranks_are_equal(together, parallel):
+    assert losses(together / f"{parallel}-whole") == losses(together / f"{parallel}-again")
+    one, other = weights(together / f"{parallel}-whole"), weights(together / f"{parallel}-again")
+    assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_checkpoints_go_from_one_rank_to_two_and_back_and_between_ddp_and_fsdp(alone, tmp_path):
+    every = {"checkpoint_every": 2}
+
+    def job(parallel, stop_at=None):
+        return {"out": "moved", "stop_at": stop_at, "settings": every | {"parallel": parallel}}
+
+    on_ranks.run(job("ddp", stop_at=2), tmp_path)
+    run([job("fsdp", stop_at=4), job("ddp", stop_at=5), job("fsdp", stop_at=6)], tmp_path)
+    on_ranks.run(job("ddp"), tmp_path)
+    assert losses(tmp_path / "moved") == pytest.approx(losses(alone / "whole"), rel=TOLERANCE)
+
+
+def test_without_the_file_of_one_rank_both_go_back_to_the_checkpoint_before(alone, tmp_path):
+    job = {"out": "torn", "settings": {"parallel": "fsdp", "checkpoint_every": 2}}
+    run([job | {"stop_at": 5}], tmp_path)
+    next((tmp_path / "torn/checkpoints/step-00000004").glob("rank-1-of-2-*")).unlink()
+    said = run([job], tmp_path)
+    assert "step-00000004: not complete (without the file of rank 1 of 2); going back" in said[0]
+    assert "step-00000004" not in said[1]
+    assert losses(tmp_path / "torn") == pytest.approx(losses(alone / "whole"), rel=TOLERANCE)
+
+
+@pytest.mark.parametrize("dying", [0, 1])
+def test_a_rank_that_dies_ends_the_others_within_seconds_and_with_a_word(tmp_path, dying):
+    processes = start([{"out": "dying", "kill": [dying, 3]}], tmp_path)
+    assert processes[dying].wait(60) == -9
+    died = time.monotonic()
+    said, codes = finish(processes, seconds=20)
+    assert time.monotonic() - died < 10
+    assert codes[1 - dying] == 1
+    assert "lost another process of this run" in said[1 - dying]
+    assert "Traceback" not in said[1 - dying]
