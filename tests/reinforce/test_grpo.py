@@ -169,5 +169,5 @@ def test_a_run_that_was_killed_ends_with_the_same_weights_and_metrics(tokenizer,
 
 
 def test_rewards_that_are_no_number_stop_the_run(tokenizer, tmp_path):
-    with pytest.raises(StageError, match="reinforce: the gradients at step 0 are nan"):
+    with pytest.raises(StageError, match="reinforce: the gradient norm is nan at step 5"):
         run(tokenizer, tmp_path, reward=lambda step, prompts, groups: torch.full((3, 4), torch.nan))

@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
-import torch
 from torch import Tensor
 
 from crawl2chat.model import Transformer
@@ -16,12 +15,15 @@ from crawl2chat.train.checkpoint import Checkpoints
 from crawl2chat.train.data import Batches
 from crawl2chat.train.devices import choose_device, compiles, deterministic, uses_bf16
 from crawl2chat.train.distributed import ALONE, Ranks, Trained, choose_parallel
+from crawl2chat.train.guard import Guard
 from crawl2chat.train.loss import add_gradients, rows_of_rank, weighted_loss
-from crawl2chat.train.metrics import Metrics
+from crawl2chat.train.metrics import Metrics, read_metrics, throughput
+from crawl2chat.train.micro_batch import MicroBatch, out_of_memory_says
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale
 from crawl2chat.train.settings import TrainSettings
 from crawl2chat.train.stopping import Stop
+from crawl2chat.train.tracking import tracked
 
 
 def train(
@@ -33,18 +35,22 @@ def train(
     *,
     label: str,
     evaluate: Callable[[int], dict[str, float]] | None = None,
+    tokens_per_epoch: int | None = None,
     ranks: Ranks = ALONE,
 ) -> None:
     """Train `model` in place for `steps` optimiser steps, from the newest checkpoint in `out` if there is one.
 
     Writes `out/metrics.jsonl` and checkpoints. After a kill the run goes on with the same batches and ends with
-    the same weights; asked to stop by a signal, it writes a checkpoint and raises KeyboardInterrupt.
+    the same weights; asked to stop by a signal, it writes a checkpoint and raises KeyboardInterrupt. Steps that
+    `Guard` judges harmful are skipped.
     On several ranks all make this call with the same arguments; the first one's `model` is then trained, and it
     alone calls `evaluate` and writes metrics.
-    Raises StageError when the loss is no number, when memory runs out, or when another rank is gone.
+    Raises StageError when the loss is no number several times in a row, when memory runs out, or when another rank
+    is gone.
     """
     device = choose_device(settings)
     bf16 = uses_bf16(settings, device)
+    flops_per_token = model.flops_per_token(settings.seq_len)
     trained = Trained(
         model, partial(weighted_loss, bf16=bf16), ranks, choose_parallel(settings.parallel, model, ranks, device),
         device=device, bf16=bf16, compile=compiles(model, steps, settings, device),
@@ -53,29 +59,49 @@ def train(
         trained.model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay, ranks
     )
     metrics = Metrics(out / METRICS)
+    micro_batch = MicroBatch(settings, ranks.size, device, label)
+    state = training_state(trained.model, optimiser)
+    checkpoints = Checkpoints(out / "checkpoints", settings.keep_checkpoints, ranks)
+    first = resume(checkpoints, state)
+    done_before = [line for line in read_metrics(metrics.file) if line["step"] <= first]
+    guard = Guard(label, spike=settings.skip_spikes, stop_after=settings.stop_after_skipped, lines=done_before)
+    ranks.meet()  # before the first one rewrites what all have just read
+    again = metrics.forget_after(first) if ranks.first else []
     with (
         deterministic(device),
-        _explained(label, settings),
-        Checkpoints(out / "checkpoints", settings.keep_checkpoints, ranks) as checkpoints,
+        _lost_rank_says(label),
+        out_of_memory_says(label, micro_batch.advice),
+        checkpoints,
         Progress(label, steps, "step", quiet=not ranks.first) as progress,
+        tracked(metrics, settings.track if ranks.first else "none", label, settings, again),
         Stop() as stop,
     ):
-        state = training_state(trained.model, optimiser)
-        first = resume(checkpoints, state)
-        if ranks.first:
-            metrics.forget_after(first)
         for step in range(first, steps):
             started = time.monotonic()
-            loss, norm = _step(trained, optimiser, batches, step, steps, settings, ranks, device)
-            if not abs(loss) < float("inf"):
-                raise StageError(f"{label}: the loss at step {step} is {loss}; lower {label}.matrix_lr or embedding_lr")
             done = step + 1
+            loss, norm = _gradients(trained, optimiser, batches, step, settings, ranks, micro_batch, device)
+            scale = lr_scale(step, steps, settings.warmup, settings.decay)
+            skipped = guard.judge(done, loss=loss, grad_norm=norm)
+            if skipped:
+                progress.say(f"{label}: step {done} is skipped: {skipped}")
+            else:
+                optimiser.step(step, scale)
+            optimiser.zero_grad()
             due = checkpoints.due() if settings.checkpoint_every is None else done % settings.checkpoint_every == 0
             flags = ranks.gather([stop.asked, due])
             stopping, save = bool(flags[:, 0].any()), bool(flags[0, 1])
             if ranks.first:
-                speed = settings.batch_tokens / (time.monotonic() - started)
-                metrics.write(step=done, loss=loss, grad_norm=norm, tokens_per_second=round(speed))
+                n_tokens = done * settings.batch_tokens
+                metrics.write(
+                    step=done,
+                    loss=loss,
+                    grad_norm=norm,
+                    lr_scale=round(scale, 5),
+                    skipped=skipped,
+                    tokens=n_tokens,
+                    epoch=round(n_tokens / tokens_per_epoch, 4) if tokens_per_epoch else None,
+                    **throughput(settings.batch_tokens, time.monotonic() - started, flops_per_token, device),
+                )
             if evaluate and (done % settings.evaluate_every == 0 or done == steps) and not stopping:
                 with trained.whole(), ranks.first_alone():
                     if ranks.first:
@@ -92,39 +118,39 @@ def train(
     model.eval()
 
 
-def _step(
+def _gradients(
     trained: Trained,
     optimiser: MuonAdamW,
     batches: Batches,
     step: int,
-    steps: int,
     settings: TrainSettings,
     ranks: Ranks,
+    micro_batch: MicroBatch,
     device: str,
 ) -> tuple[float, float]:
-    """One optimiser step; returns the batch's mean loss (nats a token) and the gradients' norm, over all ranks."""
+    """A step's clipped gradients; returns the batch's mean loss (nats a token) and their norm before clipping.
+
+    Both are over all ranks.
+    """
     batch = rows_of_rank(batches(step), ranks)
     weight = ranks.gather([batch.weights_bt.sum().item()]).sum().item()
-    loss = add_gradients(
-        trained.loss, batch, settings.micro_batch_rows(len(batch.inputs_bt)), device,
-        scale=ranks.size,  # as they are averaged over the ranks
-        total_weight=weight, micro_batch=trained.micro_batch,
-    )  # fmt: skip
-    norm = trained.clip_gradients(settings.clip_norm)
-    optimiser.step(step, lr_scale(step, steps, settings.warmup, settings.decay))
-    optimiser.zero_grad()
-    return ranks.gather([loss]).sum().item(), norm
+
+    def attempt(rows: int) -> float:
+        return add_gradients(
+            trained.loss, batch, rows, device,
+            scale=ranks.size,  # as they are averaged over the ranks
+            total_weight=weight, micro_batch=trained.micro_batch,
+        )  # fmt: skip
+
+    loss = micro_batch.fitting(attempt, optimiser.zero_grad)
+    return ranks.gather([loss]).sum().item(), trained.clip_gradients(settings.clip_norm)
 
 
 @contextlib.contextmanager
-def _explained(label: str, settings: TrainSettings) -> Iterator[None]:
-    """Say of errors that come from the machine what to do."""
+def _lost_rank_says(label: str) -> Iterator[None]:
+    """Say of errors that come from another process's end what to do."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
-        raise StageError(
-            f"{label}: out of memory; lower {label}.micro_batch_tokens (now {settings.micro_batch_tokens})"
-        ) from error
     except RuntimeError as error:
         if not any(library in str(error) for library in ("gloo", "NCCL", "Connection closed")):
             raise
