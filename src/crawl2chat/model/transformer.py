@@ -74,7 +74,7 @@ def apply_rope(x_bhtd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x_bhtd * cos + torch.cat([-second, first], dim=-1) * sin
 
 
-def products(x_btc: Tensor, linears: Sequence[nn.Module], *, together: bool) -> Sequence[Tensor]:
+def products(x_btc: Tensor, linears: Sequence[nn.Linear], *, together: bool) -> Sequence[Tensor]:
     """What each of several linear layers makes of one input; together in one product of their joined weights.
 
     One wide product is faster than narrow ones, forward and backward; a generated token alone gains less from it than
