@@ -43,15 +43,20 @@ def add_gradients(
         total_weight = batch.weights_bt.sum().item()
     loss = torch.zeros((), device=device)
     for i in range(0, len(batch.inputs_bt), rows):
-        parts = (batch.inputs_bt[i : i + rows], batch.targets_bt[i : i + rows], batch.weights_bt[i : i + rows])
-        if device == "cuda":  # so that the copies don't wait for the kernels before them
-            parts = tuple(part.pin_memory() for part in parts)
-        inputs, targets, weights = (part.to(device, non_blocking=True) for part in parts)
+        part = slice(i, i + rows)
+        inputs, targets, weights = (
+            _on_device(tensor[part], device) for tensor in (batch.inputs_bt, batch.targets_bt, batch.weights_bt)
+        )
         with micro_batch(i + rows >= len(batch.inputs_bt)):
             micro_loss = loss_of(inputs, targets, weights / total_weight)
             (scale * micro_loss).backward()
         loss += micro_loss.detach()
     return loss.item()
+
+
+def _on_device(tensor: Tensor, device: str) -> Tensor:
+    """From pinned memory a copy to a GPU waits for nothing."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor.to(device)
 
 
 def weighted_loss(
