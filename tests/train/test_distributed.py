@@ -93,7 +93,7 @@ def test_two_ranks_have_the_losses_norms_and_weights_of_one(alone, together, par
     ours, theirs = together / f"{parallel}-{name}", alone / same_as
     assert losses(ours) == pytest.approx(losses(theirs), rel=TOLERANCE)
     norms = [[line["grad_norm"] for line in read_metrics(f / METRICS) if "loss" in line] for f in (ours, theirs)]
-    assert norms[0] == pytest.approx(norms[1], rel=1e-4)
+    assert norms[0] == pytest.approx(norms[1], rel=3e-4)
     assert logits(ours) == pytest.approx(logits(theirs), rel=1e-3)
     for key, weight in weights(theirs).items():
         torch.testing.assert_close(weights(ours)[key], weight, rtol=1e-3, atol=1e-4)

@@ -7,6 +7,7 @@ Shapes: B sequences, T new tokens, S tokens seen, C width, H heads, D head width
 """
 
 import math
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -14,6 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crawl2chat.model.attention import attend
 from crawl2chat.model.kv_cache import KVCache
 
 
@@ -72,6 +74,18 @@ def apply_rope(x_bhtd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x_bhtd * cos + torch.cat([-second, first], dim=-1) * sin
 
 
+def products(x_btc: Tensor, linears: Sequence[nn.Linear], *, together: bool) -> Sequence[Tensor]:
+    """What each of several linear layers makes of one input; together in one product of their joined weights.
+
+    One wide product is faster than narrow ones, forward and backward; a generated token alone gains less from it than
+    copying the weights costs.
+    """
+    if not together:
+        return [linear(x_btc) for linear in linears]
+    weights = [linear.weight for linear in linears]
+    return F.linear(x_btc, torch.cat(weights)).split([len(weight) for weight in weights], dim=-1)
+
+
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
@@ -95,15 +109,15 @@ class Attention(nn.Module):
         mask_b1ts: Tensor | None,
     ) -> Tensor:
         B, T, _ = x_btc.shape
-        q = self.q_norm(self.q_proj(x_btc).view(B, T, self.n_heads, self.head_dim)).transpose(1, 2)
-        k = self.k_norm(self.k_proj(x_btc).view(B, T, self.n_kv_heads, self.head_dim)).transpose(1, 2)
-        v = self.v_proj(x_btc).view(B, T, self.n_kv_heads, self.head_dim).transpose(1, 2)
+        projections = (self.q_proj, self.k_proj, self.v_proj)
+        q, k, v = (y.view(B, T, -1, self.head_dim) for y in products(x_btc, projections, together=cache is None))
+        q, k, v = self.q_norm(q).transpose(1, 2), self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
         q, k = apply_rope(q, *rope).to(v.dtype), apply_rope(k, *rope).to(v.dtype)
         if cache is not None:
             k, v = (t.to(q.dtype) for t in cache.write(self.layer, positions_bt, k, v))
         if self.n_kv_heads != self.n_heads:
             k, v = (t.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1) for t in (k, v))
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask_b1ts, is_causal=mask_b1ts is None)
+        y = attend(q, k, v, mask_b1ts)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
 
 
@@ -116,8 +130,9 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x_btc: Tensor) -> Tensor:
-        return self.down_proj(F.silu(self.gate_proj(x_btc)) * self.up_proj(x_btc))
+    def forward(self, x_btc: Tensor, together: bool) -> Tensor:
+        gate, up = products(x_btc, (self.gate_proj, self.up_proj), together=together)
+        return self.down_proj(F.silu(gate) * up)
 
 
 class Block(nn.Module):
@@ -137,7 +152,7 @@ class Block(nn.Module):
         mask_b1ts: Tensor | None,
     ) -> Tensor:
         x_btc = x_btc + self.self_attn(self.input_layernorm(x_btc), rope, cache, positions_bt, mask_b1ts)
-        return x_btc + self.mlp(self.post_attention_layernorm(x_btc))
+        return x_btc + self.mlp(self.post_attention_layernorm(x_btc), together=cache is None)
 
 
 class Decoder(nn.Module):
@@ -148,6 +163,11 @@ class Decoder(nn.Module):
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
         self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
+
+
+def call_module(module: nn.Module, *arguments: Any) -> Tensor:
+    output: Tensor = module(*arguments)
+    return output
 
 
 class Transformer(nn.Module):
@@ -169,15 +189,17 @@ class Transformer(nn.Module):
         logits: Tensor = self.lm_head(x)
         return logits
 
-    def features(self, ids_bt: Tensor, cache: KVCache | None = None) -> Tensor:
-        """The last norm's output (B, T, C), of which `logits` makes logits.
+    def features(
+        self, ids_bt: Tensor, cache: KVCache | None = None, *, call: Callable[..., Tensor] = call_module
+    ) -> Tensor:
+        """The last norm's output (B, T, C), of which `logits` makes logits; `call(module, …)` runs each block.
 
         A cached call leaves the cache's lengths at all T new tokens; a caller whose rows are padded on the
         right sets the true lengths with `cache.advance` afterwards.
         """
-        B, T = ids_bt.shape
+        T = ids_bt.shape[1]
         if cache is None:
-            positions_bt = torch.arange(T, device=ids_bt.device).expand(B, T)
+            positions_bt = torch.arange(T, device=ids_bt.device)[None]
             mask = None
         else:
             if cache.longest + T > cache.max_length:
@@ -188,11 +210,10 @@ class Transformer(nn.Module):
         rope = rope_angles(positions_bt, self.config.head_dim, self.config.rope_theta)
         x = self.model.embed_tokens(ids_bt)
         for block in self.model.layers:
-            x = block(x, rope, cache, positions_bt, mask)
+            x = call(block, x, rope, cache, positions_bt, mask)
         if cache is not None:
             cache.advance(cache.lengths_b + T, cache.longest + T)
-        normed: Tensor = self.model.norm(x)
-        return normed
+        return call(self.model.norm, x)
 
     def new_cache(self, batch: int, max_length: int) -> KVCache:
         c, weight = self.config, self.model.embed_tokens.weight

@@ -3,7 +3,7 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
 
 import torch
 
@@ -44,12 +44,15 @@ def deterministic(device: str) -> Iterator[None]:
 
     It costs no speed there. CUDA's kernels lack some deterministic forms, so there runs differ in the last bits.
     """
-    before = torch.are_deterministic_algorithms_enabled()
-    torch.use_deterministic_algorithms(before or device == "cpu")
+    details: Any = torch.utils.deterministic
+    before = torch.are_deterministic_algorithms_enabled(), details.fill_uninitialized_memory
+    torch.use_deterministic_algorithms(before[0] or device == "cpu")
+    details.fill_uninitialized_memory = False  # it would write NaN into each new tensor first, a help in debugging
     try:
         yield
     finally:
-        torch.use_deterministic_algorithms(before)
+        torch.use_deterministic_algorithms(before[0])
+        details.fill_uninitialized_memory = before[1]
 
 
 def compiles(model: Transformer, steps: int, settings: TrainSettings, device: str) -> bool:

@@ -144,7 +144,6 @@ class Trained:
         *,
         device: str,
         bf16: bool = False,
-        compile: bool = False,
     ) -> None:
         """Moves the model to the device, but with fsdp: then a copy is cut up, and `whole` brings it up to date."""
         self._given, self._ranks, self._device = model, ranks, device
@@ -152,12 +151,10 @@ class Trained:
         self.model.train()
         self._wrapped: nn.Module = _LossOf(self.model, loss)
         if parallel == "fsdp":
-            _shard(self.model, self._wrapped, ranks, device, bf16, compile)
+            _shard(self.model, self._wrapped, ranks, device, bf16)
             if not ranks.first:
                 model.to("meta")  # of which only the first rank makes use
             return
-        if compile:
-            self._wrapped.compile(dynamic=False)
         if parallel == "ddp":
             self._wrapped = nn.parallel.DistributedDataParallel(
                 self._wrapped,
@@ -218,7 +215,7 @@ def _is_sharded(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule)
 
 
-def _shard(model: Transformer, root: nn.Module, ranks: Ranks, device: str, bf16: bool, compile: bool) -> None:
+def _shard(model: Transformer, root: nn.Module, ranks: Ranks, device: str, bf16: bool) -> None:
     """FSDP2: each rank holds some rows of every parameter, and a block's are gathered when it is their turn."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -229,8 +226,6 @@ def _shard(model: Transformer, root: nn.Module, ranks: Ranks, device: str, bf16:
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     mesh = init_device_mesh(device, (ranks.size,))
     for block in model.model.layers:
-        if compile:
-            block.compile(dynamic=False)
         fully_shard(block, mesh=mesh, mp_policy=policy)
     fully_shard(root, mesh=mesh, mp_policy=policy)
 

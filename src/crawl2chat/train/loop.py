@@ -51,9 +51,12 @@ def train(
     device = choose_device(settings)
     bf16 = uses_bf16(settings, device)
     flops_per_token = model.flops_per_token(settings.seq_len)
+    compiled = compiles(model, steps, settings, device)
+    if compiled:
+        torch.compiler.reset()  # what earlier stages compiled, for other shapes
     trained = Trained(
-        model, partial(weighted_loss, bf16=bf16), ranks, choose_parallel(settings.parallel, model, ranks, device),
-        device=device, bf16=bf16, compile=compiles(model, steps, settings, device),
+        model, partial(weighted_loss, bf16=bf16, compiled=compiled), ranks,
+        choose_parallel(settings.parallel, model, ranks, device), device=device, bf16=bf16,
     )  # fmt: skip
     optimiser = MuonAdamW(
         trained.model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay, ranks

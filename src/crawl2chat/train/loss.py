@@ -5,12 +5,13 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
 
 from crawl2chat.model import Transformer
+from crawl2chat.model.transformer import call_module
 from crawl2chat.train.data import Batch
 from crawl2chat.train.distributed import Ranks
+from crawl2chat.train.head_loss import HeadLoss, in_pieces
 
 
 def rows_of_rank(batch: Batch, ranks: Ranks) -> Batch:
@@ -40,22 +41,38 @@ def add_gradients(
     """
     if total_weight is None:
         total_weight = batch.weights_bt.sum().item()
-    loss = 0.0
+    loss = torch.zeros((), device=device)
     for i in range(0, len(batch.inputs_bt), rows):
-        parts = (batch.inputs_bt[i : i + rows], batch.targets_bt[i : i + rows], batch.weights_bt[i : i + rows])
-        inputs, targets, weights = (part.to(device) for part in parts)
+        part = slice(i, i + rows)
+        inputs, targets, weights = (
+            _on_device(tensor[part], device) for tensor in (batch.inputs_bt, batch.targets_bt, batch.weights_bt)
+        )
         with micro_batch(i + rows >= len(batch.inputs_bt)):
             micro_loss = loss_of(inputs, targets, weights / total_weight)
             (scale * micro_loss).backward()
-        loss += micro_loss.item()
-    return loss
+        loss += micro_loss.detach()
+    return loss.item()
+
+
+def _on_device(tensor: Tensor, device: str) -> Tensor:
+    """From pinned memory a copy to a GPU waits for nothing."""
+    return tensor.pin_memory().to(device, non_blocking=True) if device == "cuda" else tensor.to(device)
 
 
 def weighted_loss(
-    model: Transformer, inputs_bt: Tensor, targets_bt: Tensor, weights_bt: Tensor, *, bf16: bool = False
+    model: Transformer,
+    inputs_bt: Tensor,
+    targets_bt: Tensor,
+    weights_bt: Tensor,
+    *,
+    bf16: bool = False,
+    compiled: bool = False,
 ) -> Tensor:
-    """Sum over all tokens of weight · cross-entropy, in nats."""
+    """Sum over all tokens of weight · cross-entropy, in nats; `compiled` block by block."""
     with torch.autocast(inputs_bt.device.type, dtype=torch.bfloat16, enabled=bf16):
-        logits_btv = model(inputs_bt)
-    losses = F.cross_entropy(logits_btv.float().flatten(0, 1), targets_bt.flatten(), reduction="none")
-    return (losses * weights_bt.flatten()).sum()
+        features_btc = model.features(inputs_bt, call=in_pieces(call_module) if compiled else call_module)
+    loss: Tensor = HeadLoss.apply(
+        features_btc.flatten(0, 1), model.lm_head.weight, targets_bt.flatten(), weights_bt.flatten(),
+        torch.bfloat16 if bf16 else torch.float32, compiled,
+    )  # fmt: skip
+    return loss
