@@ -35,7 +35,7 @@ class Learner:
         generator = torch.Generator().manual_seed(0)
         ids_bt = torch.randint(CLASSES, (ROWS, SEQ_LEN), generator=generator)
         batch = Batch(ids_bt, ids_bt.flip(1), torch.rand(ROWS, SEQ_LEN, generator=generator))
-        return micro_batch.fitting(lambda rows: add_gradients(self.loss_of, batch, rows, "cpu"), self.discard)
+        return micro_batch.fitting(ROWS, lambda rows: add_gradients(self.loss_of, batch, rows, "cpu"), self.discard)
 
 
 ERRORS = [
@@ -48,8 +48,8 @@ ERRORS = [
 @pytest.mark.parametrize("error", ERRORS, ids=lambda error: type(error).__name__)
 def test_the_largest_micro_batch_that_fits_is_found_and_the_step_is_that_of_the_whole_batch(error, capsys):
     whole, small = Learner(ROWS, error), Learner(4, error)
-    expected = whole.gradients(MicroBatch(settings(), 1, "cuda", "pretrain"))
-    micro_batch = MicroBatch(settings(), 1, "cuda", "pretrain")
+    expected = whole.gradients(MicroBatch(settings(), "cuda", "pretrain"))
+    micro_batch = MicroBatch(settings(), "cuda", "pretrain")
     assert small.gradients(micro_batch) == pytest.approx(expected, rel=1e-6)
     assert torch.allclose(small.weight.grad, whole.weight.grad)
     assert whole.seen == [12]
@@ -63,15 +63,15 @@ def test_the_largest_micro_batch_that_fits_is_found_and_the_step_is_that_of_the_
 def test_an_error_that_is_not_about_memory_is_not_tried_again():
     learner = Learner(4, RuntimeError("mat1 and mat2 shapes cannot be multiplied"))
     with pytest.raises(RuntimeError, match="shapes"):
-        learner.gradients(MicroBatch(settings(), 1, "cuda", "pretrain"))
+        learner.gradients(MicroBatch(settings(), "cuda", "pretrain"))
     assert learner.seen == [12]
 
 
 def test_a_size_that_was_set_is_kept_and_the_error_says_the_next_smaller_one():
-    micro_batch = MicroBatch(settings(micro_batch_tokens=48), 1, "cuda", "pretrain")
+    micro_batch = MicroBatch(settings(micro_batch_tokens=48), "cuda", "pretrain")
     with (
         pytest.raises(
-            StageError, match=r"out of memory; set pretrain\.micro_batch_tokens = 24 \(now 48\); a step keeps"
+            StageError, match=r"out of memory; set pretrain\.micro_batch_tokens = 24 \(now 48\); a step keeps its"
         ),
         out_of_memory_says("pretrain", micro_batch.advice),
     ):
@@ -79,7 +79,7 @@ def test_a_size_that_was_set_is_kept_and_the_error_says_the_next_smaller_one():
 
 
 def test_when_one_sequence_is_too_much_the_error_names_the_sequence_and_the_model():
-    micro_batch = MicroBatch(settings(), 1, "cuda", "sft")
+    micro_batch = MicroBatch(settings(), "cuda", "sft")
     with (
         pytest.raises(StageError, match=r"sft: out of memory; one sequence of 8 tokens .* lower sft\.seq_len or"),
         out_of_memory_says("sft", micro_batch.advice),
@@ -89,15 +89,15 @@ def test_when_one_sequence_is_too_much_the_error_names_the_sequence_and_the_mode
 
 def test_the_size_found_divides_the_batch_and_what_is_set_is_never_exceeded():
     for tokens in range(SEQ_LEN, ROWS * SEQ_LEN + 1):
-        rows = MicroBatch(settings(micro_batch_tokens=tokens), 1, "cpu", "pretrain").rows
+        rows = MicroBatch(settings(micro_batch_tokens=tokens), "cpu", "pretrain").rows(ROWS)
         assert ROWS % rows == 0
         assert rows * SEQ_LEN <= tokens
 
 
 def test_a_cpu_starts_with_the_size_that_was_fastest_there():
     large = TrainSettings(seq_len=256, batch_tokens=65_536)
-    assert MicroBatch(large, 1, "cpu", "pretrain").rows * 256 == 2048
-    assert MicroBatch(large, 1, "cuda", "pretrain").rows * 256 == 65_536
+    assert MicroBatch(large, "cpu", "pretrain").rows(256) * 256 == 2048
+    assert MicroBatch(large, "cuda", "pretrain").rows(256) * 256 == 65_536
 
 
 def test_torchs_own_words_for_a_full_memory_are_recognised():

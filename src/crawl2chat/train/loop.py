@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from crawl2chat.model import Transformer
@@ -62,7 +63,7 @@ def train(
         trained.model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay, ranks
     )
     metrics = Metrics(out / METRICS)
-    micro_batch = MicroBatch(settings, ranks.size, device, label)
+    micro_batch = MicroBatch(settings, device, label)
     state = training_state(trained.model, optimiser)
     checkpoints = Checkpoints(out / "checkpoints", settings.keep_checkpoints, ranks)
     first = resume(checkpoints, state)
@@ -145,7 +146,7 @@ def _gradients(
             total_weight=weight, micro_batch=trained.micro_batch,
         )  # fmt: skip
 
-    loss = micro_batch.fitting(attempt, optimiser.zero_grad)
+    loss = micro_batch.fitting(len(batch.inputs_bt), attempt, optimiser.zero_grad)
     return ranks.gather([loss]).sum().item(), trained.clip_gradients(settings.clip_norm)
 
 

@@ -33,7 +33,7 @@ class TrainSettings(Settings):
     decay: float = Field(0.6, ge=0, le=1, description="share of the steps in which the rate falls to zero")
     clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
     skip_spikes: float = Field(
-        6.0,
+        10.0,
         ge=0,
         description="a step is skipped whose loss or gradient norm is so many deviations too high; 0: none is",
     )
