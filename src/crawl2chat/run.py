@@ -23,8 +23,11 @@ from crawl2chat.recipe import Settings
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
+SAMPLES_DURING = "samples-during.jsonl"
+TRACKED = "tracked.json"  # what a tracker calls the run
 STARTED = ".started.json"  # marks a folder as a stage's own and says what it is being made from
-NOT_RESULTS = {MANIFEST, METRICS, STARTED, ".lock"}  # hold times, so they differ between equal runs
+# How a stage went: with times, names and as often as was asked for, so these differ between equal runs.
+NOT_RESULTS = {MANIFEST, METRICS, SAMPLES_DURING, TRACKED, STARTED, ".lock"}
 
 
 class StageError(Exception):

@@ -168,6 +168,17 @@ def test_a_run_that_was_killed_ends_with_the_same_weights_and_metrics(tokenizer,
     assert [line["step"] for line in lines(tmp_path / "whole") if "measured" in line] == [3, 6]
 
 
-def test_rewards_that_are_no_number_stop_the_run(tokenizer, tmp_path):
-    with pytest.raises(StageError, match="reinforce: the gradients at step 0 are nan"):
-        run(tokenizer, tmp_path, reward=lambda step, prompts, groups: torch.full((3, 4), torch.nan))
+def test_rewards_that_are_no_number_are_not_learned_from_and_several_in_a_row_stop_the_run(tokenizer, tmp_path):
+    def broken_at(*steps):
+        def reward(step, prompts, groups):
+            return torch.full((3, 4), torch.nan if step in steps else 1.0)
+
+        return reward
+
+    model = run(tokenizer, tmp_path, reward=broken_at(0, 1, 4, 5))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), tiny(tokenizer).parameters(), strict=True))
+    skipped = {line["step"]: line.get("skipped") for line in read_metrics(tmp_path / METRICS)}
+    assert skipped == dict.fromkeys((1, 2, 5, 6), "the gradient norm is nan") | {3: None, 4: None}
+    (tmp_path / "stopped").mkdir()
+    with pytest.raises(StageError, match=r"the gradient norm is nan at step 5, as in 5 .* lower reinforce\.matrix_lr"):
+        run(tokenizer, tmp_path / "stopped", reward=broken_at(*range(6)))

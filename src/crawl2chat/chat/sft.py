@@ -113,7 +113,7 @@ def fine_tune(
         )
     if not (out / "model").exists():
         batches = RowBatches(ids, weights, settings.batch_rows, settings.seed)
-        train(model, batches, steps, settings, out, label=stage)
+        train(model, batches, steps, settings, out, label=stage, tokens_per_epoch=len(ids) * settings.seq_len)
         save_stage_model(model, tokenizer, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     return [

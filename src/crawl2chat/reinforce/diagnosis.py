@@ -15,7 +15,7 @@ def diagnose(metrics: Sequence[dict[str, Any]], label: str = "reinforce") -> lis
 
     metrics: the lines of `metrics.jsonl`. The first quarter of the steps is compared with the last.
     """
-    lines = [line for line in metrics if "reward" in line]
+    lines = [line for line in metrics if "reward" in line and "skipped" not in line]
     quarter = max(1, len(lines) // 4)
     early, late = lines[:quarter], lines[-quarter:]
     if len(lines) < 2 or _rises(early, late):

@@ -23,15 +23,18 @@ from crawl2chat.generate.engine import Completion
 from crawl2chat.model import Transformer
 from crawl2chat.progress import Progress
 from crawl2chat.reinforce.settings import PolicySettings
-from crawl2chat.run import METRICS, StageError
+from crawl2chat.run import METRICS
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.data import Batches
 from crawl2chat.train.devices import choose_device, deterministic
+from crawl2chat.train.guard import Guard
 from crawl2chat.train.loop import resume, save_state
 from crawl2chat.train.loss import add_gradients, weighted_loss
-from crawl2chat.train.metrics import Metrics
+from crawl2chat.train.metrics import Metrics, read_metrics
+from crawl2chat.train.micro_batch import out_of_memory_says
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale
+from crawl2chat.train.tracking import tracked
 
 Prompts = list[list[int]]  # (P) token ids, such as of `encode_chat(…, add_generation_prompt=True)`
 Groups = list[list[Completion]]  # (P, K)
@@ -103,19 +106,27 @@ def optimise_policy(
     is learned along with them (PPO-ptx of InstructGPT, arXiv 2203.02155). `after_step(steps done)` measures every
     `settings.evaluate_every` steps and at the end. Prompts and rewards must depend on the step alone: after a kill
     the run then ends with the same weights. Writes `out/metrics.jsonl` and checkpoints.
-    Raises StageError when the loss is no number, or when memory runs out.
+    Raises StageError when the gradients are no numbers several times in a row, or when memory runs out.
     """
     device = choose_device(settings)
     engine = Engine(model.to(device), tokenizer)
     optimiser = MuonAdamW(model.named_parameters(), settings.matrix_lr, settings.embedding_lr, weight_decay=0.0)
     metrics = Metrics(out / METRICS)
     first = resume(model, optimiser, out / "checkpoints")
-    metrics.forget_after(first)
+    again = metrics.forget_after(first)
+    guard = Guard(label, lines=read_metrics(metrics.file))
     sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
-    with deterministic(device), Progress(label, steps, "step") as progress:
+    memory_advice = (
+        f"lower {label}.micro_batch_tokens (now {settings.micro_batch_tokens}), {label}.prompts or {label}.answers"
+    )
+    with (
+        deterministic(device),
+        Progress(label, steps, "step") as progress,
+        tracked(metrics, settings.track, label, settings, again),
+    ):
         for step in range(first, steps):
             started = time.monotonic()
-            try:
+            with out_of_memory_says(label, lambda: memory_advice):
                 prompts = prompts_for(step)
                 seed = step * len(prompts) * settings.answers
                 groups = sample_groups(engine, prompts, settings.answers, sampling, seed)
@@ -125,21 +136,19 @@ def optimise_policy(
                 measured |= add_policy_gradients(model, prompts, groups, group_advantages(rewards_pk), settings)
                 if replay and settings.replay_weight:
                     measured |= _add_replay(model, replay, step, settings, device)
-            except torch.OutOfMemoryError as error:
-                raise StageError(
-                    f"{label}: out of memory; lower {label}.micro_batch_tokens (now {settings.micro_batch_tokens}), "
-                    f"{label}.prompts or {label}.answers"
-                ) from error
             norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm).item()
-            if not norm < float("inf"):
-                raise StageError(f"{label}: the gradients at step {step} are {norm}; lower {label}.matrix_lr")
-            if norm > 0:  # without any signal, Muon would go on by its momentum, at full length
+            skipped = guard.judge(step + 1, grad_norm=norm)
+            if skipped:
+                progress.say(f"{label}: step {step + 1} is skipped: {skipped}")
+            elif norm > 0:  # without any signal, Muon would go on by its momentum, at full length
                 optimiser.step(step, lr_scale(step, steps, 0.0, settings.decay))
             optimiser.zero_grad()
             done = step + 1
             n_tokens = sum(len(answer.ids) for group in groups for answer in group)
             speed, seconds = round(n_tokens / sampled_seconds), round(time.monotonic() - started, 3)
-            metrics.write(step=done, **measured, grad_norm=norm, tokens_per_second=speed, seconds=seconds)
+            metrics.write(
+                step=done, **measured, grad_norm=norm, skipped=skipped, tokens_per_second=speed, seconds=seconds
+            )
             if after_step and (done % settings.evaluate_every == 0 or done == steps):
                 metrics.write(step=done, **after_step(done))
             if done % settings.checkpoint_every == 0 or done == steps:

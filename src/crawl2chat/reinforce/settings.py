@@ -5,12 +5,13 @@ from typing import Literal
 from pydantic import Field
 
 from crawl2chat.recipe import Settings
+from crawl2chat.train.settings import Track
 
 
 class PolicySettings(Settings):
     """How many answers are drawn, how the model moves towards the better ones, and how the computer is used."""
 
-    HOW_IT_RUNS = frozenset({"micro_batch_tokens", "device", "checkpoint_every", "evaluate_every"})
+    HOW_IT_RUNS = frozenset({"micro_batch_tokens", "device", "checkpoint_every", "evaluate_every", "track"})
 
     steps: int = Field(30, ge=1, description="optimiser steps")
     prompts: int = Field(16, ge=1, description="prompts a step")
@@ -28,6 +29,7 @@ class PolicySettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
     checkpoint_every: int = Field(10, ge=1, description="steps between checkpoints; a kill costs at most these")
     evaluate_every: int = Field(10, ge=1, description="steps between measurements")
+    track: Track = Field("none", description="show metrics.jsonl in trackio (here) or wandb (its server) as well")
     seed: int = Field(0, ge=0, description="of the prompts' order and of what is drawn")
 
 

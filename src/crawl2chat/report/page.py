@@ -16,10 +16,10 @@ from crawl2chat.report.posttraining import (
     reinforce_plots,
     side_by_side,
 )
+from crawl2chat.report.pretraining import pretrain_plots, pretrain_samples
 from crawl2chat.report.refining import funnel_table, reject_samples
 from crawl2chat.report.rows import read_rows
-from crawl2chat.run import METRICS, Manifest, StageError, is_current, read_manifest, replacing
-from crawl2chat.train.metrics import read_metrics
+from crawl2chat.run import Manifest, StageError, is_current, read_manifest, replacing
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -79,8 +79,7 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
         yield funnel_table(folder)
         figures = [figure for figure in figures if not figure.name.startswith(IN_FUNNEL)]
     if manifest.stage == "pretrain":
-        unigram = next((f.value for f in figures if f.name == "unigram_bits_per_byte"), None)
-        yield plots.loss_curve(read_metrics(folder / METRICS), unigram)
+        yield from pretrain_plots(folder, figures)
     if manifest.stage == "sft":
         yield from _answer_curves(figures)
     if manifest.stage == "honesty":
@@ -93,10 +92,7 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
     if manifest.stage == "refine":
         yield from reject_samples(folder)
     if manifest.stage == "pretrain":
-        yield "<h3>What it writes</h3><small>the given beginning in grey</small>"
-        for sample in read_rows(folder / "samples.jsonl"):
-            given = f'<b class="given">{escape(sample["prompt"])}</b>'
-            yield f"<pre>{given}{escape(sample['continuation'])}</pre>"
+        yield from pretrain_samples(folder)
     if manifest.stage == "sft":
         yield from _answer_tables(read_rows(folder / "answers.jsonl"))
     if manifest.stage == "prefer":

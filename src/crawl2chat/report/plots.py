@@ -26,6 +26,24 @@ def loss_curve(metrics: Sequence[Mapping[str, Any]], unigram: float | None = Non
     return _svg(figure)
 
 
+def gradient_curve(metrics: Sequence[Mapping[str, Any]]) -> str:
+    """Gradient norm before clipping, with the skipped steps marked on it, and the learning rate's factor."""
+    norms = [(line["step"], line["grad_norm"]) for line in metrics if "grad_norm" in line]
+    skipped = [(line["step"], line["grad_norm"]) for line in metrics if "skipped" in line and "grad_norm" in line]
+    rates = [(line["step"], line["lr_scale"]) for line in metrics if "lr_scale" in line]
+    figure, axes = _axes("step", "gradient norm")
+    axes.plot(*zip(*norms, strict=True), linewidth=0.8, color="tab:blue")
+    if skipped:
+        axes.plot(*zip(*skipped, strict=True), "x", color="tab:red", label="skipped")
+        axes.legend(frameon=False)
+    axes.set_yscale("log")
+    twin = axes.twinx()
+    twin.plot(*zip(*rates, strict=True), color="tab:orange")
+    twin.set_ylabel("learning rate, share of its height", color="tab:orange")
+    twin.set_ylim(bottom=0)
+    return _svg(figure)
+
+
 def share_curves(groups: Mapping[str, Sequence[Figure]], x_label: str, y_label: str = "right answers") -> str:
     """Shares with their intervals over named groups on the x axis, a line a series."""
     figure, axes = _axes(x_label, y_label)

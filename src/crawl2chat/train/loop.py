@@ -10,14 +10,17 @@ from torch import Tensor
 from crawl2chat.model import Transformer
 from crawl2chat.model.checkpoint import load_checkpoint, save_checkpoint
 from crawl2chat.progress import Progress
-from crawl2chat.run import METRICS, StageError
-from crawl2chat.train.data import Batches
+from crawl2chat.run import METRICS
+from crawl2chat.train.data import Batch, Batches
 from crawl2chat.train.devices import choose_device, compiles, deterministic, uses_bf16
+from crawl2chat.train.guard import Guard
 from crawl2chat.train.loss import add_gradients, weighted_loss
-from crawl2chat.train.metrics import Metrics
+from crawl2chat.train.metrics import Metrics, read_metrics, throughput
+from crawl2chat.train.micro_batch import MicroBatch, out_of_memory_says
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale
 from crawl2chat.train.settings import TrainSettings
+from crawl2chat.train.tracking import tracked
 
 
 def train(
@@ -29,33 +32,54 @@ def train(
     *,
     label: str,
     evaluate: Callable[[int], dict[str, float]] | None = None,
+    tokens_per_epoch: int | None = None,
 ) -> None:
     """Train `model` in place for `steps` optimiser steps, from the newest checkpoint in `out` if there is one.
 
     Writes `out/metrics.jsonl` and checkpoints. After a kill the run goes on with the same batches and ends with
-    the same weights. Raises StageError when the loss is no number, or when memory runs out.
+    the same weights. Steps that `Guard` judges harmful are skipped. Raises StageError when the loss is no number
+    several times in a row, or when memory runs out.
     """
     device = choose_device(settings)
     model.to(device).train()
     optimiser = MuonAdamW(model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay)
     metrics = Metrics(out / METRICS)
     first = resume(model, optimiser, out / "checkpoints")
-    metrics.forget_after(first)
+    again = metrics.forget_after(first)
+    guard = Guard(
+        label, spike=settings.skip_spikes, stop_after=settings.stop_after_skipped, lines=read_metrics(metrics.file)
+    )
+    micro_batch = MicroBatch(settings, device, label)
     loss_of = _loss_function(model, steps, settings, device)
-    with deterministic(device), Progress(label, steps, "step") as progress:
+    flops_per_token = model.flops_per_token(settings.seq_len)
+    with (
+        deterministic(device),
+        Progress(label, steps, "step") as progress,
+        tracked(metrics, settings.track, label, settings, again),
+    ):
         for step in range(first, steps):
             started = time.monotonic()
-            try:
-                loss, norm = _step(model, optimiser, batches, step, steps, settings, loss_of, device)
-            except torch.OutOfMemoryError as error:
-                raise StageError(
-                    f"{label}: out of memory; lower {label}.micro_batch_tokens (now {settings.micro_batch_tokens})"
-                ) from error
-            if not loss == loss or loss in (float("inf"), float("-inf")):
-                raise StageError(f"{label}: the loss at step {step} is {loss}; lower {label}.matrix_lr or embedding_lr")
-            speed = settings.batch_tokens / (time.monotonic() - started)
-            metrics.write(step=step + 1, loss=loss, grad_norm=norm, tokens_per_second=round(speed))
+            scale = lr_scale(step, steps, settings.warmup, settings.decay)
+            with out_of_memory_says(label, micro_batch.advice):
+                loss, norm = _gradients(model, optimiser, batches(step), settings, loss_of, micro_batch, device)
+                skipped = guard.judge(step + 1, loss=loss, grad_norm=norm)
+                if not skipped:
+                    optimiser.step(step, scale)
+                optimiser.zero_grad()
+            if skipped:
+                progress.say(f"{label}: step {step + 1} is skipped: {skipped}")
             done = step + 1
+            n_tokens = done * settings.batch_tokens
+            metrics.write(
+                step=done,
+                loss=loss,
+                grad_norm=norm,
+                lr_scale=round(scale, 5),
+                skipped=skipped,
+                tokens=n_tokens,
+                epoch=round(n_tokens / tokens_per_epoch, 4) if tokens_per_epoch else None,
+                **throughput(settings.batch_tokens, time.monotonic() - started, flops_per_token, device),
+            )
             if evaluate and (done % settings.evaluate_every == 0 or done == steps):
                 model.eval()
                 metrics.write(step=done, **evaluate(done))
@@ -66,22 +90,20 @@ def train(
     model.eval()
 
 
-def _step(
+def _gradients(
     model: Transformer,
     optimiser: MuonAdamW,
-    batches: Batches,
-    step: int,
-    steps: int,
+    batch: Batch,
     settings: TrainSettings,
     loss_of: Callable[..., Tensor],
+    micro_batch: MicroBatch,
     device: str,
 ) -> tuple[float, float]:
-    """One optimiser step; returns the batch's mean loss (nats a token) and the gradients' norm."""
-    loss = add_gradients(loss_of, batches(step), settings.micro_batch_rows, device)
-    norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-    optimiser.step(step, lr_scale(step, steps, settings.warmup, settings.decay))
-    optimiser.zero_grad()
-    return loss, norm.item()
+    """A step's clipped gradients; returns the batch's mean loss (nats a token) and their norm before clipping."""
+    loss = micro_batch.fitting(
+        len(batch.inputs_bt), lambda rows: add_gradients(loss_of, batch, rows, device), optimiser.zero_grad
+    )
+    return loss, torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm).item()
 
 
 def _loss_function(

@@ -1,25 +1,23 @@
 """The pretraining stage: documents and a tokenizer in, a base model out."""
 
-import json
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-import torch
 import xxhash
 
 from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
 from crawl2chat.figures import Figure
-from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
 from crawl2chat.refine.documents import read_texts
-from crawl2chat.run import METRICS, StageError, replacing
+from crawl2chat.run import METRICS, SAMPLES_DURING, StageError, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments, write_tokens
 from crawl2chat.train.data import DocumentBatches
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import typical_speed
+from crawl2chat.train.samples import add_samples, write_samples
 from crawl2chat.train.settings import PretrainSettings
 
 TOKENS_PER_PARAMETER = 10  # default length of training
@@ -41,13 +39,15 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
         sample = held_out.first(EVALUATED_WHILE_TRAINING)
 
         def evaluate(step: int) -> dict[str, float]:
+            add_samples(model, vocabulary, held_out, out / SAMPLES_DURING, step)
             return {"bits_per_byte": bits_per_byte(model, sample).value} if len(sample) else {}
 
-        train(model, batches, steps, settings, out, label="pretrain", evaluate=evaluate)
+        epoch = len(training.ids)
+        train(model, batches, steps, settings, out, label="pretrain", evaluate=evaluate, tokens_per_epoch=epoch)
         save_stage_model(model, vocabulary, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     model = load_model(out, device=choose_device(settings))
-    _write_samples(model, vocabulary, held_out, out / "samples.jsonl", settings.seed)
+    write_samples(model, vocabulary, held_out, out / "samples.jsonl", settings.seed)
     figures = [
         Figure("parameters", model.n_parameters()),
         Figure("training_tokens", steps * settings.batch_tokens, "tokens"),
@@ -109,18 +109,3 @@ def _tokenize(
             f"pretrain.seq_len = {settings.seq_len}"
         )
     return parts[0], parts[1]
-
-
-@torch.inference_mode()
-def _write_samples(
-    model: Transformer, tokenizer: Tokenizer, held_out: TokenizedDocuments, file: Path, seed: int
-) -> None:
-    """Documents out of nothing, and continuations of held-out beginnings, for people to read."""
-    engine = Engine(model, tokenizer)
-    sampling = Sampling(temperature=0.8, top_p=0.95, max_tokens=min(120, engine.context // 2), seed=seed)
-    beginning = min(32, engine.context // 4)
-    prompts = [[tokenizer.end_of_text]] * 4 + [held_out[i][:beginning].tolist() for i in range(min(4, len(held_out)))]
-    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
-        for prompt, completion in zip(prompts, engine.generate(prompts, sampling), strict=True):
-            sample = {"prompt": tokenizer.decode(prompt[1:]), "continuation": completion.text}
-            handle.write(json.dumps(sample, ensure_ascii=False) + "\n")

@@ -6,21 +6,37 @@ from pydantic import Field, model_validator
 
 from crawl2chat.recipe import Settings
 
+Track = Literal["none", "trackio", "wandb"]
+
 
 class TrainSettings(Settings):
     """The optimiser, its schedule, the batch, and how the computer is used."""
 
-    HOW_IT_RUNS = frozenset({"micro_batch_tokens", "compile", "device", "checkpoint_every", "evaluate_every"})
+    HOW_IT_RUNS = frozenset({"micro_batch_tokens", "compile", "device", "checkpoint_every", "evaluate_every", "track"})
 
     seq_len: int = Field(256, ge=8, description="tokens a training sequence; also the model's context")
     batch_tokens: int = Field(4096, ge=8, description="tokens an optimiser step")
-    micro_batch_tokens: int = Field(4096, ge=8, description="tokens a forward pass; lower it when memory runs out")
+    micro_batch_tokens: int = Field(
+        0,
+        ge=0,
+        description="tokens a forward pass; 0: the most that fit on a GPU, 2048 on a CPU, fewer if memory runs out",
+    )
     matrix_lr: float = Field(0.02, gt=0, description="Muon's learning rate for matrices")
     embedding_lr: float = Field(0.02, gt=0, description="AdamW's learning rate for embeddings, head and norms")
     weight_decay: float = Field(0.0, ge=0, description="decay of matrices, a share of the weight per unit of rate")
     warmup: float = Field(0.01, ge=0, le=1, description="share of the steps in which the rate rises")
     decay: float = Field(0.6, ge=0, le=1, description="share of the steps in which the rate falls to zero")
     clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+    skip_spikes: float = Field(
+        10.0,
+        ge=0,
+        description="a step is skipped whose loss or gradient norm is so many deviations too high; 0: none is",
+    )
+    stop_after_skipped: int = Field(
+        5,
+        ge=1,
+        description="steps in a row that are skipped for a loss or gradients that are no numbers before it ends",
+    )
     precision: Literal["auto", "bf16", "fp32"] = Field(
         "auto", description="arithmetic of the forward pass; auto: bf16 where the hardware has it; weights stay fp32"
     )
@@ -30,13 +46,14 @@ class TrainSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
     checkpoint_every: int = Field(100, ge=1, description="steps between checkpoints; a kill costs at most these")
     evaluate_every: int = Field(100, ge=1, description="steps between evaluations on held-out text")
+    track: Track = Field("none", description="show metrics.jsonl in trackio (here) or wandb (its server) as well")
     seed: int = Field(0, ge=0, description="of initial weights and the order of the data")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "TrainSettings":
         if self.batch_tokens % self.seq_len:
             raise ValueError(f"batch_tokens = {self.batch_tokens} must be a multiple of seq_len = {self.seq_len}")
-        if self.micro_batch_tokens < self.seq_len:
+        if 0 < self.micro_batch_tokens < self.seq_len:
             raise ValueError(
                 f"micro_batch_tokens = {self.micro_batch_tokens} must hold one sequence of seq_len = {self.seq_len}"
             )
@@ -47,12 +64,6 @@ class TrainSettings(Settings):
     @property
     def batch_rows(self) -> int:
         return self.batch_tokens // self.seq_len
-
-    @property
-    def micro_batch_rows(self) -> int:
-        """Rows a forward pass: the most that fit micro_batch_tokens and divide the batch evenly."""
-        most = min(self.micro_batch_tokens // self.seq_len, self.batch_rows)
-        return next(rows for rows in range(most, 0, -1) if self.batch_rows % rows == 0)
 
 
 class PretrainSettings(TrainSettings):

@@ -1,0 +1,96 @@
+"""How much goes through the model at once, and what becomes of a step for which memory runs out."""
+
+import contextlib
+import gc
+import sys
+from collections.abc import Callable, Iterator
+from typing import TypeVar
+
+import torch
+import torch.distributed
+
+from crawl2chat.run import StageError
+from crawl2chat.train.settings import TrainSettings
+
+T = TypeVar("T")
+
+CPU_TOKENS = 2048
+
+
+class MicroBatch:
+    """The tokens of a forward pass; where the setting leaves them open, the most that have fitted so far.
+
+    A batch that doesn't fit is done anew with half as many, its gradients discarded: the optimiser's step is that of
+    the whole batch, whatever the split.
+    """
+
+    def __init__(self, settings: TrainSettings, device: str, label: str) -> None:
+        self.seq_len, self.label = settings.seq_len, label
+        self.tokens = settings.micro_batch_tokens or (settings.batch_tokens if device == "cuda" else CPU_TOKENS)
+        self.open = not settings.micro_batch_tokens and not _several_ranks()
+
+    def rows(self, n: int) -> int:
+        """Rows of a forward pass: the most that divide a batch of n evenly."""
+        most = max(1, min(self.tokens // self.seq_len, n))
+        return next(rows for rows in range(most, 0, -1) if n % rows == 0)
+
+    def fitting(self, n: int, attempt: Callable[[int], T], discard: Callable[[], None]) -> T:
+        """`attempt(rows)` at a batch of n rows, again with fewer at once after memory ran out, and after `discard()`.
+
+        Where the tokens were set, or one row is too much, memory's error goes on to `out_of_memory_says`.
+        """
+        while True:
+            rows = self.rows(n)
+            try:
+                return attempt(rows)
+            except (RuntimeError, MemoryError) as error:
+                if not (self.open and rows > 1 and ran_out_of_memory(error)):
+                    raise
+            # the error is gone here, and with its traceback the tensors of the attempt
+            discard()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.tokens = rows // 2 * self.seq_len
+            print(
+                f"{self.label}: memory ran out; going on with {self.rows(n) * self.seq_len} tokens a forward pass, "
+                f"{n * self.seq_len} a step as before",
+                file=sys.stderr,
+            )
+
+    def advice(self) -> str:
+        """What to lower, and to what."""
+        rows = self.tokens // self.seq_len
+        if rows < 2:
+            return (
+                f"one sequence of {self.seq_len} tokens at a time doesn't fit; lower {self.label}.seq_len or the "
+                "model's depth or width"
+            )
+        return (
+            f"set {self.label}.micro_batch_tokens = {rows // 2 * self.seq_len} (now {self.tokens}); a step keeps its "
+            f"{self.label}.batch_tokens"
+        )
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """CUDA has an error of its own for it; torch's CPU allocator says it in words; Python and numpy raise theirs."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator: can't allocate" in str(
+        error
+    )
+
+
+@contextlib.contextmanager
+def out_of_memory_says(label: str, advice: Callable[[], str]) -> Iterator[None]:
+    """Turn an error that means that memory ran out into a StageError with advice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise StageError(f"{label}: out of memory; {advice()}") from error
+
+
+def _several_ranks() -> bool:
+    """Whether other processes train along: they would wait for what this one does anew."""
+    there = torch.distributed.is_available() and torch.distributed.is_initialized()
+    return there and torch.distributed.get_world_size() > 1
