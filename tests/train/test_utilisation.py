@@ -47,7 +47,7 @@ def test_a_card_with_a_known_data_sheet_is_measured_by_that_too(monkeypatch):
         ("NVIDIA H200", "h200"),
         ("NVIDIA H100 80GB HBM3", "h100"),
         ("NVIDIA A100-SXM4-80GB", "a100"),
-        ("NVIDIA GeForce RTX 4090", "rtx 4090"),
+        ("NVIDIA GeForce RTX 4090", "4090"),
         ("NVIDIA GeForce RTX 3060", None),
         ("NVIDIA A1000", None),
     ],

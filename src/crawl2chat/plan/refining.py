@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Iterator
+
 from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.plan.refining_rates import ASSUMED_CHARACTERS, ASSUMED_KEPT, Rates
 from crawl2chat.plan.rows import Row, as_bytes, as_count, as_number
@@ -10,6 +11,7 @@ from crawl2chat.refine.settings import DedupSettings, RefineSettings
 MONTH_WARCS = 90_000  # of a monthly Common Crawl
 WARC_PAGES = 33_000  # in one of its WARCs
 WARC_BYTES = 1e9
+
 
 def shuffle_bytes(signed: float, settings: DedupSettings) -> float:
     """What deduplication writes and groups by key: an exact hash and, a bucket, its hash and the low bytes."""
@@ -50,7 +52,11 @@ def refining_rows(
     yield "core-hours", as_number(total), ""
     assumed = f"assumed: {kept:.0%} of the pages" if rates.fictional else f"{kept:.1%} of the pages"
     yield "documents kept", as_count(pages * kept), assumed
-    yield "characters kept", as_count(pages * kept * characters), f"{'assumed: ' * rates.fictional}{characters:,.0f} each"
+    yield (
+        "characters kept",
+        as_count(pages * kept * characters),
+        f"{'assumed: ' * rates.fictional}{characters:,.0f} each",
+    )
     written = pages * (kept * document_bytes + (1 - kept) * rates.reject_bytes)
     yield "bytes written", as_bytes(written), "documents, and a line on every page that is dropped"
     yield "shuffle", as_bytes(shuffled), "signatures, through files in the run's folder"

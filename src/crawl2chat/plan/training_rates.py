@@ -106,16 +106,15 @@ def _affordable(
         config = model_config(shape, vocab_size)
         flop_of_row = settings.seq_len * _flops_per_token(config, settings.seq_len)
         rows = min(settings.batch_rows, int(flop / flop_of_row))
-        micro_rows = min(rows, settings.micro_batch_rows)
-        while micro_rows and training_memory(
-            config, micro_rows * settings.seq_len, bf16=bf16, compiled=True
-        ).peak > 0.5 * memory:
+        micro_rows = min(rows, settings.micro_batch_tokens // settings.seq_len)
+        while (
+            micro_rows
+            and training_memory(config, micro_rows * settings.seq_len, bf16=bf16, compiled=True).peak > 0.5 * memory
+        ):
             micro_rows //= 2
         if micro_rows:
             micro = micro_rows * settings.seq_len
-            return shape.model_copy(
-                update={"batch_tokens": rows // micro_rows * micro, "micro_batch_tokens": micro}
-            )
+            return shape.model_copy(update={"batch_tokens": rows // micro_rows * micro, "micro_batch_tokens": micro})
     raise StageError(
         f"--measure: not one sequence of pretrain.seq_len = {settings.seq_len} can be trained on here in the time of a "
         "measurement, at any depth; give --device NAME for an assumed rate"

@@ -66,7 +66,7 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
         Figure("training_flop", steps * settings.batch_tokens * model.flops_per_token(settings.seq_len), "FLOP"),
     ]
     for speed in typical_speed(out / METRICS):
-        figures += [speed, *utilisation_figures(model, settings, speed.value)]
+        figures += [speed, *utilisation_figures(model, settings, speed.value, ranks.world_size())]
     if len(held_out):
         figures.append(bits_per_byte(model, held_out))
         figures.append(unigram_bits_per_byte(training, held_out, vocabulary.vocab_size))

@@ -22,15 +22,15 @@ class Device:
     price: float  # dollars an hour; an assumption, as of 2026
 
 
-# Under the name to give on the command line, which is also how CUDA names the card, in lower case. The SXM forms of
-# those that have several. NVIDIA's sheets print twice the dense figure for Hopper and Blackwell, with sparsity.
+# Under the name to give on the command line, a word of the one that CUDA has for it. The SXM forms of those that have
+# several. NVIDIA's sheets print twice the dense figure for Hopper and Blackwell, with sparsity.
 DEVICES = {
     "b200": Device("NVIDIA B200", 2250e12, 180e9, 5.0),
     "h200": Device("NVIDIA H200", 989e12, 141e9, 3.5),
     "h100": Device("NVIDIA H100", 989e12, 80e9, 3.0),
     "a100": Device("NVIDIA A100 80 GB", 312e12, 80e9, 1.8),
     "l40s": Device("NVIDIA L40S", 362e12, 48e9, 1.0),
-    "rtx 4090": Device("NVIDIA RTX 4090", 165e12, 24e9, 0.5),
+    "4090": Device("NVIDIA RTX 4090", 165e12, 24e9, 0.5),
 }
 
 
