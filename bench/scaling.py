@@ -35,6 +35,7 @@ from crawl2chat.train.scaling_law import Run, ScalingLaw, fit_scaling_law, refit
 from crawl2chat.train.settings import PretrainSettings
 
 DOCUMENT = 10_000  # characters, to the next empty line, where the text is one file without documents
+HELD_OUT = 0.05  # of the documents
 DRAWS = 200
 
 
@@ -50,22 +51,25 @@ def documents_of(text: Path, folder: Path) -> Path:
         replacing(target) as temporary,
         open(temporary, "w", encoding="utf-8") as out,
     ):
-        piece: list[str] = []
-        for line in [*lines, ""]:
-            piece.append(line)
-            if not line or (not line.strip() and sum(map(len, piece)) >= DOCUMENT):
-                out.write(json.dumps({"text": "".join(piece).strip()}) + "\n")
-                piece = []
+        piece = ""
+        for line in lines:
+            piece += line
+            if not line.strip() and len(piece) >= DOCUMENT:
+                out.write(json.dumps({"text": piece}) + "\n")
+                piece = ""
+        out.write(json.dumps({"text": piece}) + "\n")
     return target
 
 
 def train(documents: Path, tokenizer: Path, folder: Path, depth: int, tokens: int, flags: list[str]) -> Run:
-    flags = [*flags, f"--pretrain.depth={depth}", f"--pretrain.tokens={tokens}"]
+    flags = [f"--pretrain.held_out={HELD_OUT}", *flags, f"--pretrain.depth={depth}", f"--pretrain.tokens={tokens}"]
     settings = load_settings(PretrainSettings, None, flags, table="pretrain")
     out = folder / f"depth-{depth}-tokens-{tokens}"
     inputs = {"refine": documents, "tokenizer": tokenizer}
     manifest, _ = run_stage(find_stage("pretrain"), inputs, out, settings)
     figures = {figure.name: figure for figure in manifest.figure_list()}
+    if "held_out_bits_per_byte" not in figures:
+        raise SystemExit(f"{documents}: none of its documents was held out; give a longer text or --pretrain.held_out")
     loss, speed = figures["held_out_bits_per_byte"], figures["tokens_per_second"]
     model = load_model(out)
     embedding = 0 if model.config.tie_word_embeddings else model.model.embed_tokens.weight.numel()

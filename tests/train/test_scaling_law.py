@@ -26,14 +26,14 @@ def test_a_law_is_found_again_from_its_own_losses():
 def test_a_larger_run_is_foretold_from_noisy_ones_and_as_often_as_said():
     truth = CHINCHILLA.loss(3e9, 6e10)
     covered = 0
-    for seed in range(6):
+    for seed in range(12):
         noisy = runs(0.003, seed)
         law = fit_scaling_law(noisy)
         assert law.loss(3e9, 6e10) == pytest.approx(truth, rel=0.03)
-        again = [other.loss(3e9, 6e10) for other in refit_scaling_law(noisy, law, 60, seed)]
+        again = [other.loss(3e9, 6e10) for other in refit_scaling_law(noisy, law, 40, seed)]
         low, high = np.percentile(again, [2.5, 97.5])
         covered += low <= truth <= high
-    assert covered >= 4
+    assert covered >= 8  # of about 10 that simulations of many more find
 
 
 def test_one_run_that_failed_does_not_rule():

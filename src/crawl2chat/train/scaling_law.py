@@ -12,6 +12,8 @@ EXPONENTS = (0.05, 0.1, 0.2, 0.35, 0.5, 0.7, 1.0, 1.5)  # where fits start
 HUBER = 0.01  # of log loss: 1 %. Seeds move a small run by some 0.3 %, so that all but failed runs count in full
 STARTS, ITERATIONS = 6, 100
 N_PARAMETERS = 5
+# logs of E, A, B, alpha, beta in fits: an exponent above 2.7 only says that its term is none by the second size
+LEAST, MOST = np.array([-30, -30, -30, -5, -5.0]), np.array([30, 30, 30, 1, 1.0])
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ def refit_scaling_law(runs: Sequence[Run], law: ScalingLaw, draws: int, seed: in
     """Laws of runs as they might have come out: the law's own losses, each off by some run's error.
 
     The errors are scaled by √(runs / (runs - 5)), since five numbers were fitted to them. Their spread is the fit's
-    uncertainty if the law's form is right; that it is not, no resampling shows. Whole runs are not drawn anew, since
-    of so few too little would be left to fit.
+    uncertainty if the law's form is right (of 16 simulated runs, intervals said to be of 95 % held the truth in 85 to
+    90 %); that it is wrong, no resampling shows. Whole runs are not drawn anew: of so few, too little would be left.
     """
     _enough(runs)
     logs = np.log([astuple(run) for run in runs])
@@ -130,7 +132,7 @@ def _descend(theta: Array, x_r: Array, y_r: Array, targets: Array) -> tuple[Arra
         weighted = slopes * weights[:, :, None]
         curvature = np.einsum("mri,mrj->mij", weighted, slopes) + damping[:, None, None] * np.eye(N_PARAMETERS)
         step = np.linalg.solve(curvature, np.einsum("mri,mr->mi", weighted, errors)[:, :, None])[:, :, 0]
-        moved = np.clip(theta - np.clip(step, -1, 1), -30, 30)
+        moved = np.clip(theta - np.clip(step, -1, 1), LEAST, MOST)
         new_errors, new_slopes = _errors(moved, x_r, y_r, targets)
         better = _huber(new_errors) < objective
         theta = np.where(better[:, None], moved, theta)
@@ -144,7 +146,7 @@ def _descend(theta: Array, x_r: Array, y_r: Array, targets: Array) -> tuple[Arra
 def _errors(theta: Array, x_r: Array, y_r: Array, targets: Array) -> tuple[Array, Array]:
     """Predicted minus measured log loss (M, runs), and its slopes by the five numbers (M, runs, 5)."""
     log_e, log_a, log_b, log_alpha, log_beta = theta.T[:, :, None]
-    alpha, beta = np.exp(np.minimum(log_alpha, 3)), np.exp(np.minimum(log_beta, 3))
+    alpha, beta = np.exp(log_alpha), np.exp(log_beta)
     terms = np.stack(np.broadcast_arrays(log_e, log_a - alpha * x_r, log_b - beta * y_r), axis=-1)
     largest = terms.max(axis=-1, keepdims=True)
     total = largest + np.log(np.exp(terms - largest).sum(axis=-1, keepdims=True))
