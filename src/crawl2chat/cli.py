@@ -63,6 +63,7 @@ STAGE_INPUTS = {
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
 }
+PLANNED_DEVICES = ("b200", "h200", "h100", "a100", "l40s", "4090")  # train/utilisation.py knows them
 EXAMPLES = """
 examples:
   crawl2chat run                                   the whole way on the fictional web, into runs/laptop
@@ -71,6 +72,7 @@ examples:
   crawl2chat run --pretrain.depth 6 --until pretrain
   crawl2chat refine my.warc.gz --out documents     one stage, on ordinary files
   crawl2chat plan recipes/cluster.toml             what a month of Common Crawl takes
+  crawl2chat plan --pretrain.depth 20 --device h100 --devices 8
   crawl2chat chat runs/laptop
 """
 
@@ -177,17 +179,8 @@ def _parser() -> argparse.ArgumentParser:
     plan = add("plan", "say what a recipe will take: work, bytes, hours, cost", plan_command, takes_settings=True)
     plan.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
     plan.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="plan no stage after this")
-    plan.add_argument("--measure", type=Path, metavar="WARC", help="measure refine on this (a small fictional web)")
-    plan.add_argument("--rates", type=Path, metavar="RUN", help="take refine's rates from this finished run instead")
-    plan.add_argument(
-        "--cores", type=_within(int, 1), default=1000, metavar="N", help="cores that refine will have (1000)"
-    )
-    plan.add_argument(
-        "--price", type=_within(float, 0), default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)"
-    )
-    plan.add_argument(
-        "--flops", type=_within(float, 1), metavar="FLOPS", help="FLOP a second of the machine that trains"
-    )
+    _add_machines(plan)
+
     classify = add("classify", "train a quality classifier, for --refine.classifier.model", classify_command)
     classify.add_argument("--positive", nargs="+", type=Path, default=[], metavar="FILE", help="texts like the wanted")
     classify.add_argument("--negative", nargs="+", type=Path, default=[], metavar="FILE", help="texts of the crawl")
@@ -289,6 +282,26 @@ def _adder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> C
         return parser
 
     return add
+
+
+def _add_machines(plan: argparse.ArgumentParser) -> None:
+    plan.add_argument("--rates", type=Path, metavar="RUN", help="take rates from this finished run's stages")
+    refining = plan.add_argument_group("refining")
+    refining.add_argument("--warc", type=Path, help="measure its rates on this WARC (on a small fictional web)")
+    refining.add_argument("--cores", type=_within(int, 1), default=1000, metavar="N", help="that refine has (1000)")
+    refining.add_argument(
+        "--core-price", type=_within(float, 0), default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)"
+    )
+    training = plan.add_argument_group("pretraining")
+    training.add_argument("--measure", action="store_true", help="measure its rate here: some steps, about a minute")
+    training.add_argument(
+        "--flops", type=_within(float, 1), metavar="FLOPS", help="its rate is so many FLOP a second and device"
+    )
+    training.add_argument("--device", choices=PLANNED_DEVICES, help="GPU (each of these, at an assumed rate)")
+    training.add_argument("--devices", type=_within(int, 1), metavar="N", help="how many of it")
+    training.add_argument(
+        "--price", type=_within(float, 0), metavar="DOLLARS", help="of a device for an hour (assumed by its name)"
+    )
 
 
 def _add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:

@@ -149,7 +149,8 @@ def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
     recipe = load_settings(Recipe, find_recipe(options.recipe), flags)
     print(
         plan(
-            recipe, warc=options.measure, run=options.rates, cores=options.cores, price=options.price,
+            recipe, warc=options.warc, run=options.rates, measure_training=options.measure, cores=options.cores,
+            core_price=options.core_price, device=options.device, devices=options.devices, price=options.price,
             flops=options.flops,
         )
     )  # fmt: skip

@@ -244,14 +244,18 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def flops_per_token(self, context: int) -> int:
-        """Forward and backward FLOP a training token: 6 a matrix weight, and attention over `context` tokens.
+        """FLOP of a training token, forward and backward, in rows of `context` tokens: 6·N + 6·L·H·D·context.
 
-        Attention does 4·H·D FLOP a pair forward (scores and values), three times that with the backward pass,
-        over context/2 pairs a token on average, since it is causal. Embedding look-ups cost none.
+        N: weights of all matrices, the head's too (a tied one is multiplied by like any other), not the embedding's,
+        which is looked up. A product is 2 FLOP a weight, a multiplication and an addition, and the backward pass has
+        two for each of the forward pass: 6.
+        L layers, H heads, D head width: a pair of tokens takes 4·H·D forward (its score, and its share of the
+        values), 12·H·D with the backward pass. A token sees context/2 on average, since attention is causal: what
+        a kernel computes beyond the mask is not counted, and what documents hide from each other is.
+        Left out, as in PaLM's formula (arXiv 2204.02311, appendix B): norms, RoPE, activations, softmax, the loss.
         """
         c = self.config
         matrices = sum(p.numel() for name, p in self.named_parameters() if p.ndim == 2 and "embed_tokens" not in name)
         if c.tie_word_embeddings:
-            matrices += c.vocab_size * c.hidden_size  # the head's product is done although its weight is shared
-        attention = 12 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * context // 2
-        return 6 * matrices + attention
+            matrices += c.vocab_size * c.hidden_size
+        return 6 * matrices + 6 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * context

@@ -21,6 +21,7 @@ from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import typical_speed
 from crawl2chat.train.samples import add_samples, write_samples
 from crawl2chat.train.settings import PretrainSettings
+from crawl2chat.train.utilisation import utilisation_figures
 
 TOKENS_PER_PARAMETER = 10  # default length of training
 EVALUATED_WHILE_TRAINING = 100_000  # tokens; the whole held-out part is measured at the end
@@ -66,8 +67,9 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
         Figure("training_tokens", steps * settings.batch_tokens, "tokens"),
         Figure("epochs", steps * settings.batch_tokens / len(training.ids)),
         Figure("training_flop", steps * settings.batch_tokens * model.flops_per_token(settings.seq_len), "FLOP"),
-        *typical_speed(out / METRICS),
     ]
+    for speed in typical_speed(out / METRICS):
+        figures += [speed, *utilisation_figures(model, settings, speed.value, ranks.world_size())]
     if len(held_out):
         figures.append(bits_per_byte(model, held_out))
         figures.append(unigram_bits_per_byte(training, held_out, vocabulary.vocab_size))

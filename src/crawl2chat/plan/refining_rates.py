@@ -1,4 +1,4 @@
-"""What refining costs on this machine: core-seconds, bytes and memory, measured on a sample of pages."""
+"""What refining takes on this machine: core-seconds, bytes and memory, measured on a sample of pages."""
 
 import contextlib
 import io
@@ -63,7 +63,7 @@ def measure(warc: Path | None, settings: RefineSettings) -> Rates:
             write_tinyweb(folder / "web", 1, TinywebSettings())
         source = warc or Path(list_warcs(folder / "web")[0])
         if not source.is_file():
-            raise StageError(f"--measure {source}: there is no such file; expected a WARC")
+            raise StageError(f"--warc {source}: there is no such file; expected a WARC")
         sample, one_page, pages, read_seconds = _cut(source, folder, settings)
         start = _refine_seconds(one_page, folder / "one", settings)
         seconds = _refine_seconds(sample, folder / "out", settings) - start
