@@ -59,8 +59,7 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.
     folder = model_folder(folder)
     config = read_config(folder)
     weights = {
-        name: tensor.to(device=device, dtype=dtype, copy=True)
-        for name, tensor in open_weights(folder, config).items()
+        name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in open_weights(folder, config).items()
     }
     if config.tie_word_embeddings:
         weights[HEAD] = weights[EMBEDDING]

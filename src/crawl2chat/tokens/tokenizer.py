@@ -167,6 +167,13 @@ class Tokenizer:
             template = named.get("default") or next(iter(named.values()))
         return str(template)
 
+    @property
+    def eos_id(self) -> int:
+        """The id that its files call the end; of ours the end of a turn."""
+        token = json.loads(self.files.get(CONFIG, "{}")).get("eos_token")
+        name = token.get("content") if isinstance(token, dict) else token
+        return self.controls.get(name or IM_END, self.im_end)
+
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them.
 
@@ -183,10 +190,10 @@ class Tokenizer:
             config.setdefault("chat_template", CHAT_TEMPLATE)
         write_json(folder / CONFIG, config)
         if TOKENIZER not in files:
-            write_json(folder / TOKENIZER, self._to_huggingface())
+            write_json(folder / TOKENIZER, self.to_huggingface())
         for name, text in files.items():
             with replacing(folder / name) as temporary:
-                temporary.write_text(text, encoding="utf-8")
+                temporary.write_text(text, encoding="utf-8", newline="")
 
     @staticmethod
     def load(folder: Path) -> "Tokenizer":
@@ -245,7 +252,11 @@ class Tokenizer:
                     merges.append((rank, self.ranks[left], self.ranks[right], left, right))
         return [(left, right) for *_, left, right in sorted(merges)]
 
-    def _to_huggingface(self) -> dict[str, Any]:
+    def to_huggingface(self) -> dict[str, Any]:
+        """The content of `tokenizer.json`: that of the file that it was read from, if it was."""
+        if TOKENIZER in self.files:
+            content: dict[str, Any] = json.loads(self.files[TOKENIZER])
+            return content
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
         split = {"type": "Split", "pattern": {"Regex": self.pattern}, "behavior": "Isolated", "invert": False}
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
@@ -267,8 +278,8 @@ class Tokenizer:
                 "fuse_unk": False,
                 "byte_fallback": False,
                 "ignore_merges": True,  # a piece that is a token is that token, as in tiktoken
-                "vocab": {_printable(token): id for token, id in self.ranks.items()},
-                "merges": [[_printable(left), _printable(right)] for left, right in self.merges],
+                "vocab": {printable(token): id for token, id in self.ranks.items()},
+                "merges": [[printable(left), printable(right)] for left, right in self.merges],
             },
         }
 
@@ -284,7 +295,8 @@ CHARACTER_OF_BYTE = _character_of_byte()
 BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
 
 
-def _printable(token: bytes) -> str:
+def printable(token: bytes) -> str:
+    """A token as `tokenizer.json` and GGUF write it: a character a byte."""
     return "".join(CHARACTER_OF_BYTE[byte] for byte in token)
 
 
@@ -301,6 +313,6 @@ def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")
+        return file.read_bytes().decode("utf-8")  # line ends as they are
     except (OSError, UnicodeDecodeError) as error:
         raise StageError(f"{file}: can't be read: {error}") from error
