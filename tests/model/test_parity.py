@@ -9,6 +9,7 @@ from models import SHAPES, random_model
 from crawl2chat.model import load_model, save_model
 from crawl2chat.run import StageError
 
+
 @pytest.fixture(params=SHAPES)
 def pair(request, tmp_path):
     transformers = pytest.importorskip("transformers")
