@@ -1,4 +1,5 @@
 import json
+from itertools import pairwise
 from pathlib import Path
 
 import pytest
@@ -29,7 +30,7 @@ def stage_folder(request, tokenizer, tmp_path_factory) -> Path:
 
 @pytest.fixture
 def checkpoint(tokenizer, tmp_path) -> Path:
-    """A checkpoint as it comes from elsewhere: bf16 shards of transformers, Qwen's tokenizer files, a padded vocabulary."""
+    """A checkpoint from elsewhere: bf16 shards of transformers, a tokenizer like Qwen's, a padded vocabulary."""
     transformers = pytest.importorskip("transformers")
     model = random_model("untied", tokenizer.vocab_size + 3)
     save_model(model, tmp_path / "plain", stop_ids=[1], pad_id=0)
@@ -56,9 +57,7 @@ def one_merge_a_token(tokenizer: Tokenizer) -> list[str]:
     for token, rank in tokenizer.ranks.items():
         parts = [bytes([byte]) for byte in token]
         while len(parts) > 2:
-            pairs = [
-                (tokenizer.ranks.get(a + b, rank), i) for i, (a, b) in enumerate(zip(parts, parts[1:], strict=False))
-            ]
+            pairs = [(tokenizer.ranks.get(a + b, rank), i) for i, (a, b) in enumerate(pairwise(parts))]
             _, i = min(pairs)
             parts[i : i + 2] = [parts[i] + parts[i + 1]]
         if len(parts) == 2:

@@ -146,7 +146,6 @@ def test_a_loaded_tokenizer_is_saved_as_it_was(saved, tmp_path):
     loaded = Tokenizer.load(tmp_path)
     loaded.save(tmp_path / "again")
     again = {file.name: file.read_bytes().decode() for file in (tmp_path / "again").iterdir()}
-    assert json.loads(again.pop("tokenizer_config.json")) == json.loads(theirs.pop("tokenizer_config.json"))
     assert again == theirs
     assert loaded.chat_template == "{{ messages[0].content }}\r\n"
     assert loaded.eos_id == loaded.end_of_text

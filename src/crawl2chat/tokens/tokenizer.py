@@ -179,16 +179,18 @@ class Tokenizer:
 
         A tokenizer that was loaded is written as it was; only a chat template is added where it had none.
         """
-        files = {name: text for name, text in self.files.items() if name != CONFIG}
-        config = json.loads(self.files.get(CONFIG, "null")) or {
+        files = dict(self.files)
+        config = json.loads(files.get(CONFIG, "null")) or {
             "tokenizer_class": "PreTrainedTokenizerFast",  # the name that transformers 4 and 5 both know
             "eos_token": IM_END,
             "pad_token": END_OF_TEXT,
             "clean_up_tokenization_spaces": False,
         }
-        if TEMPLATE not in files:
-            config.setdefault("chat_template", CHAT_TEMPLATE)
-        write_json(folder / CONFIG, config)
+        if TEMPLATE not in files and not config.get("chat_template"):
+            config["chat_template"] = CHAT_TEMPLATE
+            files.pop(CONFIG, None)
+        if CONFIG not in files:
+            write_json(folder / CONFIG, config)
         if TOKENIZER not in files:
             write_json(folder / TOKENIZER, self.to_huggingface())
         for name, text in files.items():
