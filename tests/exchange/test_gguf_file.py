@@ -129,8 +129,8 @@ def llama(stage_folder, tmp_path):
 def test_llama_cpp_gives_our_ids(llama, stage_folder):
     tokenizer, rng = Tokenizer.load(stage_folder), random.Random(0)
     pieces = [
-        *CONTROL_TOKENS, "<|", "|>", " ", "  ", "\n", "\r\n", "\t", "é", "e\u0301", "東", "🙂", "7", "12", "'S", "'ll", "ſ",
-        "the ", "Mill", "İ", "\u00a0", "\u3000", "_", "--", "½", "٣",
+        *CONTROL_TOKENS, "<|", "|>", " ", "  ", "\n", "\r\n", "\t", "é", "e\u0301", "東", "🙂", "7", "12", "'S", "'ll",
+        "ſ", "the ", "Mill", "İ", "\u00a0", "\u3000", "_", "--", "½", "٣",
     ]  # fmt: skip
     made = ("".join(rng.choices(pieces, k=rng.randint(1, 12))) for _ in range(500))
     for text in [*TEXTS, *made]:

@@ -41,9 +41,6 @@ SETTINGS = {
 INPUTS = {"crawl": (), "refine": ("crawl",), "tokenizer": ("refine",), "pretrain": ("refine", "tokenizer")}
 
 
-NUMBER = r"\d+(?:\.\d+)?"
-
-
 def write_manifest(run, stage, inputs):
     settings = SETTINGS[stage].model_dump(mode="json") if stage in SETTINGS else {"seed": 37, "epochs": 2.5}
     manifest = Manifest(
@@ -74,8 +71,9 @@ def card_of(folder, tmp_path, **options):
     return (out / "README.md").read_text()
 
 
-def without_separators(text):
-    return re.sub(r"(?<=\d),(?=\d)", "", text)
+def numbers_in(text):
+    without_separators = re.sub(r"(?<=\d),(?=\d)", "", text)
+    return {number.removesuffix(".0") for number in re.findall(r"\d+(?:\.\d+)?", without_separators)}
 
 
 def cells(card):
@@ -106,8 +104,7 @@ def test_no_number_stands_in_the_card_that_the_run_does_not_have(run, tmp_path):
     known += [vars(read_manifest(run / stage)) for stage in FIGURES]
     known += [str(figure) for figures in FIGURES.values() for figure in figures]
     known += ["40.96 0.28 0.71", random_model("tied", config["vocab_size"]).n_parameters(), "123.5", "617"]
-    numbers = set(re.findall(NUMBER, without_separators(json.dumps(known))))
-    assert {n.removesuffix(".0") for n in re.findall(NUMBER, without_separators(card))} <= numbers
+    assert numbers_in(card) <= numbers_in(json.dumps(known))
 
 
 def test_the_front_matter_is_yaml_that_the_hub_reads(run, tmp_path):
