@@ -3,6 +3,7 @@
 import argparse
 import math
 import os
+import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -13,8 +14,10 @@ from crawl2chat.commands import (
     MODEL_STAGES,
     chat_command,
     classify_command,
+    export_command,
     follow,
     generate_command,
+    import_command,
     judge_command,
     plan_command,
     rank_command,
@@ -74,6 +77,7 @@ examples:
   crawl2chat plan recipes/cluster.toml             what a month of Common Crawl takes
   crawl2chat plan --pretrain.depth 20 --device h100 --devices 8
   crawl2chat chat runs/laptop
+  crawl2chat export runs/laptop --out release --gguf model.gguf
 """
 
 
@@ -171,6 +175,25 @@ def _parser() -> argparse.ArgumentParser:
     rank.add_argument("--answers", type=int, default=2, metavar="K", help="answers to a prompt; 2 is one key a pair")
     rank.add_argument("--store", type=Path, metavar="FILE", help="where rankings go (RUN/rankings.sqlite)")
     rank.add_argument("--annotator", default="me", metavar="NAME", help="whose taste it is")
+
+    export = add("export", "write a model as others load it: for transformers, for llama.cpp", export_command)
+    export.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
+    export.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    export.add_argument("--out", type=Path, metavar="DIR", help="a new folder: weights, tokenizer, model card")
+    export.add_argument("--gguf", type=Path, metavar="FILE", help="one file for llama.cpp and its kin")
+    export.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16", "q8_0"),
+        help="of the weights (as stored; in GGUF float32); q8_0 for GGUF alone",
+    )  # fmt: skip
+    export.add_argument(
+        "--max-shard-size", type=_size, default="5GB", metavar="SIZE", help="bytes a weight file, such as 500MB (5GB)"
+    )
+    export.add_argument("--name", metavar="NAME", help="the model's name in its card and in GGUF (from the folders)")
+    export.add_argument("--license", metavar="ID", help="licence to state in the card, such as apache-2.0 (none)")
+
+    imported = add("import", "take a dense Qwen3 checkpoint as a run's base model", import_command)
+    imported.add_argument("checkpoint", type=Path, metavar="FOLDER", help="a Qwen3 in transformers' form, on disk")
+    imported.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
 
     tokens = add("tokens", "show how a tokenizer cuts a text", tokens_command)
     tokens.add_argument("tokenizer", type=Path, metavar="RUN", help="a run's folder or one with a tokenizer.json")
@@ -270,6 +293,15 @@ def _within(kind: type[Number], least: float, most: float = math.inf) -> Callabl
         return value
 
     return parse
+
+
+def _size(text: str) -> int:
+    """A type for argparse: a number of bytes, with KB, MB or GB (powers of a thousand) behind it or nothing."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text.strip(), re.IGNORECASE)
+    size = round(float(match[1]) * 1000 ** " KMG".index(match[2].upper() or " ")) if match else 0
+    if size < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 5GB")
+    return size
 
 
 def _adder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Callable[..., argparse.ArgumentParser]:

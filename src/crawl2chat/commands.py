@@ -131,7 +131,8 @@ def tokens_command(options: argparse.Namespace) -> int:
     from crawl2chat.tokens import Tokenizer
 
     folder = options.tokenizer
-    tokenizer = Tokenizer.load(folder / "tokenizer" if (folder / "tokenizer").is_dir() else folder)
+    places = [folder / name for name in ("tokenizer", "pretrain") if (folder / name).is_dir()]  # the latter: imported
+    tokenizer = Tokenizer.load([*places, folder][0])
     ids = tokenizer.encode(options.text)
     for id in ids:
         print(f"{id:6}  {tokenizer.decode_bytes([id])!r}")
@@ -192,6 +193,40 @@ def report_command(options: argparse.Namespace) -> int:
     return 0
 
 
+def export_command(options: argparse.Namespace) -> int:
+    from crawl2chat.exchange.export import export_folder
+    from crawl2chat.exchange.gguf_file import GgufType, write_gguf
+    from crawl2chat.model.huggingface import model_folder
+    from crawl2chat.run import StageError
+
+    if not options.out and not options.gguf:
+        raise StageError("export: say where to: --out DIR for transformers, --gguf FILE for llama.cpp, or both")
+    if options.out and options.dtype == "q8_0":
+        raise StageError("export --dtype q8_0 is for --gguf FILE alone; leave --out away or take another type")
+    folder, _ = _find_model(options)
+    name = options.name or "-".join(dict.fromkeys([options.model.resolve().name, folder.resolve().name]))
+    if options.gguf:
+        kind: GgufType = options.dtype or "float32"
+        write_gguf(model_folder(folder), options.gguf, kind, name=name, licence=options.license)
+        print(f"GGUF ({kind}): {options.gguf}")
+    if options.out:
+        export_folder(
+            folder, options.out, name=name, dtype=options.dtype, shard_bytes=options.max_shard_size,
+            licence=options.license,
+        )  # fmt: skip
+        print(f"transformers: {options.out}")
+    return 0
+
+
+def import_command(options: argparse.Namespace) -> int:
+    from crawl2chat.exchange.importing import import_model
+    from crawl2chat.report import print_stage
+
+    manifest, ran = import_model(options.checkpoint, options.out)
+    print_stage(options.out / "pretrain", manifest, ran)
+    return 0
+
+
 def find_recipe(path: Path | None) -> Path:
     """The file that was named, or laptop.toml as it lies in a checkout or in an installed package."""
     if path is not None:
@@ -213,29 +248,35 @@ def _sampling(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # i
         raise StageError(str(error)) from error
 
 
+def _find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
+    """The folder of the model that was named, and the stage that made it, if one did ("import" of one from outside)."""
+    from crawl2chat.run import StageError, is_current, read_manifest
+
+    run = options.model
+    for name in [options.stage] if options.stage else reversed(MODEL_STAGES):
+        folder = run / ("pretrain" if name == "base" else name)
+        manifest = read_manifest(folder)
+        if manifest and is_current(run, manifest):
+            return folder, manifest.stage
+        if manifest:
+            print(f"{folder}: made from an earlier state of the run, so left out", file=sys.stderr)
+    if options.stage:
+        raise StageError(f"{run}: has no finished model of the stage {options.stage}")
+    manifest = read_manifest(run)
+    return run, manifest.stage if manifest else None
+
+
 def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
     """The engine of the model that was named and the stage that made it, if one did."""
     import torch
 
     from crawl2chat.generate import Engine
     from crawl2chat.model import load_model
-    from crawl2chat.run import StageError, is_current, read_manifest
     from crawl2chat.tokens import Tokenizer
 
-    folder, found = options.model, None
-    for name in [options.stage] if options.stage else reversed(MODEL_STAGES):
-        stage = "pretrain" if name == "base" else name
-        manifest = read_manifest(folder / stage)
-        if manifest and is_current(folder, manifest):
-            folder, found = folder / stage, stage
-            break
-        if manifest:
-            print(f"{folder / stage}: made from an earlier state of the run, so left out", file=sys.stderr)
-    if options.stage and not found:
-        raise StageError(f"{folder}: has no finished model of the stage {options.stage}")
-    manifest = read_manifest(folder)
+    folder, stage = _find_model(options)
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
-    return Engine(model, Tokenizer.load(folder)), found or (manifest and manifest.stage)
+    return Engine(model, Tokenizer.load(folder)), stage
 
 
 def _load_index(run: Path):  # type: ignore[no-untyped-def]

@@ -14,7 +14,7 @@ from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.recipe import Settings, to_toml
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.reinforce.settings import ReinforceSettings
-from crawl2chat.run import Manifest, Stage, StageError, hash_json, hash_path, replacing, run_stage
+from crawl2chat.run import Manifest, Stage, StageError, hash_json, hash_path, read_manifest, replacing, run_stage
 from crawl2chat.tokens.settings import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings
 
@@ -28,6 +28,7 @@ STAGES = (
     Stage("reinforce", ("crawl", "honesty"), "crawl2chat.reinforce.stage:reinforce"),
     Stage("prefer", ("crawl", "reinforce"), "crawl2chat.prefer.stage:prefer"),
 )
+REPLACED_BY_IMPORT = ("tokenizer", "pretrain")  # a checkpoint from outside brings both
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "sft", "honesty", "reinforce", "prefer"]
 
@@ -127,7 +128,9 @@ def run_pipeline(
 
     Stages whose settings and inputs have not changed are skipped. `first` runs that stage and all later ones
     anew; `force` runs all anew. Files that the recipe names are looked for before any work.
+    A base model that was imported into `folder` stays, and no tokenizer is made.
     """
+    imported = _imported_base(folder, first)
     if recipe.conversations:
         from crawl2chat.chat.conversations import read_conversations
 
@@ -138,6 +141,10 @@ def run_pipeline(
     last = STAGE_NAMES.index(recipe.until)
     anew_from = 0 if force else STAGE_NAMES.index(first) if first else len(STAGES)
     for i, stage in enumerate(STAGES[: last + 1]):
+        if imported and stage.name in REPLACED_BY_IMPORT:
+            if stage.name == "pretrain":
+                yield StageResult(stage, imported, False)
+            continue
         inputs = {name: folder / name for name in stage.inputs}
         if stage.name == "sft" and recipe.conversations:
             stage = replace(stage, inputs=("conversations", "pretrain"))
@@ -147,3 +154,16 @@ def run_pipeline(
             stage, inputs, folder / stage.name, settings, outside=outside[stage.name], force=i >= anew_from
         )
         yield StageResult(stage, manifest, ran)
+
+
+def _imported_base(folder: Path, first: str | None) -> Manifest | None:
+    """The manifest of the base model that `crawl2chat import` left in a run's folder, if it did."""
+    manifest = read_manifest(folder / "pretrain")
+    if manifest is None or manifest.stage != "import":
+        return None
+    if first in REPLACED_BY_IMPORT:
+        raise StageError(
+            f"{folder / 'pretrain'}: holds an imported model, so --from {first} has nothing to do; "
+            "take --from sft, or --out another folder"
+        )
+    return manifest

@@ -4,28 +4,10 @@ import json
 
 import pytest
 import torch
+from models import SHAPES, random_model
 
-from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
+from crawl2chat.model import load_model, save_model
 from crawl2chat.run import StageError
-
-SHAPES = {
-    "tied": {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True},
-    "untied": {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": False},
-    "grouped heads": {"num_attention_heads": 8, "num_key_value_heads": 2, "tie_word_embeddings": True},
-}
-
-
-def random_model(shape: str) -> Transformer:
-    config = ModelConfig(
-        vocab_size=97, hidden_size=32, intermediate_size=80, num_hidden_layers=3, head_dim=16,
-        max_position_embeddings=64, rope_theta=5_000.0, **SHAPES[shape],
-    )  # fmt: skip
-    model = Transformer(config)
-    generator = torch.Generator().manual_seed(0)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.3 + (parameter.ndim == 1))
-    return model.eval()
 
 
 @pytest.fixture(params=SHAPES)
@@ -63,17 +45,43 @@ def test_their_saved_model_loads_into_ours(pair):
         torch.testing.assert_close(again(ids), ours(ids), atol=1e-5, rtol=1e-5)
 
 
-def test_a_model_of_another_shape_is_refused_rather_than_read_wrongly(tmp_path):
+PLAIN_ROPE = {
+    "transformers 4": {"rope_theta": 5e3, "rope_scaling": None},
+    "transformers 4, spelt out": {"rope_theta": 5e3, "rope_scaling": {"type": "default"}},
+    "transformers 5": {"rope_theta": None, "rope_parameters": {"rope_type": "default", "rope_theta": 5e3}},
+}
+
+
+@pytest.mark.parametrize("spelling", PLAIN_ROPE)
+def test_the_base_of_rope_is_read_from_either_spelling(spelling, tmp_path):
+    model = random_model("untied")
+    save_model(model, tmp_path, stop_ids=[1], pad_id=0)
+    config = json.loads((tmp_path / "config.json").read_text())
+    (tmp_path / "config.json").write_text(json.dumps(config | PLAIN_ROPE[spelling]))
+    assert load_model(tmp_path).config == model.config
+
+
+WRONG = {
+    "model_type": ("llama", "model_type is 'llama', expected 'qwen3'"),
+    "use_sliding_window": (True, "use_sliding_window = True is not supported"),
+    "quantization_config": ({"quant_method": "fp8"}, "quantization_config = .* is not supported"),
+    "hidden_act": ("gelu", "hidden_act = 'gelu' is not supported"),
+    "rope_scaling": ({"type": "yarn", "factor": 4.0}, "rope_scaling is of type 'yarn', only plain RoPE"),
+    "rope_parameters": ({"rope_type": "linear", "rope_theta": 1e6}, "rope_parameters is of type 'linear'"),
+    "hidden_size": (64, "its weights don't fit its config.json"),
+    "head_dim": (None, "not a usable Qwen3 config: .*head_dim"),
+    "num_key_value_heads": (3, "not a usable Qwen3 config"),
+}
+
+
+@pytest.mark.parametrize("name", WRONG)
+def test_a_model_of_another_shape_is_refused_rather_than_read_wrongly(name, tmp_path):
     save_model(random_model("tied"), tmp_path, stop_ids=[1], pad_id=0)
     config = json.loads((tmp_path / "config.json").read_text())
-    wrong = {
-        "model_type": "llama", "use_sliding_window": True, "rope_scaling": {"type": "yarn"},
-        "rope_parameters": {"rope_type": "yarn", "factor": 4.0, "rope_theta": 1e6}, "hidden_size": 64,
-    }  # fmt: skip
-    for name, value in wrong.items():
-        (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))
-        with pytest.raises(StageError):
-            load_model(tmp_path)
+    value, told = WRONG[name]
+    (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))
+    with pytest.raises(StageError, match=told):
+        load_model(tmp_path)
 
 
 def test_padded_prompts_in_one_cache_give_the_logits_they_give_alone():

@@ -127,3 +127,77 @@ def test_a_normalizer_is_kept_or_refused(tokenizer, saved, tmp_path):
     (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}))
     with pytest.raises(StageError, match="normalizer Lowercase is not supported"):
         Tokenizer.load(tmp_path)
+
+
+def test_a_loaded_tokenizer_is_saved_as_it_was(saved, tmp_path):
+    """Somebody else's chat template, flags of added tokens, merges and files that we do not read go on unchanged."""
+    content = json.loads((saved / "tokenizer.json").read_text())
+    for token in content["added_tokens"]:
+        token["special"] = token["content"] != "<tool_call>"
+    content |= {"post_processor": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False}}
+    theirs = {
+        "tokenizer.json": json.dumps(content, indent=3),
+        "tokenizer_config.json": json.dumps({"eos_token": {"content": "<|endoftext|>"}, "chat_template": "old"}),
+        "chat_template.jinja": "{{ messages[0].content }}\r\n",
+        "special_tokens_map.json": "{}",
+    }
+    for name, text in theirs.items():
+        (tmp_path / name).write_bytes(text.encode())
+    loaded = Tokenizer.load(tmp_path)
+    loaded.save(tmp_path / "again")
+    again = {file.name: file.read_bytes().decode() for file in (tmp_path / "again").iterdir()}
+    assert again == theirs
+    assert loaded.chat_template == "{{ messages[0].content }}\r\n"
+    assert loaded.eos_id == loaded.end_of_text
+
+
+@pytest.mark.parametrize(
+    ("template", "expected"),
+    [
+        ("plain", "plain"),
+        ([{"name": "rag", "template": "no"}, {"name": "default", "template": "yes"}], "yes"),
+        (None, CHAT_TEMPLATE),
+    ],
+)
+def test_the_chat_template_is_that_of_the_files_or_ours(saved, tmp_path, template, expected):
+    (tmp_path / "tokenizer.json").write_bytes((saved / "tokenizer.json").read_bytes())
+    config = {"model_max_length": 7} | ({"chat_template": template} if template else {})
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(config))
+    loaded = Tokenizer.load(tmp_path)
+    assert loaded.chat_template == expected
+    loaded.save(tmp_path / "again")
+    written = json.loads((tmp_path / "again" / "tokenizer_config.json").read_text())
+    assert written == config | {"chat_template": template or CHAT_TEMPLATE}
+
+
+SPLIT = {"type": "Split", "pattern": {"Regex": r"\p{L}+|\p{N}"}, "behavior": "Isolated", "invert": False}
+BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
+
+
+@pytest.mark.parametrize(
+    "pre_tokenizer",
+    [
+        None,
+        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        {"type": "Sequence", "pretokenizers": [SPLIT, SPLIT, BYTES]},
+        {"type": "Sequence", "pretokenizers": [SPLIT, BYTES | {"add_prefix_space": True}]},
+        {"type": "Sequence", "pretokenizers": [SPLIT | {"behavior": "Removed"}, BYTES]},
+        {"type": "Sequence", "pretokenizers": [SPLIT | {"pattern": {"String": " "}}, BYTES]},
+    ],
+)
+def test_a_way_of_splitting_that_is_not_ours_is_refused(saved, tmp_path, pre_tokenizer):
+    content = json.loads((saved / "tokenizer.json").read_text())
+    (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"pre_tokenizer": pre_tokenizer}))
+    with pytest.raises(StageError, match="that splits by one pattern"):
+        Tokenizer.load(tmp_path)
+
+
+@pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": {"type": "BPE", "vocab": {"東": 0}}}', "\xff"])
+def test_a_tokenizer_that_can_not_be_read_is_named(tmp_path, text):
+    (tmp_path / "tokenizer.json").write_text(text, encoding="latin-1" if text == "\xff" else "utf-8")
+    with pytest.raises(StageError, match=r"tokenizer\.json: "):
+        Tokenizer.load(tmp_path)
+
+
+def test_ids_beyond_the_vocabulary_are_shown_not_fatal(tokenizer):
+    assert tokenizer.decode([*tokenizer.encode("the"), tokenizer.vocab_size + 5]) == "the\ufffd"

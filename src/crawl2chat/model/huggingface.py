@@ -6,18 +6,24 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
 
 from crawl2chat.model.transformer import ModelConfig, Transformer
+from crawl2chat.model.weights import EMBEDDING, HEAD, Weights, save_weights
 from crawl2chat.run import StageError, write_json
+
+SHARD_BYTES = 5_000_000_000  # at which transformers begins another file, too
+REFUSED = {  # what a Qwen3 config.json may say and this model does not do; each with the values that say nothing
+    "use_sliding_window": (None, False),
+    "attention_bias": (None, False),
+    "quantization_config": (None,),
+    "hidden_act": (None, "silu"),
+}
 
 
 def save_model(model: Transformer, folder: Path, *, stop_ids: list[int], pad_id: int) -> None:
     """Write config, weights and generation config (the caller adds the tokenizer and makes it atomic)."""
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
-    n_layers = config.num_hidden_layers
     write_json(
         folder / "config.json",
         {
@@ -28,7 +34,7 @@ def save_model(model: Transformer, folder: Path, *, stop_ids: list[int], pad_id:
             "attention_bias": False,
             "attention_dropout": 0.0,
             "use_sliding_window": False,
-            "layer_types": ["full_attention"] * n_layers,
+            "layer_types": ["full_attention"] * config.num_hidden_layers,
             "torch_dtype": "float32",
             "eos_token_id": stop_ids[0],
             "pad_token_id": pad_id,
@@ -40,54 +46,88 @@ def save_model(model: Transformer, folder: Path, *, stop_ids: list[int], pad_id:
     )
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if config.tie_word_embeddings:
-        del weights["lm_head.weight"]  # one tensor under two names is not for safetensors
-    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+        del weights[HEAD]  # one tensor under two names is not for safetensors
+    save_weights(folder, weights.items(), {name: tensor.nbytes for name, tensor in weights.items()}, SHARD_BYTES)
 
 
 def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
     """Load a stage's folder, a checkpoint of it, or any folder of a dense Qwen3 in transformers' form.
 
+    Needs the memory of the model and of its largest tensor: each is read, converted and put in its place by itself.
     Raises StageError when the folder holds no such model, or one of another shape.
     """
-    if not (folder / "config.json").exists() and (folder / "model" / "config.json").exists():
-        folder = folder / "model"
+    folder = model_folder(folder)
+    config = read_config(folder)
+    weights = {
+        name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in open_weights(folder, config).items()
+    }
+    if config.tie_word_embeddings:
+        weights[HEAD] = weights[EMBEDDING]
+    model = on_meta(config)
+    model.load_state_dict(weights, assign=True)
+    if config.tie_word_embeddings:
+        model.lm_head.weight = model.model.embed_tokens.weight  # assigning has made two parameters of one
+    return model.eval()
+
+
+def model_folder(folder: Path) -> Path:
+    """Where `config.json` lies: in the folder, or in its `model`. Raises StageError where it does not."""
+    for place in (folder, folder / "model"):
+        if (place / "config.json").exists():
+            return place
+    raise StageError(f"{folder}: no model in it (config.json is missing)")
+
+
+def read_config(folder: Path) -> ModelConfig:
+    """The shape of the model in a folder. Raises StageError for any other than a dense Qwen3 with plain RoPE."""
     file = folder / "config.json"
-    if not file.exists():
-        raise StageError(f"{folder}: no model in it (config.json is missing)")
-    try:
-        content = json.loads(file.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
-        raise StageError(f"{file}: not readable JSON: {error}") from error
-    model = Transformer(_read_config(content, file))
-    weights: dict[str, torch.Tensor] = {}
-    shards = sorted(folder.glob("*.safetensors"))
-    if not shards:
-        raise StageError(f"{folder}: no weights in it (*.safetensors is missing)")
-    for shard in shards:
-        try:
-            weights |= load_file(shard)
-        except SafetensorError as error:
-            raise StageError(f"{shard}: can't be read, perhaps cut short: {error}") from error
-    if model.config.tie_word_embeddings:
-        weights["lm_head.weight"] = weights["model.embed_tokens.weight"]
-    try:
-        model.load_state_dict(weights)
-    except RuntimeError as error:
-        raise StageError(f"{folder}: its weights don't fit its config.json: {error}") from error
-    return model.to(device=device, dtype=dtype).eval()
-
-
-def _read_config(content: dict[str, Any], file: Path) -> ModelConfig:
+    content = read_json_object(file)
     if content.get("model_type") != "qwen3":
         raise StageError(f"{file}: model_type is {content.get('model_type')!r}, expected 'qwen3' (dense)")
-    if content.get("use_sliding_window") or content.get("attention_bias") or content.get("rope_scaling"):
-        raise StageError(f"{file}: sliding windows, attention biases and scaled RoPE are not supported")
-    rope = content.get("rope_parameters") or {}  # transformers 5 moves RoPE's settings into a table of their own
-    if rope.get("rope_type", "default") != "default":
-        raise StageError(f"{file}: RoPE of type {rope['rope_type']!r} is not supported, only the plain one")
-    content = content | {name: value for name, value in rope.items() if name == "rope_theta"}
-    known = {field.name for field in fields(ModelConfig)}
+    for name, harmless in REFUSED.items():
+        if content.get(name) not in harmless:
+            raise StageError(f"{file}: {name} = {content[name]!r} is not supported")
+    content["rope_theta"] = _rope_theta(content, file)
+    if content.get("num_key_value_heads") is None and "num_attention_heads" in content:
+        content["num_key_value_heads"] = content["num_attention_heads"]
+    known = {field.name: content[field.name] for field in fields(ModelConfig) if content.get(field.name) is not None}
     try:
-        return ModelConfig(**{name: value for name, value in content.items() if name in known})
+        return ModelConfig(**known)
     except (TypeError, ValueError) as error:
         raise StageError(f"{file}: not a usable Qwen3 config: {error}") from error
+
+
+def open_weights(folder: Path, config: ModelConfig) -> Weights:
+    """The weights in a folder, checked against the shape that its config gives."""
+    shapes = {name: tensor.shape for name, tensor in on_meta(config).state_dict().items()}
+    return Weights(folder, shapes, tied=config.tie_word_embeddings)
+
+
+def on_meta(config: ModelConfig) -> Transformer:
+    """The model without memory for its weights, to look at or to fill."""
+    with torch.device("meta"):
+        return Transformer(config)
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise StageError(f"{file}: not readable JSON: {error}") from error
+    if not isinstance(content, dict):
+        raise StageError(f"{file}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _rope_theta(content: dict[str, Any], file: Path) -> float | None:
+    """RoPE's base: transformers 4 has it at the top with `rope_scaling` beside it, transformers 5 in one table."""
+    for table in ("rope_scaling", "rope_parameters"):
+        rope = content.get(table) or {}
+        kind = rope.get("rope_type", rope.get("type", "default"))
+        if kind != "default":
+            raise StageError(
+                f"{file}: {table} is of type {kind!r}, only plain RoPE is supported; if the model is to be used "
+                "within its original context alone, remove the scaling from its config.json"
+            )
+    theta = (content.get("rope_parameters") or {}).get("rope_theta", content.get("rope_theta"))
+    return None if theta is None else float(theta)

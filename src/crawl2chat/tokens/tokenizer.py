@@ -13,7 +13,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import tiktoken
 
-from crawl2chat.run import StageError, write_json
+from crawl2chat.run import StageError, replacing, write_json
 
 # Qwen2's split: contractions, words with a leading space, single digits, punctuation, line ends, space.
 # One of the few patterns that llama.cpp knows by name.
@@ -27,6 +27,8 @@ CONTROL_TOKENS = (
     END_OF_TEXT, IM_START, IM_END, *TOOL_CALL, *TOOL_RESPONSE, "<think>", "</think>",
 )  # fmt: skip
 ROLES = ("system", "user", "assistant", "tool")
+TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
+FILES = (TOKENIZER, CONFIG, TEMPLATE, "special_tokens_map.json")  # those that transformers keeps a tokenizer in
 # ChatML with Hermes-style tool calls, as Qwen's models write them: a tool's answer comes in the user's turn.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -81,6 +83,7 @@ class Tokenizer:
         self.vocab_size = self.encoding.n_vocab
         self.end_of_text = controls[END_OF_TEXT]
         self.im_start, self.im_end = controls[IM_START], controls[IM_END]
+        self.files: dict[str, str] = {}  # those that it was read from, to be saved as they were
 
     @property
     def stop_ids(self) -> frozenset[int]:
@@ -102,7 +105,18 @@ class Tokenizer:
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        return self.encoding.decode_bytes(list(ids))
+        """The bytes of the ids; U+FFFD for one beyond the vocabulary, as models with a padded embedding have."""
+        known = list(ids)
+        try:
+            return self.encoding.decode_bytes(known)
+        except KeyError:
+            return b"".join(self._bytes_of(id) for id in known)
+
+    def _bytes_of(self, id: int) -> bytes:
+        try:
+            return self.encoding.decode_single_token_bytes(id)
+        except KeyError:
+            return "\ufffd".encode()
 
     def encode_chat(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = False
@@ -142,32 +156,79 @@ class Tokenizer:
         opening, closing = tags
         return [self.controls[opening], *self.encode(f"\n{text}\n"), self.controls[closing]]
 
+    @property
+    def chat_template(self) -> str:
+        """The Jinja template that others render conversations with: that of its files, else our ChatML."""
+        if TEMPLATE in self.files:
+            return self.files[TEMPLATE]
+        template = json.loads(self.files.get(CONFIG, "{}")).get("chat_template") or CHAT_TEMPLATE
+        if isinstance(template, list):  # several with names; the one called default is what is rendered unasked
+            named = {entry["name"]: entry["template"] for entry in template}
+            template = named.get("default") or next(iter(named.values()))
+        return str(template)
+
+    @property
+    def eos_id(self) -> int:
+        """The id that its files call the end; of ours the end of a turn."""
+        token = json.loads(self.files.get(CONFIG, "{}")).get("eos_token")
+        name = token.get("content") if isinstance(token, dict) else token
+        return self.controls.get(name or IM_END, self.im_end)
+
     def save(self, folder: Path) -> None:
-        """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them."""
-        write_json(folder / "tokenizer.json", self._to_huggingface())
-        config = {
+        """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them.
+
+        A tokenizer that was loaded is written as it was; only a chat template is added where it had none.
+        """
+        files = dict(self.files)
+        config = json.loads(files.get(CONFIG, "null")) or {
             "tokenizer_class": "PreTrainedTokenizerFast",  # the name that transformers 4 and 5 both know
             "eos_token": IM_END,
             "pad_token": END_OF_TEXT,
             "clean_up_tokenization_spaces": False,
-            "chat_template": CHAT_TEMPLATE,
         }
-        write_json(folder / "tokenizer_config.json", config)
+        if TEMPLATE not in files and not config.get("chat_template"):
+            config["chat_template"] = CHAT_TEMPLATE
+            files.pop(CONFIG, None)
+        if CONFIG not in files:
+            write_json(folder / CONFIG, config)
+        if TOKENIZER not in files:
+            write_json(folder / TOKENIZER, self.to_huggingface())
+        for name, text in files.items():
+            with replacing(folder / name) as temporary:
+                temporary.write_text(text, encoding="utf-8", newline="")
 
     @staticmethod
     def load(folder: Path) -> "Tokenizer":
         """Read `tokenizer.json` from a stage's folder, a model's folder, or the file itself.
 
-        Raises StageError when there is none or when it is not a byte-level BPE.
+        Raises StageError when there is none or when it is not a byte-level BPE whose ids this class would give.
         """
-        candidates = [folder, folder / "tokenizer.json", folder / "model" / "tokenizer.json"]
+        candidates = [folder, folder / TOKENIZER, folder / "model" / TOKENIZER]
         file = next((path for path in candidates if path.is_file()), None)
         if file is None:
             raise StageError(f"{folder}: no tokenizer.json in it; run the tokenizer stage or name its folder")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        files = {name: file.with_name(name) for name in FILES if name != TOKENIZER} | {TOKENIZER: file}
+        texts = {name: _read_text(path) for name, path in files.items() if path.is_file()}
+        try:
+            content = json.loads(texts[TOKENIZER])
+            json.loads(texts.get(CONFIG, "{}"))
+            tokenizer = Tokenizer._from_huggingface(content, file)
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
+        tokenizer.files = texts
+        return tokenizer
+
+    @staticmethod
+    def _from_huggingface(content: dict[str, Any], file: Path) -> "Tokenizer":
         model = content["model"]
-        if model["type"] != "BPE" or "ByteLevel" not in json.dumps(content["pre_tokenizer"]):
+        if model["type"] != "BPE":
             raise StageError(f"{file}: expected a byte-level BPE tokenizer, found {model['type']}")
+        pattern = _split_pattern(content["pre_tokenizer"])
+        if pattern is None:
+            raise StageError(
+                f"{file}: expected a byte-level BPE tokenizer that splits by one pattern, found the pre_tokenizer "
+                + json.dumps(content["pre_tokenizer"])[:300]
+            )
         normalizer = (content.get("normalizer") or {}).get("type")
         if normalizer not in (None, "NFC"):
             raise StageError(f"{file}: its normalizer {normalizer} is not supported, only NFC or none")
@@ -180,7 +241,6 @@ class Tokenizer:
             for token, id in model["vocab"].items()
             if token not in controls
         }
-        pattern = _split_pattern(content["pre_tokenizer"]) or QWEN2_PATTERN
         return Tokenizer(ranks, controls, pattern, nfc=normalizer == "NFC")
 
     @cached_property
@@ -194,7 +254,11 @@ class Tokenizer:
                     merges.append((rank, self.ranks[left], self.ranks[right], left, right))
         return [(left, right) for *_, left, right in sorted(merges)]
 
-    def _to_huggingface(self) -> dict[str, Any]:
+    def to_huggingface(self) -> dict[str, Any]:
+        """The content of `tokenizer.json`: that of the file that it was read from, if it was."""
+        if TOKENIZER in self.files:
+            content: dict[str, Any] = json.loads(self.files[TOKENIZER])
+            return content
         flags = {"single_word": False, "lstrip": False, "rstrip": False, "normalized": False, "special": True}
         split = {"type": "Split", "pattern": {"Regex": self.pattern}, "behavior": "Isolated", "invert": False}
         byte_level = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, "use_regex": False}
@@ -216,8 +280,8 @@ class Tokenizer:
                 "fuse_unk": False,
                 "byte_fallback": False,
                 "ignore_merges": True,  # a piece that is a token is that token, as in tiktoken
-                "vocab": {_printable(token): id for token, id in self.ranks.items()},
-                "merges": [[_printable(left), _printable(right)] for left, right in self.merges],
+                "vocab": {printable(token): id for token, id in self.ranks.items()},
+                "merges": [[printable(left), printable(right)] for left, right in self.merges],
             },
         }
 
@@ -233,12 +297,24 @@ CHARACTER_OF_BYTE = _character_of_byte()
 BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
 
 
-def _printable(token: bytes) -> str:
+def printable(token: bytes) -> str:
+    """A token as `tokenizer.json` and GGUF write it: a character a byte."""
     return "".join(CHARACTER_OF_BYTE[byte] for byte in token)
 
 
-def _split_pattern(pre_tokenizer: dict[str, Any]) -> str | None:
-    for part in pre_tokenizer.get("pretokenizers", [pre_tokenizer]):
-        if part["type"] == "Split" and "Regex" in part["pattern"]:
-            return str(part["pattern"]["Regex"])
+def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
+    """The regular expression of a split and then bytes, which is all that tiktoken does; None for anything else."""
+    match (pre_tokenizer or {}).get("pretokenizers"):
+        case [
+            {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": "Isolated", "invert": False},
+            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
+        ]:
+            return pattern
     return None
+
+
+def _read_text(file: Path) -> str:
+    try:
+        return file.read_bytes().decode("utf-8")  # line ends as they are
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageError(f"{file}: can't be read: {error}") from error

@@ -1,0 +1,1 @@
+"""Out and in: releases of a model that others load, and checkpoints of theirs to go on from."""

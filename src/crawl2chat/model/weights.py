@@ -1,0 +1,134 @@
+"""Weights as safetensors in transformers' layout: one file, or shards with an index; read and written one by one."""
+
+import json
+from collections.abc import Iterable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from crawl2chat.run import StageError, write_json
+
+ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
+DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # safetensors' names
+HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+NAMED = 5  # tensors that an error names
+
+
+class Weights:
+    """The tensors of a model's folder, found and checked by the files' headers alone, read when asked for.
+
+    shapes: of each tensor that there must be. tied: whether the head is the embedding, so that it may be absent.
+    Raises StageError for a missing or truncated file, and for tensors that are missing, superfluous, of another
+    shape or of a type that is no plain float.
+    """
+
+    def __init__(self, folder: Path, shapes: dict[str, torch.Size], *, tied: bool) -> None:
+        self.folder = folder
+        self.shapes = {name: shape for name, shape in shapes.items() if not (tied and name == HEAD)}
+        self.files: dict[str, Path] = {}
+        self.dtypes: dict[str, torch.dtype] = {}
+        found: dict[str, torch.Size] = {}
+        for file in weight_files(folder):
+            with _opened(file) as content:
+                for name in content.keys():  # noqa: SIM118
+                    if name in self.files:
+                        raise StageError(f"{folder}: {name} stands in {self.files[name].name} and in {file.name}")
+                    part = content.get_slice(name)
+                    if part.get_dtype() not in DTYPES:
+                        raise StageError(f"{file}: {name} is of type {part.get_dtype()}; expected {', '.join(DTYPES)}")
+                    self.files[name], self.dtypes[name] = file, DTYPES[part.get_dtype()]
+                    found[name] = torch.Size(part.get_shape())
+        head_too = tied and HEAD in found
+        self._compare(found, {HEAD} if head_too else set())
+        if head_too and not torch.equal(self.read(HEAD), self.read(EMBEDDING)):
+            raise StageError(f"{folder}: config.json ties the head to the embedding, but {HEAD} differs from it")
+
+    def read(self, name: str) -> Tensor:
+        with _opened(self.files[name]) as content:
+            tensor: Tensor = content.get_tensor(name)
+            return tensor
+
+    def items(self) -> Iterator[tuple[str, Tensor]]:
+        """Every tensor in the order of `shapes`; each is mapped from its file, so copy what is kept."""
+        with ExitStack() as stack:
+            opened = {file: stack.enter_context(_opened(file)) for file in sorted(set(self.files.values()))}
+            for name in self.shapes:
+                yield name, opened[self.files[name]].get_tensor(name)
+
+    def stored_dtype(self) -> torch.dtype:
+        """The type of most weights, as config.json should name it: that of the embedding."""
+        return self.dtypes[EMBEDDING]
+
+    def _compare(self, found: dict[str, torch.Size], allowed: set[str]) -> None:
+        wrong = [name for name in self.shapes if name in found and found[name] != self.shapes[name]]
+        problems = {
+            "missing": [name for name in self.shapes if name not in found],
+            "superfluous": [name for name in found if name not in self.shapes and name not in allowed],
+            "of another shape": [f"{n} {list(found[n])}, expected {list(self.shapes[n])}" for n in wrong],
+        }
+        told = [
+            f"  {what} ({len(names)}): {', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}"
+            for what, names in problems.items()
+            if names
+        ]
+        if told:
+            raise StageError("\n".join([f"{self.folder}: its weights don't fit its config.json", *told]))
+
+
+def weight_files(folder: Path) -> list[Path]:
+    """The files that hold a model's weights: one, those of its index, or all there are. Raises StageError for none."""
+    if (folder / ONE_FILE).exists():
+        return [folder / ONE_FILE]
+    index = folder / INDEX
+    if index.exists():
+        try:
+            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
+        except (ValueError, KeyError, AttributeError, TypeError) as error:
+            raise StageError(f"{index}: not an index of shards (weight_map): {error}") from error
+        missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
+        if missing:
+            raise StageError(
+                f"{folder}: {len(missing)} of the {len(names)} shards that {INDEX} names are missing: "
+                + ", ".join(missing[:NAMED])
+            )
+        return [folder / name for name in names]
+    files = sorted(folder.glob("*.safetensors"))
+    if not files:
+        pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt*"))
+        raise StageError(
+            f"{folder}: no weights in it (*.safetensors is missing)"
+            + (f"; {pickled[0].name} is not read, save it anew with transformers' save_pretrained" if pickled else "")
+        )
+    return files
+
+
+def save_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], sizes: dict[str, int], shard_bytes: int) -> None:
+    """Write tensors as one file, or as shards of at most `shard_bytes` (a larger tensor has its own) with an index.
+
+    sizes: bytes of each tensor, in the order in which `tensors` come. One shard at a time is held in memory.
+    """
+    shards: list[list[str]] = [[]]
+    for name, size in sizes.items():
+        if shards[-1] and sum(sizes[other] for other in shards[-1]) + size > shard_bytes:
+            shards.append([])
+        shards[-1].append(name)
+    coming = iter(tensors)
+    weight_map: dict[str, str] = {}
+    for i, names in enumerate(shards, 1):
+        file = ONE_FILE if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
+        save_file(dict(next(coming) for _ in names), folder / file, metadata={"format": "pt"})
+        weight_map |= dict.fromkeys(names, file)
+    if len(shards) > 1:
+        write_json(folder / INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
+
+
+def _opened(file: Path) -> Any:
+    try:
+        return safe_open(file, framework="pt")
+    except (SafetensorError, OSError) as error:
+        raise StageError(f"{file}: can't be read, perhaps cut short: {error}") from error

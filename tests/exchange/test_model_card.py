@@ -1,0 +1,154 @@
+"""The card says what the manifests say: every figure of theirs, none that is not theirs."""
+
+import json
+import re
+
+import pytest
+from models import random_model
+
+from crawl2chat import __version__
+from crawl2chat.crawl.settings import CrawlSettings
+from crawl2chat.exchange.export import export_folder
+from crawl2chat.exchange.lineage import lineage
+from crawl2chat.figures import Figure, share
+from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.run import Manifest, hash_json, read_manifest, write_json
+from crawl2chat.tokens.settings import TokenizerSettings
+from crawl2chat.train.pretrain import save_stage_model
+from crawl2chat.train.settings import PretrainSettings
+
+FUNNEL = {
+    "pages": 703, "faults": 5, "kept": 411, "steps": [
+        {"step": "read", "in": 708, "out": 703, "dropped": {"truncated": 5}},
+        {"step": "gopher_quality", "in": 703, "out": 411, "dropped": {"few_words": 290, "a|b": 2}},
+    ],
+}  # fmt: skip
+FIGURES = {
+    "crawl": [Figure("warcs", 3), Figure("bytes", 81_234, "bytes")],
+    "refine": [share("kept_share", 411, 708), Figure("dropped/read", 5, "pages", count=708)],
+    "tokenizer": [Figure("bytes_per_token", 3.1875, "bytes", count=17)],
+    "pretrain": [
+        Figure("training_tokens", 98_304, "tokens"),
+        Figure("training_flop", 7.5e12, "FLOP"),
+        Figure("held_out_bits_per_byte", 1.2345, "bits/byte", (1.2, 1.27), 19),
+    ],
+    "sft": [Figure("steps", 88), share("facts_held_out/16", 13, 21)],
+}
+SETTINGS = {
+    "crawl": CrawlSettings(seed=29), "refine": RefineSettings(), "tokenizer": TokenizerSettings(),
+    "pretrain": PretrainSettings(seed=31),
+}  # fmt: skip
+INPUTS = {"crawl": (), "refine": ("crawl",), "tokenizer": ("refine",), "pretrain": ("refine", "tokenizer")}
+
+
+def write_manifest(run, stage, inputs):
+    settings = SETTINGS[stage].model_dump(mode="json") if stage in SETTINGS else {"seed": 37, "epochs": 2.5}
+    manifest = Manifest(
+        stage, settings, inputs, {"result": hash_json([stage, inputs])}, {f.name: f.to_json() for f in FIGURES[stage]},
+        {"version": "0.9.7", "source": "s"}, "2026-03-04T05:06:07+0000", 123.45,
+        {"cores": 6, "processor": "x86_64", "python": "3.12.8"},
+    )  # fmt: skip
+    (run / stage).mkdir(parents=True, exist_ok=True)
+    write_json(run / stage / "manifest.json", vars(manifest))
+    return manifest
+
+
+@pytest.fixture
+def run(tokenizer, tmp_path):
+    run = tmp_path / "laptop"
+    made = {}
+    for stage, names in INPUTS.items():
+        made[stage] = write_manifest(run, stage, {name: made[name].hash for name in names})
+    write_manifest(run, "sft", {"pretrain": made["pretrain"].hash, "conversations": "c0ffee" * 8})
+    write_json(run / "refine" / "funnel.json", FUNNEL)
+    save_stage_model(random_model("tied", tokenizer.vocab_size), tokenizer, run / "sft")
+    return run
+
+
+def card_of(folder, tmp_path, **options):
+    out = tmp_path / f"release-{len(list(tmp_path.iterdir()))}"
+    export_folder(folder, out, name="Little Zoë", **options)
+    return (out / "README.md").read_text()
+
+
+def numbers_in(text):
+    without_separators = re.sub(r"(?<=\d),(?=\d)", "", text)
+    return {number.removesuffix(".0") for number in re.findall(r"\d+(?:\.\d+)?", without_separators)}
+
+
+def cells(card):
+    """Every line of every table, as a tuple of its cells."""
+    lines = (re.split(r"(?<!\\)\|", line) for line in card.splitlines() if line.startswith("|"))
+    return {tuple(cell.strip() for cell in line[1:-1]) for line in lines}
+
+
+def test_every_figure_of_every_stage_stands_in_the_card(run, tmp_path):
+    found = cells(card_of(run / "sft", tmp_path))
+    for stage, figures in FIGURES.items():
+        for figure in figures:
+            if not figure.name.startswith("dropped/"):
+                count = str(figure.count) if figure.count else ""
+                assert (stage, figure.name.replace("_", " "), str(figure), count) in found
+    assert ("gopher_quality", "few_words", "290", "40.96 %") in found
+    assert ("gopher_quality", r"a\|b", "2", "0.28 %") in found
+    assert ("pretrain", "2026-03-04", "123.5 s", "6 cores, x86_64, Python 3.12.8", "0.9.7") in found
+    assert {("crawl", "29"), ("pretrain", "31"), ("sft", "37")} <= {line[:2] for line in found}
+
+
+def test_no_number_stands_in_the_card_that_the_run_does_not_have(run, tmp_path):
+    card = card_of(run / "sft", tmp_path)
+    prose, _, rest = card.partition("```python")
+    card = prose + rest.partition("```")[2]
+    config = json.loads((run / "sft" / "model" / "config.json").read_text())
+    known = [FUNNEL, config, __version__, "95 %", "Qwen3 qwen3 crawl2chat"]
+    known += [vars(read_manifest(run / stage)) for stage in FIGURES]
+    known += [str(figure) for figures in FIGURES.values() for figure in figures]
+    known += ["40.96 0.28 0.71", random_model("tied", config["vocab_size"]).n_parameters(), "123.5", "617"]
+    assert numbers_in(card) <= numbers_in(json.dumps(known))
+
+
+def test_the_front_matter_is_yaml_that_the_hub_reads(run, tmp_path):
+    yaml = pytest.importorskip("yaml")
+    head = card_of(run / "sft", tmp_path, licence="cc-by-4.0").split("---\n")[1]
+    assert yaml.safe_load(head) == {
+        "language": ["en"],
+        "license": "cc-by-4.0",
+        "library_name": "transformers",
+        "pipeline_tag": "text-generation",
+        "tags": ["crawl2chat", "qwen3", "conversational"],
+    }
+
+
+def test_a_stage_that_was_done_anew_since_is_no_part_of_the_model(run, tmp_path):
+    assert [made.manifest.stage for made in lineage(run / "sft")] == ["crawl", "refine", "tokenizer", "pretrain", "sft"]
+    assert [made.manifest.stage for made in lineage(run / "sft" / "model")][-1] == "sft"
+    write_manifest(run, "pretrain", {"refine": "another"})
+    (made,) = lineage(run / "sft")
+    assert made.manifest.stage == "sft"
+    assert set(made.outside) == {"pretrain", "conversations"}
+    card = card_of(run / "sft", tmp_path)
+    assert "98,304" not in card
+    assert "1.234" not in card
+    assert "conversations (sha256 c0ffeec0ffeec0ff…), pretrain (sha256 " in card
+
+
+def test_another_tools_manifest_beside_is_passed_over(run):
+    (run / "other").mkdir()
+    for text in ("{", '{"name": "web app"}', "[]"):
+        (run / "other" / "manifest.json").write_text(text)
+        assert len(lineage(run / "sft")) == 5
+
+
+def test_of_a_model_from_elsewhere_only_what_is_known_is_said(checkpoint, tmp_path):
+    card = card_of(checkpoint, tmp_path)
+    assert "Nothing is known here of how the model was made." in card
+    assert 'license: "apache-2.0"\nlicense_link: "https://example.org/l"' in card
+    for title in ("## Data", "## Training", "## Evaluations", "## Hardware"):
+        assert title not in card
+    assert "language" not in card.split("---")[1]
+    assert "No evaluation of it is known here." in card
+
+
+def test_without_a_licence_the_card_says_so(run, tmp_path):
+    assert "No licence was stated when this was exported." in card_of(run / "sft", tmp_path)
+    assert "license" not in card_of(run / "sft", tmp_path).split("---")[1]

@@ -1,0 +1,141 @@
+"""Weights of other people's checkpoints: one file or shards, bf16 or fp32; whatever is not whole is named."""
+
+import json
+import shutil
+
+import pytest
+import torch
+from models import random_model
+from safetensors.torch import load_file, save_file
+
+from crawl2chat.model import load_model, save_model
+from crawl2chat.model.huggingface import open_weights, read_config
+from crawl2chat.model.weights import INDEX, ONE_FILE, save_weights
+from crawl2chat.run import StageError
+
+IDS = torch.randint(97, (2, 30), generator=torch.Generator().manual_seed(3))
+
+
+@pytest.fixture
+def folder(tmp_path):
+    save_model(random_model("untied"), tmp_path / "whole", stop_ids=[1], pad_id=0)
+    return tmp_path / "whole"
+
+
+@pytest.fixture
+def sharded(folder, tmp_path):
+    """The same model in shards of 20 kB."""
+    weights = open_weights(folder, read_config(folder))
+    (tmp_path / "shards").mkdir()
+    shutil.copy(folder / "config.json", tmp_path / "shards")
+    sizes = {name: 4 * shape.numel() for name, shape in weights.shapes.items()}
+    save_weights(tmp_path / "shards", weights.items(), sizes, 20_000)
+    return tmp_path / "shards"
+
+
+def change(file, **tensors):
+    """Rewrite a safetensors file with tensors replaced, added or (None) left out."""
+    content = load_file(file) | {name.replace("__", "."): tensor for name, tensor in tensors.items()}
+    save_file({name: tensor for name, tensor in content.items() if tensor is not None}, file)
+
+
+def test_shards_hold_what_one_file_holds_within_their_size(folder, sharded):
+    files = sorted(sharded.glob("*.safetensors"))
+    assert len(files) > 3
+    assert max(sum(t.nbytes for t in load_file(file).values()) for file in files) <= 20_000
+    index = json.loads((sharded / INDEX).read_text())
+    assert {name: load_file(sharded / file)[name].shape for name, file in index["weight_map"].items()} == {
+        name: tensor.shape for name, tensor in load_file(folder / ONE_FILE).items()
+    }
+    with torch.no_grad():
+        assert torch.equal(load_model(sharded)(IDS), load_model(folder)(IDS))
+
+
+def test_transformers_loads_our_shards(sharded):
+    transformers = pytest.importorskip("transformers")
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(sharded).eval()
+    with torch.no_grad():
+        torch.testing.assert_close(load_model(sharded)(IDS), theirs(IDS).logits, atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("shape", ["tied", "grouped heads", "untied"])
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32])
+def test_we_load_the_shards_of_transformers(shape, dtype, tmp_path):
+    transformers = pytest.importorskip("transformers")
+    save_model(random_model(shape), tmp_path / "ours", stop_ids=[1], pad_id=0)
+    theirs = transformers.AutoModelForCausalLM.from_pretrained(tmp_path / "ours", dtype=dtype).eval()
+    theirs.save_pretrained(tmp_path / "theirs", max_shard_size="20KB")
+    assert (tmp_path / "theirs" / INDEX).exists()
+    assert open_weights(tmp_path / "theirs", read_config(tmp_path / "theirs")).stored_dtype() == dtype
+    with torch.no_grad():
+        again = load_model(tmp_path / "theirs")(IDS)
+        torch.testing.assert_close(again, theirs.float()(IDS).logits, atol=1e-4, rtol=1e-4)
+
+
+def test_a_tied_model_is_tied_again_after_loading_and_learns_as_one(tmp_path):
+    save_model(random_model("tied"), tmp_path, stop_ids=[1], pad_id=0)
+    model = load_model(tmp_path)
+    assert model.lm_head.weight is model.model.embed_tokens.weight
+    assert all(parameter.requires_grad and not parameter.is_meta for parameter in model.parameters())
+    before = (tmp_path / ONE_FILE).read_bytes()
+    with torch.no_grad():
+        model.lm_head.weight.add_(1)
+    assert (tmp_path / ONE_FILE).read_bytes() == before
+
+
+def test_missing_shards_are_named(sharded):
+    second = sorted(sharded.glob("*.safetensors"))[1]
+    second.unlink()
+    with pytest.raises(StageError, match=f"1 of the .* shards .* missing: {second.name}"):
+        load_model(sharded)
+
+
+@pytest.mark.parametrize("kept", [0, 5, 100, -1])
+def test_a_file_that_is_cut_short_is_named(sharded, kept):
+    first = sorted(sharded.glob("*.safetensors"))[0]
+    first.write_bytes(first.read_bytes()[:kept])
+    with pytest.raises(StageError, match=f"{first.name}: can't be read, perhaps cut short"):
+        load_model(sharded)
+
+
+@pytest.mark.parametrize(
+    ("tensors", "told"),
+    [
+        ({"model__norm__weight": None}, r"missing \(1\): model.norm.weight"),
+        ({"model__rotary__inv_freq": torch.ones(3)}, r"superfluous \(1\): model.rotary.inv_freq"),
+        ({"model__norm__weight": torch.ones(31)}, r"another shape \(1\): model.norm.weight \[31\], expected \[32\]"),
+        ({"model__norm__weight": torch.ones(32, dtype=torch.int8)}, "model.norm.weight is of type I8"),
+    ],
+)
+def test_tensors_that_do_not_fit_are_named(folder, tensors, told):
+    change(folder / ONE_FILE, **tensors)
+    with pytest.raises(StageError, match=told):
+        load_model(folder)
+
+
+def test_a_tensor_in_two_shards_is_named(sharded):
+    change(sorted(sharded.glob("*.safetensors"))[0], model__norm__weight=torch.ones(32))
+    with pytest.raises(StageError, match=r"model\.norm\.weight stands in .* and in "):
+        load_model(sharded)
+
+
+def test_a_tied_checkpoint_may_hold_its_head_if_it_is_the_embedding(tmp_path):
+    save_model(random_model("tied"), tmp_path, stop_ids=[1], pad_id=0)
+    embedding = load_file(tmp_path / ONE_FILE)["model.embed_tokens.weight"]
+    change(tmp_path / ONE_FILE, lm_head__weight=embedding.clone())
+    load_model(tmp_path)
+    change(tmp_path / ONE_FILE, lm_head__weight=embedding + 1)
+    with pytest.raises(StageError, match="ties the head to the embedding, but lm_head.weight differs"):
+        load_model(tmp_path)
+
+
+def test_pickled_weights_and_a_broken_index_are_told(folder):
+    (folder / ONE_FILE).rename(folder / "pytorch_model.bin")
+    with pytest.raises(StageError, match=r"pytorch_model\.bin is not read, save it anew with transformers"):
+        load_model(folder)
+    (folder / INDEX).write_text("[]")
+    with pytest.raises(StageError, match="not an index of shards"):
+        load_model(folder)
+    (folder / INDEX).write_text('{"weight_map": {"model.norm.weight": "../elsewhere.safetensors"}}')
+    with pytest.raises(StageError, match="missing"):
+        load_model(folder)
