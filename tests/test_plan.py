@@ -7,13 +7,22 @@ from warcs import http, page_record, record, write_warc
 
 from crawl2chat.cli import main
 from crawl2chat.crawl.tinyweb import TinywebSettings
+from crawl2chat.figures import Figure
+from crawl2chat.model import Transformer
 from crawl2chat.pipeline import Recipe, find_stage
-from crawl2chat.plan import plan, shuffle_bytes
-from crawl2chat.rates import Rates, measure, rates_of_run
+from crawl2chat.plan import plan
+from crawl2chat.plan.refining import shuffle_bytes
+from crawl2chat.plan.refining_rates import Rates, measure, rates_of_run
+from crawl2chat.plan.training_rates import affordable, measured_rate, random_batches
 from crawl2chat.recipe import load_settings
 from crawl2chat.refine import copies
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
-from crawl2chat.run import StageError, run_stage
+from crawl2chat.run import MANIFEST, METRICS, Manifest, StageError, run_stage, write_json
+from crawl2chat.train.loop import train
+from crawl2chat.train.metrics import typical_speed
+from crawl2chat.train.pretrain import model_config
+from crawl2chat.train.settings import PretrainSettings
+from crawl2chat.train.utilisation import DEVICES
 
 RECIPES = Path(__file__).parents[1] / "recipes"
 REAL = Rates(
@@ -38,7 +47,7 @@ def warc(tmp_path_factory) -> Path:
 
 def test_a_month_of_common_crawl_is_added_up_and_assumptions_are_said(monkeypatch):
     monkeypatch.setattr("crawl2chat.plan.measure", lambda warc, settings: REAL)
-    found = rows(plan(load_settings(Recipe, RECIPES / "cluster.toml"), cores=1000, price=0.05))
+    found = rows(plan(load_settings(Recipe, RECIPES / "cluster.toml"), cores=1000, core_price=0.05))
     pages, warcs = 33_000 * 90_000, 90_000
     hours = (pages * 0.004 + warcs * 2.0) / 3600
     assert found["files"].startswith("90,000  assumed: a month of Common Crawl, 1 GB each")
@@ -58,7 +67,7 @@ def test_what_a_fictional_web_can_not_tell_is_assumed_and_said(monkeypatch):
     small = REAL.__class__(**vars(REAL) | {"fictional": True, "warc_bytes": 1e9 / 330_000, "signed": 0.9, "kept": 0.9})
     monkeypatch.setattr("crawl2chat.plan.measure", lambda warc, settings: small)
     found = rows(plan(load_settings(Recipe, RECIPES / "cluster.toml")))
-    assert "--measure" in found["measured on"]
+    assert "--warc" in found["measured on"]
     assert found["documents kept"].endswith("assumed: 15% of the pages")
     assert found["core-hours: read"].startswith("8,250")  # real pages are ten times as large here
     assert found["core-hours: rest"].startswith("1,650")
@@ -87,7 +96,7 @@ def test_rates_are_measured_on_the_pages_of_a_warc(warc):
 @pytest.mark.slow
 def test_the_month_is_planned_with_nothing_at_hand(monkeypatch, capsys):
     small = TinywebSettings(people=60, passages_per_level=2, passage_levels=3, worked_sums=60, direct_sums=40)
-    monkeypatch.setattr("crawl2chat.rates.TinywebSettings", lambda: small)
+    monkeypatch.setattr("crawl2chat.plan.refining_rates.TinywebSettings", lambda: small)
     assert main(["plan", str(RECIPES / "cluster.toml"), "--cores", "64"]) == 0
     found = rows(capsys.readouterr().out)
     assert "pages of a fictional web" in found["measured on"]
@@ -130,13 +139,90 @@ def test_a_run_without_refine_gives_no_rates(tmp_path):
 
 
 def test_training_is_planned_from_the_model_s_sizes(capsys):
-    assert main(["plan", "--pretrain.tokens", "1_000_000", "--flops", "1e12"]) == 0
+    assert main(["plan", "--pretrain.tokens", "1_000_000", "--flops", "1e9"]) == 0
     found = rows(capsys.readouterr().out)
-    assert found["training tokens"].startswith("1.00 million")
+    assert found["training steps"].startswith("244  of 4,096 tokens")
+    assert found["training tokens"].startswith("999,424")
     flop = float(found["training FLOP"].split()[0])
     parameters = float(found["parameters"].split()[0]) * 1e6
     assert 6 * parameters * 1e6 < flop < 12 * parameters * 1e6  # six a parameter, and attention
-    assert float(found["training hours"].split()[0]) == pytest.approx(flop / 1e12 / 3600, abs=0.01)
+    hours = found["hours on 1 × the device"]
+    assert float(hours.split()[0]) == pytest.approx(flop / 1e9 / 3600, rel=0.01)
+    assert "given (--flops)" in hours
+
+
+def test_unmeasured_devices_are_planned_at_a_rate_that_is_called_assumed(capsys):
+    large = ["--pretrain.depth", "20", "--pretrain.tokens", "10_000_000_000"]
+    assert main(["plan", *large]) == 0
+    found = rows(capsys.readouterr().out)
+    hours = {what: text for what, text in found.items() if what.startswith("hours on")}
+    assert len(hours) == 2 * len(DEVICES)
+    assert all(text.count("assumed") == 2 for text in hours.values())  # the rate and the price
+    assert main(["plan", *large, "--device", "h100", "--devices", "4", "--price", "2.5"]) == 0
+    one = rows(capsys.readouterr().out)["hours on 4 × NVIDIA H100"]
+    flop = float(found["training FLOP"].split()[0])
+    planned = flop / (4 * 0.4 * 989e12) / 3600
+    assert float(one.split()[0]) == pytest.approx(planned, rel=0.01)
+    dollars = re.match(r"\S+  \$(\S+) at \$2.5 an hour;", one)[1]
+    assert float(dollars) == pytest.approx(planned * 4 * 2.5, rel=0.01)
+
+
+def test_a_micro_batch_that_does_not_fit_is_told_with_one_that_does(capsys):
+    shape = ["--pretrain.depth", "20", "--pretrain.seq_len", "2048", "--pretrain.batch_tokens", "524288"]
+    assert main(["plan", *shape, "--pretrain.micro_batch_tokens", "131072", "--device", "h100"]) == 0
+    found = rows(capsys.readouterr().out)["hours on 1 × NVIDIA H100"]
+    assert "DOES NOT FIT" in found
+    fitting = re.search(r"micro_batch_tokens = (\d+)", found)[1]
+    assert main(["plan", *shape, "--pretrain.micro_batch_tokens", fitting, "--device", "h100"]) == 0
+    assert "DOES NOT FIT" not in capsys.readouterr().out
+
+
+def test_a_model_too_large_for_one_device_is_divided_among_them(capsys):
+    shape = ["--pretrain.depth", "48", "--device", "h100"]
+    assert main(["plan", *shape, "--devices", "8"]) == 0
+    found = rows(capsys.readouterr().out)["hours on 8 × NVIDIA H100"]
+    assert "divided among 8 (fsdp)" in found
+    assert "DOES NOT FIT" not in found
+    assert main(["plan", *shape, "--devices", "1"]) == 0
+    assert "nor does one row of 256" in capsys.readouterr().out
+
+
+def test_the_rate_of_a_finished_run_is_taken(tmp_path):
+    figures = {"tokens_per_second": 1000.0, "training_flop": 6e12, "training_tokens": 1e6}
+    fields = {name: Figure(name, value).to_json() for name, value in figures.items()}
+    write_json(
+        tmp_path / "pretrain" / MANIFEST,
+        vars(Manifest("pretrain", {}, {}, {}, fields, {}, "", 1.0, {})),
+    )
+    found = rows(plan(Recipe(), run=tmp_path))
+    rate = next(text for what, text in found.items() if what.startswith("hours on"))
+    assert "0.006 TFLOP/s, measured" in rate  # 6e6 FLOP a token
+    with pytest.raises(StageError, match=r"--rates .*: has no finished pretrain stage"):
+        plan(Recipe(), run=tmp_path / "other")
+
+
+@pytest.mark.slow
+def test_a_measured_rate_is_about_the_rate_of_training(tmp_path):
+    settings = PretrainSettings(depth=3, seq_len=64, tokens=40_960, compile="off", device="cpu")
+    measured = measured_rate(settings, 512, steps=10)
+    assert measured.device == "this machine"
+    assert "5 steps of 4,096 tokens at depth 3;" in measured.how
+    model = Transformer(model_config(settings, 512))
+    model.init_weights(0)
+    train(model, random_batches(512, settings), 10, settings, tmp_path, label="test")
+    speed = typical_speed(tmp_path / METRICS)[0].value
+    assert measured.flops == pytest.approx(speed * model.flops_per_token(64), rel=0.8)  # of a machine with others on it
+
+
+def test_what_takes_too_long_to_measure_is_measured_smaller_and_said():
+    settings = PretrainSettings(depth=12, seq_len=512, batch_tokens=2**19, micro_batch_tokens=2**15)
+    a_row = 512 * Transformer(model_config(settings, 4096)).flops_per_token(512)
+    for flop, depth, rows_of_batch in ((2000 * a_row, 12, 1024), (70 * a_row, 12, 64), (3 * a_row, 12, 3)):
+        small = affordable(settings, 4096, flop, memory=1e12, bf16=True)
+        assert (small.depth, small.batch_rows) == (depth, rows_of_batch)
+    assert affordable(settings, 4096, 0.5 * a_row, memory=1e12, bf16=True).depth < 12
+    with pytest.raises(StageError, match=r"not one sequence of pretrain\.seq_len = 512 can be trained on here"):
+        affordable(settings, 4096, 1000, memory=1e12, bf16=True)
 
 
 def test_where_there_is_nothing_to_plan_it_is_told(capsys):

@@ -12,7 +12,7 @@ import torch
 
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.run import METRICS, StageError, read_manifest
-from crawl2chat.train.data import Batch
+from crawl2chat.train.data import Batch, Batches
 from crawl2chat.train.devices import choose_device, compiles, uses_bf16
 from crawl2chat.train.loop import train
 from crawl2chat.train.memory import training_memory
@@ -23,6 +23,7 @@ from crawl2chat.train.utilisation import Device, known_device, matmul_rate
 
 ASSUMED_UTILISATION = 0.4  # of a data sheet's peak; what well-kept trainers report of dense models on one node
 MEASURED_SECONDS = 40.0  # that the steps of a measurement may take, by a rough guess beforehand
+GUESSED_UTILISATION = 0.2  # of the matrix rate, to choose what is measured
 WARM_UP, TIMED = 2, 5  # steps
 
 
@@ -73,12 +74,13 @@ def measured_rate(settings: PretrainSettings, vocab_size: int, steps: int) -> Tr
     """
     device = choose_device(settings)
     name, memory, price = _here(device)
-    model = Transformer(model_config(settings, vocab_size))
-    compiled = compiles(model, steps, settings, device)
-    rate = matmul_rate(device, torch.bfloat16 if uses_bf16(settings, device) else torch.float32)
-    small = _affordable(settings, vocab_size, MEASURED_SECONDS * rate / 5 / (WARM_UP + TIMED), memory, device)
+    with torch.device("meta"):
+        compiled = compiles(Transformer(model_config(settings, vocab_size)), steps, settings, device)
+    bf16 = uses_bf16(settings, device)
+    rate = matmul_rate(device, torch.bfloat16 if bf16 else torch.float32)
+    affordable_flop = GUESSED_UTILISATION * rate * MEASURED_SECONDS / (WARM_UP + TIMED)
+    small = affordable(settings, vocab_size, affordable_flop, memory, bf16)
     small = small.model_copy(update={"compile": "on" if compiled else "off", "checkpoint_every": 10**9})
-    del model
     speed, start = _time_steps(small, vocab_size)
     flops = speed * _flops_per_token(model_config(small, vocab_size), small.seq_len)
     how = f"measured: {TIMED} steps of {small.batch_tokens:,} tokens at depth {small.depth}"
@@ -96,11 +98,8 @@ def _here(device: str) -> tuple[str, float, float | None]:
     return name, memory, known.price if known else None
 
 
-def _affordable(
-    settings: PretrainSettings, vocab_size: int, flop: float, memory: float, device: str
-) -> PretrainSettings:
+def affordable(settings: PretrainSettings, vocab_size: int, flop: float, memory: float, bf16: bool) -> PretrainSettings:
     """The settings with a step of no more than so many FLOP that fits, as near to the recipe's as can be."""
-    bf16 = uses_bf16(settings, device)
     for depth in range(settings.depth, 0, -1):
         shape = settings.model_copy(update={"depth": depth})
         config = model_config(shape, vocab_size)
@@ -128,17 +127,22 @@ def _flops_per_token(config: ModelConfig, context: int) -> int:
 
 def _time_steps(settings: PretrainSettings, vocab_size: int) -> tuple[float, float]:
     """Median tokens/s of the timed steps, and by how many seconds the first ones took longer."""
+    model = Transformer(model_config(settings, vocab_size))
+    model.init_weights(settings.seed)
+    with tempfile.TemporaryDirectory(prefix="crawl2chat-plan-") as folder, contextlib.redirect_stderr(io.StringIO()):
+        train(model, random_batches(vocab_size, settings), WARM_UP + TIMED, settings, Path(folder), label="plan")
+        lines = read_metrics(Path(folder) / METRICS)
+    seconds = [settings.batch_tokens / line["tokens_per_second"] for line in lines]
+    typical = statistics.median(seconds[WARM_UP:])
+    return settings.batch_tokens / typical, max(0.0, sum(seconds[:WARM_UP]) - WARM_UP * typical)
 
-    def random_batch(step: int) -> Batch:
+
+def random_batches(vocab_size: int, settings: PretrainSettings) -> Batches:
+    """Rows of tokens drawn evenly, each step its own."""
+
+    def batch(step: int) -> Batch:
         generator = torch.Generator().manual_seed(step)
         ids = torch.randint(vocab_size, (settings.batch_rows, settings.seq_len + 1), generator=generator)
         return Batch(ids[:, :-1], ids[:, 1:], torch.ones(settings.batch_rows, settings.seq_len))
 
-    model = Transformer(model_config(settings, vocab_size))
-    model.init_weights(settings.seed)
-    with tempfile.TemporaryDirectory(prefix="crawl2chat-plan-") as folder, contextlib.redirect_stderr(io.StringIO()):
-        train(model, random_batch, WARM_UP + TIMED, settings, Path(folder), label="plan")
-        lines = read_metrics(Path(folder) / METRICS)
-    seconds = [settings.batch_tokens / line["tokens_per_second"] for line in lines]
-    typical = statistics.median(seconds[WARM_UP:])
-    return settings.batch_tokens / typical, sum(seconds[:WARM_UP]) - WARM_UP * typical
+    return batch
