@@ -31,8 +31,7 @@ class MicroBatch:
 
     def rows(self, n: int) -> int:
         """Rows of a forward pass: the most that divide a batch of n evenly."""
-        most = max(1, min(self.tokens // self.seq_len, n))
-        return next(rows for rows in range(most, 0, -1) if n % rows == 0)
+        return rows_within(self.tokens // self.seq_len, n)
 
     def fitting(self, n: int, attempt: Callable[[int], T], discard: Callable[[], None]) -> T:
         """`attempt(rows)` at a batch of n rows, again with fewer at once after memory ran out, and after `discard()`.
@@ -67,6 +66,11 @@ class MicroBatch:
             )
         now, fewer = self.tried * self.seq_len, self.tried // 2 * self.seq_len
         return f"set {self.label}.micro_batch_tokens = {fewer} (now {now}); a step keeps its {self.label}.batch_tokens"
+
+
+def rows_within(most: int, n: int) -> int:
+    """The most rows, up to `most` but one at least, that divide n evenly."""
+    return next(rows for rows in range(max(1, min(most, n)), 0, -1) if n % rows == 0)
 
 
 def ran_out_of_memory(error: BaseException) -> bool:
