@@ -78,6 +78,17 @@ def test_a_size_that_was_set_is_kept_and_the_error_says_the_next_smaller_one():
         Learner(4, ERRORS[0]).gradients(micro_batch)
 
 
+def test_one_of_several_ranks_does_not_try_again_alone_and_says_what_to_set_for_its_share():
+    micro_batch = MicroBatch(settings(), "cuda", "pretrain", alone=False)
+    learner = Learner(4, ERRORS[0])
+    with (
+        pytest.raises(StageError, match=r"set pretrain\.micro_batch_tokens = 24 \(now 48\)"),
+        out_of_memory_says("pretrain", micro_batch.advice),
+    ):
+        micro_batch.fitting(ROWS // 2, lambda rows: learner.loss_of(*[torch.zeros(rows, SEQ_LEN)] * 3), learner.discard)
+    assert learner.seen == [6]
+
+
 def test_when_one_sequence_is_too_much_the_error_names_the_sequence_and_the_model():
     micro_batch = MicroBatch(settings(), "cuda", "sft")
     with (

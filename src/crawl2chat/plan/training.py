@@ -11,6 +11,7 @@ from crawl2chat.plan.rows import Row, as_bytes, as_count
 from crawl2chat.plan.training_rates import TrainingRate
 from crawl2chat.train.distributed import BYTES_PER_PARAMETER, REPLICA_SHARE
 from crawl2chat.train.memory import TrainingMemory, training_memory
+from crawl2chat.train.micro_batch import rows_within
 from crawl2chat.train.pretrain import TOKENS_PER_PARAMETER, model_config
 from crawl2chat.train.settings import PretrainSettings
 
@@ -48,8 +49,11 @@ class Training:
         return float(self.tokens * self.model.flops_per_token(self.settings.seq_len))
 
     def rows(self, devices: int) -> int:
-        """Of a micro-batch, as the recipe has it."""
-        return self.settings.micro_batch_rows(-(-self.settings.batch_rows // devices))
+        """Of a micro-batch, as the recipe has it; all of a device's share where it leaves them open."""
+        share = -(-self.settings.batch_rows // devices)
+        return rows_within(
+            (self.settings.micro_batch_tokens or self.settings.batch_tokens) // self.settings.seq_len, share
+        )
 
     def memory(self, rows: int, shards: int = 1) -> TrainingMemory:
         """Of a device, in the arithmetic that a GPU will use if the recipe leaves it open."""
@@ -144,6 +148,9 @@ def _fit(training: Training, count: int, capacity: float) -> str:
     too_much = f"DOES NOT FIT: {as_bytes(needed)} of {as_bytes(capacity)}, {divided}"
     while rows and training.memory(rows, shards).peak > usable:
         rows //= 2
+    if rows and count == 1 and not training.settings.micro_batch_tokens:
+        found = f"micro-batches of {rows * training.settings.seq_len:,} tokens, which training finds by itself"
+        return f"{as_bytes(training.memory(rows, shards).peak)} of {as_bytes(capacity)} in {found}"
     if rows:
         return f"{too_much}; it does with pretrain.micro_batch_tokens = {rows * training.settings.seq_len}"
     return f"{too_much}, nor does one row of {training.settings.seq_len:,}; give more devices or a smaller model"

@@ -17,6 +17,7 @@ from crawl2chat.train.devices import choose_device, compiles, uses_bf16
 from crawl2chat.train.loop import train
 from crawl2chat.train.memory import training_memory
 from crawl2chat.train.metrics import read_metrics
+from crawl2chat.train.micro_batch import MicroBatch
 from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 from crawl2chat.train.utilisation import Device, known_device, matmul_rate
@@ -105,7 +106,7 @@ def affordable(settings: PretrainSettings, vocab_size: int, flop: float, memory:
         config = model_config(shape, vocab_size)
         flop_of_row = settings.seq_len * _flops_per_token(config, settings.seq_len)
         rows = min(settings.batch_rows, int(flop / flop_of_row))
-        micro_rows = min(rows, settings.micro_batch_tokens // settings.seq_len)
+        micro_rows = MicroBatch(shape, device, "plan").rows(rows) if rows else 0
         while (
             micro_rows
             and training_memory(config, micro_rows * settings.seq_len, bf16=bf16, compiled=True).peak > 0.5 * memory

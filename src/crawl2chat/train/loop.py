@@ -63,7 +63,7 @@ def train(
         trained.model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay, ranks
     )
     metrics = Metrics(out / METRICS)
-    micro_batch = MicroBatch(settings, device, label)
+    micro_batch = MicroBatch(settings, device, label, alone=ranks.size == 1)
     state = training_state(trained.model, optimiser)
     checkpoints = Checkpoints(out / "checkpoints", settings.keep_checkpoints, ranks)
     first = resume(checkpoints, state)
