@@ -2,6 +2,7 @@
 
 import json
 import os
+import shutil
 import socket
 import subprocess
 import sys
@@ -46,9 +47,9 @@ def finish(processes, seconds=120):
     return said, [process.returncode for process in processes]
 
 
-def run(jobs, folder, size=2):
-    said, codes = finish(start(jobs, folder, size))
-    assert codes == [0] * size, said
+def run(jobs, folder, seconds=120):
+    said, codes = finish(start(jobs, folder), seconds)
+    assert codes == [0, 0], said
     return said
 
 
@@ -104,6 +105,14 @@ def test_two_runs_of_two_ranks_are_equal(together, parallel):
     assert losses(together / f"{parallel}-whole") == losses(together / f"{parallel}-again")
     one, other = weights(together / f"{parallel}-whole"), weights(together / f"{parallel}-again")
     assert all(torch.equal(one[key], other[key]) for key in one)
+
+
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++"))), reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_ranks_have_the_same_losses(alone, tmp_path):
+    jobs = [{"out": parallel, "settings": {"parallel": parallel, "compile": "on"}} for parallel in ("ddp", "fsdp")]
+    run(jobs, tmp_path, seconds=300)
+    for parallel in ("ddp", "fsdp"):
+        assert losses(tmp_path / parallel) == pytest.approx(losses(alone / "whole"), rel=1e-3)
 
 
 def test_checkpoints_go_from_one_rank_to_two_and_back_and_between_ddp_and_fsdp(alone, tmp_path):

@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.run import METRICS
+from crawl2chat.run import METRICS, StageError
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
@@ -111,6 +111,12 @@ def test_asked_to_stop_a_run_saves_the_step_it_is_at_and_goes_on_from_there(tmp_
     train(model(), stopping_batches, STEPS, settings, tmp_path, label="pretrain")
     assert steps_made == [0, 1, 2, 3, 4, 5]
     assert [line["loss"] for line in read_metrics(tmp_path / METRICS)] == whole[1]
+
+
+def test_checkpoints_of_other_settings_are_an_error(tmp_path):
+    run(tmp_path)
+    with pytest.raises(StageError, match=r"checkpoints are of a run with matrix_lr = 0\.02; give the same settings"):
+        run(tmp_path, matrix_lr=0.01)
 
 
 def test_a_metrics_line_cut_short_by_a_kill_is_dropped(tmp_path):

@@ -121,7 +121,8 @@ def optimise_policy(
     )
     state = training_state(model, optimiser)
     checkpoints = Checkpoints(out / "checkpoints")
-    first = resume(checkpoints, state)
+    meant = settings.model_dump(mode="json", exclude=set(settings.HOW_IT_RUNS))
+    first = resume(checkpoints, state, meant)
     again = metrics.forget_after(first)
     guard = Guard(label, lines=read_metrics(metrics.file))
     with (
@@ -159,7 +160,7 @@ def optimise_policy(
             if after_step and (done % settings.evaluate_every == 0 or done == steps):
                 metrics.write(step=done, **after_step(done))
             if done % settings.checkpoint_every == 0 or done == steps or stop.asked:
-                checkpoints.save(done, state, {"seed": settings.seed})
+                checkpoints.save(done, state, meant)
             progress.update(done, metrics.summary())
             if stop.asked and done < steps:
                 checkpoints.wait()

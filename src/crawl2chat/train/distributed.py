@@ -98,10 +98,8 @@ def joined(device: str) -> Iterator[Ranks]:
         world_size=processes.world_size(),
         timeout=SILENCE,
     )
-    try:
-        yield Ranks(processes.rank(), processes.world_size())
-    finally:
-        dist.destroy_process_group()
+    yield Ranks(processes.rank(), processes.world_size())
+    dist.destroy_process_group()  # but after an error, as it might wait for a rank that is gone
 
 
 def choose_parallel(

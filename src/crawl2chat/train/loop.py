@@ -2,9 +2,10 @@
 
 import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -66,7 +67,8 @@ def train(
     micro_batch = MicroBatch(settings, device, label, alone=ranks.size == 1)
     state = training_state(trained.model, optimiser)
     checkpoints = Checkpoints(out / "checkpoints", settings.keep_checkpoints, ranks)
-    first = resume(checkpoints, state)
+    meant = settings.model_dump(mode="json", exclude=set(settings.HOW_IT_RUNS)) | {"steps": steps}
+    first = resume(checkpoints, state, meant)
     done_before = [line for line in read_metrics(metrics.file) if line["step"] <= first]
     guard = Guard(label, spike=settings.skip_spikes, stop_after=settings.stop_after_skipped, lines=done_before)
     ranks.meet()  # before the first one rewrites what all have just read
@@ -111,7 +113,7 @@ def train(
                     if ranks.first:
                         metrics.write(step=done, **evaluate(done))
             if save or stopping or done == steps:
-                checkpoints.save(done, state, {"seed": settings.seed})
+                checkpoints.save(done, state, meant)
             if ranks.first:
                 progress.update(done, metrics.summary())
             if stopping and done < steps:
@@ -169,7 +171,19 @@ def training_state(model: Transformer, optimiser: MuonAdamW) -> dict[str, Tensor
     return {f"model.{name}": p for name, p in model.named_parameters()} | optimiser.state
 
 
-def resume(checkpoints: Checkpoints, state: dict[str, Tensor]) -> int:
-    """Load the newest checkpoint, if any; returns the steps done."""
+def resume(checkpoints: Checkpoints, state: dict[str, Tensor], meant: Mapping[str, Any]) -> int:
+    """Load the newest checkpoint, if any; returns the steps done.
+
+    meant: the settings that decide what comes out, as they were saved along. Raises StageError where they differ.
+    """
     found = checkpoints.load(state)
-    return found[0] if found else 0
+    if not found:
+        return 0
+    step, made_with = found
+    others = [f"{name} = {made_with[name]}" for name in meant if name in made_with and made_with[name] != meant[name]]
+    if others:
+        raise StageError(
+            f"{checkpoints.folder}: its checkpoints are of a run with {', '.join(others)}; "
+            "give the same settings, or remove the folder to begin anew"
+        )
+    return step
