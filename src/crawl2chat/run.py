@@ -185,7 +185,11 @@ def replacing(path: Path) -> Iterator[Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     _remove(temporary)
-    yield temporary
+    try:
+        yield temporary
+    except BaseException:
+        _remove(temporary)
+        raise
     _flush_to_disk(temporary)
     if path.is_dir():  # a folder can't be renamed over a full one
         _remove(path)

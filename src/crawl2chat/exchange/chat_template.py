@@ -20,8 +20,17 @@ CONVERSATIONS: tuple[list[Message], ...] = (
 def render(template: str, messages: list[Message], *, add_generation_prompt: bool) -> str:
     """The text that transformers would render. Raises jinja2.TemplateError when the template fails."""
     from jinja2 import TemplateError
-    from jinja2.ext import loopcontrols
+    from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # a template from elsewhere is code from elsewhere
+
+    class Generation(Extension):
+        """transformers' tag around what a mask for training should cover; the text within is text."""
+
+        tags = {"generation"}  # noqa: RUF012
+
+        def parse(self, parser: Any) -> Any:
+            next(parser.stream)
+            return parser.parse_statements(("name:endgeneration",), drop_needle=True)
 
     def refuse(message: str) -> None:
         raise TemplateError(message)
@@ -29,7 +38,9 @@ def render(template: str, messages: list[Message], *, add_generation_prompt: boo
     def tojson(value: Any, indent: int | None = None) -> str:
         return json.dumps(value, ensure_ascii=False, indent=indent)  # Jinja's own is for HTML
 
-    environment = ImmutableSandboxedEnvironment(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols])
+    environment = ImmutableSandboxedEnvironment(
+        trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, Generation]
+    )
     environment.filters["tojson"] = tojson
     environment.globals["raise_exception"] = refuse
     return environment.from_string(template).render(messages=messages, add_generation_prompt=add_generation_prompt)

@@ -3,6 +3,7 @@
 Names and keys are those of llama.cpp's own converter for the architecture qwen3; the `gguf` package writes them.
 """
 
+import sys
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -37,6 +38,11 @@ def write_gguf(folder: Path, file: Path, kind: GgufType, *, name: str, licence: 
             f"{folder}: its tokenizer splits by {tokenizer.pattern!r}; llama.cpp knows Qwen2's pattern by name, "
             "this one would give other ids"
         )
+    if tokenizer.nfc:
+        print(
+            "gguf: llama.cpp does not compose Unicode (NFC) as this tokenizer does; there, decomposed characters get "
+            "other ids", file=sys.stderr,
+        )  # fmt: skip
     weights = open_weights(folder, config)
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, config.num_hidden_layers)
     with replacing(file) as temporary:
@@ -77,7 +83,10 @@ def _add_model(
 
 
 def _add_tokenizer(writer: Any, gguf: ModuleType, tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Tokens by id with their types, merges by priority. Ids that the model has beyond the tokenizer are unused."""
+    """Tokens by id with their types, merges by priority. Ids that the model has beyond the tokenizer are unused.
+
+    An added token that is not special, as a tag in Qwen's files, is shown by llama.cpp and also found in plain text.
+    """
     kinds = gguf.TokenType
     tokens = [f"[PAD{id}]" for id in range(vocab_size)]
     types = [kinds.UNUSED] * vocab_size

@@ -1,8 +1,8 @@
 """Weights as safetensors in transformers' layout: one file, or shards with an index; read and written one by one."""
 
 import json
+from collections import Counter
 from collections.abc import Iterable, Iterator
-from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -54,11 +54,19 @@ class Weights:
             return tensor
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
-        """Every tensor in the order of `shapes`; each is mapped from its file, so copy what is kept."""
-        with ExitStack() as stack:
-            opened = {file: stack.enter_context(_opened(file)) for file in sorted(set(self.files.values()))}
-            for name in self.shapes:
-                yield name, opened[self.files[name]].get_tensor(name)
+        """Every tensor in the order of `shapes`; each is mapped from its file, so copy what is kept.
+
+        A file is let go with the last of its tensors, so that of many shards few are mapped at a time.
+        """
+        left = Counter(self.files[name] for name in self.shapes)
+        opened: dict[Path, Any] = {}
+        for name in self.shapes:
+            file = self.files[name]
+            opened[file] = opened.get(file) or _opened(file)
+            yield name, opened[file].get_tensor(name)
+            left[file] -= 1
+            if not left[file]:
+                del opened[file]
 
     def stored_dtype(self) -> torch.dtype:
         """The type of most weights, as config.json should name it: that of the embedding."""
@@ -121,7 +129,11 @@ def save_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], sizes: dic
     weight_map: dict[str, str] = {}
     for i, names in enumerate(shards, 1):
         file = ONE_FILE if len(shards) == 1 else f"model-{i:05d}-of-{len(shards):05d}.safetensors"
-        save_file(dict(next(coming) for _ in names), folder / file, metadata={"format": "pt"})
+        path = folder / file
+        path.touch()
+        mode = path.stat().st_mode  # safetensors' own would shut everybody else out
+        save_file(dict(next(coming) for _ in names), path, metadata={"format": "pt"})
+        path.chmod(mode)
         weight_map |= dict.fromkeys(names, file)
     if len(shards) > 1:
         write_json(folder / INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
