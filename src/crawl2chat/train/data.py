@@ -5,6 +5,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache, partial
+from operator import mul
 from typing import Literal, Protocol
 
 import numpy as np
@@ -30,31 +31,26 @@ class Batch:
     weights_bt: Tensor
     documents_bt: Tensor | None = None
 
+    def parts(self) -> list[Tensor]:
+        """The tensors that there are, in this order."""
+        parts = (self.inputs_bt, self.targets_bt, self.weights_bt, self.documents_bt)
+        return [part for part in parts if part is not None]
+
 
 class Batches(Protocol):
+    """The whole batch of a step, whatever the number of ranks that share it.
+
+    The step is all of the state: a run that goes on from step s calls for s, and has its batch at once.
+    """
+
     def __call__(self, step: int) -> Batch: ...
 
 
-@dataclass(frozen=True)
-class Share:
-    """Which rows belong to a step, and which of them this rank takes, of so many ranks.
+FirstRow = Callable[[int], int]  # the row, counted through all epochs, at which a step begins; the next one's ends it
 
-    Rows are counted from the run's beginning on, through all epochs; step s has those from first_row(s) to before
-    first_row(s + 1). The ranks' shares, one after the other, are that batch, whatever their number.
-    """
 
-    first_row: Callable[[int], int]
-    rank: int = 0
-    ranks: int = 1
-
-    @staticmethod
-    def constant(rows: int, rank: int = 0, ranks: int = 1) -> "Share":
-        """The same number of rows in each step."""
-        return Share(partial(int.__mul__, rows), rank, ranks)
-
-    def rows(self, step: int) -> range:
-        first, n = self.first_row(step), self.first_row(step + 1) - self.first_row(step)
-        return range(first + n * self.rank // self.ranks, first + n * (self.rank + 1) // self.ranks)
+def _first_row(rows: int | FirstRow) -> FirstRow:
+    return rows if callable(rows) else partial(mul, rows)
 
 
 class DocumentBatches:
@@ -68,22 +64,23 @@ class DocumentBatches:
         self,
         documents: TokenizedDocuments,
         seq_len: int,
-        share: Share,
+        rows: int | FirstRow,
         seed: int,
         *,
         packing: Literal["best_fit", "concatenate"] = "best_fit",
         attend: Literal["row", "document"] = "row",
     ) -> None:
-        """Raises ValueError where there are no tokens."""
+        """rows: of each step, or at which one each step begins. Raises ValueError where there are no documents."""
         if not len(documents):
             raise ValueError("no documents to train on")
-        self.documents, self.seq_len, self.share, self.seed, self.attend = documents, seq_len, share, seed, attend
+        self.documents, self.seq_len, self.seed, self.attend = documents, seq_len, seed, attend
+        self.first_row = _first_row(rows)
         self._pack = best_fit_rows if packing == "best_fit" else concatenated_rows
         self.epoch_rows = lru_cache(maxsize=2)(self._rows_of_epoch)  # a batch may straddle two epochs
         self.rows_per_epoch = len(self.epoch_rows(0))  # which depends on the documents' lengths alone
 
     def __call__(self, step: int) -> Batch:
-        numbers = self.share.rows(step)
+        numbers = range(self.first_row(step), self.first_row(step + 1))
         shape = len(numbers), self.seq_len
         inputs_bt = np.full(shape, self.documents.ids[0], dtype=np.int64)  # padded with end of text
         targets_bt = inputs_bt.copy()
@@ -99,8 +96,18 @@ class DocumentBatches:
             targets_bt[row, : len(at)] = self.documents.ids[(at + 1) % len(self.documents.ids)]
             weights_bt[row, : len(at)] = 1
             documents_bt[row, : len(at)] = np.repeat(np.arange(len(lengths)), lengths)
-        tensors = map(torch.from_numpy, (inputs_bt, targets_bt, weights_bt))
-        return Batch(*tensors, torch.from_numpy(documents_bt) if self.attend == "document" else None)
+        return Batch(
+            torch.from_numpy(inputs_bt),
+            torch.from_numpy(targets_bt),
+            torch.from_numpy(weights_bt),
+            torch.from_numpy(documents_bt) if self.attend == "document" else None,
+        )
+
+    def documents_cut(self) -> int:
+        """Documents of which no row of the first epoch holds the whole."""
+        rows, starts = self.epoch_rows(0), self.documents.starts
+        of_piece = np.searchsorted(starts, rows.begins, side="right") - 1
+        return len(self.documents) - int((np.diff(starts)[of_piece] == rows.lengths).sum())
 
     def _rows_of_epoch(self, epoch: int) -> Rows:
         return self._pack(self.documents.starts, self.seq_len, np.random.default_rng((self.seed, epoch)))
@@ -109,14 +116,19 @@ class DocumentBatches:
 class RowBatches:
     """Ready rows, such as packed conversations, in an order drawn anew each epoch."""
 
-    def __init__(self, ids_nt: NDArray[np.int64], weights_nt: NDArray[np.float32], share: Share, seed: int) -> None:
-        """ids_nt: (N, seq_len + 1); weights_nt: the same shape, the weight of predicting that very token."""
-        self.ids_nt, self.weights_nt, self.share = ids_nt, weights_nt, share
+    def __init__(
+        self, ids_nt: NDArray[np.int64], weights_nt: NDArray[np.float32], rows: int | FirstRow, seed: int
+    ) -> None:
+        """ids_nt: (N, seq_len + 1); weights_nt: the same shape, the weight of predicting that very token.
+
+        rows: of each step, or at which one each step begins.
+        """
+        self.ids_nt, self.weights_nt, self.first_row = ids_nt, weights_nt, _first_row(rows)
         self._order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng((seed, epoch)).permutation(len(ids_nt)))
 
     def __call__(self, step: int) -> Batch:
         n = len(self.ids_nt)
-        picked = [self._order(i // n)[i % n] for i in self.share.rows(step)]
+        picked = [self._order(i // n)[i % n] for i in range(self.first_row(step), self.first_row(step + 1))]
         ids, weights = torch.from_numpy(self.ids_nt[picked]), torch.from_numpy(self.weights_nt[picked])
         return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:])
 
