@@ -154,7 +154,7 @@ if __name__ == "__main__":
         time.sleep(0.005)
     process.send_signal(signal.SIGKILL)
     assert process.wait() == -signal.SIGKILL
-    kept = {path: path.stat().st_mtime_ns for path in finished.glob("*/counts.json")}
+    kept = {path: path.stat().st_mtime_ns for path in finished.glob("[0-9]*/counts.json")}
     seen = {}
     original = join_tokens
 
