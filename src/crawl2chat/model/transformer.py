@@ -181,9 +181,9 @@ class Transformer(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, ids_bt: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Logits (B, T, V). With a cache the ids continue what it holds and are added to it."""
-        return self.logits(self.features(ids_bt, cache))
+    def forward(self, ids_bt: Tensor, cache: KVCache | None = None, documents_bt: Tensor | None = None) -> Tensor:
+        """Logits (B, T, V), from the arguments of `features`."""
+        return self.logits(self.features(ids_bt, cache, documents_bt))
 
     def logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.lm_head(x)
@@ -199,10 +199,10 @@ class Transformer(nn.Module):
     ) -> Tensor:
         """The last norm's output (B, T, C), of which `logits` makes logits; `call(module, …)` runs each block.
 
-        documents_bt numbers each token's document within its row: each is then read as if it stood alone.
-
-        A cached call leaves the cache's lengths at all T new tokens; a caller whose rows are padded on the
-        right sets the true lengths with `cache.advance` afterwards.
+        documents_bt, (B, T), numbers each token's document within its row: each is then read as if it stood alone.
+        With a cache the ids continue what it holds and are added to it. A cached call leaves the cache's lengths at
+        all T new tokens; a caller whose rows are padded on the right sets the true lengths with `cache.advance`
+        afterwards.
         """
         T = ids_bt.shape[1]
         mask: Mask | None = None
