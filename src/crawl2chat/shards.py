@@ -31,12 +31,14 @@ def map_shards(
     workers: int | None = None,
     engine: Engine = "local",
     cores_each: int = 1,
+    summary: Callable[[Path], str] | None = None,
 ) -> None:
     """Call `function(item, output)` for each shard whose output does not exist yet; it writes one file or folder.
 
     function: picklable; what it writes appears at the shard's path once it is complete. Up to `workers` shards
     (default: one a core) are made at once, each in a process of its own, that with the engine ray is given
     `cores_each` cores of a node. Where a process dies the shard is tried again.
+    `summary` is told each output that is finished; what it says is shown, such as a speed.
     Raises StageError naming the shard that failed.
     """
     waiting = deque((item, output) for item, output in shards if not output.exists())
@@ -56,7 +58,7 @@ def map_shards(
                     at_work -= 1
                     if error is None:
                         done += 1
-                        bar.update(done)
+                        bar.update(done, summary(output) if summary else "")
                         continue
                     if not died:
                         raise StageError(f"{label}: shard {item} failed: {error}")

@@ -15,7 +15,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from crawl2chat.model.attention import attend
+from crawl2chat.model.attention import Mask, attend, mask_within, positions_within
 from crawl2chat.model.kv_cache import KVCache
 
 
@@ -106,7 +106,7 @@ class Attention(nn.Module):
         rope: tuple[Tensor, Tensor],
         cache: KVCache | None,
         positions_bt: Tensor,
-        mask_b1ts: Tensor | None,
+        mask: Mask | None,
     ) -> Tensor:
         B, T, _ = x_btc.shape
         projections = (self.q_proj, self.k_proj, self.v_proj)
@@ -117,7 +117,7 @@ class Attention(nn.Module):
             k, v = (t.to(q.dtype) for t in cache.write(self.layer, positions_bt, k, v))
         if self.n_kv_heads != self.n_heads:
             k, v = (t.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1) for t in (k, v))
-        y = attend(q, k, v, mask_b1ts)
+        y = attend(q, k, v, mask)
         return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
 
 
@@ -149,9 +149,9 @@ class Block(nn.Module):
         rope: tuple[Tensor, Tensor],
         cache: KVCache | None,
         positions_bt: Tensor,
-        mask_b1ts: Tensor | None,
+        mask: Mask | None,
     ) -> Tensor:
-        x_btc = x_btc + self.self_attn(self.input_layernorm(x_btc), rope, cache, positions_bt, mask_b1ts)
+        x_btc = x_btc + self.self_attn(self.input_layernorm(x_btc), rope, cache, positions_bt, mask)
         return x_btc + self.mlp(self.post_attention_layernorm(x_btc), together=cache is None)
 
 
@@ -181,26 +181,37 @@ class Transformer(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, ids_bt: Tensor, cache: KVCache | None = None) -> Tensor:
-        """Logits (B, T, V). With a cache the ids continue what it holds and are added to it."""
-        return self.logits(self.features(ids_bt, cache))
+    def forward(self, ids_bt: Tensor, cache: KVCache | None = None, documents_bt: Tensor | None = None) -> Tensor:
+        """Logits (B, T, V), from the arguments of `features`."""
+        return self.logits(self.features(ids_bt, cache, documents_bt))
 
     def logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.lm_head(x)
         return logits
 
     def features(
-        self, ids_bt: Tensor, cache: KVCache | None = None, *, call: Callable[..., Tensor] = call_module
+        self,
+        ids_bt: Tensor,
+        cache: KVCache | None = None,
+        documents_bt: Tensor | None = None,
+        *,
+        call: Callable[..., Tensor] = call_module,
     ) -> Tensor:
         """The last norm's output (B, T, C), of which `logits` makes logits; `call(module, …)` runs each block.
 
-        A cached call leaves the cache's lengths at all T new tokens; a caller whose rows are padded on the
-        right sets the true lengths with `cache.advance` afterwards.
+        documents_bt, (B, T), numbers each token's document within its row: each is then read as if it stood alone.
+        With a cache the ids continue what it holds and are added to it. A cached call leaves the cache's lengths at
+        all T new tokens; a caller whose rows are padded on the right sets the true lengths with `cache.advance`
+        afterwards.
         """
         T = ids_bt.shape[1]
-        if cache is None:
+        mask: Mask | None = None
+        if documents_bt is not None:
+            assert cache is None, "a cache holds one document a row"
+            positions_bt = positions_within(documents_bt)
+            mask = mask_within(documents_bt, blocks=documents_bt.is_cuda)
+        elif cache is None:
             positions_bt = torch.arange(T, device=ids_bt.device)[None]
-            mask = None
         else:
             if cache.longest + T > cache.max_length:
                 raise ValueError(f"{cache.longest} + {T} tokens don't fit the cache of {cache.max_length}")

@@ -5,8 +5,12 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from crawl2chat.run import StageError
+
+if TYPE_CHECKING:
+    import pyarrow.parquet as pq
 
 SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".txt")
 
@@ -20,27 +24,71 @@ class Document:
     url: str = ""
 
 
+@dataclass(frozen=True)
+class Part:
+    """A file of documents, or a stretch of it: row groups of Parquet, bytes of JSON lines or of a text."""
+
+    file: Path
+    name: str  # in the ids of documents that have none
+    begin: int = 0
+    end: int | None = None
+
+
 def read_documents(path: Path) -> Iterator[Document]:
     """All documents of a refine folder, of a folder of files, or of one file, in order of file names and rows.
 
     Parquet and JSON lines need a `text`; `id` and `url` are taken where they exist. A .txt file is one document.
     Raises StageError for a place without documents, or a file without texts.
     """
+    for part in files_of(path):
+        yield from read_part(part)
+
+
+def files_of(path: Path) -> list[Part]:
+    """The files that `read_documents` reads. Raises StageError where there are none."""
     root = path / "documents" if (path / "documents").is_dir() else path
     files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.name.endswith(SUFFIXES))
     files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts)]
     if not files:
         raise StageError(f"{path}: no documents here; expected {', '.join(SUFFIXES)}")
     for file in files:
-        name = file.relative_to(root).as_posix() if file != root else file.name
-        if file.name.endswith(".parquet"):
-            yield from _read_parquet(file, name)
-        elif file.name.endswith((".jsonl", ".jsonl.gz")):
-            yield from _read_json_lines(file, name)
-        elif file.name.endswith(".txt"):
-            yield Document(name, file.read_text(encoding="utf-8", errors="replace"))
-        else:
+        if not file.name.endswith(SUFFIXES):
             raise StageError(f"{file}: not a file of documents; expected {', '.join(SUFFIXES)}")
+    return [Part(file, file.relative_to(root).as_posix() if file != root else file.name) for file in files]
+
+
+def read_part(part: Part) -> Iterator[Document]:
+    """The documents that begin in a part; a text must be whole."""
+    if part.file.name.endswith(".parquet"):
+        yield from _read_parquet(part)
+    elif part.file.name.endswith(".txt"):
+        yield Document(part.name, part.file.read_text(encoding="utf-8", errors="replace"))
+    else:
+        yield from _read_json_lines(part)
+
+
+def cut_file(part: Part, part_bytes: int) -> Iterator[tuple[Part, int]]:
+    """A whole file in parts of about so many bytes of text, each with its bytes, as far as its format allows it.
+
+    Row groups of Parquet stay whole, and so do files of compressed JSON lines.
+    """
+    file = part.file
+    if file.name.endswith(".parquet"):
+        metadata = _open_parquet(file).metadata
+        begin = n_bytes = 0
+        for group in range(metadata.num_row_groups):
+            columns = map(metadata.row_group(group).column, range(metadata.num_columns))
+            n_bytes += sum(c.total_uncompressed_size for c in columns if c.path_in_schema == "text")
+            if n_bytes >= part_bytes or group == metadata.num_row_groups - 1:
+                yield Part(file, part.name, begin, group + 1), n_bytes
+                begin, n_bytes = group + 1, 0
+    elif file.name.endswith(".gz") or file.stat().st_size <= part_bytes:
+        yield part, file.stat().st_size
+    else:
+        size = file.stat().st_size
+        for begin in range(0, size, part_bytes):
+            end = min(begin + part_bytes, size)
+            yield Part(file, part.name, begin, end), end - begin
 
 
 def read_texts(path: Path) -> Iterator[str]:
@@ -48,7 +96,7 @@ def read_texts(path: Path) -> Iterator[str]:
     return (document.text for document in read_documents(path))
 
 
-def _read_parquet(file: Path, name: str) -> Iterator[Document]:
+def _open_parquet(file: Path) -> "pq.ParquetFile":
     import pyarrow as pa
     import pyarrow.parquet as pq
 
@@ -59,23 +107,43 @@ def _read_parquet(file: Path, name: str) -> Iterator[Document]:
     known = table.schema_arrow.names
     if "text" not in known:
         raise StageError(f"{file}: no column `text`; it has {', '.join(known)}")
-    row = 0
-    for batch in table.iter_batches(1000, columns=[column for column in ("id", "url", "text") if column in known]):
+    return table
+
+
+def _read_parquet(part: Part) -> Iterator[Document]:
+    table = _open_parquet(part.file)
+    known = [column for column in ("id", "url", "text") if column in table.schema_arrow.names]
+    end = table.num_row_groups if part.end is None else part.end
+    row = sum(table.metadata.row_group(group).num_rows for group in range(part.begin))
+    for batch in table.iter_batches(1000, row_groups=list(range(part.begin, end)), columns=known):
         for record in batch.to_pylist():
             if record["text"] is not None:
-                yield Document(str(record.get("id") or f"{name}:{row}"), str(record["text"]), record.get("url") or "")
+                id = str(record.get("id") or f"{part.name}:{row}")
+                yield Document(id, str(record["text"]), record.get("url") or "")
             row += 1
 
 
-def _read_json_lines(file: Path, name: str) -> Iterator[Document]:
-    with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", errors="replace") as lines:
-        for row, line in enumerate(lines):
-            if not line.strip():
-                continue
-            try:
-                record = json.loads(line)
-                text = record["text"]
-            except (json.JSONDecodeError, KeyError, TypeError) as error:
-                raise StageError(f'{file}: line {row + 1}: expected an object with "text"; {error!r}') from error
-            text = str(text).encode("utf-8", "replace").decode()  # JSON may hold halves of surrogate pairs
-            yield Document(str(record.get("id") or f"{name}:{row}"), text, record.get("url") or "")
+def _read_json_lines(part: Part) -> Iterator[Document]:
+    """Lines that begin in the part; ids and errors count those of a stretch from its first byte on."""
+    name, place = part.name, str(part.file)
+    if part.begin:
+        name, place = f"{name}+{part.begin}", f"{place}: from byte {part.begin}"
+    with gzip.open(part.file) if part.file.suffix == ".gz" else open(part.file, "rb") as lines:
+        if part.begin:
+            lines.seek(part.begin - 1)
+            lines.readline()
+        row = 0
+        while (part.end is None or lines.tell() < part.end) and (line := lines.readline()):
+            if line.strip():
+                yield _from_json(line.decode("utf-8", errors="replace"), f"{name}:{row}", f"{place}: line {row + 1}")
+            row += 1
+
+
+def _from_json(line: str, id: str, place: str) -> Document:
+    try:
+        record = json.loads(line)
+        text = record["text"]
+    except (json.JSONDecodeError, KeyError, TypeError) as error:
+        raise StageError(f'{place}: expected an object with "text"; {error!r}') from error
+    text = str(text).encode("utf-8", "replace").decode()  # JSON may hold halves of surrogate pairs
+    return Document(str(record.get("id") or id), text, record.get("url") or "")

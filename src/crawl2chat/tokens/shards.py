@@ -1,14 +1,17 @@
 """Documents as token ids on disk: one flat array of ids and where each document begins in it."""
 
-from collections.abc import Iterable, Iterator
-from itertools import islice
+from array import array
+from collections.abc import Iterable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import DTypeLike, NDArray
 
 from crawl2chat.run import replacing
 from crawl2chat.tokens.tokenizer import Tokenizer
+
+COPIED_AT_ONCE = 1 << 23  # ids
 
 
 class TokenizedDocuments:
@@ -35,30 +38,86 @@ class TokenizedDocuments:
         return self.ids[self.starts[i] : self.starts[i + 1]]
 
 
+class TokenWriter:
+    """Writes documents into a folder as their ids come; only their lengths are held in memory."""
+
+    def __init__(self, folder: Path, tokenizer: Tokenizer) -> None:
+        folder.mkdir(parents=True)
+        self.folder, self.tokenizer = folder, tokenizer
+        self.ids = _GrowingArray(folder / "ids.npy", np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32)
+        self.starts, self.n_bytes = array("q", [0]), array("q")
+
+    def add(self, text: str, *, goes_on: bool = False) -> None:
+        """A document or, where one goes on, more of it."""
+        ids = self.tokenizer.encode(text)
+        self.ids.append(np.array(ids if goes_on else [self.tokenizer.end_of_text, *ids], dtype=self.ids.dtype))
+        n_bytes = len(text.encode("utf-8", errors="replace"))
+        if goes_on and self.n_bytes:
+            self.n_bytes[-1] += n_bytes
+            self.starts[-1] = self.ids.length
+        else:
+            self.n_bytes.append(n_bytes)
+            self.starts.append(self.ids.length)
+
+    def close(self) -> None:
+        self.ids.close()
+        np.save(self.folder / "starts.npy", np.array(self.starts, dtype=np.int64))
+        np.save(self.folder / "bytes.npy", np.array(self.n_bytes, dtype=np.int64))
+
+
 def write_tokens(texts: Iterable[str], tokenizer: Tokenizer, folder: Path) -> TokenizedDocuments:
-    """Encode texts into `folder`, a thousand at a time, and give them back."""
-    width = np.uint16 if tokenizer.vocab_size <= 2**16 else np.uint32
-    iterator = iter(texts)
-    starts, n_bytes = [0], list[int]()
+    """Encode texts into `folder` and give them back."""
     with replacing(folder) as temporary:
-        temporary.mkdir()
-        raw = temporary / "ids.raw"
-        with open(raw, "wb") as file:
-            for batch in _batches(iterator, 1000):
-                n_bytes += [len(text.encode("utf-8", errors="replace")) for text in batch]
-                for ids in tokenizer.encode_batch(batch):
-                    np.array([tokenizer.end_of_text, *ids], dtype=width).tofile(file)
-                    starts.append(starts[-1] + 1 + len(ids))
-        out = np.lib.format.open_memmap(temporary / "ids.npy", mode="w+", dtype=width, shape=(starts[-1],))
-        if starts[-1]:
-            out[:] = np.memmap(raw, dtype=width, mode="r")
-            out.flush()
-        raw.unlink()
-        np.save(temporary / "starts.npy", np.array(starts, dtype=np.int64))
-        np.save(temporary / "bytes.npy", np.array(n_bytes, dtype=np.int64))
+        writer = TokenWriter(temporary, tokenizer)
+        for text in texts:
+            writer.add(text)
+        writer.close()
     return TokenizedDocuments.load(folder)
 
 
-def _batches(iterator: Iterator[str], size: int) -> Iterator[list[str]]:
-    while batch := list(islice(iterator, size)):
-        yield batch
+def join_tokens(folders: Sequence[Path], folder: Path, end_of_text: int) -> TokenizedDocuments:
+    """Write what these folders hold, one after the other, into `folder`.
+
+    Where ids don't begin with the end-of-text token they go on with the document before them.
+    """
+    starts, n_bytes = [np.zeros(0, dtype=np.int64)], [np.zeros(0, dtype=np.int64)]
+    with replacing(folder) as temporary:
+        temporary.mkdir()
+        ids = _GrowingArray(temporary / "ids.npy", TokenizedDocuments.load(folders[0]).ids.dtype)
+        for part in map(TokenizedDocuments.load, folders):
+            if not len(part):
+                continue
+            goes_on = int(part.ids[0] != end_of_text)
+            if goes_on:
+                next(of_part for of_part in reversed(n_bytes) if len(of_part))[-1] += part.n_bytes[0]
+            starts.append(part.starts[goes_on:-1] + ids.length)
+            n_bytes.append(part.n_bytes[goes_on:])
+            for place in range(0, len(part.ids), COPIED_AT_ONCE):
+                ids.append(part.ids[place : place + COPIED_AT_ONCE])
+        ids.close()
+        np.save(temporary / "starts.npy", np.concatenate([*starts, [ids.length]]))
+        np.save(temporary / "bytes.npy", np.concatenate(n_bytes))
+    return TokenizedDocuments.load(folder)
+
+
+class _GrowingArray:
+    """A one-dimensional .npy file written from the front; its header, with the length, is renewed at the end."""
+
+    def __init__(self, path: Path, dtype: DTypeLike) -> None:
+        self.dtype, self.length = np.dtype(dtype), 0
+        self.file = open(path, "wb")  # noqa: SIM115
+        self._write_header()
+
+    def append(self, values: NDArray[Any]) -> None:
+        self.file.write(values.tobytes())
+        self.length += len(values)
+
+    def close(self) -> None:
+        self.file.seek(0)
+        self._write_header()  # as long as before: NumPy leaves room in it for any length
+        self.file.close()
+
+    def _write_header(self) -> None:
+        described = np.lib.format.dtype_to_descr(self.dtype)
+        header = {"descr": described, "fortran_order": False, "shape": (self.length,)}
+        np.lib.format.write_array_header_1_0(self.file, header)

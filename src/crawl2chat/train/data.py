@@ -1,8 +1,12 @@
 """Batches as pure functions of the step: the same step gives the same batch, also after a kill."""
 
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache
-from typing import Protocol
+from functools import lru_cache, partial
+from operator import mul
+from typing import Literal, Protocol
 
 import numpy as np
 import torch
@@ -10,72 +14,142 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crawl2chat.tokens.shards import TokenizedDocuments
+from crawl2chat.train.packing import Rows, best_fit_rows, concatenated_rows
+
+AHEAD = 2  # batches made while the model is at work
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Inputs, the tokens that follow them, and how much each counts in the loss; all (rows, seq_len)."""
+    """Inputs, the tokens that follow them, and how much each counts in the loss; all (rows, seq_len).
+
+    documents_bt, where attention is to end with a document: the number of each token's document within its row.
+    """
 
     inputs_bt: Tensor
     targets_bt: Tensor
     weights_bt: Tensor
+    documents_bt: Tensor | None = None
+
+    def parts(self) -> list[Tensor]:
+        """The tensors that there are, in this order."""
+        parts = (self.inputs_bt, self.targets_bt, self.weights_bt, self.documents_bt)
+        return [part for part in parts if part is not None]
 
 
 class Batches(Protocol):
+    """The whole batch of a step, whatever the number of ranks that share it.
+
+    The step is all of the state: a run that goes on from step s calls for s, and has its batch at once.
+    """
+
     def __call__(self, step: int) -> Batch: ...
 
 
-class DocumentBatches:
-    """Documents laid end to end in an order drawn anew each epoch and cut into rows of seq_len + 1 tokens.
+FirstRow = Callable[[int], int]  # the row, counted through all epochs, at which a step begins; the next one's ends it
 
-    Neighbouring rows share one token, so each token is predicted once an epoch but for the very first and what is
-    left at the end when the rows are full. The rows are
-    drawn in an order of their own: those of one long document would otherwise fill whole batches.
+
+def _first_row(rows: int | FirstRow) -> FirstRow:
+    return rows if callable(rows) else partial(mul, rows)
+
+
+class DocumentBatches:
+    """Documents packed into rows anew each epoch (see `packing`), rows in random order.
+
+    Every token of the documents is an input once an epoch. Its target is the next token of its document, or the
+    end-of-text token where it ends; padding has weight 0.
     """
 
-    def __init__(self, documents: TokenizedDocuments, seq_len: int, rows: int, seed: int) -> None:
-        self.documents, self.seq_len, self.rows, self.seed = documents, seq_len, rows, seed
-        self.rows_per_epoch = (int(documents.starts[-1]) - 1) // seq_len
-        if self.rows_per_epoch < 1:
-            raise ValueError(f"{int(documents.starts[-1])} training tokens don't fill one sequence of {seq_len}")
-        self._order = lru_cache(maxsize=2)(self._draw_order)  # a batch may straddle two epochs
+    def __init__(
+        self,
+        documents: TokenizedDocuments,
+        seq_len: int,
+        rows: int | FirstRow,
+        seed: int,
+        *,
+        packing: Literal["best_fit", "concatenate"] = "best_fit",
+        attend: Literal["row", "document"] = "row",
+    ) -> None:
+        """rows: of each step, or at which one each step begins. Raises ValueError where there are no documents."""
+        if not len(documents):
+            raise ValueError("no documents to train on")
+        self.documents, self.seq_len, self.seed, self.attend = documents, seq_len, seed, attend
+        self.first_row = _first_row(rows)
+        self._pack = best_fit_rows if packing == "best_fit" else concatenated_rows
+        self.epoch_rows = lru_cache(maxsize=2)(self._rows_of_epoch)  # a batch may straddle two epochs
+        self.rows_per_epoch = len(self.epoch_rows(0))  # which depends on the documents' lengths alone
 
     def __call__(self, step: int) -> Batch:
-        first = step * self.rows
-        rows_bt = torch.from_numpy(np.stack([self._row(first + i) for i in range(self.rows)]))
-        return Batch(rows_bt[:, :-1], rows_bt[:, 1:], torch.ones(self.rows, self.seq_len))
+        numbers = range(self.first_row(step), self.first_row(step + 1))
+        shape = len(numbers), self.seq_len
+        inputs_bt = np.full(shape, self.documents.ids[0], dtype=np.int64)  # padded with end of text
+        targets_bt = inputs_bt.copy()
+        weights_bt = np.zeros(shape, dtype=np.float32)
+        documents_bt = np.full(shape, -1)  # padding sees padding
+        for row, number in enumerate(numbers):
+            epoch, place = divmod(number, self.rows_per_epoch)
+            begins, lengths = self.epoch_rows(epoch)[place]
+            offsets = np.cumsum(lengths) - lengths
+            at = np.repeat(begins - offsets, lengths) + np.arange(lengths.sum())
+            inputs_bt[row, : len(at)] = self.documents.ids[at]
+            # Where a document ends, the next one's end-of-text token follows; the first one's follows the last.
+            targets_bt[row, : len(at)] = self.documents.ids[(at + 1) % len(self.documents.ids)]
+            weights_bt[row, : len(at)] = 1
+            documents_bt[row, : len(at)] = np.repeat(np.arange(len(lengths)), lengths)
+        return Batch(
+            torch.from_numpy(inputs_bt),
+            torch.from_numpy(targets_bt),
+            torch.from_numpy(weights_bt),
+            torch.from_numpy(documents_bt) if self.attend == "document" else None,
+        )
 
-    def _row(self, index: int) -> NDArray[np.int64]:
-        epoch, place_in_epoch = divmod(index, self.rows_per_epoch)
-        row_order, order, ends = self._order(epoch)
-        at, needed = int(row_order[place_in_epoch]) * self.seq_len, self.seq_len + 1
-        parts: list[NDArray[np.int64]] = []
-        place = int(np.searchsorted(ends, at, side="right"))
-        while needed:
-            document = self.documents[order[place]]
-            offset = at - (int(ends[place]) - len(document))
-            part = document[offset : offset + needed].astype(np.int64)
-            parts.append(part)
-            at, needed, place = at + len(part), needed - len(part), place + 1
-        return np.concatenate(parts)
+    def documents_cut(self) -> int:
+        """Documents of which no row of the first epoch holds the whole."""
+        rows, starts = self.epoch_rows(0), self.documents.starts
+        of_piece = np.searchsorted(starts, rows.begins, side="right") - 1
+        return len(self.documents) - int((np.diff(starts)[of_piece] == rows.lengths).sum())
 
-    def _draw_order(self, epoch: int) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
-        """Order of the rows, order of the documents, and where each document ends when laid in that order."""
-        generator = np.random.default_rng((self.seed, epoch))
-        order = generator.permutation(len(self.documents))
-        return generator.permutation(self.rows_per_epoch), order, np.cumsum(np.diff(self.documents.starts)[order])
+    def _rows_of_epoch(self, epoch: int) -> Rows:
+        return self._pack(self.documents.starts, self.seq_len, np.random.default_rng((self.seed, epoch)))
 
 
 class RowBatches:
     """Ready rows, such as packed conversations, in an order drawn anew each epoch."""
 
-    def __init__(self, ids_nt: NDArray[np.int64], weights_nt: NDArray[np.float32], rows: int, seed: int) -> None:
-        """ids_nt: (N, seq_len + 1); weights_nt: the same shape, the weight of predicting that very token."""
-        self.ids_nt, self.weights_nt, self.rows, self.seed = ids_nt, weights_nt, rows, seed
+    def __init__(
+        self, ids_nt: NDArray[np.int64], weights_nt: NDArray[np.float32], rows: int | FirstRow, seed: int
+    ) -> None:
+        """ids_nt: (N, seq_len + 1); weights_nt: the same shape, the weight of predicting that very token.
+
+        rows: of each step, or at which one each step begins.
+        """
+        self.ids_nt, self.weights_nt, self.first_row = ids_nt, weights_nt, _first_row(rows)
         self._order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng((seed, epoch)).permutation(len(ids_nt)))
 
     def __call__(self, step: int) -> Batch:
         n = len(self.ids_nt)
-        picked = [self._order(i // n)[i % n] for i in range(step * self.rows, (step + 1) * self.rows)]
+        picked = [self._order(i // n)[i % n] for i in range(self.first_row(step), self.first_row(step + 1))]
         ids, weights = torch.from_numpy(self.ids_nt[picked]), torch.from_numpy(self.weights_nt[picked])
         return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:])
+
+
+@contextmanager
+def made_ahead(batches: Batches, steps: int) -> Iterator[Batches]:
+    """The same batches, the next ones made by a thread meanwhile; what it raises, the call for that step raises.
+
+    A thread is enough: it makes a batch in a hundredth of the time that a step takes (bench/loader.py), copies
+    nothing between processes, and can't outlive the trainer. No batch is made for `steps` and beyond.
+    """
+    made: dict[int, Future[Batch]] = {}
+    with ThreadPoolExecutor(1, "batches") as thread:
+
+        def batch(step: int) -> Batch:
+            for next_step in range(step, min(step + AHEAD + 1, steps)):
+                if next_step not in made:
+                    made[next_step] = thread.submit(batches, next_step)
+            return made.pop(step).result()
+
+        try:
+            yield batch
+        finally:
+            thread.shutdown(wait=True, cancel_futures=True)

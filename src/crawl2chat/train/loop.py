@@ -14,7 +14,7 @@ from crawl2chat.model import Transformer
 from crawl2chat.progress import Progress
 from crawl2chat.run import METRICS, StageError
 from crawl2chat.train.checkpoint import Checkpoints
-from crawl2chat.train.data import Batches
+from crawl2chat.train.data import Batches, made_ahead
 from crawl2chat.train.devices import choose_device, compiles, deterministic, uses_bf16
 from crawl2chat.train.distributed import ALONE, Ranks, Trained, choose_parallel
 from crawl2chat.train.guard import Guard
@@ -77,6 +77,7 @@ def train(
         deterministic(device),
         _lost_rank_says(label),
         out_of_memory_says(label, micro_batch.advice),
+        made_ahead(batches, steps) as batches,
         checkpoints,
         Progress(label, steps, "step", quiet=not ranks.first) as progress,
         tracked(metrics, settings.track if ranks.first else "none", label, settings, again),

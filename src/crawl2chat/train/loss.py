@@ -20,11 +20,12 @@ def rows_of_rank(batch: Batch, ranks: Ranks) -> Batch:
     lacking = -n % ranks.size
     rows = torch.arange(n + lacking).clamp(max=n - 1)[ranks.rows(n + lacking)]
     weights_bt = torch.cat([batch.weights_bt, torch.zeros_like(batch.weights_bt[:1]).expand(lacking, -1)])
-    return Batch(batch.inputs_bt[rows], batch.targets_bt[rows], weights_bt[ranks.rows(n + lacking)])
+    inputs_bt, targets_bt, _, *documents = (part[rows] for part in batch.parts())
+    return Batch(inputs_bt, targets_bt, weights_bt[ranks.rows(n + lacking)], *documents)
 
 
 def add_gradients(
-    loss_of: Callable[[Tensor, Tensor, Tensor], Tensor],
+    loss_of: Callable[..., Tensor],
     batch: Batch,
     rows: int,
     device: str,
@@ -43,12 +44,9 @@ def add_gradients(
         total_weight = batch.weights_bt.sum().item()
     loss = torch.zeros((), device=device)
     for i in range(0, len(batch.inputs_bt), rows):
-        part = slice(i, i + rows)
-        inputs, targets, weights = (
-            _on_device(tensor[part], device) for tensor in (batch.inputs_bt, batch.targets_bt, batch.weights_bt)
-        )
+        inputs, targets, weights, *documents = (_on_device(part[i : i + rows], device) for part in batch.parts())
         with micro_batch(i + rows >= len(batch.inputs_bt)):
-            micro_loss = loss_of(inputs, targets, weights / total_weight)
+            micro_loss = loss_of(inputs, targets, weights / total_weight, *documents)
             (scale * micro_loss).backward()
         loss += micro_loss.detach()
     return loss.item()
@@ -64,13 +62,15 @@ def weighted_loss(
     inputs_bt: Tensor,
     targets_bt: Tensor,
     weights_bt: Tensor,
+    documents_bt: Tensor | None = None,
     *,
     bf16: bool = False,
     compiled: bool = False,
 ) -> Tensor:
     """Sum over all tokens of weight · cross-entropy, in nats; `compiled` block by block."""
     with torch.autocast(inputs_bt.device.type, dtype=torch.bfloat16, enabled=bf16):
-        features_btc = model.features(inputs_bt, call=in_pieces(call_module) if compiled else call_module)
+        call = in_pieces(call_module) if compiled else call_module
+        features_btc = model.features(inputs_bt, documents_bt=documents_bt, call=call)
     loss: Tensor = HeadLoss.apply(
         features_btc.flatten(0, 1), model.lm_head.weight, targets_bt.flatten(), weights_bt.flatten(),
         torch.bfloat16 if bf16 else torch.float32, compiled,

@@ -1,19 +1,16 @@
 """The pretraining stage: documents and a tokenizer in, a base model out."""
 
 import shutil
-from collections.abc import Iterator
+import sys
 from pathlib import Path
-
-import xxhash
 
 from crawl2chat import ranks
 from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
 from crawl2chat.figures import Figure
 from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
-from crawl2chat.refine.documents import read_texts
 from crawl2chat.run import METRICS, SAMPLES_DURING, StageError, replacing
 from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.shards import TokenizedDocuments, write_tokens
+from crawl2chat.tokens.tokenize import tokenize
 from crawl2chat.train.data import DocumentBatches
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.distributed import joined
@@ -35,24 +32,39 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
     """
     vocabulary = Tokenizer.load(tokenizer)
     with ranks.first_rank_first():
-        training, held_out = _tokenize(documents, vocabulary, out / "tokens", settings)
+        training, held_out = tokenize(
+            documents, tokenizer, out / "tokens", held_out=settings.held_out, seed=settings.seed
+        )
+    if len(training.ids) <= settings.seq_len:
+        raise StageError(
+            f"{documents}: its {len(training.ids)} training tokens don't fill one sequence of "
+            f"pretrain.seq_len = {settings.seq_len}; {len(held_out)} documents are held out (pretrain.held_out)"
+        )
+    if settings.held_out and not len(held_out) and not ranks.rank():
+        print(
+            f"pretrain: none of the {len(training)} documents was held out, so no bits per byte are measured; "
+            "raise --pretrain.held_out or cut the documents into smaller ones",
+            file=sys.stderr,
+        )
+    batches = DocumentBatches(
+        training, settings.seq_len, settings.batch_rows, settings.seed,
+        packing=settings.packing, attend=settings.attend,
+    )  # fmt: skip
+    n_positions = batches.rows_per_epoch * settings.seq_len  # tokens and padding of an epoch
     model = Transformer(model_config(settings, vocabulary.vocab_size))
     n_tokens = settings.tokens or TOKENS_PER_PARAMETER * model.n_parameters()
     steps = max(1, round(n_tokens / settings.batch_tokens))
     if not (out / "model").exists():
         model.init_weights(settings.seed)
-        batches = DocumentBatches(training, settings.seq_len, settings.batch_rows, settings.seed)
-
         sample = held_out.first(EVALUATED_WHILE_TRAINING)
 
         def evaluate(step: int) -> dict[str, float]:
             add_samples(model, vocabulary, held_out, out / SAMPLES_DURING, step)
             return {"bits_per_byte": bits_per_byte(model, sample).value} if len(sample) else {}
 
-        epoch = len(training.ids)
         with joined(choose_device(settings)) as together:
             train(
-                model, batches, steps, settings, out, label="pretrain", evaluate=evaluate, tokens_per_epoch=epoch,
+                model, batches, steps, settings, out, label="pretrain", evaluate=evaluate, tokens_per_epoch=n_positions,
                 ranks=together,
             )  # fmt: skip
     if ranks.rank():
@@ -62,10 +74,13 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     model = load_model(out, device=choose_device(settings))
     write_samples(model, vocabulary, held_out, out / "samples.jsonl", settings.seed)
+    epochs = batches.first_row(steps) / batches.rows_per_epoch
     figures = [
         Figure("parameters", model.n_parameters()),
-        Figure("training_tokens", steps * settings.batch_tokens, "tokens"),
-        Figure("epochs", steps * settings.batch_tokens / len(training.ids)),
+        Figure("training_tokens", epochs * len(training.ids), "tokens"),
+        Figure("epochs", epochs),
+        Figure("padding", 1 - len(training.ids) / n_positions, "share", count=n_positions),
+        Figure("documents_cut", batches.documents_cut() / len(training), "share", count=len(training)),
         Figure("training_flop", steps * settings.batch_tokens * model.flops_per_token(settings.seq_len), "FLOP"),
     ]
     for speed in typical_speed(out / METRICS):
@@ -99,28 +114,3 @@ def save_stage_model(model: Transformer, tokenizer: Tokenizer, out: Path) -> Non
     with replacing(out / "model") as temporary:
         save_model(model, temporary, stop_ids=[tokenizer.im_end, tokenizer.end_of_text], pad_id=tokenizer.end_of_text)
         tokenizer.save(temporary)
-
-
-def _tokenize(
-    documents: Path, tokenizer: Tokenizer, folder: Path, settings: PretrainSettings
-) -> tuple[TokenizedDocuments, TokenizedDocuments]:
-    """Training and held-out documents; which is which depends on a document's text alone."""
-
-    def part(held_out: bool) -> Iterator[str]:
-        for text in read_texts(documents):
-            draw = xxhash.xxh64_intdigest(text.encode("utf-8", errors="replace"), seed=settings.seed) / 2**64
-            if (draw < settings.held_out) == held_out:
-                yield text
-
-    parts = []
-    for name, held_out in (("training", False), ("held_out", True)):
-        if (folder / name).exists():
-            parts.append(TokenizedDocuments.load(folder / name))
-        else:
-            parts.append(write_tokens(part(held_out), tokenizer, folder / name))
-    if len(parts[0].ids) <= settings.seq_len:
-        raise StageError(
-            f"{documents}: its {len(parts[0].ids)} training tokens don't fill one sequence of "
-            f"pretrain.seq_len = {settings.seq_len}"
-        )
-    return parts[0], parts[1]

@@ -1,0 +1,185 @@
+"""Documents in files to token ids in one array, by as many processes as there are cores.
+
+Everything is encoded before training begins, not while it goes on: on a core that is some twenty times as fast as
+even a large GPU reads (docs/decisions.md), and only with all lengths known can rows be packed and shuffled over the
+whole of an epoch, so that a batch is a function of its step.
+"""
+
+import json
+import mmap
+import re
+import shutil
+import sys
+import time
+from collections.abc import Iterator
+from functools import lru_cache, partial
+from pathlib import Path
+
+import xxhash
+
+from crawl2chat.refine.documents import Part, cut_file, files_of, read_part
+from crawl2chat.refine.shuffle import in_this_process
+from crawl2chat.run import write_json
+from crawl2chat.shards import map_shards
+from crawl2chat.tokens.shards import TokenizedDocuments, TokenWriter, join_tokens
+from crawl2chat.tokens.tokenizer import Tokenizer
+
+PART_BYTES = 16 << 20  # of text that a process encodes at a time, about two seconds
+PIECE_BYTES = 1 << 20  # encoded in one call; longer documents are encoded in pieces
+LONGEST_WORD = 1 << 16  # bytes in which a place to cut is looked for
+# Before a space behind a word, and behind a line end before a word: no split pattern lets a word go on there, and
+# it's a place between two characters. (What may be white space in UTF-8 begins with \xc2, \xe1, \xe2 or \xe3.)
+BETWEEN_WORDS = re.compile(rb"(?<=[\x21-\x7e])(?= )|(?<=\n)(?=[\x21-\x7e\xc3-\xdf\xe0\xe4-\xf4])")
+SPLITS = ("training", "held_out")
+
+
+def tokenize(
+    documents: Path,
+    tokenizer: Path,
+    out: Path,
+    *,
+    held_out: float,
+    seed: int,
+    workers: int | None = None,
+    part_bytes: int = PART_BYTES,
+) -> tuple[TokenizedDocuments, TokenizedDocuments]:
+    """Ids of the training and of the held-out documents, in the order of the files, below `out`.
+
+    Which documents are held out (that share) depends on seed and text alone, and nothing on the number of workers.
+    A killed run goes on behind the parts that were finished. Raises StageError for a place without documents.
+    """
+    if not all((out / split).exists() for split in SPLITS):
+        parts = [(files, out / "parts" / f"{i:06d}") for i, files in enumerate(_parts(documents, part_bytes))]
+        encode = partial(encode_parts, tokenizer=tokenizer, held_out=held_out, seed=seed)
+        if len(parts) == 1:
+            in_this_process(encode, parts, label="tokenize")
+        else:
+            map_shards(encode, parts, label="tokenize", workers=workers, summary=Speed())
+        folders = [folder for _, folder in parts]
+        end_of_text = Tokenizer.load(tokenizer).end_of_text
+        for split in SPLITS:
+            join_tokens([folder / split for folder in folders], out / split, end_of_text)
+        empty = sum(_read_counts(folder)["empty"] for folder in folders)
+        if empty:
+            print(f"tokenize: {empty} documents without a text were left out", file=sys.stderr)
+        shutil.rmtree(out / "parts")
+    training, measured = (TokenizedDocuments.load(out / split) for split in SPLITS)
+    return training, measured
+
+
+def encode_parts(parts: list[Part], out: Path, tokenizer: Path, held_out: float, seed: int) -> None:
+    """Encode the documents of some parts of files into `out`/training and `out`/held_out."""
+    vocabulary = _load_tokenizer(tokenizer)
+    writers = [TokenWriter(out / split, vocabulary) for split in SPLITS]
+    empty = 0
+    for part in parts:
+        if part.file.name.endswith(".txt") and part.end is not None:
+            split = writers[_draw(_hash_file(part.file, seed)) < held_out]
+            for text, goes_on in text_pieces(part):
+                split.add(text, goes_on=goes_on)
+            continue
+        for document in read_part(part):
+            content = document.text.encode("utf-8", errors="replace")
+            if not content:
+                empty += 1
+                continue
+            split = writers[_draw(xxhash.xxh64_intdigest(content, seed=seed)) < held_out]
+            if len(content) <= PIECE_BYTES:
+                split.add(document.text)
+                continue
+            for i, piece in enumerate(pieces(content, 0, len(content))):
+                split.add(piece.decode("utf-8"), goes_on=i > 0)
+    for writer in writers:
+        writer.close()
+    write_json(out / "counts.json", {
+        "documents": sum(len(writer.n_bytes) for writer in writers),
+        "bytes": sum(sum(writer.n_bytes) for writer in writers),
+        "empty": empty,
+    })  # fmt: skip
+
+
+def text_pieces(part: Part) -> Iterator[tuple[str, bool]]:
+    """The text of a stretch of a text file, and for each piece whether it goes on with what is before it."""
+    assert part.end is not None
+    with open(part.file, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
+        goes_on = part.begin > 0
+        for piece in pieces(content, part.begin, part.end):
+            text = piece.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
+            yield text, goes_on
+            goes_on = True
+
+
+def pieces(content: bytes | mmap.mmap, begin: int, end: int, size: int = PIECE_BYTES) -> Iterator[bytes]:
+    """A stretch of UTF-8 in pieces of about `size` bytes that are encoded apart as they would be together.
+
+    The stretch is moved to the next places between words, so that neighbouring stretches meet. A word of more than
+    LONGEST_WORD bytes may be cut within.
+    """
+    at, stop = _cut(content, begin), _cut(content, end)
+    while at < stop:
+        following = min(_cut(content, at + size), stop)
+        yield content[at:following]
+        at = following
+
+
+def _cut(content: bytes | mmap.mmap, at: int) -> int:
+    """The first place between two words from here on."""
+    if at == 0 or at >= len(content):
+        return min(at, len(content))
+    limit = at + LONGEST_WORD
+    found = BETWEEN_WORDS.search(content, at, limit + 1)  # what is behind the place is looked at, too
+    if found:
+        return found.start()
+    while limit < len(content) and content[limit] & 0xC0 == 0x80:  # in the middle of a character
+        limit += 1
+    return min(limit, len(content))
+
+
+class Speed:
+    """Documents and bytes a second, over the parts that have been encoded since the beginning."""
+
+    def __init__(self) -> None:
+        self.began, self.documents, self.n_bytes = time.monotonic(), 0, 0
+
+    def __call__(self, finished: Path) -> str:
+        counts = _read_counts(finished)
+        self.documents += counts["documents"]
+        self.n_bytes += counts["bytes"]
+        seconds = time.monotonic() - self.began
+        return f"{self.documents / seconds:,.0f} documents/s  {self.n_bytes / seconds / 1e6:.1f} MB/s"
+
+
+def _parts(documents: Path, part_bytes: int) -> list[list[Part]]:
+    """All files, cut and put together to about so many bytes each."""
+    groups: list[list[Part]] = [[]]
+    in_last = 0
+    for file in files_of(documents):
+        for part, n_bytes in cut_file(file, part_bytes):
+            if in_last and in_last + n_bytes > part_bytes:
+                groups.append([])
+                in_last = 0
+            groups[-1].append(part)
+            in_last += n_bytes
+    return groups
+
+
+@lru_cache
+def _hash_file(file: Path, seed: int) -> int:
+    digest = xxhash.xxh64(seed=seed)
+    with open(file, "rb") as content:
+        while block := content.read(PIECE_BYTES):
+            digest.update(block)
+    return int(digest.intdigest())
+
+
+def _draw(digest: int) -> float:
+    """A number from 0 to 1 that looks drawn at random."""
+    return digest / 2**64
+
+
+def _read_counts(folder: Path) -> dict[str, int]:
+    counts: dict[str, int] = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+    return counts
+
+
+_load_tokenizer = lru_cache(maxsize=1)(Tokenizer.load)
