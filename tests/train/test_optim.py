@@ -3,7 +3,7 @@ import torch
 from torch import nn
 
 from crawl2chat.train.optim import MuonAdamW, orthogonalise
-from crawl2chat.train.schedule import lr_scale
+from crawl2chat.train.schedule import lr_scale, muon_momentum
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 16, 6), (2, 6, 16)])
@@ -19,6 +19,15 @@ def test_orthogonalised_matrices_keep_their_directions_and_lose_their_scales(sha
     assert off_diagonal.abs().max() < 1e-3
 
 
+def test_orthogonalising_in_bf16_gives_nearly_the_same_matrix_in_the_type_that_came():
+    g = torch.randn(3, 24, 16, generator=torch.Generator().manual_seed(0))
+    exact, rounded = orthogonalise(g), orthogonalise(g, dtype=torch.bfloat16)
+    assert rounded.dtype == torch.float32
+    cosine = torch.cosine_similarity(exact.flatten(1), rounded.flatten(1))
+    assert (cosine > 0.999).all()
+    assert not torch.equal(exact, rounded)
+
+
 class Toy(nn.Module):
     def __init__(self):
         super().__init__()
@@ -29,8 +38,8 @@ class Toy(nn.Module):
 
 def test_what_is_outside_the_blocks_moves_as_torchs_adamw_moves_it():
     ours, theirs = Toy(), Toy()
-    optimiser = MuonAdamW([("m.embed", ours.embed), ("m.layers.0", ours.layers[0])], 0.1, 0.01, 0.0)
-    reference = torch.optim.AdamW([theirs.embed], lr=0.01, betas=MuonAdamW.BETAS, weight_decay=0.0)
+    optimiser = MuonAdamW([("m.embed", ours.embed), ("m.layers.0", ours.layers[0])], 0.1, 0.01, 0.0, beta1=0.8)
+    reference = torch.optim.AdamW([theirs.embed], lr=0.01, betas=(0.8, 0.95), weight_decay=0.0)
     for step in range(5):
         for model in (ours, theirs):
             loss = (model.embed.sin().sum() + (model.embed @ model.layers[0].detach().mT).square().sum()) / 10
@@ -59,3 +68,20 @@ def test_the_rate_rises_holds_and_falls_to_zero():
     assert scales[80] == pytest.approx(0.5)
     assert scales[100] == 0.0
     assert all(0 < scale <= 1 for scale in scales[:100])
+
+
+def test_muons_momentum_rises_over_its_share_of_the_steps_and_stays():
+    momenta = [muon_momentum(step, 100, warmup=0.2) for step in range(100)]
+    assert momenta[0] == pytest.approx(0.85)
+    assert momenta[10] == pytest.approx(0.9)
+    assert momenta[20:] == [0.95] * 80
+    assert muon_momentum(0, 100, warmup=0.0) == 0.95
+
+
+def test_the_momentum_of_a_step_is_the_weight_of_the_old_gradients():
+    model = Toy()
+    optimiser = MuonAdamW([("m.embed", model.embed), ("m.layers.0", model.layers[0])], 0.1, 0.01, 0.0)
+    gradient = torch.randn(6, 4, generator=torch.Generator().manual_seed(2))
+    model.layers[0].grad, model.embed.grad = gradient, torch.zeros_like(model.embed)
+    optimiser.step(0, 1.0, momentum=0.85)
+    torch.testing.assert_close(optimiser.state["momentum.m.layers.0"], 0.15 * gradient)

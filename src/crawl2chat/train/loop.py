@@ -22,7 +22,7 @@ from crawl2chat.train.loss import add_gradients, rows_of_rank, weighted_loss
 from crawl2chat.train.metrics import Metrics, read_metrics, throughput
 from crawl2chat.train.micro_batch import MicroBatch, out_of_memory_says
 from crawl2chat.train.optim import MuonAdamW
-from crawl2chat.train.schedule import lr_scale
+from crawl2chat.train.schedule import lr_scale, muon_momentum
 from crawl2chat.train.settings import TrainSettings
 from crawl2chat.train.stopping import Stop
 from crawl2chat.train.tracking import tracked
@@ -61,8 +61,9 @@ def train(
         choose_parallel(settings.parallel, model, ranks, device), device=device, bf16=bf16,
     )  # fmt: skip
     optimiser = MuonAdamW(
-        trained.model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay, ranks
-    )
+        trained.model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay, ranks,
+        beta1=settings.embedding_momentum, bf16=bf16,
+    )  # fmt: skip
     metrics = Metrics(out / METRICS)
     micro_batch = MicroBatch(settings, device, label, alone=ranks.size == 1)
     state = training_state(trained.model, optimiser)
@@ -92,7 +93,7 @@ def train(
             if skipped:
                 progress.say(f"{label}: step {done} is skipped: {skipped}")
             else:
-                optimiser.step(step, scale)
+                optimiser.step(step, scale, muon_momentum(step, steps, settings.momentum_warmup))
             optimiser.zero_grad()
             due = checkpoints.due() if settings.checkpoint_every is None else done % settings.checkpoint_every == 0
             flags = ranks.gather([stop.asked, due])

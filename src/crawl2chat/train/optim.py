@@ -2,6 +2,7 @@
 
 from collections import defaultdict
 from collections.abc import Iterable
+from functools import partial
 
 import torch
 from torch import Tensor, nn
@@ -9,19 +10,20 @@ from torch import Tensor, nn
 from crawl2chat.train.distributed import ALONE, Ranks, each_matrix, local
 
 
-def orthogonalise(g_nij: Tensor, steps: int = 5) -> Tensor:
+def orthogonalise(g_nij: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
     """Nearest semi-orthogonal matrix of each matrix in a stack, roughly: singular values come to 0.7 … 1.2.
 
-    Newton–Schulz iteration with the quintic coefficients of Keller Jordan's Muon (kellerjordan.github.io/posts/muon).
+    Newton–Schulz iteration with the quintic coefficients of Keller Jordan's Muon (kellerjordan.github.io/posts/muon),
+    which bear bf16: its products are then rounded to it. The result has the type of g_nij.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = g_nij.shape[1] > g_nij.shape[2]
     x = g_nij.mT if tall else g_nij
-    x = x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)
+    x = (x / (x.norm(dim=(1, 2), keepdim=True) + 1e-7)).to(dtype)
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return x.mT if tall else x
+    return (x.mT if tall else x).to(g_nij.dtype)
 
 
 class MuonAdamW:
@@ -32,7 +34,7 @@ class MuonAdamW:
     """
 
     MOMENTUM = 0.95
-    BETAS = (0.9, 0.95)
+    BETA2 = 0.95
 
     def __init__(
         self,
@@ -41,8 +43,16 @@ class MuonAdamW:
         embedding_lr: float,
         weight_decay: float,
         ranks: Ranks = ALONE,
+        *,
+        beta1: float = 0.9,
+        bf16: bool = False,
     ) -> None:
-        """Parameters may be sharded: each rank then steps its rows, but for a matrix's orthogonalisation."""
+        """Parameters may be sharded: each rank then steps its rows, but for a matrix's orthogonalisation.
+
+        beta1: AdamW's momentum. bf16: orthogonalise in bf16, for hardware that multiplies it natively.
+        """
+        self.beta1 = beta1
+        self.orthogonalise = partial(orthogonalise, dtype=torch.bfloat16 if bf16 else torch.float32)
         self.ranks = ranks
         self.matrix_lr, self.embedding_lr, self.weight_decay = matrix_lr, embedding_lr, weight_decay
         self.matrices: dict[str, nn.Parameter] = {}
@@ -58,10 +68,13 @@ class MuonAdamW:
             self.state |= {f"mean.{name}": torch.zeros_like(p), f"square.{name}": torch.zeros_like(p)}
 
     @torch.no_grad()
-    def step(self, step: int, scale: float) -> None:
-        """Move all parameters by their gradients; `step` counts from 0, `scale` is the schedule's factor."""
+    def step(self, step: int, scale: float, momentum: float = MOMENTUM) -> None:
+        """Move all parameters by their gradients; `step` counts from 0, `scale` is the schedule's factor.
+
+        momentum: Muon's at this step.
+        """
         for names in self.by_shape.values():
-            self._step_matrices(names, scale * self.matrix_lr)
+            self._step_matrices(names, scale * self.matrix_lr, momentum)
         for name, parameter in self.others.items():
             self._step_adamw(name, parameter, step, scale * self.embedding_lr)
 
@@ -69,14 +82,14 @@ class MuonAdamW:
         for parameter in (*self.matrices.values(), *self.others.values()):
             parameter.grad = None
 
-    def _step_matrices(self, names: list[str], lr: float) -> None:
+    def _step_matrices(self, names: list[str], lr: float, momentum: float) -> None:
         parameters = [local(self.matrices[name]) for name in names]
         momenta = [local(self.state[f"momentum.{name}"]) for name in names]
         gradients = [local(p.grad) for name in names if (p := self.matrices[name]).grad is not None]
-        torch._foreach_lerp_(momenta, gradients, 1 - self.MOMENTUM)
+        torch._foreach_lerp_(momenta, gradients, 1 - momentum)
         # Nesterov: look ahead by one more decay of the momentum
-        ahead = torch._foreach_lerp(gradients, momenta, self.MOMENTUM)
-        updates = each_matrix(orthogonalise, ahead, self.matrices[names[0]], self.ranks)
+        ahead = torch._foreach_lerp(gradients, momenta, momentum)
+        updates = each_matrix(self.orthogonalise, ahead, self.matrices[names[0]], self.ranks)
         rows, columns = self.matrices[names[0]].shape
         torch._foreach_mul_(parameters, 1 - lr * self.weight_decay)
         torch._foreach_add_(parameters, updates, alpha=-lr * max(1.0, rows / columns) ** 0.5)
@@ -86,7 +99,7 @@ class MuonAdamW:
         gradient, mean, square = (
             local(t) for t in (parameter.grad, self.state[f"mean.{name}"], self.state[f"square.{name}"])
         )
-        beta1, beta2 = self.BETAS
+        beta1, beta2 = self.beta1, self.BETA2
         mean.lerp_(gradient, 1 - beta1)
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         unbiased = (square / (1 - beta2 ** (step + 1))).sqrt_().add_(1e-8)

@@ -28,6 +28,10 @@ class TrainSettings(Settings):
     )
     matrix_lr: float = Field(0.02, gt=0, description="Muon's learning rate for matrices")
     embedding_lr: float = Field(0.02, gt=0, description="AdamW's learning rate for embeddings, head and norms")
+    embedding_momentum: float = Field(0.9, ge=0, lt=1, description="AdamW's beta1, for embeddings, head and norms")
+    momentum_warmup: float = Field(
+        0.0, ge=0, le=1, description="share of the steps in which Muon's momentum rises from 0.85 to 0.95; 0: at once"
+    )
     weight_decay: float = Field(0.0, ge=0, description="decay of matrices, a share of the weight per unit of rate")
     warmup: float = Field(0.01, ge=0, le=1, description="share of the steps in which the rate rises")
     decay: float = Field(0.6, ge=0, le=1, description="share of the steps in which the rate falls to zero")
@@ -85,6 +89,11 @@ class TrainSettings(Settings):
 class PretrainSettings(TrainSettings):
     """The model's size follows from `depth`; each part can still be set."""
 
+    embedding_lr: float = Field(0.04, gt=0, description="AdamW's learning rate for embeddings, head and norms")
+    embedding_momentum: float = Field(0.8, ge=0, lt=1, description="AdamW's beta1, for embeddings, head and norms")
+    momentum_warmup: float = Field(
+        0.3, ge=0, le=1, description="share of the steps in which Muon's momentum rises from 0.85 to 0.95; 0: at once"
+    )
     depth: int = Field(4, ge=1, le=200, description="layers; the one dial that sizes the model")
     width: int | None = Field(None, ge=16, description="channels of the residual stream; default 64 · (depth - 2)")
     n_heads: int | None = Field(None, ge=1, description="attention heads; default one a head_dim of width")
