@@ -218,11 +218,11 @@ def test_what_takes_too_long_to_measure_is_measured_smaller_and_said():
     settings = PretrainSettings(depth=12, seq_len=512, batch_tokens=2**19, micro_batch_tokens=2**15)
     a_row = 512 * Transformer(model_config(settings, 4096)).flops_per_token(512)
     for flop, depth, rows_of_batch in ((2000 * a_row, 12, 1024), (70 * a_row, 12, 64), (3 * a_row, 12, 3)):
-        small = affordable(settings, 4096, flop, memory=1e12, bf16=True)
+        small = affordable(settings, 4096, flop, memory=1e12, device="cpu")
         assert (small.depth, small.batch_rows) == (depth, rows_of_batch)
-    assert affordable(settings, 4096, 0.5 * a_row, memory=1e12, bf16=True).depth < 12
+    assert affordable(settings, 4096, 0.5 * a_row, memory=1e12, device="cpu").depth < 12
     with pytest.raises(StageError, match=r"not one sequence of pretrain\.seq_len = 512 can be trained on here"):
-        affordable(settings, 4096, 1000, memory=1e12, bf16=True)
+        affordable(settings, 4096, 1000, memory=1e12, device="cpu")
 
 
 def test_where_there_is_nothing_to_plan_it_is_told(capsys):

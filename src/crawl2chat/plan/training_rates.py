@@ -80,7 +80,7 @@ def measured_rate(settings: PretrainSettings, vocab_size: int, steps: int) -> Tr
     bf16 = uses_bf16(settings, device)
     rate = matmul_rate(device, torch.bfloat16 if bf16 else torch.float32)
     affordable_flop = GUESSED_UTILISATION * rate * MEASURED_SECONDS / (WARM_UP + TIMED)
-    small = affordable(settings, vocab_size, affordable_flop, memory, bf16)
+    small = affordable(settings, vocab_size, affordable_flop, memory, device)
     small = small.model_copy(update={"compile": "on" if compiled else "off", "checkpoint_every": 10**9})
     speed, start = _time_steps(small, vocab_size)
     flops = speed * _flops_per_token(model_config(small, vocab_size), small.seq_len)
@@ -99,8 +99,11 @@ def _here(device: str) -> tuple[str, float, float | None]:
     return name, memory, known.price if known else None
 
 
-def affordable(settings: PretrainSettings, vocab_size: int, flop: float, memory: float, bf16: bool) -> PretrainSettings:
+def affordable(
+    settings: PretrainSettings, vocab_size: int, flop: float, memory: float, device: str
+) -> PretrainSettings:
     """The settings with a step of no more than so many FLOP that fits, as near to the recipe's as can be."""
+    bf16 = uses_bf16(settings, device)
     for depth in range(settings.depth, 0, -1):
         shape = settings.model_copy(update={"depth": depth})
         config = model_config(shape, vocab_size)
