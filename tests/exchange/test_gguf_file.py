@@ -83,9 +83,10 @@ def test_the_vocabulary_reads_back(stage_folder, tmp_path):
 
 
 def test_tags_that_are_to_be_shown_and_ids_without_a_token_are_marked(checkpoint, tmp_path, capsys):
-    write_gguf(checkpoint, tmp_path / "m.gguf", "bfloat16", name="A model")
+    assert write_gguf(checkpoint, tmp_path / "m.gguf", name="A model") == "bfloat16"  # as it is stored
     assert "does not compose Unicode (NFC)" in capsys.readouterr().err
     reader, tokenizer = gguf.GGUFReader(tmp_path / "m.gguf"), Tokenizer.load(checkpoint)
+    assert {t.tensor_type for t in reader.tensors if len(t.shape) == 2} == {gguf.GGMLQuantizationType.BF16}
     types = field(reader, "tokenizer.ggml.token_type")
     assert types[tokenizer.controls["<tool_call>"]] == gguf.TokenType.USER_DEFINED
     assert types[tokenizer.im_end] == gguf.TokenType.CONTROL
