@@ -183,7 +183,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--gguf", type=Path, metavar="FILE", help="one file for llama.cpp and its kin")
     export.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16", "q8_0"),
-        help="of the weights (as stored; in GGUF float32); q8_0 for GGUF alone",
+        help="of the weights (as they are stored); q8_0 for GGUF alone",
     )  # fmt: skip
     export.add_argument(
         "--max-shard-size", type=_size, default="5GB", metavar="SIZE", help="bytes a weight file, such as 500MB (5GB)"

@@ -195,7 +195,7 @@ def report_command(options: argparse.Namespace) -> int:
 
 def export_command(options: argparse.Namespace) -> int:
     from crawl2chat.exchange.export import export_folder
-    from crawl2chat.exchange.gguf_file import GgufType, write_gguf
+    from crawl2chat.exchange.gguf_file import write_gguf
     from crawl2chat.model.huggingface import model_folder
     from crawl2chat.run import StageError
 
@@ -206,8 +206,7 @@ def export_command(options: argparse.Namespace) -> int:
     folder, _ = _find_model(options)
     name = options.name or "-".join(dict.fromkeys([options.model.resolve().name, folder.resolve().name]))
     if options.gguf:
-        kind: GgufType = options.dtype or "float32"
-        write_gguf(model_folder(folder), options.gguf, kind, name=name, licence=options.license)
+        kind = write_gguf(model_folder(folder), options.gguf, options.dtype, name=name, licence=options.license)
         print(f"GGUF ({kind}): {options.gguf}")
     if options.out:
         export_folder(

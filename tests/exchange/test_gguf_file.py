@@ -1,6 +1,7 @@
 """GGUF holds our weights and our vocabulary, and llama.cpp reads the same ids and logits out of it."""
 
 import random
+import unicodedata
 from pathlib import Path
 
 import numpy as np
@@ -83,9 +84,10 @@ def test_the_vocabulary_reads_back(stage_folder, tmp_path):
 
 
 def test_tags_that_are_to_be_shown_and_ids_without_a_token_are_marked(checkpoint, tmp_path, capsys):
-    write_gguf(checkpoint, tmp_path / "m.gguf", "bfloat16", name="A model")
+    assert write_gguf(checkpoint, tmp_path / "m.gguf", name="A model") == "bfloat16"  # as it is stored
     assert "does not compose Unicode (NFC)" in capsys.readouterr().err
     reader, tokenizer = gguf.GGUFReader(tmp_path / "m.gguf"), Tokenizer.load(checkpoint)
+    assert {t.tensor_type for t in reader.tensors if len(t.shape) == 2} == {gguf.GGMLQuantizationType.BF16}
     types = field(reader, "tokenizer.ggml.token_type")
     assert types[tokenizer.controls["<tool_call>"]] == gguf.TokenType.USER_DEFINED
     assert types[tokenizer.im_end] == gguf.TokenType.CONTROL
@@ -117,12 +119,16 @@ def test_weights_too_large_for_half_precision_are_refused(stage_folder, tmp_path
     written(tmp_path, tmp_path / "m.gguf", "bfloat16")
 
 
-@pytest.fixture
-def llama(stage_folder, tmp_path):
+def opened(file: Path):
+    """llama.cpp with the model in a file, and its cache as exact as its weights."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python has to be compiled; see docs/decisions.md")
     exact = {"type_k": llama_cpp.GGML_TYPE_F32, "type_v": llama_cpp.GGML_TYPE_F32}
-    file = str(written(stage_folder, tmp_path / "m.gguf"))
-    llama = llama_cpp.Llama(file, n_ctx=64, n_threads=1, logits_all=True, verbose=False, **exact)
+    return llama_cpp.Llama(str(file), n_ctx=64, n_threads=1, logits_all=True, verbose=False, **exact)
+
+
+@pytest.fixture
+def llama(stage_folder, tmp_path):
+    llama = opened(written(stage_folder, tmp_path / "m.gguf"))
     yield llama
     llama.close()
 
@@ -153,3 +159,15 @@ def test_llama_cpp_gives_our_logits_and_greedy_continuation(llama, stage_folder)
     llama.reset()
     theirs = llama.generate(prompt, temp=0.0, top_k=1, repeat_penalty=1.0)
     assert [next(theirs) for _ in range(20)] == ids[len(prompt) :]
+
+
+def test_llama_cpp_gives_our_ids_of_an_imported_model(checkpoint, tmp_path):
+    """One merge a token, tags that are no control tokens, a padded vocabulary; texts whose Unicode is composed."""
+    write_gguf(checkpoint, tmp_path / "m.gguf", name="A model")
+    tokenizer, llama = Tokenizer.load(checkpoint), opened(tmp_path / "m.gguf")
+    for text in TEXTS:
+        composed = unicodedata.normalize("NFC", text).replace("<t", "< t").replace("</t", "</ t")
+        assert llama.tokenize(composed.encode(), add_bos=False, special=False) == tokenizer.encode(composed)
+        with_controls = tokenizer.encoding.encode(unicodedata.normalize("NFC", text), allowed_special="all")
+        assert llama.tokenize(unicodedata.normalize("NFC", text).encode(), add_bos=False, special=True) == with_controls
+    llama.close()

@@ -152,3 +152,20 @@ def test_of_a_model_from_elsewhere_only_what_is_known_is_said(checkpoint, tmp_pa
 def test_without_a_licence_the_card_says_so(run, tmp_path):
     assert "No licence was stated when this was exported." in card_of(run / "sft", tmp_path)
     assert "license" not in card_of(run / "sft", tmp_path).split("---")[1]
+
+
+@pytest.mark.parametrize("stage", ["sft", "pretrain"])
+def test_the_card_s_example_runs_as_it_stands(run, tmp_path, monkeypatch, capsys, stage):
+    pytest.importorskip("transformers")
+    if stage == "pretrain":
+        (run / "sft" / "model").rename(run / "pretrain" / "model")
+    out = tmp_path / "release"
+    export_folder(run / stage, out, name="Little Zoë")
+    monkeypatch.chdir(out)
+    exec((out / "README.md").read_text().split("```python\n")[1].split("```")[0])
+    assert capsys.readouterr().out.startswith("<|im_start|>user\nWho" if stage == "sft" else "<|endoftext|>The")
+
+
+def test_figures_of_weights_that_were_rounded_since_say_so(run, tmp_path):
+    assert "before its weights were rounded to bfloat16." in card_of(run / "sft", tmp_path, dtype="bfloat16")
+    assert "rounded" not in card_of(run / "sft", tmp_path)

@@ -21,12 +21,18 @@ from crawl2chat.tokens.tokenizer import QWEN2_PATTERN, Tokenizer, printable
 GgufType = Literal["float32", "float16", "bfloat16", "q8_0"]
 GGML_TYPE = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
 FILE_TYPE = {"F32": "ALL_F32", "F16": "MOSTLY_F16", "BF16": "MOSTLY_BF16", "Q8_0": "MOSTLY_Q8_0"}
+STORED: dict[torch.dtype, GgufType] = {
+    torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16",
+}  # fmt: skip
 LARGEST_HALF = 65504.0
 
 
-def write_gguf(folder: Path, file: Path, kind: GgufType, *, name: str, licence: str | None = None) -> None:
-    """Write the model in `folder` (with config.json) as one GGUF file, a tensor at a time.
+def write_gguf(
+    folder: Path, file: Path, kind: GgufType | None = None, *, name: str, licence: str | None = None
+) -> GgufType:
+    """Write the model in `folder` (with config.json) as one GGUF file, a tensor at a time; returns its type.
 
+    kind: None takes the type that the weights are stored in.
     Vectors (the norms) stay float32 in every kind, as llama.cpp wants them; a matrix whose rows q8_0's blocks of 32
     do not fill stays float16. Raises StageError without the `gguf` package, for a tokenizer that llama.cpp would
     split otherwise, and for weights that the type can't hold.
@@ -44,6 +50,7 @@ def write_gguf(folder: Path, file: Path, kind: GgufType, *, name: str, licence: 
             "other ids", file=sys.stderr,
         )  # fmt: skip
     weights = open_weights(folder, config)
+    kind = kind or STORED[weights.stored_dtype()]
     names = gguf.get_tensor_name_map(gguf.MODEL_ARCH.QWEN3, config.num_hidden_layers)
     with replacing(file) as temporary:
         writer = gguf.GGUFWriter(temporary, "qwen3")
@@ -59,6 +66,7 @@ def write_gguf(folder: Path, file: Path, kind: GgufType, *, name: str, licence: 
         writer.write_ti_data_to_file()
         _write_tensors(writer, gguf, weights, kind)
         writer.close()
+    return kind
 
 
 def _add_model(

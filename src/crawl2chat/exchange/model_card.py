@@ -34,9 +34,19 @@ BASE_PROMPT = 'inputs = tokenizer("<|endoftext|>The", return_tensors="pt")  # do
 
 
 def model_card(
-    model: Path, config: ModelConfig, made: Sequence[Made], *, name: str, dtype: str, licence: str | None
+    model: Path,
+    config: ModelConfig,
+    made: Sequence[Made],
+    *,
+    name: str,
+    dtype: str,
+    rounded: bool = False,
+    licence: str | None = None,
 ) -> str:
-    """The card in Markdown with YAML front matter. model: the folder with its config.json; made: its lineage."""
+    """The card in Markdown with YAML front matter.
+
+    model: the folder with its config.json; made: its lineage; rounded: whether `dtype` is not that of the run.
+    """
     stated = {"license": licence} if licence else stated_licence([model, *(m.folder / "model" for m in made)])
     parts = [
         front_matter(made, stated),
@@ -48,7 +58,7 @@ def model_card(
         _table(("", ""), _shape(config, dtype)),
         *_data(made),
         *_figures("## Training", made, lambda stage, f: stage not in OF_DATA and f.interval is None),
-        *_figures("## Evaluations", made, lambda stage, f: stage not in OF_DATA and f.interval is not None),
+        *_evaluations(made, dtype if rounded else None),
         *_settings(made),
         *_time(made),
         "## Limits",
@@ -186,6 +196,14 @@ def _figures(title: str, made: Sequence[Made], chosen: Callable[[str, Figure], b
     if found:
         yield title
         yield _table(("stage", "figure", "value [95 % interval]", "of"), found)
+
+
+def _evaluations(made: Sequence[Made], rounded_to: str | None) -> Iterator[str]:
+    found = [*_figures("## Evaluations", made, lambda stage, f: stage not in OF_DATA and f.interval is not None)]
+    yield from found
+    if found:
+        note = "A stage's figures are of the model as that stage left it; those of the last stage are this model's"
+        yield note + (f", before its weights were rounded to {rounded_to}." if rounded_to else ".")
 
 
 def _settings(made: Sequence[Made]) -> Iterator[str]:

@@ -184,6 +184,7 @@ class Tokenizer:
             "tokenizer_class": "PreTrainedTokenizerFast",  # the name that transformers 4 and 5 both know
             "eos_token": IM_END,
             "pad_token": END_OF_TEXT,
+            "model_input_names": ["input_ids", "attention_mask"],  # or transformers 4 adds one that generate refuses
             "clean_up_tokenization_spaces": False,
         }
         if TEMPLATE not in files and not config.get("chat_template"):
