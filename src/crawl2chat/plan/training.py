@@ -58,7 +58,11 @@ class Training:
     def memory(self, rows: int, shards: int = 1) -> TrainingMemory:
         """Of a device, in the arithmetic that a GPU will use if the recipe leaves it open."""
         tokens = rows * self.settings.seq_len
-        return training_memory(self.config, tokens, bf16=self.bf16, compiled=self.compiled, shards=shards)
+        return training_memory(self.config, tokens, self.device, bf16=self.bf16, compiled=self.compiled, shards=shards)
+
+    @property
+    def device(self) -> str:
+        return "cpu" if self.settings.device == "cpu" else "cuda"
 
     @property
     def bf16(self) -> bool:

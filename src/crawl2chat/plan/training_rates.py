@@ -25,6 +25,7 @@ from crawl2chat.train.utilisation import Device, known_device, matmul_rate
 ASSUMED_UTILISATION = 0.4  # of a data sheet's peak; what well-kept trainers report of dense models on one node
 MEASURED_SECONDS = 40.0  # that the steps of a measurement may take, by a rough guess beforehand
 GUESSED_UTILISATION = 0.2  # of the matrix rate, to choose what is measured
+FILLED = 0.5  # of this machine's memory, at most
 WARM_UP, TIMED = 2, 5  # steps
 
 
@@ -52,18 +53,19 @@ def given_rate(flops: float, device: Device | None) -> TrainingRate:
 
 
 def rate_of_run(run: Path, device: Device | None) -> TrainingRate:
-    """Of a run's pretraining: its median tokens/s times the FLOP of a token. Raises StageError for a run without."""
+    """Of a run's pretraining: its utilisation, times the matrix rate that this is a share of.
+
+    device: what the run had, if its memory and price are to be known. Raises StageError for a run without a rate.
+    """
     manifest = read_manifest(run / "pretrain")
     figures = {figure.name: figure.value for figure in manifest.figure_list()} if manifest else {}
-    if "tokens_per_second" not in figures:
-        raise StageError(f"--rates {run}: has no finished pretrain stage with a speed; leave --rates or finish it")
-    flops = figures["tokens_per_second"] * figures["training_flop"] / figures["training_tokens"]
-    how = f"measured: {run}'s {figures['tokens_per_second']:,.0f} tokens/s"
-    if "model_flop_utilisation" in figures:
-        how += f", {figures['model_flop_utilisation']:.0%} of its machine's matrix rate"
+    if "model_flop_utilisation" not in figures:
+        raise StageError(f"--rates {run}: has no finished pretrain stage that measured its speed; leave --rates out")
+    utilisation, rate = figures["model_flop_utilisation"], figures["matmul_rate"]
+    how = f"measured: {run}'s {figures['tokens_per_second']:,.0f} tokens/s, {utilisation:.0%} of its matrix rate"
     if device is None:
-        return TrainingRate("the run's machine", flops, how)
-    return TrainingRate(device.name, flops, how, device.memory, device.price)
+        return TrainingRate("the run's device", utilisation * rate, how)
+    return TrainingRate(device.name, utilisation * rate, how, device.memory, device.price)
 
 
 def measured_rate(settings: PretrainSettings, vocab_size: int, steps: int) -> TrainingRate:
@@ -109,11 +111,8 @@ def affordable(
         config = model_config(shape, vocab_size)
         flop_of_row = settings.seq_len * _flops_per_token(config, settings.seq_len)
         rows = min(settings.batch_rows, int(flop / flop_of_row))
-        micro_rows = MicroBatch(shape, device, "plan").rows(rows) if rows else 0
-        while (
-            micro_rows
-            and training_memory(config, micro_rows * settings.seq_len, bf16=bf16, compiled=True).peak > 0.5 * memory
-        ):
+        micro_rows = min(rows, MicroBatch(shape, device, "plan").tokens // settings.seq_len)
+        while micro_rows and _peak(config, micro_rows * settings.seq_len, device, bf16) > FILLED * memory:
             micro_rows //= 2
         if micro_rows:
             micro = micro_rows * settings.seq_len
@@ -122,6 +121,10 @@ def affordable(
         f"--measure: not one sequence of pretrain.seq_len = {settings.seq_len} can be trained on here in the time of a "
         "measurement, at any depth; give --device NAME for an assumed rate"
     )
+
+
+def _peak(config: ModelConfig, tokens: int, device: str, bf16: bool) -> float:
+    return training_memory(config, tokens, device, bf16=bf16, compiled=False).peak
 
 
 def _flops_per_token(config: ModelConfig, context: int) -> int:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 import torch
 
 from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.model.attention import BLOCKS, SHORT
+from crawl2chat.train.head_loss import chunk_size
 from crawl2chat.train.optim import MuonAdamW
 
 STEP_COPIES = 6  # of the largest stack of equal matrices, while Muon orthogonalises it
@@ -18,7 +20,7 @@ class TrainingMemory:
     gradients: float  # fp32
     optimiser: float  # its state
     activations: float  # of a micro-batch, kept for the backward pass
-    logits: float  # with their gradients
+    logits: float  # of a chunk, and the gradients that the loss leaves
     step: float  # what the optimiser needs besides, once the activations are gone
 
     @property
@@ -30,7 +32,9 @@ class TrainingMemory:
         return self.kept + max(self.activations + self.logits, self.step)
 
 
-def training_memory(config: ModelConfig, tokens: int, *, bf16: bool, compiled: bool, shards: int = 1) -> TrainingMemory:
+def training_memory(
+    config: ModelConfig, tokens: int, device: str, *, bf16: bool, compiled: bool, shards: int = 1
+) -> TrainingMemory:
     """Memory of a device that takes micro-batches of so many tokens.
 
     shards: devices that share weights, gradients and optimiser state (FSDP), of which each then gathers two blocks at
@@ -52,35 +56,39 @@ def training_memory(config: ModelConfig, tokens: int, *, bf16: bool, compiled: b
         weights=4 * weights / shards + copies,
         gradients=4 * weights / shards,
         optimiser=sum(tensor.nbytes for tensor in optimiser.state.values()) / shards,
-        activations=tokens * config.num_hidden_layers * activation_bytes(config, bf16=bf16, compiled=compiled),
-        logits=tokens * logits_bytes(config, bf16=bf16, compiled=compiled),
+        activations=tokens * config.num_hidden_layers * activation_bytes(config, device, bf16=bf16, compiled=compiled),
+        logits=logits_bytes(config, tokens, device, bf16=bf16, compiled=compiled),
         step=STEP_COPIES * max(stacks) / shards,
     )
 
 
-def activation_bytes(config: ModelConfig, *, bf16: bool, compiled: bool) -> int:
-    """Bytes that a block keeps of a token for the backward pass.
+def activation_bytes(config: ModelConfig, device: str, *, bf16: bool, compiled: bool) -> float:
+    """Bytes that a block keeps of a token for the backward pass, in rows of the model's whole context.
 
-    Compiled: the residual stream before attention and before the MLP, in fp32; in the precision of the products what
-    goes into them: both normed inputs, queries and keys before their norm, then queries, keys and values (these two
-    repeated for each query head) and what attention gives, gate, up and their product. Statistics of norms and
-    softmax, a few numbers a head. Eager, norms and casts keep copies of their own.
+    Compiled: the residual stream, in fp32; in the precision of the products both normed inputs and what attention
+    adds, queries, keys and values as they are projected, queries and keys as attention takes them (and where query
+    heads share keys and values, these once for each), attention's result, and of the MLP gate, up and their product.
+    Statistics of norms and softmax, a few numbers a head; on a CPU, where short rows are attended to in blocks, the
+    softmax's result too. Eager, norms and casts keep copies of their own.
     """
-    C, M = config.hidden_size, config.intermediate_size
+    C, M, T = config.hidden_size, config.intermediate_size, config.max_position_embeddings
     H, H_kv = config.num_attention_heads, config.num_key_value_heads
     Q, K = H * config.head_dim, H_kv * config.head_dim
+    repeated = Q if H > H_kv else 0
     statistics = 4 * (2 + 2 * H + H_kv)
     if compiled:
-        return statistics + 8 * C + (2 if bf16 else 4) * (2 * C + 5 * Q + K + 3 * M)
+        in_blocks = device == "cpu" and T <= SHORT
+        shares = (6 if bf16 else 4) * H * T * (BLOCKS + 1) / (2 * BLOCKS) if in_blocks else 0
+        return statistics + shares + 4 * C + (2 if bf16 else 4) * (3 * C + 4 * Q + repeated + 2 * K + 3 * M)
     if bf16:
-        return statistics + 16 * C + 4 * (Q + K) + 2 * (5 * C + 5 * Q + K + 4 * M)
-    return statistics + 4 * (6 * C + 6 * Q + 2 * K + 4 * M)
+        return statistics + 16 * C + 4 * (Q + K) + 2 * (2 * C + 4 * Q + K + (repeated or Q + 2 * K) + 4 * M)
+    return statistics + 4 * (6 * C + 5 * Q + repeated + 3 * K + 4 * M)
 
 
-def logits_bytes(config: ModelConfig, *, bf16: bool, compiled: bool) -> int:
-    """Bytes of a token's logits at their most: during the loss's backward pass.
-
-    Compiled, logits and their gradient; eager also log-probabilities and two gradients in fp32.
+def logits_bytes(config: ModelConfig, tokens: int, device: str, *, bf16: bool, compiled: bool) -> float:
+    """Bytes of the head's loss: a chunk's logits and their gradient, with fp32 steps between (more of them eager),
+    and the gradients by all tokens' features and by the head, the latter twice while it is scaled.
     """
-    width = 2 if bf16 else 4
-    return config.vocab_size * (2 * width if compiled else width + 12)
+    a_logit = 2 * (2 if bf16 else 4) + (4 if compiled else 16)
+    chunk = chunk_size(tokens, config.vocab_size, device)
+    return chunk * config.vocab_size * a_logit + 4 * config.hidden_size * (tokens + 2 * config.vocab_size)
