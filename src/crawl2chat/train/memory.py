@@ -74,7 +74,7 @@ def activation_bytes(config: ModelConfig, device: str, *, bf16: bool, compiled: 
     C, M, T = config.hidden_size, config.intermediate_size, config.max_position_embeddings
     H, H_kv = config.num_attention_heads, config.num_key_value_heads
     Q, K = H * config.head_dim, H_kv * config.head_dim
-    repeated = Q if H > H_kv else 0
+    repeated = Q if H_kv < H else 0
     statistics = 4 * (2 + 2 * H + H_kv)
     if compiled:
         in_blocks = device == "cpu" and T <= SHORT
