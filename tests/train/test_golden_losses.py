@@ -22,7 +22,8 @@ STEPS = 50
 TOLERANCE = 1e-4  # relative; micro-batches of a row, which sum in another order, move none by more than 2e-6
 EVERY_SETTING_THAT_DECIDES = {
     "seq_len": 32, "batch_tokens": 512, "matrix_lr": 0.02, "embedding_lr": 0.02, "embedding_momentum": 0.8,
-    "momentum_warmup": 0.3, "weight_decay": 0.01, "warmup": 0.1, "decay": 0.5, "clip_norm": 1.0, "skip_spikes": 0.0, "stop_after_skipped": 5,
+    "momentum_warmup": 0.3, "weight_decay": 0.01, "warmup": 0.1, "decay": 0.5, "clip_norm": 1.0, "skip_spikes": 0.0,
+    "stop_after_skipped": 5,
     "precision": "fp32", "seed": 0,
 }  # fmt: skip
 
