@@ -28,7 +28,7 @@ class Stopped(Exception):
     pass
 
 
-def batches(rows: int, stop_at: int | None, kill: tuple[int, int] | None):
+def batches(rows: int, stop_at: int | None, kill: tuple[int, int] | None, broken_at: int | None):
     generator = np.random.default_rng(0)
     ids = generator.integers(0, 65, size=(40, 17))
     weights = generator.random((40, 17)).astype(np.float32)
@@ -40,7 +40,10 @@ def batches(rows: int, stop_at: int | None, kill: tuple[int, int] | None):
             raise Stopped
         if kill == (ranks.rank(), step):
             os.kill(os.getpid(), signal.SIGKILL)
-        return ready(step)
+        batch = ready(step)
+        if step == broken_at:
+            batch.weights_bt[-1, -1] = torch.nan  # among the last rank's rows
+        return batch
 
     return at
 
@@ -61,7 +64,7 @@ def run(job: dict, folder: Path, together=ALONE) -> None:
             return {"logit": model(inputs)[0, -1, 3].item()}
 
     try:
-        made = batches(settings.batch_rows, job.get("stop_at"), kill)
+        made = batches(settings.batch_rows, job.get("stop_at"), kill, job.get("broken_at"))
         train(model, made, STEPS, settings, out, label="pretrain", evaluate=evaluate, ranks=together)
     except Stopped:
         return

@@ -115,6 +115,17 @@ def test_compiled_ranks_have_the_same_losses(alone, tmp_path):
         assert losses(tmp_path / parallel) == pytest.approx(losses(alone / "whole"), rel=1e-3)
 
 
+def test_a_step_that_is_no_number_on_one_rank_is_skipped_by_both(tmp_path):
+    jobs = [{"out": parallel, "broken_at": 3, "settings": {"parallel": parallel}} for parallel in ("ddp", "fsdp")]
+    run(jobs, tmp_path)
+    on_ranks.run({"out": "alone", "broken_at": 3}, tmp_path)
+    for parallel in ("ddp", "fsdp"):
+        skipped = [line["step"] for line in read_metrics(tmp_path / parallel / METRICS) if "skipped" in line]
+        assert skipped == [4]
+        assert losses(tmp_path / parallel) == pytest.approx(losses(tmp_path / "alone"), rel=TOLERANCE)
+        assert len(losses(tmp_path / parallel)) == on_ranks.STEPS - 1
+
+
 def test_checkpoints_go_from_one_rank_to_two_and_back_and_between_ddp_and_fsdp(alone, tmp_path):
     every = {"checkpoint_every": 2}
 

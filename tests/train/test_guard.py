@@ -135,6 +135,20 @@ def test_steps_in_a_row_are_counted_across_a_kill(tmp_path):
         run(tmp_path, broken_at(2, 3, 4), **settings)
 
 
+def test_a_run_resumed_without_its_metrics_says_that_spikes_are_judged_anew(tmp_path, capfd):
+    def killed(step):
+        if step == 4:
+            raise Killed
+        return rows()(step)
+
+    with pytest.raises(Killed):
+        run(tmp_path, killed, checkpoint_every=2)
+    assert "judged anew" not in capfd.readouterr().err
+    (tmp_path / METRICS).unlink()
+    run(tmp_path, rows(), checkpoint_every=2)
+    assert "lacks step 4, of the checkpoint; spikes are judged anew" in capfd.readouterr().err
+
+
 def calm(n: int, seed: int = 0) -> list[tuple[float, float]]:
     generator = np.random.default_rng(seed)
     return [(3 + 0.05 * a, 0.5 + 0.02 * b) for a, b in generator.normal(size=(n, 2))]

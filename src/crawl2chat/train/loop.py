@@ -19,7 +19,7 @@ from crawl2chat.train.devices import choose_device, compiles, deterministic, use
 from crawl2chat.train.distributed import ALONE, Ranks, Trained, choose_parallel
 from crawl2chat.train.guard import Guard
 from crawl2chat.train.loss import add_gradients, rows_of_rank, weighted_loss
-from crawl2chat.train.metrics import Metrics, read_metrics, throughput
+from crawl2chat.train.metrics import Metrics, throughput
 from crawl2chat.train.micro_batch import MicroBatch, out_of_memory_says
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale, muon_momentum
@@ -70,8 +70,8 @@ def train(
     checkpoints = Checkpoints(out / "checkpoints", settings.keep_checkpoints, ranks)
     meant = settings.model_dump(mode="json", exclude=set(settings.HOW_IT_RUNS)) | {"steps": steps}
     first = resume(checkpoints, state, meant)
-    done_before = [line for line in read_metrics(metrics.file) if line["step"] <= first]
-    guard = Guard(label, spike=settings.skip_spikes, stop_after=settings.stop_after_skipped, lines=done_before)
+    before = metrics.until(first)
+    guard = Guard(label, spike=settings.skip_spikes, stop_after=settings.stop_after_skipped, lines=before)
     ranks.meet()  # before the first one rewrites what all have just read
     again = metrics.forget_after(first) if ranks.first else []
     with (

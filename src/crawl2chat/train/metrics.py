@@ -40,6 +40,15 @@ class Metrics:
         if self.tracker:
             self.tracker.log(line)
 
+    def until(self, step: int) -> list[dict[str, Any]]:
+        """The lines of the steps that a resumed run has behind it; says so when they have been lost."""
+        lines = [line for line in read_metrics(self.file) if line["step"] <= step]
+        if step and not any(line["step"] == step for line in lines):
+            print(
+                f"{self.file}: lacks step {step}, of the checkpoint; spikes are judged anew from here", file=sys.stderr
+            )
+        return lines
+
     def forget_after(self, step: int) -> list[dict[str, Any]]:
         """Drop the lines of steps that a resumed run will do again, which are returned, and one cut short by a kill."""
         lines = read_metrics(self.file)
