@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.model.attention import causal_in_blocks
+from crawl2chat.model.attention import BlockwiseCausal
 from crawl2chat.train import head_loss
 from crawl2chat.train.head_loss import chunk_size
 from crawl2chat.train.loss import weighted_loss
@@ -88,6 +88,11 @@ def test_compiled_loss_and_gradients_are_the_plain_ones():
 @pytest.mark.parametrize("size", [1, 5, 8, 24, 100])
 def test_attention_in_blocks_is_causal_attention(size):
     generator = torch.Generator().manual_seed(0)
-    q, k, v = torch.randn(3, 2, 4, T, 16, generator=generator).unbind(0)
+    q, k, v = (torch.randn(2, 4, T, 16, generator=generator, requires_grad=True) for _ in range(3))
+    dy = torch.randn(2, 4, T, 16, generator=generator)
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    torch.testing.assert_close(causal_in_blocks(q, k, v, size), expected, rtol=1e-5, atol=1e-5)
+    found = BlockwiseCausal.apply(q, k, v, size)
+    torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+    gradients = torch.autograd.grad(expected, (q, k, v), dy)
+    for ours, theirs in zip(torch.autograd.grad(found, (q, k, v), dy), gradients, strict=True):
+        torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
