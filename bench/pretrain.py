@@ -29,6 +29,7 @@ from pathlib import Path
 from typing import Literal
 
 import torch
+from torch.nn.functional import cross_entropy
 
 from crawl2chat.evals.bits_per_byte import bits_per_byte
 from crawl2chat.model import Transformer
@@ -171,29 +172,24 @@ def work(job: Job) -> Result:
     os.environ["TORCHINDUCTOR_CACHE_DIR"] = str(job.cache / job.side)
     training, held_out = (TokenizedDocuments.load(job.tokens / name) for name in ("training", "held_out"))
     settings = job.settings()
-    batches = DocumentBatches(training, settings.seq_len, settings.batch_rows, settings.seed)
+    batches = DocumentBatches(
+        training, settings.seq_len, settings.batch_rows, settings.seed, packing=settings.packing, attend=settings.attend
+    )
     start = time.monotonic()
-    model, ends = (train_ours if job.side == "ours" else train_peer)(job, batches)
+    model, speeds = (train_ours if job.side == "ours" else train_peer)(job, batches)
     seconds = time.monotonic() - start
-    times = [later - earlier for earlier, later in itertools.pairwise(ends)]
     value = bits_per_byte(model, held_out.first(EVALUATED)).value if job.evaluate else math.nan
-    return Result(seconds, [settings.batch_tokens / t for t in times], ends[0] - start, value)
+    return Result(seconds, speeds, seconds - sum(settings.batch_tokens / speed for speed in speeds), value)
 
 
 def train_ours(job: Job, batches: DocumentBatches) -> tuple[Transformer, list[float]]:
-    """The model, and when each step ended."""
-    settings, ends = job.settings(), []
-
-    def watched(step: int):
-        ends.append(time.monotonic())
-        return batches(step)
-
+    """The model, and tokens/s of each step but the first."""
+    settings = job.settings()
     model = Transformer(model_config(settings, VOCAB))
     model.init_weights(settings.seed)
     with tempfile.TemporaryDirectory() as folder:
-        train(model, watched, job.steps, settings, Path(folder), label="ours")
-        assert len(read_metrics(Path(folder) / METRICS)) >= job.steps
-    return model, [*ends[1:], time.monotonic()]
+        train(model, batches, job.steps, settings, Path(folder), label="ours")
+        return model, [line["tokens_per_second"] for line in read_metrics(Path(folder) / METRICS)][1:]
 
 
 def train_peer(job: Job, batches: DocumentBatches) -> tuple[Transformer, list[float]]:
@@ -210,20 +206,22 @@ def train_peer(job: Job, batches: DocumentBatches) -> tuple[Transformer, list[fl
     )  # fmt: skip
     schedule = get_cosine_schedule_with_warmup(optimiser, math.ceil(0.05 * job.steps), job.steps)
     forward = torch.compile(model, dynamic=False) if job.compiled else model
-    ends = []
+    speeds = []
     for step in range(job.steps):
+        start = time.monotonic()
         batch = batches(step)
         with torch.autocast("cpu", torch.bfloat16, enabled=job.bf16):
             logits = forward(batch.inputs_bt, use_cache=False).logits
-        torch.nn.functional.cross_entropy(logits.float().flatten(0, 1), batch.targets_bt.flatten()).backward()
+        losses = cross_entropy(logits.float().flatten(0, 1), batch.targets_bt.flatten(), reduction="none")
+        ((losses * batch.weights_bt.flatten()).sum() / batch.weights_bt.sum()).backward()
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimiser.step()
         schedule.step()
         optimiser.zero_grad()
-        ends.append(time.monotonic())
+        speeds.append(batch.inputs_bt.numel() / (time.monotonic() - start))
     ours = Transformer(config)
     ours.load_state_dict(model.state_dict())
-    return ours.eval(), ends
+    return ours.eval(), speeds[1:]
 
 
 if __name__ == "__main__":

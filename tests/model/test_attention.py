@@ -3,7 +3,7 @@ import torch
 import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.model.attention import CausalInBlocks, attend, mask_within, positions_within
+from crawl2chat.model.attention import BlockwiseCausal, attend, mask_within, positions_within
 
 DOCUMENTS_BT = torch.tensor([[0] * 5 + [1] * 1 + [2] * 7 + [-1] * 3, [0] * 16, [0] * 2 + [1] * 14])
 
@@ -74,7 +74,7 @@ def queries_keys_values():
 def test_attention_in_blocks_is_that_under_the_whole_mask_with_its_gradients():
     mask = mask_within(DOCUMENTS_BT, blocks=False)
     inputs = queries_keys_values()
-    expected, found = attend(*inputs, mask), CausalInBlocks.apply(*inputs, 5, mask)
+    expected, found = attend(*inputs, mask), BlockwiseCausal.apply(*inputs, 5, mask)
     torch.testing.assert_close(found, expected, atol=1e-5, rtol=1e-5)
     upstream = torch.randn(found.shape, generator=torch.Generator().manual_seed(3))
     for ours, theirs in zip(

@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.model.attention import CausalInBlocks
+from crawl2chat.model.attention import BlockwiseCausal
 from crawl2chat.train import head_loss
 from crawl2chat.train.head_loss import chunk_size
 from crawl2chat.train.loss import weighted_loss
@@ -91,7 +91,7 @@ def test_attention_in_blocks_is_causal_attention(size):
     q, k, v = (torch.randn(2, 4, T, 16, generator=generator, requires_grad=True) for _ in range(3))
     dy = torch.randn(2, 4, T, 16, generator=generator)
     expected = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-    found = CausalInBlocks.apply(q, k, v, size)
+    found = BlockwiseCausal.apply(q, k, v, size)
     torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
     gradients = torch.autograd.grad(expected, (q, k, v), dy)
     for ours, theirs in zip(torch.autograd.grad(found, (q, k, v), dy), gradients, strict=True):

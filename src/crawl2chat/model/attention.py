@@ -29,16 +29,16 @@ def attend(q_bhtd: Tensor, k_bhsd: Tensor, v_bhsd: Tensor, mask: Mask | None) ->
         return y_bhtd
     T, S = q_bhtd.shape[2], k_bhsd.shape[2]
     if T == S <= SHORT and q_bhtd.is_cpu and torch.compiler.is_compiling():
-        in_blocks: Tensor = CausalInBlocks.apply(q_bhtd, k_bhsd, v_bhsd, -(-T // BLOCKS), mask)
+        in_blocks: Tensor = BlockwiseCausal.apply(q_bhtd, k_bhsd, v_bhsd, -(-T // BLOCKS), mask)
         return in_blocks
     return F.scaled_dot_product_attention(q_bhtd, k_bhsd, v_bhsd, attn_mask=mask, is_causal=mask is None)
 
 
-class CausalInBlocks(torch.autograd.Function):
+class BlockwiseCausal(torch.autograd.Function):
     """Causal attention, `size` queries at a time over the keys up to the last of them; softmax in float32.
 
-    A mask (B, 1, T, T) must be causal itself. The backward pass is written out because autograd's gives the keys'
-    gradient transposed, which is slow to add up.
+    A mask (B, 1, T, T) must be causal itself.
+    The backward pass is written out because autograd's gives the keys' gradient transposed, which is slow to add up.
     """
 
     @staticmethod

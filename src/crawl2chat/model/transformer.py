@@ -74,7 +74,12 @@ def apply_rope(x_bhtd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x_bhtd * cos + torch.cat([-second, first], dim=-1) * sin
 
 
-def products(x_btc: Tensor, linears: Sequence[nn.Linear], *, together: bool) -> Sequence[Tensor]:
+Product = Callable[[Tensor, Tensor], Tensor]  # as F.linear: x (…, in) and weight (out, in) → (…, out)
+
+
+def products(
+    x_btc: Tensor, linears: Sequence[nn.Linear], *, together: bool, product: Product = F.linear
+) -> Sequence[Tensor]:
     """What each of several linear layers makes of one input; together in one product of their joined weights.
 
     One wide product is faster than narrow ones, forward and backward; a generated token alone gains less from it than
@@ -83,12 +88,13 @@ def products(x_btc: Tensor, linears: Sequence[nn.Linear], *, together: bool) -> 
     if not together:
         return [linear(x_btc) for linear in linears]
     weights = [linear.weight for linear in linears]
-    return F.linear(x_btc, torch.cat(weights)).split([len(weight) for weight in weights], dim=-1)
+    return product(x_btc, torch.cat(weights)).split([len(weight) for weight in weights], dim=-1)
 
 
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig, layer: int) -> None:
         super().__init__()
+        self.product: Product = F.linear  # of training
         self.layer = layer
         self.n_heads, self.n_kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = config.head_dim
@@ -109,8 +115,9 @@ class Attention(nn.Module):
         mask: Mask | None,
     ) -> Tensor:
         B, T, _ = x_btc.shape
-        projections = (self.q_proj, self.k_proj, self.v_proj)
-        q, k, v = (y.view(B, T, -1, self.head_dim) for y in products(x_btc, projections, together=cache is None))
+        product = self.product if self.training else F.linear
+        projections = products(x_btc, (self.q_proj, self.k_proj, self.v_proj), together=cache is None, product=product)
+        q, k, v = (y.view(B, T, -1, self.head_dim) for y in projections)
         q, k, v = self.q_norm(q).transpose(1, 2), self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
         q, k = apply_rope(q, *rope).to(v.dtype), apply_rope(k, *rope).to(v.dtype)
         if cache is not None:
@@ -118,7 +125,7 @@ class Attention(nn.Module):
         if self.n_kv_heads != self.n_heads:
             k, v = (t.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1) for t in (k, v))
         y = attend(q, k, v, mask)
-        return self.o_proj(y.transpose(1, 2).reshape(B, T, -1))
+        return product(y.transpose(1, 2).reshape(B, T, -1), self.o_proj.weight)
 
 
 class MLP(nn.Module):
@@ -126,13 +133,15 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
+        self.product: Product = F.linear  # of training
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x_btc: Tensor, together: bool) -> Tensor:
-        gate, up = products(x_btc, (self.gate_proj, self.up_proj), together=together)
-        return self.down_proj(F.silu(gate) * up)
+        product = self.product if self.training else F.linear
+        gate, up = products(x_btc, (self.gate_proj, self.up_proj), together=together, product=product)
+        return product(F.silu(gate) * up, self.down_proj.weight)
 
 
 class Block(nn.Module):
@@ -225,6 +234,11 @@ class Transformer(nn.Module):
         if cache is not None:
             cache.advance(cache.lengths_b + T, cache.longest + T)
         return call(self.model.norm, x)
+
+    def train_with(self, product: Product) -> None:
+        """Multiply by the blocks' matrices so while training; generation and evaluation stay as they are."""
+        for block in self.model.layers:
+            block.self_attn.product = block.mlp.product = product
 
     def new_cache(self, batch: int, max_length: int) -> KVCache:
         c, weight = self.config, self.model.embed_tokens.weight

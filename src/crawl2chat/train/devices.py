@@ -32,10 +32,37 @@ def choose_device(settings: HasDevice) -> str:
 def uses_bf16(settings: TrainSettings, device: str) -> bool:
     """Whether the forward pass computes in bf16: as asked, or where the hardware multiplies it natively."""
     if settings.precision != "auto":
-        return settings.precision == "bf16"
+        return settings.precision != "fp32"
     if device == "cuda":
         return torch.cuda.is_bf16_supported(including_emulation=False)
     return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
+
+
+def check_fp8(model: Transformer, settings: TrainSettings, device: str) -> None:
+    """Raise StageError where products in fp8 can't be computed."""
+    if device != "cuda":
+        raise StageError("precision = fp8 needs a GPU of compute capability 8.9 or later, and the device is a CPU")
+    capability = torch.cuda.get_device_capability()
+    if capability < (8, 9):
+        raise StageError(
+            f"precision = fp8 needs a GPU of compute capability 8.9 or later (Ada, Hopper, Blackwell); "
+            f"{torch.cuda.get_device_name()} has {capability[0]}.{capability[1]}; use precision = bf16"
+        )
+    check_fp8_sizes(model, settings)
+
+
+def check_fp8_sizes(model: Transformer, settings: TrainSettings) -> None:
+    c = model.config
+    sizes = {
+        "width": c.hidden_size,
+        "mlp_width": c.intermediate_size,
+        "heads times head_dim": c.num_attention_heads * c.head_dim,
+        "key-value heads times head_dim": c.num_key_value_heads * c.head_dim,
+        "seq_len": settings.seq_len,
+    }
+    odd = [f"{name} = {size}" for name, size in sizes.items() if size % 16]
+    if odd:
+        raise StageError(f"precision = fp8 needs sizes that are multiples of 16, which {', '.join(odd)} isn't")
 
 
 @contextlib.contextmanager

@@ -15,8 +15,9 @@ from crawl2chat.progress import Progress
 from crawl2chat.run import METRICS, StageError
 from crawl2chat.train.checkpoint import Checkpoints
 from crawl2chat.train.data import Batches, made_ahead
-from crawl2chat.train.devices import choose_device, compiles, deterministic, uses_bf16
+from crawl2chat.train.devices import check_fp8, choose_device, compiles, deterministic, uses_bf16
 from crawl2chat.train.distributed import ALONE, Ranks, Trained, choose_parallel
+from crawl2chat.train.fp8 import fp8_linear
 from crawl2chat.train.guard import Guard
 from crawl2chat.train.loss import add_gradients, rows_of_rank, weighted_loss
 from crawl2chat.train.metrics import Metrics, throughput
@@ -56,6 +57,9 @@ def train(
     compiled = compiles(model, steps, settings, device)
     if compiled:
         torch.compiler.reset()  # what earlier stages compiled, for other shapes
+    if settings.precision == "fp8":
+        check_fp8(model, settings, device)
+        model.train_with(fp8_linear)
     trained = Trained(
         model, partial(weighted_loss, bf16=bf16, compiled=compiled), ranks,
         choose_parallel(settings.parallel, model, ranks, device), device=device, bf16=bf16,

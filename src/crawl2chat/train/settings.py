@@ -46,8 +46,10 @@ class TrainSettings(Settings):
         ge=1,
         description="steps in a row that are skipped for a loss or gradients that are no numbers before it ends",
     )
-    precision: Literal["auto", "bf16", "fp32"] = Field(
-        "auto", description="arithmetic of the forward pass; auto: bf16 where the hardware has it; weights stay fp32"
+    precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
+        "auto",
+        description="arithmetic of the products; auto: bf16 where the hardware has it; fp8: in the blocks, on "
+        "Ada, Hopper and later GPUs, and bf16 elsewhere; weights stay fp32",
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="torch.compile; auto: when the run is long enough to pay for it and a compiler is there"
