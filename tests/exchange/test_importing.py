@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import sys
 
 import pytest
 import torch
@@ -9,6 +10,7 @@ from models import random_model
 from warcs import page_record, write_warc
 
 from crawl2chat.cli import main
+from crawl2chat.exchange.gguf_file import write_gguf
 from crawl2chat.exchange.importing import import_model
 from crawl2chat.model import load_model, save_model
 from crawl2chat.pipeline import Recipe, run_pipeline
@@ -172,3 +174,12 @@ def test_a_pretrained_model_is_not_written_over(checkpoint, tmp_path):
     )  # fmt: skip
     with pytest.raises(StageError, match="is a folder of the stage pretrain; give import another one"):
         import_model(checkpoint, tmp_path / "run")
+
+
+def test_packages_that_are_not_installed_are_named_with_the_extra_that_brings_them(checkpoint, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "tokenizers", None)
+    with pytest.raises(StageError, match=r"pip install 'crawl2chat\[import\]'"):
+        import_model(checkpoint, tmp_path / "run")
+    monkeypatch.setitem(sys.modules, "gguf", None)
+    with pytest.raises(StageError, match=r"pip install 'crawl2chat\[gguf\]'"):
+        write_gguf(checkpoint, tmp_path / "m.gguf", name="A model")

@@ -168,4 +168,5 @@ def test_the_card_s_example_runs_as_it_stands(run, tmp_path, monkeypatch, capsys
 
 def test_figures_of_weights_that_were_rounded_since_say_so(run, tmp_path):
     assert "before its weights were rounded to bfloat16." in card_of(run / "sft", tmp_path, dtype="bfloat16")
-    assert "rounded" not in card_of(run / "sft", tmp_path)
+    for dtype in (None, "float32"):
+        assert "rounded" not in card_of(run / "sft", tmp_path, dtype=dtype)

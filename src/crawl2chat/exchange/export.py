@@ -50,7 +50,7 @@ def export_folder(
                 shutil.copyfile(file, temporary / file.name)
         sizes = {name: shape.numel() * as_type.itemsize for name, shape in weights.shapes.items()}
         save_weights(temporary, _converted(weights, as_type), sizes, shard_bytes)
-        rounded = as_type != weights.stored_dtype()
+        rounded = as_type not in (weights.stored_dtype(), torch.float32)
         card = model_card(place, config, made, name=name, dtype=dtype_name, rounded=rounded, licence=licence)
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
