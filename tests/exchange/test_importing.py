@@ -76,6 +76,7 @@ def test_an_imported_model_generates_counts_tokens_and_is_fine_tuned(run, tmp_pa
     assert after.files == before.files
 
 
+@pytest.mark.slow
 def test_a_run_goes_on_from_an_imported_model(run, tmp_path):
     chats = tmp_path / "chats.jsonl"
     chats.write_text("\n".join(map(json.dumps, CHATS)))
