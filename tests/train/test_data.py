@@ -62,7 +62,7 @@ def test_the_target_is_the_next_token_of_the_document_and_end_of_text_behind_it(
 
 def test_a_batch_is_a_function_of_the_step_alone_also_where_epochs_meet(documents):
     def batches():
-        return DocumentBatches(documents, seq_len=16, rows=5, seed=1, attend="document")
+        return DocumentBatches(documents, seq_len=16, rows=5, seed=1, packing="best_fit", attend="document")
 
     whole = batches()
     steps = 3 * whole.rows_per_epoch // 5

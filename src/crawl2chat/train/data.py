@@ -67,7 +67,7 @@ class DocumentBatches:
         rows: int | FirstRow,
         seed: int,
         *,
-        packing: Literal["best_fit", "concatenate"] = "best_fit",
+        packing: Literal["best_fit", "concatenate"] = "concatenate",
         attend: Literal["row", "document"] = "row",
     ) -> None:
         """rows: of each step, or at which one each step begins. Raises ValueError where there are no documents."""

@@ -105,7 +105,7 @@ class PretrainSettings(TrainSettings):
     tie_embeddings: bool | None = Field(None, description="one matrix for embedding and head; default below 12 layers")
     tokens: int | None = Field(None, ge=1, description="tokens to train on; default 10 a parameter")
     packing: Literal["best_fit", "concatenate"] = Field(
-        "best_fit", description="best_fit cuts only documents of more than seq_len; concatenate pads nothing"
+        "concatenate", description="best_fit cuts only documents of more than seq_len; concatenate pads nothing"
     )
     attend: Literal["row", "document"] = Field(
         "row", description="whether a token sees the documents before its own in its row; document is slow on a CPU"
