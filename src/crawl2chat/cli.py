@@ -84,7 +84,10 @@ examples:
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 interrupted."""
     try:
-        return _run(arguments)
+        status = _run(arguments)
+        if ranks.world_size() > 1:
+            ranks.leave(status)
+        return status
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

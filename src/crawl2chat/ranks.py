@@ -7,13 +7,15 @@ can use them, and end when it ends. They wait by asking the store that torchrun 
 collective operations have, and in which the first failure is told to all.
 """
 
+import atexit
 import contextlib
 import json
 import os
+import sys
 import time
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 
 ASK_EVERY_SECONDS = 0.1
 LAST_WORD_SECONDS = 10.0  # how long the first rank waits for the others to hear that it is done
@@ -100,6 +102,18 @@ def is_first_to_fail() -> bool:
         return bool(store().add("failed", 1) == 1)
     except RuntimeError:  # the store is gone, and with it the rank that kept it, which nobody can have told
         return True
+
+
+def leave(status: int) -> NoReturn:
+    """End this process as Python does, except for the libraries' own end.
+
+    Threads of torch's process groups outlive `destroy_process_group`, and some of the runs that ended in the usual way
+    were aborted while Python took itself apart, with all their work done.
+    """
+    atexit._run_exitfuncs()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
 
 
 def _wait_for(key: str) -> bytes:

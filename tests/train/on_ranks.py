@@ -81,7 +81,8 @@ def main() -> None:
     except StageError as error:
         if ranks.is_first_to_fail():
             print(error, file=sys.stderr)
-        sys.exit(1)
+        ranks.leave(1)
+    ranks.leave(0)
 
 
 if __name__ == "__main__":
