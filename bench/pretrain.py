@@ -24,6 +24,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -164,8 +165,8 @@ def fictional() -> Iterator[str]:
 
 def run(job: Job) -> Result:
     """The job in a process of its own, so that nothing compiled or allocated is left of others."""
-    with multiprocessing.get_context("spawn").Pool(1) as pool:
-        return pool.apply(work, (job,))
+    with ProcessPoolExecutor(1, multiprocessing.get_context("spawn")) as pool:
+        return pool.submit(work, job).result()
 
 
 def work(job: Job) -> Result:

@@ -237,9 +237,9 @@ class Transformer(nn.Module):
 
     def train_with(self, product: Product) -> None:
         """Multiply by the blocks' matrices so while training; generation and evaluation stay as they are."""
-        for module in self.modules():
-            if isinstance(module, Attention | MLP):
-                module.product = product
+        for part in self.modules():
+            if isinstance(part, (Attention, MLP)):
+                part.product = product
 
     def new_cache(self, batch: int, max_length: int) -> KVCache:
         c, weight = self.config, self.model.embed_tokens.weight

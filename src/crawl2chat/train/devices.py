@@ -11,9 +11,10 @@ from crawl2chat.model import Transformer
 from crawl2chat.run import StageError
 from crawl2chat.train.settings import TrainSettings
 
-# Compiling takes about half a minute and makes a step about a third faster, so it pays in runs of more than
-# some two minutes: about 3e13 FLOP on two cores.
-COMPILE_FROM_FLOP = 3e13
+# FLOP of a run from which compiling pays. On two cores a first compilation takes about 20 s (5 s with its cache), and
+# what it saved had made that up after 2e12 (depth 3), 6e12 (4), 8e12 (6) and 2e13 (8).
+# For GPUs it is an estimate: a minute to compile, half as fast without at 1e14 FLOP/s.
+COMPILE_FROM_FLOP = {"cpu": 1e13, "cuda": 1e16}
 
 
 class HasDevice(Protocol):
@@ -87,4 +88,4 @@ def compiles(model: Transformer, steps: int, settings: TrainSettings, device: st
         return settings.compile == "on"
     flop = steps * settings.batch_tokens * model.flops_per_token(settings.seq_len)
     has_compiler = device != "cpu" or any(map(shutil.which, ("c++", "g++", "clang++")))
-    return flop >= COMPILE_FROM_FLOP and has_compiler
+    return flop >= COMPILE_FROM_FLOP[device] and has_compiler
