@@ -158,3 +158,26 @@ def test_a_rank_that_dies_ends_the_others_within_seconds_and_with_a_word(tmp_pat
     assert codes[1 - dying] == 1
     assert "lost another process of this run" in said[1 - dying]
     assert "Traceback" not in said[1 - dying]
+
+
+def torchrun(folder, *arguments):
+    """What it and two ranks said, and the exit code."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "crawl2chat", *arguments]
+    environment = os.environ | {"OMP_NUM_THREADS": "1"}
+    ended = subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=300)
+    return ended.stdout + ended.stderr, ended.returncode
+
+
+def test_the_command_runs_under_torchrun_and_says_an_error_once(tmp_path, tokenizer):
+    tokenizer.save(tmp_path / "tokenizer")
+    texts = [{"text": f"Mill {i} stands by river {i * 7 % 50}. " * 5} for i in range(60)]
+    (tmp_path / "documents.jsonl").write_text("\n".join(map(json.dumps, texts)))
+    small = "--pretrain.depth 1 --pretrain.seq_len 16 --pretrain.batch_tokens 64 --pretrain.tokens 640".split()
+    command = ["pretrain", "documents.jsonl", "tokenizer", "--out", "out", *small]
+    said, code = torchrun(tmp_path, *command)
+    assert code == 0, said
+    assert said.count("held out bits per byte") == 1
+    assert len(losses(tmp_path / "out")) == 10
+    said, code = torchrun(tmp_path, "pretrain", "documents.jsonl", "nowhere", "--out", "other")
+    assert code != 0
+    assert said.count("its input tokenizer (nowhere) does not exist; make it first") == 1
