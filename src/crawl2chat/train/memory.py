@@ -78,8 +78,9 @@ def activation_bytes(config: ModelConfig, device: str, *, bf16: bool, compiled: 
     statistics = 4 * (2 + 2 * H + H_kv)
     if compiled:
         in_blocks = device == "cpu" and T <= SHORT
-        shares = (6 if bf16 else 4) * H * T * (BLOCKS + 1) / (2 * BLOCKS) if in_blocks else 0
-        return statistics + shares + 4 * C + (2 if bf16 else 4) * (3 * C + 4 * Q + repeated + 2 * K + 3 * M)
+        shares = H * T * (BLOCKS + 1) / (2 * BLOCKS) if in_blocks else 0
+        products = 3 * C + 4 * Q + repeated + 2 * K + 3 * M + shares
+        return statistics + 4 * C + (2 if bf16 else 4) * products
     if bf16:
         return statistics + 16 * C + 4 * (Q + K) + 2 * (2 * C + 4 * Q + K + (repeated or Q + 2 * K) + 4 * M)
     return statistics + 4 * (6 * C + 5 * Q + repeated + 3 * K + 4 * M)
