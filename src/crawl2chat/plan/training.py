@@ -15,6 +15,7 @@ from crawl2chat.train.micro_batch import rows_within
 from crawl2chat.train.pretrain import TOKENS_PER_PARAMETER, model_config
 from crawl2chat.train.settings import PretrainSettings
 
+NARROW = 768  # channels, below which a GPU mostly waits for the next small product
 FILLED = 0.9  # of a device's memory at most; the allocator's gaps and the driver take the rest
 
 
@@ -137,6 +138,8 @@ def _word(training: Training, rate: TrainingRate, count: int, hours: float, pric
     if per_hour is not None:
         words.append(f"${hours * count * per_hour:,.2f} at ${per_hour:g} an hour{' (assumed)' * (price is None)}")
     words.append(f"{rate.flops / 1e12:,.3g} TFLOP/s{' each' * (count > 1)}, {rate.how}")
+    if rate.how.startswith("assumed") and training.config.hidden_size < NARROW:
+        words.append(f"a model {training.config.hidden_size} wide reaches far less")
     if rate.memory:
         words.append(_fit(training, count, rate.memory))
     return "; ".join(words)
