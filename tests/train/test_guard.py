@@ -191,7 +191,8 @@ def test_a_guard_told_the_lines_of_a_run_judges_as_the_one_that_saw_it():
         finite = {k: v for k, v in (("loss", loss), ("grad_norm", norm)) if math.isfinite(v)}
         lines += [{"step": i, **finite, **({"skipped": reason} if reason else {})}, {"step": i, "bits_per_byte": 1.0}]
     assert "skipped" in lines[2 * 71]
-    other = Guard("pretrain", spike=6, stop_after=2, lines=json.loads(json.dumps(lines)))
+    other = Guard("pretrain", spike=6, stop_after=2)
+    other.look_back(json.loads(json.dumps(lines)))
     assert (other.last, other.not_numbers) == (one.last, one.not_numbers)
 
 

@@ -124,7 +124,8 @@ def optimise_policy(
     meant = settings.model_dump(mode="json", exclude=set(settings.HOW_IT_RUNS))
     first = resume(checkpoints, state, meant)
     again = metrics.forget_after(first)
-    guard = Guard(label, lines=read_metrics(metrics.file))
+    guard = Guard(label)
+    guard.look_back(read_metrics(metrics.file))
     with (
         deterministic(device),
         checkpoints,

@@ -21,15 +21,15 @@ class Guard:
     128, which skips steps far below the mean too). Three or four steps at a new level widen the deviation so far
     that the level counts as normal: spikes alone never end a run.
 
-    What it goes by is in the lines of `metrics.jsonl`: given them, it judges as if the run had not been interrupted.
     """
 
-    def __init__(
-        self, label: str, *, spike: float = 0.0, stop_after: int = STOP_AFTER, lines: Iterable[Mapping[str, Any]] = ()
-    ) -> None:
+    def __init__(self, label: str, *, spike: float = 0.0, stop_after: int = STOP_AFTER) -> None:
         self.label, self.spike, self.stop_after = label, spike, stop_after
         self.last: dict[str, deque[float]] = {"loss": deque(maxlen=WINDOW), "grad_norm": deque(maxlen=WINDOW)}
         self.not_numbers = 0  # steps in a row
+
+    def look_back(self, lines: Iterable[Mapping[str, Any]]) -> None:
+        """Go by the lines of `metrics.jsonl` from before a kill, as if there had been none."""
         for line in lines:
             if "grad_norm" in line or "skipped" in line:  # a step's, not an evaluation's
                 self._remember(line, broken="skipped" in line and not line.keys() >= self.last.keys())

@@ -14,7 +14,7 @@ from crawl2chat.model import Transformer
 from crawl2chat.progress import Progress
 from crawl2chat.run import METRICS, StageError
 from crawl2chat.train.checkpoint import Checkpoints
-from crawl2chat.train.data import Batches, made_ahead
+from crawl2chat.train.data import Batch, Batches, made_ahead
 from crawl2chat.train.devices import check_fp8, choose_device, compiles, deterministic, uses_bf16
 from crawl2chat.train.distributed import ALONE, Ranks, Trained, choose_parallel
 from crawl2chat.train.fp8 import fp8_linear
@@ -51,37 +51,20 @@ def train(
     Raises StageError when the loss is no number several times in a row, when memory runs out, or when another rank
     is gone.
     """
-    device = choose_device(settings)
-    bf16 = uses_bf16(settings, device)
     flops_per_token = model.flops_per_token(settings.seq_len)
-    compiled = compiles(model, steps, settings, device)
-    if compiled:
-        torch.compiler.reset()  # what earlier stages compiled, for other shapes
-    if settings.precision == "fp8":
-        check_fp8(model, settings, device)
-        model.train_with(fp8_linear)
-    trained = Trained(
-        model, partial(weighted_loss, bf16=bf16, compiled=compiled), ranks,
-        choose_parallel(settings.parallel, model, ranks, device), device=device, bf16=bf16,
-    )  # fmt: skip
-    optimiser = MuonAdamW(
-        trained.model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay, ranks,
-        beta1=settings.embedding_momentum, bf16=bf16,
-    )  # fmt: skip
-    metrics = Metrics(out / METRICS)
-    micro_batch = MicroBatch(settings, device, label, alone=ranks.size == 1)
-    state = training_state(trained.model, optimiser)
+    learner = Learner(model, steps, settings, label, ranks)
     checkpoints = Checkpoints(out / "checkpoints", settings.keep_checkpoints, ranks)
+    state = training_state(learner.trained.model, learner.optimiser)
     meant = settings.model_dump(mode="json", exclude=set(settings.HOW_IT_RUNS)) | {"steps": steps}
     first = resume(checkpoints, state, meant)
-    before = metrics.until(first)
-    guard = Guard(label, spike=settings.skip_spikes, stop_after=settings.stop_after_skipped, lines=before)
+    metrics = Metrics(out / METRICS)
+    learner.guard.look_back(metrics.until(first))
     ranks.meet()  # before the first one rewrites what all have just read
     again = metrics.forget_after(first) if ranks.first else []
     with (
-        deterministic(device),
+        deterministic(learner.device),
         _lost_rank_says(label),
-        out_of_memory_says(label, micro_batch.advice),
+        out_of_memory_says(label, learner.micro_batch.advice),
         made_ahead(batches, steps) as batches,
         checkpoints,
         Progress(label, steps, "step", quiet=not ranks.first) as progress,
@@ -90,32 +73,21 @@ def train(
     ):
         for step in range(first, steps):
             started = time.monotonic()
+            line = learner.step(step, batches(step))
             done = step + 1
-            loss, norm = _gradients(trained, optimiser, batches, step, settings, ranks, micro_batch, device)
-            scale = lr_scale(step, steps, settings.warmup, settings.decay)
-            skipped = guard.judge(done, loss=loss, grad_norm=norm)
-            if skipped:
-                progress.say(f"{label}: step {done} is skipped: {skipped}")
-            else:
-                optimiser.step(step, scale, muon_momentum(step, steps, settings.momentum_warmup))
-            optimiser.zero_grad()
+            if line["skipped"]:
+                progress.say(f"{label}: step {done} is skipped: {line['skipped']}")
             due = checkpoints.due() if settings.checkpoint_every is None else done % settings.checkpoint_every == 0
             flags = ranks.gather([stop.asked, due])
             stopping, save = bool(flags[:, 0].any()), bool(flags[0, 1])
             if ranks.first:
                 n_tokens = done * settings.batch_tokens
-                metrics.write(
-                    step=done,
-                    loss=loss,
-                    grad_norm=norm,
-                    lr_scale=round(scale, 5),
-                    skipped=skipped,
-                    tokens=n_tokens,
-                    epoch=round(n_tokens / tokens_per_epoch, 4) if tokens_per_epoch else None,
-                    **throughput(settings.batch_tokens, time.monotonic() - started, flops_per_token, device),
-                )
+                line |= {"tokens": n_tokens, "epoch": tokens_per_epoch and round(n_tokens / tokens_per_epoch, 4)}
+                seconds = time.monotonic() - started
+                line |= throughput(settings.batch_tokens, seconds, flops_per_token, learner.device)
+                metrics.write(step=done, **line)
             if evaluate and (done % settings.evaluate_every == 0 or done == steps) and not stopping:
-                with trained.whole(), ranks.first_alone():
+                with learner.trained.whole(), ranks.first_alone():
                     if ranks.first:
                         metrics.write(step=done, **evaluate(done))
             if save or stopping or done == steps:
@@ -125,37 +97,63 @@ def train(
             if stopping and done < steps:
                 checkpoints.wait()
                 raise KeyboardInterrupt
-        with trained.whole():
+        with learner.trained.whole():
             pass
     model.eval()
 
 
-def _gradients(
-    trained: Trained,
-    optimiser: MuonAdamW,
-    batches: Batches,
-    step: int,
-    settings: TrainSettings,
-    ranks: Ranks,
-    micro_batch: MicroBatch,
-    device: str,
-) -> tuple[float, float]:
-    """A step's clipped gradients; returns the batch's mean loss (nats a token) and their norm before clipping.
+class Learner:
+    """A model, its optimiser and what guards them, on this rank: takes one step after the other."""
 
-    Both are over all ranks.
-    """
-    batch = rows_of_rank(batches(step), ranks)
-    weight = ranks.gather([batch.weights_bt.sum().item()]).sum().item()
-
-    def attempt(rows: int) -> float:
-        return add_gradients(
-            trained.loss, batch, rows, device,
-            scale=ranks.size,  # as they are averaged over the ranks
-            total_weight=weight, micro_batch=trained.micro_batch,
+    def __init__(self, model: Transformer, steps: int, settings: TrainSettings, label: str, ranks: Ranks) -> None:
+        """steps: of the whole run, over which the schedules reach. Moves the model to the device."""
+        self.settings, self.steps, self.ranks = settings, steps, ranks
+        self.device = choose_device(settings)
+        bf16 = uses_bf16(settings, self.device)
+        compiled = compiles(model, steps, settings, self.device)
+        if compiled:
+            torch.compiler.reset()  # what earlier stages compiled, for other shapes
+        if settings.precision == "fp8":
+            check_fp8(model, settings, self.device)
+            model.train_with(fp8_linear)
+        self.trained = Trained(
+            model, partial(weighted_loss, bf16=bf16, compiled=compiled), ranks,
+            choose_parallel(settings.parallel, model, ranks, self.device), device=self.device, bf16=bf16,
         )  # fmt: skip
+        self.optimiser = MuonAdamW(
+            self.trained.model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay,
+            ranks, beta1=settings.embedding_momentum, bf16=bf16,
+        )  # fmt: skip
+        self.micro_batch = MicroBatch(settings, self.device, label, alone=ranks.size == 1)
+        self.guard = Guard(label, spike=settings.skip_spikes, stop_after=settings.stop_after_skipped)
 
-    loss = micro_batch.fitting(len(batch.inputs_bt), attempt, optimiser.zero_grad)
-    return ranks.gather([loss]).sum().item(), trained.clip_gradients(settings.clip_norm)
+    def step(self, step: int, batch: Batch) -> dict[str, Any]:
+        """Learn from a batch, the same on all ranks; returns what is to be known of the step, over all of them.
+
+        step counts from 0. The loss is in nats a token, the gradients' norm from before clipping; `skipped` says why
+        the optimiser was not moved, if it was not.
+        """
+        loss, norm = self._gradients(rows_of_rank(batch, self.ranks))
+        scale = lr_scale(step, self.steps, self.settings.warmup, self.settings.decay)
+        skipped = self.guard.judge(step + 1, loss=loss, grad_norm=norm)
+        if not skipped:
+            self.optimiser.step(step, scale, muon_momentum(step, self.steps, self.settings.momentum_warmup))
+        self.optimiser.zero_grad()
+        return {"loss": loss, "grad_norm": norm, "lr_scale": round(scale, 5), "skipped": skipped}
+
+    def _gradients(self, batch: Batch) -> tuple[float, float]:
+        """The clipped gradients of this rank's rows; returns loss and norm over all ranks."""
+        weight = self.ranks.gather([batch.weights_bt.sum().item()]).sum().item()
+
+        def attempt(rows: int) -> float:
+            return add_gradients(
+                self.trained.loss, batch, rows, self.device,
+                scale=self.ranks.size,  # as they are averaged over the ranks
+                total_weight=weight, micro_batch=self.trained.micro_batch,
+            )  # fmt: skip
+
+        loss = self.micro_batch.fitting(len(batch.inputs_bt), attempt, self.optimiser.zero_grad)
+        return self.ranks.gather([loss]).sum().item(), self.trained.clip_gradients(self.settings.clip_norm)
 
 
 @contextlib.contextmanager
