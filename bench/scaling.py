@@ -44,8 +44,6 @@ def documents_of(text: Path, folder: Path) -> Path:
     if not text.name.endswith((".txt", ".txt.gz")):
         return text
     target = folder / "documents.jsonl"
-    if target.exists():
-        return target
     with (
         (gzip.open if text.suffix == ".gz" else open)(text, "rt", encoding="utf-8", errors="replace") as lines,
         replacing(target) as temporary,
@@ -57,7 +55,8 @@ def documents_of(text: Path, folder: Path) -> Path:
             if not line.strip() and len(piece) >= DOCUMENT:
                 out.write(json.dumps({"text": piece}) + "\n")
                 piece = ""
-        out.write(json.dumps({"text": piece}) + "\n")
+        if piece:
+            out.write(json.dumps({"text": piece}) + "\n")
     return target
 
 
@@ -105,7 +104,8 @@ def plot(file: Path, runs: list[Run], law: ScalingLaw, new: Run) -> None:
     figure.savefig(file, bbox_inches="tight")
 
 
-def main() -> None:
+def options_and_flags() -> tuple[argparse.Namespace, list[str]]:
+    """What was given, and the settings of pretraining among it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--text", type=Path)
     parser.add_argument("--vocab", type=int, default=2048, help="tokens; few, or the head is most of a small model")
@@ -121,43 +121,55 @@ def main() -> None:
         options.depths, options.tokens = [2, 3, 4], [65_536, 131_072, 262_144]
         options.next_depth, options.next_tokens = 5, 524_288
     shared = os.environ.get("CRAWL2CHAT_SHARED")
-    text = options.text or (Path(shared) / "data" / "prose" / "prose.txt.gz" if shared else None)
-    if text is None:
+    options.text = options.text or (Path(shared) / "data" / "prose" / "prose.txt.gz" if shared else None)
+    if options.text is None:
         parser.error("--text FILE, or CRAWL2CHAT_SHARED, must say what to train on")
+    return options, flags
+
+
+def print_fit(runs: list[Run], law: ScalingLaw, refits: list[ScalingLaw]) -> None:
+    print("fit:  " + "  ".join(
+        f"{name} = {getattr(law, name):.4g} {interval([getattr(other, name) for other in refits])}"
+        for name in ("E", "A", "B", "alpha", "beta")
+    ))  # fmt: skip
+    error = np.sqrt(np.mean(scaled_errors(runs, law) ** 2))
+    print(f"error of the fitted runs: {100 * error:.2f} % (root mean square, for a new run)")
+
+
+def print_prediction(runs: list[Run], law: ScalingLaw, refits: list[ScalingLaw], new: Run) -> None:
+    """The run that the fit has not seen, beside what the law and what no law would have said of it."""
+    drawn = np.random.default_rng(1).choice(scaled_errors(runs, law), DRAWS)
+    predicted = law.loss(new.parameters, new.tokens)
+    spread = [other.loss(new.parameters, new.tokens) * np.exp(e) for other, e in zip(refits, drawn, strict=True)]
+    print(f"predicted {predicted:.4f} {interval(spread)}, measured {new.loss:.4f} bits per byte: "
+          f"{100 * (new.loss / predicted - 1):+.2f} %")  # fmt: skip
+    largest = max(runs, key=lambda run: run.parameters * run.tokens)
+    print(f"the largest fitted run had {largest.loss:.4f}; without a law that would be the guess: "
+          f"{100 * (new.loss / largest.loss - 1):+.2f} %")  # fmt: skip
+    best_n, best_d = law.best_size(6 * new.parameters * new.tokens)
+    print(f"best split of its compute by the law: {best_n / 1e6:.2f}M parameters, {best_d / best_n:.1f} tokens each")
+
+
+def main() -> None:
+    options, flags = options_and_flags()
+    began = time.monotonic()
     with tempfile.TemporaryDirectory() as temporary:
         folder = options.out or Path(temporary)
-        documents = documents_of(text, folder)
+        documents = documents_of(options.text, folder)
         tokenizer = folder / "tokenizer"
         vocabulary = TokenizerSettings(vocab_size=options.vocab)
         run_stage(find_stage("tokenizer"), {"refine": documents}, tokenizer, vocabulary)
-        began = time.monotonic()
         print("depth  parameters    tokens  epochs      FLOP  bits/byte  seconds  tokens/s")
         grid = product(options.depths, options.tokens)
         runs = [train(documents, tokenizer, folder, depth, tokens, flags) for depth, tokens in grid]
         law = fit_scaling_law(runs)
         refits = refit_scaling_law(runs, law, DRAWS, seed=0)
-        print("fit:  " + "  ".join(
-            f"{name} = {getattr(law, name):.4g} {interval([getattr(other, name) for other in refits])}"
-            for name in ("E", "A", "B", "alpha", "beta")
-        ))  # fmt: skip
-        errors = scaled_errors(runs, law)
-        print(f"error of the fitted runs: {100 * np.sqrt(np.mean(errors**2)):.2f} % (root mean square, for a new run)")
+        print_fit(runs, law, refits)
         new = train(documents, tokenizer, folder, options.next_depth, options.next_tokens, flags)
-        drawn = np.random.default_rng(1).choice(errors, DRAWS)
-        predicted = law.loss(new.parameters, new.tokens)
-        spread = [other.loss(new.parameters, new.tokens) * np.exp(e) for other, e in zip(refits, drawn, strict=True)]
-        print(f"predicted {predicted:.4f} {interval(spread)}, measured {new.loss:.4f} bits per byte: "
-              f"{100 * (new.loss / predicted - 1):+.2f} %")  # fmt: skip
-        largest = max(runs, key=lambda run: run.parameters * run.tokens)
-        print(f"the largest fitted run had {largest.loss:.4f}; without a law that would be the guess: "
-              f"{100 * (new.loss / largest.loss - 1):+.2f} %")  # fmt: skip
-        best_n, best_d = law.best_size(6 * new.parameters * new.tokens)
-        print(
-            f"best split of its compute by the law: {best_n / 1e6:.2f}M parameters, {best_d / best_n:.1f} tokens each"
-        )
+        print_prediction(runs, law, refits, new)
         if options.plot:
             plot(options.plot, runs, law, new)
-        print(f"{time.monotonic() - began:,.0f} seconds in all")
+    print(f"{time.monotonic() - began:,.0f} seconds in all")
 
 
 if __name__ == "__main__":

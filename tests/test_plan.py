@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 from warcs import http, page_record, record, write_warc
 
-from crawl2chat.cli import main
+from crawl2chat.cli import PLANNED_DEVICES, main
 from crawl2chat.crawl.tinyweb import TinywebSettings
 from crawl2chat.figures import Figure
 from crawl2chat.model import Transformer
@@ -223,6 +223,33 @@ def test_what_takes_too_long_to_measure_is_measured_smaller_and_said():
     assert affordable(settings, 4096, 0.5 * a_row, memory=1e12, device="cpu").depth < 12
     with pytest.raises(StageError, match=r"not one sequence of pretrain\.seq_len = 512 can be trained on here"):
         affordable(settings, 4096, 1000, memory=1e12, device="cpu")
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [["--warc", "a.warc.gz", "--rates", "run"], ["--measure", "--flops", "1e9"], ["--measure", "--device", "h100"]],
+)
+def test_of_two_sources_of_one_rate_none_is_passed_over(flags, capsys):
+    assert main(["plan", *flags]) == 1
+    told = capsys.readouterr().err
+    assert all(flag in told for flag in flags if flag.startswith("--"))
+
+
+def test_a_measurement_is_not_tracked(monkeypatch):
+    seen = []
+
+    def trained(model, batches, steps, settings, out, **options):
+        seen.append(settings.track)
+
+    lines = [{"step": step, "tokens_per_second": 1000} for step in range(1, 8)]
+    monkeypatch.setattr("crawl2chat.plan.training_rates.train", trained)
+    monkeypatch.setattr("crawl2chat.plan.training_rates.read_metrics", lambda file: lines)
+    measured_rate(PretrainSettings(depth=1, seq_len=64, track="wandb", device="cpu"), 512, steps=10)
+    assert seen == ["none"]
+
+
+def test_the_command_line_knows_the_devices_that_can_be_planned():
+    assert set(DEVICES) == set(PLANNED_DEVICES)
 
 
 def test_where_there_is_nothing_to_plan_it_is_told(capsys):

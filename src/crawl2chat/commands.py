@@ -205,15 +205,15 @@ def export_command(options: argparse.Namespace) -> int:
         raise StageError("export --dtype q8_0 is for --gguf FILE alone; leave --out away or take another type")
     folder, _ = _find_model(options)
     name = options.name or "-".join(dict.fromkeys([options.model.resolve().name, folder.resolve().name]))
-    if options.gguf:
-        kind = write_gguf(model_folder(folder), options.gguf, options.dtype, name=name, licence=options.license)
-        print(f"GGUF ({kind}): {options.gguf}")
     if options.out:
         export_folder(
             folder, options.out, name=name, dtype=options.dtype, shard_bytes=options.max_shard_size,
             licence=options.license,
         )  # fmt: skip
         print(f"transformers: {options.out}")
+    if options.gguf:
+        kind = write_gguf(model_folder(folder), options.gguf, options.dtype, name=name, licence=options.license)
+        print(f"GGUF ({kind}): {options.gguf}")
     return 0
 
 

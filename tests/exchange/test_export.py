@@ -129,7 +129,7 @@ def test_the_command_says_what_it_can_not_do(stage_folder, tmp_path, capsys):
 
 def test_one_command_writes_both_forms(stage_folder, tmp_path, capsys):
     pytest.importorskip("gguf")
-    release, file = tmp_path / "release", tmp_path / "m.gguf"
+    release, file = tmp_path / "release", tmp_path / "release" / "m.gguf"
     arguments = ["--out", release, "--gguf", file, "--max-shard-size", "0.02MB", "--name", "Zoë", "--license", "mit"]
     assert main(["export", str(stage_folder), *map(str, arguments)]) == 0
     assert file.exists()

@@ -119,6 +119,15 @@ def test_weights_too_large_for_half_precision_are_refused(stage_folder, tmp_path
     written(tmp_path, tmp_path / "m.gguf", "bfloat16")
 
 
+def test_what_is_there_already_is_never_written_over(stage_folder, tmp_path):
+    (tmp_path / "home").mkdir()
+    (tmp_path / "home" / "letter.txt").write_text("Dear Zoë")
+    for file in (tmp_path / "home", tmp_path / "home" / "letter.txt"):
+        with pytest.raises(StageError, match="is there already; give --gguf a new file"):
+            written(stage_folder, file)
+    assert (tmp_path / "home" / "letter.txt").read_text() == "Dear Zoë"
+
+
 def opened(file: Path):
     """llama.cpp with the model in a file, and its cache as exact as its weights."""
     llama_cpp = pytest.importorskip("llama_cpp", reason="llama-cpp-python has to be compiled; see docs/decisions.md")

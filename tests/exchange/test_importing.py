@@ -108,9 +108,10 @@ def test_a_chat_template_that_is_not_plain_chatml_is_told(checkpoint, tmp_path, 
     (checkpoint / "chat_template.jinja").unlink()  # ours then stands in for none
     import_model(checkpoint, tmp_path / "silent")
     assert capsys.readouterr().err == ""
-    (checkpoint / "chat_template.jinja").write_text("{{ raise_exception('no') }}")
-    import_model(checkpoint, tmp_path / "broken")
-    assert "can't be rendered (no)" in capsys.readouterr().err
+    for i, (broken, told) in enumerate({"raise_exception('no')": "no", "'a' + 1": "can only concatenate"}.items()):
+        (checkpoint / "chat_template.jinja").write_text("{{ " + broken + " }}")
+        import_model(checkpoint, tmp_path / f"broken-{i}")
+        assert f"can't be rendered ({told}" in capsys.readouterr().err
 
 
 def test_a_name_on_the_hub_is_answered_with_how_to_get_it(tmp_path, capsys):

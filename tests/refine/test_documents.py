@@ -28,12 +28,21 @@ def test_parquet_json_lines_and_text_files_are_documents(tmp_path):
     assert list(read_texts(tmp_path / "b.parquet")) == ["three"]
 
 
+def test_a_folder_that_is_named_like_a_file_is_looked_into(tmp_path):
+    (tmp_path / "pages.parquet").mkdir()
+    pq.write_table(pa.table({"text": ["one"]}), tmp_path / "pages.parquet" / "part-0.parquet")
+    assert list(read_documents(tmp_path)) == [Document("pages.parquet/part-0.parquet:0", "one")]
+    assert list(read_texts(tmp_path / "pages.parquet")) == ["one"]
+
+
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
         ("a.parquet", b"nonsense", "not readable Parquet"),
         ("a.jsonl", b"[1]\n", r'line 1: expected an object with "text"'),
         ("a.jsonl", b'{"txt": "a"}\n', r'line 1: expected an object with "text"'),
+        ("a.jsonl.gz", b"nonsense", "not readable behind line 0: Not a gzipped file"),
+        ("a.jsonl.gz", gzip.compress(b'{"text": "a"}\n')[:-9], "not readable behind line [01]: Compressed file ended"),
         ("a.doc", b"", "no documents here|not a file of documents"),
     ],
 )

@@ -171,6 +171,19 @@ if __name__ == "__main__":
     assert list(map(contents, resumed)) == list(map(contents, undisturbed))
 
 
+def test_parts_that_a_kill_left_behind_the_joined_ones_are_no_result(files, vocabulary, tmp_path, monkeypatch):
+    def killed(*arguments, **options):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(module.shutil, "rmtree", killed)
+        with pytest.raises(KeyboardInterrupt):
+            tokenize(files, vocabulary, tmp_path / "out", held_out=0.3, seed=0)
+    assert (tmp_path / "out" / "parts").exists()
+    tokenize(files, vocabulary, tmp_path / "out", held_out=0.3, seed=0)
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["held_out", "training"]
+
+
 def test_ids_are_as_wide_as_the_vocabulary_needs_and_files_are_plain_npy(tokenizer, tmp_path):
     documents = write_tokens(TEXTS, tokenizer, tmp_path / "tokens")
     assert documents.ids.dtype == np.uint16

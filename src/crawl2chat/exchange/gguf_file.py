@@ -34,9 +34,11 @@ def write_gguf(
 
     kind: None takes the type that the weights are stored in.
     Vectors (the norms) stay float32 in every kind, as llama.cpp wants them; a matrix whose rows q8_0's blocks of 32
-    do not fill stays float16. Raises StageError without the `gguf` package, for a tokenizer that llama.cpp would
-    split otherwise, and for weights that the type can't hold.
+    do not fill stays float16. Raises StageError when `file` is there already, without the `gguf` package, for a
+    tokenizer that llama.cpp would split otherwise, and for weights that the type can't hold.
     """
+    if file.exists():
+        raise StageError(f"{file}: is there already; give --gguf a new file, or remove this one")
     gguf = _package()
     config, tokenizer = read_config(folder), Tokenizer.load(folder)
     if tokenizer.pattern != QWEN2_PATTERN:

@@ -36,8 +36,13 @@ def plan(
     Refining is measured now on `warc` or on a small fictional web, or taken from a finished `run`; on so many `cores`
     at `core_price` dollars an hour. The speed of training is given as `flops` a second of a device, or taken from the
     `run`, or measured here, or assumed: of `device` (a name in train/utilisation.py) or of all of these. On so many
-    `devices`, each at `price` dollars an hour. Raises StageError where a run lacks a stage that is planned.
+    `devices`, each at `price` dollars an hour. Raises StageError where a run lacks a stage that is planned, and for
+    two sources of one rate.
     """
+    if warc and run:
+        raise StageError("plan: --warc and --rates both say what refining takes; give one of them")
+    if measure_training and (flops or device):
+        raise StageError("plan: --measure takes the rate of this machine; leave out --flops and --device, or --measure")
     rows: list[Row] = []
     stages = STAGE_NAMES[: STAGE_NAMES.index(recipe.until) + 1]
     if "refine" in stages and recipe.crawl.source != "tinyweb":

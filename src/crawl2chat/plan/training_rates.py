@@ -83,7 +83,8 @@ def measured_rate(settings: PretrainSettings, vocab_size: int, steps: int) -> Tr
     rate = matmul_rate(device, torch.bfloat16 if bf16 else torch.float32)
     affordable_flop = GUESSED_UTILISATION * rate * MEASURED_SECONDS / (WARM_UP + TIMED)
     small = affordable(settings, vocab_size, affordable_flop, memory, device)
-    small = small.model_copy(update={"compile": "on" if compiled else "off", "checkpoint_every": 10**9})
+    update = {"compile": "on" if compiled else "off", "checkpoint_every": 10**9, "track": "none"}
+    small = small.model_copy(update=update)
     speed, start = _time_steps(small, vocab_size)
     flops = speed * _flops_per_token(model_config(small, vocab_size), small.seq_len)
     how = f"measured: {TIMED} steps of {small.batch_tokens:,} tokens at depth {small.depth}"
@@ -111,7 +112,7 @@ def affordable(
         config = model_config(shape, vocab_size)
         flop_of_row = settings.seq_len * _flops_per_token(config, settings.seq_len)
         rows = min(settings.batch_rows, int(flop / flop_of_row))
-        micro_rows = min(rows, MicroBatch(shape, device, "plan").tokens // settings.seq_len)
+        micro_rows = min(rows, MicroBatch(shape, device, "pretrain").tokens // settings.seq_len)
         while micro_rows and _peak(config, micro_rows * settings.seq_len, device, bf16) > FILLED * memory:
             micro_rows //= 2
         if micro_rows:
@@ -137,7 +138,7 @@ def _time_steps(settings: PretrainSettings, vocab_size: int) -> tuple[float, flo
     model = Transformer(model_config(settings, vocab_size))
     model.init_weights(settings.seed)
     with tempfile.TemporaryDirectory(prefix="crawl2chat-plan-") as folder, contextlib.redirect_stderr(io.StringIO()):
-        train(model, random_batches(vocab_size, settings), WARM_UP + TIMED, settings, Path(folder), label="plan")
+        train(model, random_batches(vocab_size, settings), WARM_UP + TIMED, settings, Path(folder), label="pretrain")
         lines = read_metrics(Path(folder) / METRICS)
     seconds = [settings.batch_tokens / line["tokens_per_second"] for line in lines]
     typical = statistics.median(seconds[WARM_UP:])

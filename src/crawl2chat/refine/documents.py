@@ -2,6 +2,7 @@
 
 import gzip
 import json
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,7 +49,7 @@ def files_of(path: Path) -> list[Part]:
     """The files that `read_documents` reads. Raises StageError where there are none."""
     root = path / "documents" if (path / "documents").is_dir() else path
     files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if p.name.endswith(SUFFIXES))
-    files = [file for file in files if not any(part.startswith(".") for part in file.relative_to(root).parts)]
+    files = [f for f in files if f.is_file() and not any(part.startswith(".") for part in f.relative_to(root).parts)]
     if not files:
         raise StageError(f"{path}: no documents here; expected {', '.join(SUFFIXES)}")
     for file in files:
@@ -128,15 +129,19 @@ def _read_json_lines(part: Part) -> Iterator[Document]:
     name, place = part.name, str(part.file)
     if part.begin:
         name, place = f"{name}+{part.begin}", f"{place}: from byte {part.begin}"
-    with gzip.open(part.file) if part.file.suffix == ".gz" else open(part.file, "rb") as lines:
-        if part.begin:
-            lines.seek(part.begin - 1)
-            lines.readline()
-        row = 0
-        while (part.end is None or lines.tell() < part.end) and (line := lines.readline()):
-            if line.strip():
-                yield _from_json(line.decode("utf-8", errors="replace"), f"{name}:{row}", f"{place}: line {row + 1}")
-            row += 1
+    row = 0
+    try:
+        with gzip.open(part.file) if part.file.suffix == ".gz" else open(part.file, "rb") as lines:
+            if part.begin:
+                lines.seek(part.begin - 1)
+                lines.readline()
+            while (part.end is None or lines.tell() < part.end) and (line := lines.readline()):
+                if line.strip():
+                    text = line.decode("utf-8", errors="replace")
+                    yield _from_json(text, f"{name}:{row}", f"{place}: line {row + 1}")
+                row += 1
+    except (OSError, EOFError, zlib.error) as error:  # gzip's are of all three kinds
+        raise StageError(f"{place}: not readable behind line {row}: {error}") from error
 
 
 def _from_json(line: str, id: str, place: str) -> Document:

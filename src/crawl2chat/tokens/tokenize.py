@@ -62,7 +62,7 @@ def tokenize(
         empty = sum(_read_counts(folder)["empty"] for folder in folders)
         if empty:
             print(f"tokenize: {empty} documents without a text were left out", file=sys.stderr)
-        shutil.rmtree(out / "parts")
+    shutil.rmtree(out / "parts", ignore_errors=True)  # also those that a kill left behind the joined ones
     training, measured = (TokenizedDocuments.load(out / split) for split in SPLITS)
     return training, measured
 

@@ -34,10 +34,13 @@ DEVICES = {
 }
 
 
+OTHER_FORMS = {"pcie", "nvl", "laptop", "d"}  # cards of the same name that are slower
+
+
 def known_device(cuda_name: str) -> Device | None:
-    """The one of DEVICES that CUDA calls so (`NVIDIA H100 80GB HBM3`); None when it is another."""
-    words = f" {cuda_name.lower().replace('-', ' ')} "
-    return next((device for name, device in DEVICES.items() if f" {name} " in words), None)
+    """The one of DEVICES that CUDA calls so (`NVIDIA H100 80GB HBM3`); None when it is another, or another form."""
+    words = set(cuda_name.lower().replace("-", " ").split())
+    return next((device for name, device in DEVICES.items() if name in words and not words & OTHER_FORMS), None)
 
 
 @lru_cache
