@@ -58,7 +58,7 @@ def test_a_month_of_common_crawl_is_added_up_and_assumptions_are_said(monkeypatc
     assert found["documents kept"] == "297.00 million  10.0% of the pages"
     assert found["bytes written"].startswith("430.6 GB")  # a tenth at 1000 bytes, the others at 50
     assert found["partitions"].startswith("4,019")  # 594 million signatures of 1816 bytes in parts of 256 MB
-    assert found["hours"].startswith(f"{hours / 1000:.1f}  on 1,000 cores")
+    assert found["hours"].startswith(f"{hours / 1000:.3g}  on 1,000 cores")
     assert found["cost"].startswith(f"${hours * 0.05:,.2f}")
     assert "parameters" not in found  # nothing is trained
 

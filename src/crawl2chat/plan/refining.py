@@ -68,7 +68,7 @@ def refining_rows(
             as_bytes(most),
             "a reader and a worker, or a partition being sorted; whatever the crawl's size",
         )
-    yield "hours", f"{total / cores:,.1f}", f"on {cores:,} cores that are always busy (--cores)"
+    yield "hours", as_number(total / cores), f"on {cores:,} cores that are always busy (--cores)"
     yield "network", f"{as_bytes(size * cores / total / 3600)}/s", "to keep them busy"
     yield "cost", f"${total * price:,.2f}", f"at ${price:g} a core-hour, storage and traffic not counted (--core-price)"
 

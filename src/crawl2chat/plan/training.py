@@ -7,7 +7,7 @@ from functools import cached_property
 import torch
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.plan.rows import Row, as_bytes, as_count
+from crawl2chat.plan.rows import Row, as_bytes, as_count, as_number
 from crawl2chat.plan.training_rates import TrainingRate
 from crawl2chat.train.distributed import BYTES_PER_PARAMETER, REPLICA_SHARE
 from crawl2chat.train.memory import TrainingMemory, training_memory
@@ -91,7 +91,7 @@ def training_rows(
             yield "seconds to start", f"{rate.start:,.0f}", "measured: compiling and first steps"
         for count in counts:
             hours = (training.flop / rate.flops / count + rate.start) / 3600
-            yield f"hours on {count} × {rate.device}", as_hours(hours), _word(training, rate, count, hours, price)
+            yield f"hours on {count} × {rate.device}", as_number(hours), _word(training, rate, count, hours, price)
 
 
 def _size_rows(training: Training) -> Iterator[Row]:
@@ -161,7 +161,3 @@ def _fit(training: Training, count: int, capacity: float) -> str:
     if rows:
         return f"{too_much}; it does with pretrain.micro_batch_tokens = {rows * training.settings.seq_len}"
     return f"{too_much}, nor does one row of {training.settings.seq_len:,}; give more devices or a smaller model"
-
-
-def as_hours(hours: float) -> str:
-    return f"{hours:,.2f}" if hours >= 0.1 else f"{hours:.2g}"
