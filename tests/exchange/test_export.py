@@ -1,6 +1,7 @@
 """What is exported loads in transformers, with our logits, ids and chat template, and no code of ours."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,11 +9,13 @@ from safetensors.torch import load_file
 
 from crawl2chat.cli import main
 from crawl2chat.exchange.export import export_folder
+from crawl2chat.exchange.gguf_file import write_gguf
 from crawl2chat.exchange.importing import TEXTS
 from crawl2chat.model import load_model
 from crawl2chat.run import StageError
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.tokenizer import CONTROL_TOKENS
+from crawl2chat.train.pretrain import save_stage_model
 
 transformers = pytest.importorskip("transformers")
 MESSAGES = [
@@ -90,8 +93,6 @@ def test_an_imported_model_goes_out_as_it_came_in(checkpoint, tmp_path, capsys):
 
 
 def test_values_that_the_type_can_not_hold_are_refused(stage_folder, tmp_path):
-    from crawl2chat.train.pretrain import save_stage_model
-
     model, tokenizer = load_model(stage_folder), Tokenizer.load(stage_folder)
     with torch.no_grad():
         model.model.layers[0].mlp.up_proj.weight[0, 0] = 70_000
@@ -101,7 +102,20 @@ def test_values_that_the_type_can_not_hold_are_refused(stage_folder, tmp_path):
     assert [file.name for file in tmp_path.iterdir()] == ["large"]
 
 
-def test_a_folder_that_holds_something_is_never_written_over(stage_folder, tmp_path):
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_a_broken_model_is_called_so(stage_folder, tmp_path, value):
+    pytest.importorskip("gguf")
+    model, tokenizer = load_model(stage_folder), Tokenizer.load(stage_folder)
+    with torch.no_grad():
+        model.model.layers[0].mlp.up_proj.weight[0, 0] = value
+    save_stage_model(model, tokenizer, tmp_path / "broken")
+    with pytest.raises(StageError, match="up_proj.weight holds values that are no numbers"):
+        export_folder(tmp_path / "broken", tmp_path / "release", name="A model")
+    with pytest.raises(StageError, match="up_proj.weight holds values that are no numbers"):
+        write_gguf(tmp_path / "broken" / "model", tmp_path / "m.gguf", name="A model")
+
+
+def test_a_folder_that_holds_something_is_never_written_over(stage_folder, tmp_path, monkeypatch):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("Dear Zoë")
     for out in (tmp_path / "home", tmp_path / "home" / "letter.txt"):
@@ -109,6 +123,10 @@ def test_a_folder_that_holds_something_is_never_written_over(stage_folder, tmp_p
             export_folder(stage_folder, out, name="A model")
     assert (tmp_path / "home" / "letter.txt").read_text() == "Dear Zoë"
     (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")  # can't be replaced below the feet of the shell
+    with pytest.raises(StageError, match="give --out a new folder"):
+        export_folder(stage_folder, Path(), name="A model")
+    monkeypatch.chdir(tmp_path)
     export_folder(stage_folder, tmp_path / "empty", name="A model")
 
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from crawl2chat.exchange.lineage import lineage
 from crawl2chat.exchange.model_card import model_card
-from crawl2chat.model.huggingface import model_folder, open_weights, read_config, read_json_object
+from crawl2chat.model.huggingface import SHARD_BYTES, model_folder, open_weights, read_config, read_json_object
 from crawl2chat.model.weights import Weights, save_weights
 from crawl2chat.run import StageError, replacing, write_json
 from crawl2chat.tokens import Tokenizer
@@ -24,7 +24,7 @@ def export_folder(
     *,
     name: str,
     dtype: str | None = None,
-    shard_bytes: int = 5_000_000_000,
+    shard_bytes: int = SHARD_BYTES,
     licence: str | None = None,
 ) -> None:
     """Write config.json, weights, tokenizer, chat template, generation config and README.md into `out`.
@@ -33,7 +33,7 @@ def export_folder(
     Weights pass through memory a shard at a time. Raises StageError when `out` holds something already.
     """
     place = model_folder(model)
-    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+    if out.exists() and (not out.is_dir() or any(out.iterdir()) or out.resolve() == Path.cwd()):
         raise StageError(f"{out}: is there already; give --out a new folder, or remove this one")
     config, tokenizer, made = read_config(place), Tokenizer.load(place), lineage(model)
     weights = open_weights(place, config)
@@ -58,6 +58,8 @@ def export_folder(
 def _converted(weights: Weights, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in weights.items():
         converted = tensor.to(dtype=dtype, copy=True)
+        if not torch.isfinite(tensor).all():
+            raise StageError(f"{weights.folder}: {name} holds values that are no numbers; this model is broken")
         if not torch.isfinite(converted).all():
             raise StageError(f"{weights.folder}: {name} holds values that {dtype} can't; take --dtype bfloat16")
         yield name, converted

@@ -3,6 +3,7 @@
 Names and keys are those of llama.cpp's own converter for the architecture qwen3; the `gguf` package writes them.
 """
 
+import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -137,7 +138,9 @@ def _type_of(gguf: ModuleType, shape: torch.Size, kind: GgufType) -> Any:
 
 def _in_range(name: str, tensor: Tensor, ggml_type: str) -> Tensor:
     largest = float(tensor.abs().max())
-    if not largest < (LARGEST_HALF if ggml_type == "F16" else float("inf")):
+    if not math.isfinite(largest):
+        raise StageError(f"{name} holds values that are no numbers; this model is broken")
+    if ggml_type == "F16" and largest > LARGEST_HALF:
         raise StageError(f"{name} holds {largest}, which {ggml_type} can't; take --dtype bfloat16 or float32")
     return tensor
 
