@@ -14,14 +14,15 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crawl2chat.train.pretrain import pretrain
+from crawl2chat.pipeline import find_stage
+from crawl2chat.run import run_stage
 from crawl2chat.train.settings import PretrainSettings
 
 RATES = ("matrix_lr", "embedding_lr")
 
 
 def make_run(run: Path) -> None:
-    command = [sys.executable, "-m", "crawl2chat.cli", "run", "--crawl.seed", "1", "--until", "tokenizer"]
+    command = [sys.executable, "-m", "crawl2chat", "run", "--crawl.seed", "1", "--until", "tokenizer"]
     subprocess.run([*command, "--out", str(run)], check=True, stdout=subprocess.DEVNULL)
 
 
@@ -30,8 +31,9 @@ def bits_per_byte(run: Path, keep: Path, depth: int, tokens: int, rate: str, fac
     changed = {} if factor == 1 else {rate: getattr(usual, rate) * factor}
     settings = PretrainSettings(depth=depth, tokens=tokens, **changed)
     name = "-".join([f"depth{depth}", str(tokens), *(f"{key}{value:g}" for key, value in changed.items())])
-    figures = pretrain(run / "refine" / "documents", run / "tokenizer", keep / name, settings)
-    return next(figure.value for figure in figures if figure.name == "held_out_bits_per_byte")
+    inputs = {stage: run / stage for stage in ("refine", "tokenizer")}
+    manifest, _ = run_stage(find_stage("pretrain"), inputs, keep / name, settings)
+    return next(figure.value for figure in manifest.figure_list() if figure.name == "held_out_bits_per_byte")
 
 
 def sweep(run: Path, keep: Path, depths: list[int], tokens: int, factors: list[float]) -> None:
