@@ -83,6 +83,15 @@ def test_a_saved_model_scores_the_same(model, tmp_path):
     assert json.loads((tmp_path / "model" / "classifier.json").read_text()) == model.about
 
 
+def test_a_classifier_takes_the_place_of_another_one_only(model, tmp_path):
+    (tmp_path / "letter.txt").write_text("Dear Zoë")
+    with pytest.raises(StageError, match="is there already and is no classifier"):
+        model.save(tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "Dear Zoë"
+    for _ in range(2):
+        model.save(tmp_path / "model")
+
+
 def test_what_is_no_classifier_is_told(model, tmp_path):
     with pytest.raises(StageError, match=r"none: no classifier here .*crawl2chat classify"):
         load_classifier(str(tmp_path / "none"))

@@ -63,8 +63,11 @@ class Classifier:
         )
 
     def save(self, folder: Path) -> None:
+        """Write it, in place of another classifier. Raises StageError for a folder that holds anything else."""
         from safetensors.numpy import save_file
 
+        if folder.exists() and not (folder / ABOUT).exists() and not (folder.is_dir() and not any(folder.iterdir())):
+            raise StageError(f"{folder}: is there already and is no classifier; give --out a new folder")
         with replacing(folder) as temporary:
             temporary.mkdir()
             save_file({"weights": self.weights, "bias": np.array([self.bias], np.float32)}, temporary / WEIGHTS)
