@@ -243,8 +243,11 @@ def main() -> None:
     if len(sys.argv) != 2:
         raise SystemExit(__doc__)
     run = Run(Path(sys.argv[1]))
-    for file in (ROOT / "README.md", ROOT / "docs" / "results.md"):
-        text = file.read_text(encoding="utf-8")
+    files = {file: file.read_text(encoding="utf-8") for file in (ROOT / "README.md", ROOT / "docs" / "results.md")}
+    marks = re.findall(r"<!-- (?!end -->)(.*?) -->", "".join(files.values()))
+    if sorted(marks) != sorted(BLOCKS):
+        raise SystemExit(f"marks in the files and tables here differ: {', '.join(sorted(set(marks) ^ set(BLOCKS)))}")
+    for file, text in files.items():
         for name, lines in BLOCKS.items():
             block = f"<!-- {name} -->\n" + "\n".join(lines(run)) + "\n<!-- end -->"
             text = re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.DOTALL)
