@@ -12,7 +12,7 @@ from crawl2chat.plan.training_rates import TrainingRate
 from crawl2chat.train.distributed import BYTES_PER_PARAMETER, REPLICA_SHARE
 from crawl2chat.train.memory import TrainingMemory, training_memory
 from crawl2chat.train.micro_batch import rows_within
-from crawl2chat.train.pretrain import TOKENS_PER_PARAMETER, model_config
+from crawl2chat.train.pretrain import model_config, training_steps
 from crawl2chat.train.settings import PretrainSettings
 
 NARROW = 768  # channels, below which a GPU mostly waits for the next small product
@@ -42,8 +42,7 @@ class Training:
 
     @property
     def steps(self) -> int:
-        tokens = self.settings.tokens or TOKENS_PER_PARAMETER * self.model.n_parameters()
-        return max(1, round(tokens / self.settings.batch_tokens))
+        return training_steps(self.settings, self.model.n_parameters())
 
     @property
     def flop(self) -> float:

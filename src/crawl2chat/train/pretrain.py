@@ -52,8 +52,7 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
     )  # fmt: skip
     n_positions = batches.rows_per_epoch * settings.seq_len  # tokens and padding of an epoch
     model = Transformer(model_config(settings, vocabulary.vocab_size))
-    n_tokens = settings.tokens or TOKENS_PER_PARAMETER * model.n_parameters()
-    steps = max(1, round(n_tokens / settings.batch_tokens))
+    steps = training_steps(settings, model.n_parameters())
     if not (out / "model").exists():
         model.init_weights(settings.seed)
         sample = held_out.first(EVALUATED_WHILE_TRAINING)
@@ -89,6 +88,12 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
         figures.append(bits_per_byte(model, held_out))
         figures.append(unigram_bits_per_byte(training, held_out, vocabulary.vocab_size))
     return figures
+
+
+def training_steps(settings: PretrainSettings, n_parameters: int) -> int:
+    """Of `batch_tokens` each, about as many as the settings' tokens make; these follow from the size if left open."""
+    tokens = settings.tokens or TOKENS_PER_PARAMETER * n_parameters
+    return max(1, round(tokens / settings.batch_tokens))
 
 
 def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
