@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from crawl2chat.cluster import RayTasks
 
 MAX_DEATHS = 3  # of processes over one shard, before it is given up
+NAMED = 300  # characters of a shard in an error
 
 Item = TypeVar("Item")
 Engine = Literal["local", "ray"]
@@ -61,18 +62,24 @@ def map_shards(
                         bar.update(done, summary(output) if summary else "")
                         continue
                     if not died:
-                        raise StageError(f"{label}: shard {item} failed: {error}")
+                        raise StageError(f"{label}: shard {_in_short(item)} failed: {error}")
                     deaths[output] += 1
                     if deaths[output] == MAX_DEATHS:
                         raise StageError(
-                            f"{label}: shard {item}: its process died {MAX_DEATHS} times, last with {error}"
+                            f"{label}: shard {_in_short(item)}: its process died {MAX_DEATHS} times, last with {error}"
                         )
-                    bar.say(f"{label}: shard {item}: its process died with {error}; it is tried again")
+                    bar.say(f"{label}: shard {_in_short(item)}: its process died with {error}; it is tried again")
                     waiting.append((item, output))
         finally:
             pool.stop()
             for output in deaths:
                 remove_attempts(output)
+
+
+def _in_short(item: object) -> str:
+    """Of a shard of a thousand small files the first ones will do."""
+    text = str(item)
+    return text if len(text) <= NAMED else f"{text[:NAMED]} …"
 
 
 def engine_running(engine: Engine) -> contextlib.AbstractContextManager[None]:

@@ -133,6 +133,16 @@ def test_an_error_in_a_worker_names_the_line(files, vocabulary, tmp_path):
         tokenize(files, vocabulary, tmp_path / "out", held_out=0, seed=0, workers=1, part_bytes=900)
 
 
+def test_an_error_among_many_small_files_can_be_read(vocabulary, tmp_path):
+    folder = tmp_path / "documents"
+    folder.mkdir()
+    for i in range(200):
+        (folder / f"{i:03}.jsonl").write_text('{"text": "one"}\n' if i != 150 else '{"txt": "no"}\n')
+    with pytest.raises(StageError, match=r"000\.jsonl.* … failed: .*150\.jsonl: line 1: expected an object") as error:
+        tokenize(folder, vocabulary, tmp_path / "out", held_out=0, seed=0, workers=1, part_bytes=190 * 16)
+    assert len(str(error.value)) < 1000
+
+
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="kills a process by signal")
 def test_a_run_that_was_killed_goes_on_behind_the_finished_parts(tokenizer, vocabulary, tmp_path):
     folder, out = tmp_path / "documents", tmp_path / "out"
