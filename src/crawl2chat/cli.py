@@ -122,7 +122,8 @@ def _run(arguments: Sequence[str] | None) -> int:
         if not ranks.is_first_to_fail():
             return 130
         again = "without --force and --from, " if "--force" in rest or "--from" in rest else ""
-        print(f"interrupted; {again}the same command goes on from here", file=sys.stderr)
+        goes_on = f"; {again}the same command goes on from here" if options.command in ("run", *STAGE_HELP) else ""
+        print(f"interrupted{goes_on}", file=sys.stderr)
         return 130
 
 

@@ -99,6 +99,8 @@ def _add_tokenizer(writer: Any, gguf: ModuleType, tokenizer: Tokenizer, vocab_si
     An added token that is not special, as a tag in Qwen's files, is shown by llama.cpp and also found in plain text.
     """
     kinds = gguf.TokenType
+    if tokenizer.vocab_size > vocab_size:
+        raise StageError(f"export --gguf: the tokenizer has {tokenizer.vocab_size} tokens, the model only {vocab_size}")
     tokens = [f"[PAD{id}]" for id in range(vocab_size)]
     types = [kinds.UNUSED] * vocab_size
     for piece, id in tokenizer.ranks.items():

@@ -90,6 +90,7 @@ def read_config(folder: Path) -> ModelConfig:
     content["rope_theta"] = _rope_theta(content, file)
     if content.get("num_key_value_heads") is None and "num_attention_heads" in content:
         content["num_key_value_heads"] = content["num_attention_heads"]
+    content.setdefault("tie_word_embeddings", False)  # what transformers takes a silent config to mean
     known = {field.name: content[field.name] for field in fields(ModelConfig) if content.get(field.name) is not None}
     try:
         return ModelConfig(**known)

@@ -129,6 +129,12 @@ def _memory_rows(training: Training) -> Iterator[Row]:
         as_bytes(most),
         f"checkpoints of {as_bytes(saved)}: {settings.keep_checkpoints}, and one being written",
     )
+    of_a_token = 2 if training.config.vocab_size <= 2**16 else 4
+    yield (
+        "  and the text",
+        as_bytes(2 * of_a_token * training.tokens),
+        "as ids, if read once; half of it stays",
+    )
 
 
 def _word(training: Training, rate: TrainingRate, count: int, hours: float, price: float | None) -> str:
