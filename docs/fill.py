@@ -45,7 +45,7 @@ def cell(figure: Figure | None, *, count: bool = True, digits: int = 0) -> str:
     if figure.unit == "share":
         text, scale, unit = f"{100 * figure.value:.{digits}f} %", 100, digits
     else:
-        unit = 0 if float(figure.value).is_integer() else 3
+        unit = 0 if float(figure.value).is_integer() or figure.value >= 1000 else 3
         text, scale = f"{figure.value:,.{unit}f}", 1
     if figure.interval:
         text += " [{}]".format(", ".join(f"{scale * bound:,.{unit}f}" for bound in figure.interval))

@@ -150,7 +150,8 @@ def _sources(made: Sequence[Made]) -> Iterator[str]:
         if stage == "crawl":
             yield _crawl(m.manifest.figure_list(), settings)
         if stage == "refine":
-            yield _refined(settings)
+            crawled = _settings_of(made, "crawl")
+            yield _refined(settings, fictional=bool(crawled and crawled["source"] == "tinyweb"))
         if stage == "import":
             yield (
                 f"import: the checkpoint folder `{settings['source']}`, sha256 {m.manifest.inputs['checkpoint']}; "
@@ -171,14 +172,15 @@ def _crawl(figures: Sequence[Figure], settings: dict[str, Any]) -> str:
     return f"crawl: {n_warcs} named by the person who ran it"
 
 
-def _refined(settings: dict[str, Any]) -> str:
+def _refined(settings: dict[str, Any], *, fictional: bool) -> str:
     masked = [
         kind
         for kind, setting in (("e-mail and public IP addresses", "mask_pii"), ("phone numbers", "mask_phones"))
         if settings[setting]
     ]
-    against = len(settings["decontaminate"]["against"])
-    questions = f"pages that share text with {against} files of test questions dropped" if against else (
+    against = len(settings["decontaminate"]["against"]) + fictional  # that web brings questions of its own
+    files = "a file" if against == 1 else f"{against} files"
+    questions = f"pages that share text with {files} of test questions dropped" if against else (
         "test questions were not looked for"
     )  # fmt: skip
     languages = ", ".join(settings["languages"]) or "all"
