@@ -75,7 +75,7 @@ examples:
   crawl2chat run --pretrain.depth 6 --until pretrain
   crawl2chat refine my.warc.gz --out documents     one stage, on ordinary files
   crawl2chat plan recipes/cluster.toml             what a month of Common Crawl takes
-  crawl2chat plan --pretrain.depth 20 --device h100 --devices 8
+  crawl2chat plan recipes/gpu.toml --device h100 --devices 8
   crawl2chat chat runs/laptop
   crawl2chat export runs/laptop --out release --gguf model.gguf
 """
