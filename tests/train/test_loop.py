@@ -122,6 +122,21 @@ def test_checkpoints_of_other_settings_are_an_error(tmp_path):
         run(tmp_path, matrix_lr=0.01)
 
 
+def test_asked_to_stop_in_the_last_step_a_run_still_evaluates_and_does_not_go_on_as_if_nothing_was_said(tmp_path):
+    evaluated = []
+
+    def evaluate(done):
+        evaluated.append(done)
+        if done == STEPS - 1:
+            os.kill(os.getpid(), signal.SIGTERM)  # heard in the step after this one, the last
+        return {}
+
+    settings = TrainSettings(**SHAPE, evaluate_every=1)
+    with pytest.raises(KeyboardInterrupt):
+        train(model(), batches(), STEPS, settings, tmp_path, label="pretrain", evaluate=evaluate)
+    assert evaluated == list(range(1, STEPS + 1))
+
+
 def test_a_metrics_line_cut_short_by_a_kill_is_dropped(tmp_path):
     file = tmp_path / METRICS
     file.write_text(json.dumps({"step": 1, "loss": 2.0}) + '\n{"step": 2, "lo')

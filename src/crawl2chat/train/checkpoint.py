@@ -142,7 +142,10 @@ class Checkpoints:
         whole = [folder for folder in folders if not _missing(folder)]
         for old in folders:
             if len(whole) >= self.keep and old < whole[self.keep - 1]:
-                shutil.rmtree(old)
+                try:
+                    shutil.rmtree(old)
+                except OSError as error:
+                    print(f"{old}: this old checkpoint can't be removed ({error})", file=sys.stderr)
 
     def _problem(self, folder: Path) -> str:
         """What is wrong with a checkpoint, the same on all ranks; each looks at its share of the files."""

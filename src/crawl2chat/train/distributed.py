@@ -225,7 +225,8 @@ def _shard(model: Transformer, root: nn.Module, ranks: Ranks, device: str, bf16:
     mesh = init_device_mesh(device, (ranks.size,))
     for block in model.model.layers:
         fully_shard(block, mesh=mesh, mp_policy=policy)
-    fully_shard(root, mesh=mesh, mp_policy=policy)
+    # embedding, last norm and head stay fp32, so that the residual stream does, as on one device
+    fully_shard(root, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
 
 
 def local(tensor: Tensor) -> Tensor:

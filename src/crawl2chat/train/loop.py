@@ -79,7 +79,7 @@ def train(
                 progress.say(f"{label}: step {done} is skipped: {line['skipped']}")
             due = checkpoints.due() if settings.checkpoint_every is None else done % settings.checkpoint_every == 0
             flags = ranks.gather([stop.asked, due])
-            stopping, save = bool(flags[:, 0].any()), bool(flags[0, 1])
+            stopping, save = bool(flags[:, 0].any()) and done < steps, bool(flags[0, 1])
             if ranks.first:
                 n_tokens = done * settings.batch_tokens
                 line |= {"tokens": n_tokens, "epoch": tokens_per_epoch and round(n_tokens / tokens_per_epoch, 4)}
@@ -94,11 +94,13 @@ def train(
                 checkpoints.save(done, state, meant)
             if ranks.first:
                 progress.update(done, metrics.summary())
-            if stopping and done < steps:
+            if stopping:
                 checkpoints.wait()
                 raise KeyboardInterrupt
         with learner.trained.whole():
             pass
+        if stop.asked:  # in the last step, which is saved
+            raise KeyboardInterrupt
     model.eval()
 
 
