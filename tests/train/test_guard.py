@@ -1,5 +1,6 @@
 import json
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -9,7 +10,7 @@ from safetensors.torch import load_file
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.run import METRICS, StageError
 from crawl2chat.train.data import Batch, RowBatches
-from crawl2chat.train.guard import WINDOW, Guard
+from crawl2chat.train.guard import NOTHING_COUNTS, WINDOW, Guard
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.settings import TrainSettings
@@ -219,3 +220,18 @@ def test_a_spike_in_training_leaves_the_weights_and_a_kill_after_it_changes_noth
     resumed, again = run(tmp_path / "killed", spiked, steps=n, skip_spikes=1.5, **slow)
     assert same(trained, resumed)
     assert [line["step"] for line in again if "skipped" in line] == skipped
+
+
+def test_a_batch_of_which_no_token_counts_moves_nothing_and_is_not_the_rates_fault(tmp_path):
+    def silent_at(*silent):
+        def batch(step):
+            whole = rows()(step)
+            return replace(whole, weights_bt=torch.zeros_like(whole.weights_bt)) if step in silent else whole
+
+        return batch
+
+    settings = {"stop_after_skipped": 2, "warmup": 0, "decay": 0}
+    trained, lines = run(tmp_path / "silent", silent_at(2, 3, 4), steps=5, **settings)
+    assert [line.get("skipped") for line in lines] == [None, None, *[NOTHING_COUNTS] * 3]
+    before, _ = run(tmp_path / "before", rows(), steps=2, **settings)
+    assert same(trained, before)

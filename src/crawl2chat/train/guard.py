@@ -10,6 +10,7 @@ from crawl2chat.run import StageError
 
 WINDOW = 128  # steps that a spike is judged by
 STOP_AFTER = 5
+NOTHING_COUNTS = "no token of its batch counts"  # of a step that is skipped before there is anything to judge
 
 
 class Guard:
@@ -20,7 +21,6 @@ class Guard:
     skipped ones included; judged once half the window is filled (OLMo-core's `SkipStepOptimizer`, there with 6 and
     128, which skips steps far below the mean too). Three or four steps at a new level widen the deviation so far
     that the level counts as normal: spikes alone never end a run.
-
     """
 
     def __init__(self, label: str, *, spike: float = 0.0, stop_after: int = STOP_AFTER) -> None:
@@ -31,6 +31,8 @@ class Guard:
     def look_back(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Go by the lines of `metrics.jsonl` from before a kill, as if there had been none."""
         for line in lines:
+            if line.get("skipped") == NOTHING_COUNTS:
+                continue
             if "grad_norm" in line or "skipped" in line:  # a step's, not an evaluation's
                 self._remember(line, broken="skipped" in line and not line.keys() >= self.last.keys())
 

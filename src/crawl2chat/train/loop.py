@@ -18,7 +18,7 @@ from crawl2chat.train.data import Batch, Batches, made_ahead
 from crawl2chat.train.devices import check_fp8, choose_device, compiles, deterministic, uses_bf16
 from crawl2chat.train.distributed import ALONE, Ranks, Trained, choose_parallel
 from crawl2chat.train.fp8 import fp8_linear
-from crawl2chat.train.guard import Guard
+from crawl2chat.train.guard import NOTHING_COUNTS, Guard
 from crawl2chat.train.loss import add_gradients, rows_of_rank, weighted_loss
 from crawl2chat.train.metrics import Metrics, throughput
 from crawl2chat.train.micro_batch import MicroBatch, out_of_memory_says
@@ -135,17 +135,22 @@ class Learner:
         step counts from 0. The loss is in nats a token, the gradients' norm from before clipping; `skipped` says why
         the optimiser was not moved, if it was not.
         """
-        loss, norm = self._gradients(rows_of_rank(batch, self.ranks))
         scale = lr_scale(step, self.steps, self.settings.warmup, self.settings.decay)
+        weight = batch.weights_bt.sum().item()
+        if not weight:  # the data's fault, not the rates', and Muon would go on by its momentum at full length
+            return {"lr_scale": round(scale, 5), "skipped": NOTHING_COUNTS}
+        loss, norm = self._gradients(rows_of_rank(batch, self.ranks), weight)
         skipped = self.guard.judge(step + 1, loss=loss, grad_norm=norm)
         if not skipped:
             self.optimiser.step(step, scale, muon_momentum(step, self.steps, self.settings.momentum_warmup))
         self.optimiser.zero_grad()
         return {"loss": loss, "grad_norm": norm, "lr_scale": round(scale, 5), "skipped": skipped}
 
-    def _gradients(self, batch: Batch) -> tuple[float, float]:
-        """The clipped gradients of this rank's rows; returns loss and norm over all ranks."""
-        weight = self.ranks.gather([batch.weights_bt.sum().item()]).sum().item()
+    def _gradients(self, batch: Batch, weight: float) -> tuple[float, float]:
+        """The clipped gradients of this rank's rows; returns loss and norm over all ranks.
+
+        weight: of all tokens of the step, whichever rank has them.
+        """
 
         def attempt(rows: int) -> float:
             return add_gradients(
