@@ -1,11 +1,10 @@
 """Batches as pure functions of the step: the same step gives the same batch, also after a kill."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import lru_cache, partial
-from operator import mul
+from functools import lru_cache
 from typing import Literal, Protocol
 
 import numpy as np
@@ -46,13 +45,6 @@ class Batches(Protocol):
     def __call__(self, step: int) -> Batch: ...
 
 
-FirstRow = Callable[[int], int]  # the row, counted through all epochs, at which a step begins; the next one's ends it
-
-
-def _first_row(rows: int | FirstRow) -> FirstRow:
-    return rows if callable(rows) else partial(mul, rows)
-
-
 class DocumentBatches:
     """Documents packed into rows anew each epoch (see `packing`), rows in random order.
 
@@ -64,23 +56,23 @@ class DocumentBatches:
         self,
         documents: TokenizedDocuments,
         seq_len: int,
-        rows: int | FirstRow,
+        rows: int,
         seed: int,
         *,
         packing: Literal["best_fit", "concatenate"] = "concatenate",
         attend: Literal["row", "document"] = "row",
     ) -> None:
-        """rows: of each step, or at which one each step begins. Raises ValueError where there are no documents."""
+        """rows: of each step. Raises ValueError where there are no documents."""
         if not len(documents):
             raise ValueError("no documents to train on")
         self.documents, self.seq_len, self.seed, self.attend = documents, seq_len, seed, attend
-        self.first_row = _first_row(rows)
+        self.rows = rows
         self._pack = best_fit_rows if packing == "best_fit" else concatenated_rows
         self.epoch_rows = lru_cache(maxsize=2)(self._rows_of_epoch)  # a batch may straddle two epochs
         self.rows_per_epoch = len(self.epoch_rows(0))  # which depends on the documents' lengths alone
 
     def __call__(self, step: int) -> Batch:
-        numbers = range(self.first_row(step), self.first_row(step + 1))
+        numbers = range(step * self.rows, (step + 1) * self.rows)
         shape = len(numbers), self.seq_len
         inputs_bt = np.full(shape, self.documents.ids[0], dtype=np.int64)  # padded with end of text
         targets_bt = inputs_bt.copy()
@@ -116,19 +108,14 @@ class DocumentBatches:
 class RowBatches:
     """Ready rows, such as packed conversations, in an order drawn anew each epoch."""
 
-    def __init__(
-        self, ids_nt: NDArray[np.int64], weights_nt: NDArray[np.float32], rows: int | FirstRow, seed: int
-    ) -> None:
-        """ids_nt: (N, seq_len + 1); weights_nt: the same shape, the weight of predicting that very token.
-
-        rows: of each step, or at which one each step begins.
-        """
-        self.ids_nt, self.weights_nt, self.first_row = ids_nt, weights_nt, _first_row(rows)
+    def __init__(self, ids_nt: NDArray[np.int64], weights_nt: NDArray[np.float32], rows: int, seed: int) -> None:
+        """ids_nt: (N, seq_len + 1); weights_nt: the same shape, the weight of predicting that very token."""
+        self.ids_nt, self.weights_nt, self.rows = ids_nt, weights_nt, rows
         self._order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng((seed, epoch)).permutation(len(ids_nt)))
 
     def __call__(self, step: int) -> Batch:
         n = len(self.ids_nt)
-        picked = [self._order(i // n)[i % n] for i in range(self.first_row(step), self.first_row(step + 1))]
+        picked = [self._order(i // n)[i % n] for i in range(step * self.rows, (step + 1) * self.rows)]
         ids, weights = torch.from_numpy(self.ids_nt[picked]), torch.from_numpy(self.weights_nt[picked])
         return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:])
 

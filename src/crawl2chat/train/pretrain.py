@@ -73,7 +73,7 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     model = load_model(out, device=choose_device(settings))
     write_samples(model, vocabulary, held_out, out / "samples.jsonl", settings.seed)
-    epochs = batches.first_row(steps) / batches.rows_per_epoch
+    epochs = steps * settings.batch_rows / batches.rows_per_epoch
     figures = [
         Figure("parameters", model.n_parameters()),
         Figure("training_tokens", epochs * len(training.ids), "tokens"),
