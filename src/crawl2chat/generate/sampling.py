@@ -4,7 +4,8 @@ Order: temperature, top-k, top-p, as transformers applies them. A token left out
 Shapes: B sequences, V vocabulary.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -18,16 +19,22 @@ class Sampling:
     temperature: float = 1.0  # 0 takes the most probable token
     top_k: int = 0  # keep the k most probable; 0 keeps all
     top_p: float = 1.0  # keep the smallest set whose probability reaches this; 1 keeps all
-    max_tokens: int = 128
+    max_tokens: int = 128  # 0 only reads the prompt
     stop: tuple[str, ...] = ()  # end before any of these texts
     seed: int = 0
+    min_p: float = 0.0  # keep tokens at least this share as probable as the most probable one; 0 keeps all
+    repetition_penalty: float = 1.0  # divides (if below 0: multiplies) the logits of tokens seen in prompt or answer
+    presence_penalty: float = 0.0  # taken from the logit of every token that the answer holds
+    frequency_penalty: float = 0.0  # the same, as often as the answer holds it
+    logit_bias: Mapping[int, float] = field(default_factory=dict)  # added to the logits of these ids
+    top_logprobs: int = 0  # report so many of the most probable tokens at each step, before and after the controls
 
     def __post_init__(self) -> None:
         problems = [
             (self.temperature >= 0, f"temperature = {self.temperature}: must be at least 0"),
             (self.top_k >= 0, f"top_k = {self.top_k}: must be at least 0"),
             (0 < self.top_p <= 1, f"top_p = {self.top_p}: must be in (0, 1]"),
-            (self.max_tokens >= 1, f"max_tokens = {self.max_tokens}: must be at least 1"),
+            (self.max_tokens >= 0, f"max_tokens = {self.max_tokens}: must be at least 0"),
             (not isinstance(self.stop, str) and all(self.stop), "stop: must be a list of non-empty texts"),
         ]
         wrong = [message for right, message in problems if not right]
