@@ -174,8 +174,7 @@ def heard_interrupts() -> Iterator[Callable[[], bool]]:
 def show_stats(reply: Reply) -> str:
     """Tokens and times of an answer; tokens/s from the first token on, before which the prompt is read."""
     first = reply.seconds if reply.first_seconds is None else reply.first_seconds
-    rate = (reply.written - 1) / (reply.seconds - first) if reply.written > 1 and reply.seconds > first else None
-    return (
-        f"{reply.written} tokens, {f'{rate:,.0f} tokens/s' if rate else 'too few for a rate'}, first after {first:.2f} s; "
-        f"{reply.read} tokens read, {reply.reused} of them known from before"
-    )
+    after = reply.seconds - first
+    rate = f"{(reply.written - 1) / after:,.0f} tokens/s" if reply.written > 1 and after else "too few for a rate"
+    known = f", {reply.reused} of them known from before" if reply.reused else ""
+    return f"{reply.written} tokens, {rate}, first after {first:.2f} s; {reply.read} tokens read{known}"

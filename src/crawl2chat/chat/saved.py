@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +15,7 @@ from crawl2chat.tokens import Message
 
 @dataclass(frozen=True)
 class Saved:
-    """A conversation without its system messages; `system` is what the person set. None: the file says nothing of it."""
+    """A conversation without its system messages; `system` is what the person set, `sampling` may be absent."""
 
     messages: list[Message]
     system: str | None
@@ -24,7 +25,7 @@ class Saved:
 def save_chat(
     file: Path, opening: Sequence[Message], messages: Sequence[Message], system: str | None, sampling: Sampling
 ) -> None:
-    """Write one line of JSON, as `crawl2chat sft` reads conversations, with `system` and `sampling` beside the messages.
+    """Write one line of JSON: `messages`, as `crawl2chat sft` reads them, and beside them `system` and `sampling`.
 
     Raises StageError when it can't be written.
     """
@@ -85,17 +86,14 @@ def _convert(name: str, value: object) -> Any:
         if not isinstance(value, Mapping):
             raise ValueError(f"{name} = {value}: must be an object of ids and numbers")
         return {_number(f"{name}'s id", id, int): _number(name, bias, float) for id, bias in value.items()}
-    kind = type(getattr(Sampling(), name))
-    return _number(name, value, kind)
+    return _number(name, value, type(getattr(Sampling(), name)))
 
 
 def _number(name: str, value: object, kind: type[int] | type[float]) -> float:
-    fits = isinstance(value, str | kind | int) and not isinstance(value, bool)
-    try:
-        if fits:
-            return kind(value)  # type: ignore[arg-type]  # as the line above made sure
-    except (ValueError, OverflowError):
-        pass
+    if isinstance(value, str | int | float) and not isinstance(value, bool):
+        with suppress(ValueError, OverflowError):
+            if kind is float or not isinstance(value, float):
+                return kind(value)
     raise ValueError(f"{name} = {value}: must be a {'whole ' * (kind is int)}number")
 
 
