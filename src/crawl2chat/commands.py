@@ -109,8 +109,9 @@ def generate_command(options: argparse.Namespace) -> int:
 
             print_steps(engine, prompts, options.samples, sampling)
         elif len(prompts) == options.samples == 1:
-            print(prompts[0], end="", flush=True)
-            for piece in engine.stream(prompts[0], sampling):
+            pieces = engine.stream(prompts[0], sampling)
+            print(prompts[0] + next(pieces, ""), end="", flush=True)  # nothing of a prompt that is refused
+            for piece in pieces:
                 print(piece, end="", flush=True)
             print()
         else:

@@ -28,6 +28,7 @@ class Reply:
     written: int = 0  # tokens
     read: int = 0  # tokens of the prompt
     reused: int = 0  # of these, those that the engine had read before
+    started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     first_seconds: float | None = None  # until the first token
 
@@ -74,7 +75,6 @@ class Talk:
         seed: another one draws another answer. interrupted: asked between tokens; what was said by then is returned.
         Raises ValueError for a prompt that leaves no room in the context.
         """
-        started = time.monotonic()
         asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
         reply = Reply()
         for n_rounds in range(1 + MAX_ROUNDS):
@@ -82,7 +82,7 @@ class Talk:
             if n_rounds and len(prompt) >= self.engine.context:
                 reply.ended = "context"
                 break
-            calls = self._round(prompt, reply, write, seed, interrupted, started)
+            calls = self._round(prompt, reply, write, seed, interrupted)
             if not calls:
                 break
             if n_rounds == MAX_ROUNDS:
@@ -92,7 +92,7 @@ class Talk:
                 result = carry_out(called, self.tools, asked)
                 reply.messages.append(Message(role="tool", content=result))
                 show(called, result)
-        reply.seconds = time.monotonic() - started
+        reply.seconds = time.monotonic() - reply.started
         return reply
 
     def _round(
@@ -102,7 +102,6 @@ class Talk:
         write: Callable[[str], object],
         seed: int,
         interrupted: Callable[[], bool],
-        started: float,
     ) -> list[ToolCall]:
         """One message of the model, added to the reply; returns the calls that it makes."""
         stop = (*self.sampling.stop, "\n") if self.base else self.sampling.stop
@@ -116,7 +115,7 @@ class Talk:
             else:
                 self.engine.step()
             if reply.first_seconds is None and completion.ids:
-                reply.first_seconds = time.monotonic() - started
+                reply.first_seconds = time.monotonic() - reply.started
             text = self._spoken(completion)
             write(text[n_written:])
             n_written = len(text)
