@@ -77,6 +77,7 @@ examples:
   crawl2chat plan recipes/cluster.toml             what a month of Common Crawl takes
   crawl2chat plan recipes/gpu.toml --device h100 --devices 8
   crawl2chat chat runs/laptop
+  crawl2chat generate runs/laptop "Chronicle of" --stage base --top 10
   crawl2chat export runs/laptop --out release --gguf model.gguf
 """
 
