@@ -110,10 +110,12 @@ def generate_command(options: argparse.Namespace) -> int:
             print_steps(engine, prompts, options.samples, sampling)
         elif len(prompts) == options.samples == 1:
             pieces = engine.stream(prompts[0], sampling)
-            print(prompts[0] + next(pieces, ""), end="", flush=True)  # nothing of a prompt that is refused
-            for piece in pieces:
-                print(piece, end="", flush=True)
-            print()
+            _write(prompts[0] + next(pieces, ""))  # nothing of a prompt that is refused
+            try:
+                for piece in pieces:
+                    _write(piece)
+            finally:  # Ctrl-C, too
+                _write("\n")
         else:
             _print_samples(engine, prompts, options.samples, sampling)
     except ValueError as error:
@@ -127,7 +129,14 @@ def _print_samples(engine, prompts: list[str], samples: int, sampling) -> None: 
     for i, prompt in enumerate(prompts):
         for sample, completion in enumerate(completions[i :: len(prompts)], 1):
             print(f"--- prompt {i + 1}/{len(prompts)}, sample {sample}/{samples}, {len(completion.ids)} tokens")
-            print(prompt + completion.text)
+            _write(prompt + completion.text + "\n")
+
+
+def _write(text: str) -> None:
+    """At once; on a screen without control characters, which a model may have learned from pages."""
+    from crawl2chat.refine.extract import NOT_TEXT
+
+    print(NOT_TEXT.sub("", text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
 def rank_command(options: argparse.Namespace) -> int:

@@ -56,10 +56,10 @@ def test_a_long_chat_goes_on_and_says_what_it_leaves_out(engine, capsys):
 
 
 def test_a_message_longer_than_the_context_is_refused_and_the_chat_goes_on(engine, capsys):
-    chat(Talk(engine, Sampling(max_tokens=4)), read=say("mill " * 200, "short"))
+    chat(Talk(engine, Sampling(max_tokens=4)), read=say("mill " * 200, "/edit shorter", "mill " * 200, "short"))
     shown = capsys.readouterr().out
-    assert "too long for this model's context of 80 tokens" in shown
-    assert shown.count("bot> ") == 1
+    assert shown.count("too long for this model's context of 80 tokens") == 2
+    assert shown.count("bot> ") == 2
 
 
 def test_commands_are_not_sent_to_the_model(engine, capsys):
@@ -195,6 +195,15 @@ def test_a_saved_chat_goes_on_where_it_was_and_can_be_learned_from(tokenizer, tm
     assert request.prompt.startswith("<|im_start|>system\nBe kind.<|im_end|>")
     assert (request.sampling.top_p, request.sampling.stop) == (0.5, ("\n\n",))
     assert hold(ScriptedEngine(tokenizer, "Three."), f"/load {file}", "/retry")  # even greedily: it was not made here
+
+
+def test_what_no_longer_fits_the_context_is_kept_and_saved(tokenizer, tmp_path, capsys):
+    file = tmp_path / "chat.jsonl"
+    engine = ScriptedEngine(tokenizer, "One, two.", context=90)
+    hold(engine, "/set max_tokens 20", *[f"question {i}?" for i in range(6)], f"/save {file}")
+    assert "the oldest 6 messages no longer fit" in capsys.readouterr().out
+    assert questions(engine.requests[-1])[0] != "question 0?"
+    assert [m["content"] for m in read_conversations(file)[0][::2]] == [f"question {i}?" for i in range(6)]
 
 
 def test_a_chat_with_tools_is_saved_with_its_calls_and_offers_the_tools_once(tokenizer, tmp_path):

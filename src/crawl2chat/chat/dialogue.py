@@ -89,8 +89,8 @@ class Dialogue:
         if fitted is None:
             n_tokens = len(self.talk.prompt([*self.opening, self.messages[-1]]))
             self.remark(
-                f"{n_tokens} tokens, the system message among them: too long for this model's context of "
-                f"{self.talk.engine.context} tokens with room for an answer; /edit shortens it"
+                f"{n_tokens} tokens are too long for this model's context of {self.talk.engine.context} tokens "
+                "and an answer; /edit shortens the question"
             )
             return
         self._say_what_is_left_out(len(self.messages) - len(fitted))

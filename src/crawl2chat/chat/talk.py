@@ -108,7 +108,7 @@ class Talk:
         request = self.engine.submit(
             prompt, replace(self.sampling, stop=stop), seed=seed, rule=quoting(self.engine.tokenizer, reply.messages)
         )
-        completion, n_written = request.completion, 0
+        completion, text, n_written = request.completion, "", 0
         while completion.finish_reason is None:
             if interrupted():
                 self.engine.cancel(request)

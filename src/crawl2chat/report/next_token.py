@@ -10,6 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from crawl2chat.generate import Completion, Engine, Sampling
+from crawl2chat.refine.extract import NOT_TEXT
 from crawl2chat.tokens import Tokenizer
 
 WIDTH = 80
@@ -38,7 +39,9 @@ def print_steps(engine: Engine, prompts: Sequence[str], samples: int, sampling: 
     Raises ValueError as `Engine.submit` does.
     """
     console = Console(width=WIDTH, highlight=False)
-    for sample, (i, prompt) in product(range(samples), enumerate(prompts)):
+    for (i, prompt), sample in product(enumerate(prompts), range(samples)):
+        if len(prompts) * samples > 1:
+            console.print(f"--- prompt {i + 1}/{len(prompts)}, sample {sample + 1}/{samples}")
         request = engine.submit(prompt, sampling, seed=sample * len(prompts) + i)
         completion, n_shown = request.completion, 0
         while completion.finish_reason is None:
@@ -48,7 +51,7 @@ def print_steps(engine: Engine, prompts: Sequence[str], samples: int, sampling: 
                 console.print(_title(f"step {step + 1}", before))
                 console.print(next_token_table(engine.tokenizer, rows(completion, step, sampling.top_logprobs)), "")
             n_shown = len(completion.ids)
-        console.print(Text(prompt + completion.text), "")
+        console.print(Text(NOT_TEXT.sub("", prompt + completion.text)), "", soft_wrap=True)
 
 
 def rows(completion: Completion, step: int, k: int) -> list[Row]:
