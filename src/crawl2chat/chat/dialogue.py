@@ -58,7 +58,7 @@ class Dialogue:
     def retry(self) -> None:
         """Answer the last question anew, with another seed; when that can change nothing, say so."""
         asked = self._up_to_question()
-        if self.talk.sampling.temperature == 0 and self._whole == (self.talk.sampling, [*self.opening, *asked]):
+        if self.talk.sampling.greedy and self._whole == (self.talk.sampling, [*self.opening, *asked]):
             self.remark("at temperature 0 the answer would be the same; /set temperature 0.8 lets it vary")
             return
         self.messages = asked
