@@ -1,14 +1,15 @@
 import json
+import signal
 
 import pytest
 import torch
 from scripted_engine import ScriptedEngine
 
 from crawl2chat.chat.conversations import read_conversations
-from crawl2chat.chat.dialogue import Dialogue
+from crawl2chat.chat.dialogue import Dialogue, heard_interrupts
 from crawl2chat.chat.talk import Talk, fit_context
 from crawl2chat.chat.terminal import chat
-from crawl2chat.chat.tools import call
+from crawl2chat.chat.tools import answer_with_tools, call
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer
 
@@ -355,3 +356,25 @@ def test_an_engine_that_refuses_is_heard_and_the_chat_goes_on(engine, capsys):
     shown = capsys.readouterr().out
     assert "1000000" in shown
     assert "/retry" in shown
+
+
+def test_a_second_ctrl_c_is_raised_and_afterwards_all_is_as_before():
+    before = signal.getsignal(signal.SIGINT)
+    with heard_interrupts() as interrupted:
+        assert not interrupted()
+        signal.raise_signal(signal.SIGINT)
+        assert interrupted()
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGINT)
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_talk_says_what_the_engine_says_to_the_same_prompt_and_seed(engine):
+    asked, sampling = [{"role": "user", "content": "Where is the mill?"}], Sampling(max_tokens=20, seed=3)
+    tools = {"search": lambda asked, query: "mill"}
+    for seed in (0, 5):
+        said = engine.generate([Talk(engine, sampling).prompt(asked)], sampling, seeds=[seed])[0].text
+        (plain,) = Talk(engine, sampling).answer(asked, seed=seed).messages
+        assert plain["content"] == said
+    (streamed,) = Talk(engine, sampling, tools=tools).answer(asked).messages
+    assert [streamed] == answer_with_tools(engine, [asked], tools, sampling)[0]

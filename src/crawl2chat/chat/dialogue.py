@@ -85,6 +85,29 @@ class Dialogue:
             print(f"({text})")
 
     def _answer(self) -> None:
+        asked = [*self.opening, *self.messages]
+        with heard_interrupts() as interrupted:
+            fitted = self._fit()
+            if fitted is None:
+                return
+            self._label()
+            try:
+                reply = self.talk.answer(
+                    fitted, self._write, show=self._show_call, seed=self._n_answers, interrupted=interrupted
+                )
+            except ValueError as error:  # such as a bias for a token that this model does not have
+                self._write("\n")
+                self.remark(str(error))
+                return
+            for page in re.findall(r"\bPage (\d+)\b", final_text(reply.messages)) if self.talk.tools else ():
+                self._write(f" ({self.talk.address(int(page)) or 'there is no such page'})")
+            self._write(" …\n" if reply.ended == "interrupted" else "\n")
+            self._remark_on(reply)
+        self.messages += reply.messages
+        self._whole = None if reply.ended == "interrupted" else (self.talk.sampling, asked)
+
+    def _fit(self) -> list[Message] | None:
+        """What the model is to read; says what it can't, and when not even the last question fits, returns None."""
         fitted = fit_context(self.talk, self.opening, self.messages)
         if fitted is None:
             n_tokens = len(self.talk.prompt([*self.opening, self.messages[-1]]))
@@ -92,26 +115,12 @@ class Dialogue:
                 f"{n_tokens} tokens are too long for this model's context of {self.talk.engine.context} tokens "
                 "and an answer; /edit shortens the question"
             )
-            return
-        self._say_what_is_left_out(len(self.messages) - len(fitted))
-        asked = [*self.opening, *self.messages]
-        self._label()
-        try:
-            with heard_interrupts() as interrupted:
-                reply = self.talk.answer(
-                    [*self.opening, *fitted], self._write, show=self._show_call,
-                    seed=self._n_answers, interrupted=interrupted,
-                )  # fmt: skip
-        except ValueError as error:  # such as a bias for a token that this model does not have
-            self._write("\n")
-            self.remark(str(error))
-            return
-        for page in re.findall(r"\bPage (\d+)\b", final_text(reply.messages)) if self.talk.tools else ():
-            self._write(f" ({self.talk.address(int(page)) or 'there is no such page'})")
-        self._write(" …\n" if reply.ended == "interrupted" else "\n")
-        self._remark_on(reply)
-        self.messages += reply.messages
-        self._whole = None if reply.ended == "interrupted" else (self.talk.sampling, asked)
+            return None
+        n_left_out = len(self.messages) - len(fitted)
+        if n_left_out and n_left_out != self.n_left_out:
+            self.remark(f"the oldest {n_left_out} messages no longer fit the context and are left out")
+        self.n_left_out = n_left_out
+        return [*self.opening, *fitted]
 
     def _remark_on(self, reply: Reply) -> None:
         endings = {
@@ -123,11 +132,6 @@ class Dialogue:
             self.remark(endings[reply.ended])
         if self.shows_stats:
             self.remark(show_stats(reply))
-
-    def _say_what_is_left_out(self, n_left_out: int) -> None:
-        if n_left_out and n_left_out != self.n_left_out:
-            self.remark(f"the oldest {n_left_out} messages no longer fit the context and are left out")
-        self.n_left_out = n_left_out
 
     def _up_to_question(self) -> list[Message]:
         last = max(place for place, message in enumerate(self.messages) if message["role"] == "user")

@@ -13,6 +13,8 @@ from crawl2chat.tokens.tokenizer import TOOL_CALL
 
 PAGE = "The helper at the desk answers your questions.\n"  # a page on which an assistant is at work
 SPEAKERS = {"user": "User", "assistant": "Assistant"}
+Ending = Literal["stop", "max_tokens", "context", "rounds", "interrupted"]
+ENDINGS: dict[str, Ending] = {"stop": "stop", "cancelled": "interrupted"}
 
 
 @dataclass
@@ -24,7 +26,7 @@ class Reply:
     """
 
     messages: list[Message] = field(default_factory=list)
-    ended: Literal["stop", "max_tokens", "context", "rounds", "interrupted"] = "stop"
+    ended: Ending = "stop"
     written: int = 0  # tokens
     read: int = 0  # tokens of the prompt
     reused: int = 0  # of these, those that the engine had read before
@@ -121,14 +123,12 @@ class Talk:
             n_written = len(text)
         reply.written += len(completion.ids)
         reply.read, reply.reused = len(prompt), completion.reused
-        if completion.finish_reason == "length":
-            reply.ended = "context" if len(completion.ids) < self.sampling.max_tokens else "max_tokens"
-        if completion.finish_reason == "cancelled":
-            reply.ended = "interrupted"
-            if not text:  # a call that was begun is no call
-                return []
+        full: Ending = "context" if len(completion.ids) < self.sampling.max_tokens else "max_tokens"
+        reply.ended = ENDINGS.get(completion.finish_reason or "", full)
+        if reply.ended == "interrupted" and not text:
+            return []
         message = Message(role="assistant", content=text)
-        if self.tools and reply.ended != "interrupted":
+        if self.tools and reply.ended != "interrupted":  # a call that was begun is no call
             parsed = parse_reply(self.engine.tokenizer, completion.ids)
             message = parsed if parsed.get("tool_calls") else Message(role="assistant", content=text.strip())
         reply.messages.append(message)
