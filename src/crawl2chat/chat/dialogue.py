@@ -96,7 +96,8 @@ class Dialogue:
                     fitted, self._write, show=self._show_call, seed=self._n_answers, interrupted=interrupted
                 )
             except ValueError as error:  # such as a bias for a token that this model does not have
-                self._write("\n")
+                if self.interactive:  # behind the label
+                    print()
                 self.remark(str(error))
                 return
             for page in re.findall(r"\bPage (\d+)\b", final_text(reply.messages)) if self.talk.tools else ():
