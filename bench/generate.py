@@ -101,7 +101,7 @@ class Ours:
     def __init__(self, folder: Path, dtype: torch.dtype, context: int) -> None:
         own = Tokenizer.load(folder)
         endless = Endless(own.ranks, own.controls, own.pattern, nfc=own.nfc)
-        self.engine = Engine(load_model(folder, dtype=dtype), endless)
+        self.engine = Engine(load_model(folder, dtype=dtype), endless, context=context)
 
     def generate(self, work: Work, way: str) -> list[list[int]]:
         controls = {"temperature": TEMPERATURE, "top_k": TOP_K, "top_p": TOP_P} if work.sampled else {"temperature": 0}
@@ -361,10 +361,8 @@ def measure(
 
     fastest: dict[str, str] = {}
     for name, ways in sides.items():
-        trials = {way: answer(name, way, rounds).seconds for way in ways}
-        trials = {
-            way: first if first > LONG else answer(name, way, rounds + 1).seconds for way, first in trials.items()
-        }
+        first = {way: answer(name, way, rounds).seconds for way in ways}
+        trials = {way: t if t > LONG else answer(name, way, rounds + 1).seconds for way, t in first.items()}
         fastest[name] = min(trials, key=trials.__getitem__)
     answers: dict[str, list[Answer]] = {name: [] for name in sides}
     for turn in range(rounds):
