@@ -12,11 +12,12 @@ row, with --compiled also its compiled decoding, and the fastest way is taken. F
 are `num_return_sequences` (dynamic) and the prompt's cache repeated by hand for every sample (copied).
 llama.cpp reads the exported float32 GGUF and keeps float32 keys and values. It gets one sequence at a time.
 
-Each side is a process of its own with the same number of threads. In every round each side has one turn; figures are
-medians. Ratios are ours / theirs: of tokens/s more is better, of ms and MB less. "Same" are the peer's greedy tokens
-that ours has too, up to the first other one of each sequence: sums of floats differ with their order, and a near tie
-falls the other way. Memory is the process's resident peak in one greedy generation, and how far this is above what it
-held with the model loaded and used once (Linux); what this file imports, 18 MB beside torch, is in both sides' peaks.
+Each side is a process of its own with the same number of threads, and has one turn in every round. Figures are medians;
+tokens/s are those of a whole call, which reads its prompts, too. Ratios are ours / theirs: more is better of tokens/s,
+less of ms and MB. "Same" are the peer's greedy tokens that ours has, too, up to the first other one of each sequence:
+sums of floats differ with their order, and a near tie falls the other way. Memory is a process's resident peak in one
+greedy generation, and how far this is above what it held with the model loaded and used once (Linux); what this file
+imports, 18 MB beside torch, is in both sides' peaks.
 
 llama.cpp needs `pip install llama-cpp-python`, which no extra asks for: it compiles for minutes.
 """
