@@ -46,7 +46,7 @@ def test_whatever_a_model_says_it_only_quotes(tokenizer, seed):
     prompt = tokenizer.encode("The mill. Page 12 says")
     colon = tokenizer.encode(":")
     rule = Quoting(tokenizer, RESULT)
-    (said,) = Engine(model, tokenizer).generate(
+    (said,) = Engine(model, tokenizer, max_batch=1).generate(
         [prompt], Sampling(max_tokens=20, seed=seed), rules=[lambda written: colon if not written else rule(written)]
     )
     quoted = tokenizer.decode(said.ids[1:]).partition(".")[0].strip()

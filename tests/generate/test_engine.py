@@ -183,6 +183,17 @@ def test_a_training_step_between_two_calls_is_seen(tokenizer):
     assert trained.reused == 0
 
 
+def test_an_engine_that_empties_its_model_generates_as_before(engine, tokenizer):
+    model = Transformer(engine.model.config)
+    model.load_state_dict(engine.model.state_dict())
+    alone = Engine(model, tokenizer, 4, empties_model=True)
+    assert sum(p.numel() for p in model.model.layers.parameters() if p.ndim == 2) == 0
+    sampling = Sampling(seed=1, max_tokens=12)
+    expected = [completion.ids for completion in engine.generate(PROMPTS, sampling)]
+    for _ in range(2):
+        assert [completion.ids for completion in alone.generate(PROMPTS, sampling)] == expected
+
+
 def test_cancelling_frees_the_row_at_once(engine):
     small = Engine(engine.model, engine.tokenizer, 1)
     first, second = small.submit([5], endless(engine)), small.submit([6], endless(engine))

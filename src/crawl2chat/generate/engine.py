@@ -34,15 +34,17 @@ class Engine:
         *,
         memory: int = MEMORY,
         context: int | None = None,
+        empties_model: bool = False,
     ) -> None:
         """max_batch: requests that run at a time; memory: bytes for their keys and values; context: tokens of a
         prompt and its completion (the model's). What memory has no room for is cut: first requests, then context.
+        empties_model: the engine keeps the only copy of the matrices; who wants to train or save the model must not.
         """
         self.model, self.tokenizer = model.eval(), tokenizer
         self.context, self.max_batch = length_and_rows(model, max_batch, memory, context)
         flop = PREFILL_FLOP[next(model.parameters()).device.type]
         self.prefill_tokens = max(64, int(flop / (2 * model.n_parameters())))
-        self.cached = CachedTransformer(model, self.max_batch, self.context)
+        self.cached = CachedTransformer(model, self.max_batch, self.context, empties_model=empties_model)
         self.rows = Rows(self.cached.cache, self.max_batch)
         self.queue: FairQueue[Request] = FairQueue()
         nobody: tuple[list[Request], Controls] = ([], Controls([]))

@@ -67,9 +67,12 @@ class _Layer:
 class CachedTransformer:
     """Reads tokens into a cache. Holds copies of the model's matrices: `refresh` renews them after training."""
 
-    def __init__(self, model: Transformer, rows: int, max_length: int) -> None:
-        """rows: sequences at a time; max_length: tokens of each."""
+    def __init__(self, model: Transformer, rows: int, max_length: int, *, empties_model: bool = False) -> None:
+        """rows: sequences at a time; max_length: tokens of each; empties_model: leave the model without its matrices,
+        to save their memory where it is only generated with.
+        """
         self.model, self.config, self.max_length = model, model.config, max_length
+        self.empties_model = empties_model
         self.alone = rows == 1
         self.n_rows = rows if self.alone else batch_size(rows)
         self.cache = self._new_cache()
@@ -90,10 +93,9 @@ class CachedTransformer:
     @torch.inference_mode()
     def refresh(self) -> bool:
         """Copy the weights anew if they have changed or moved, and forget what was read; returns whether they had."""
-        version = tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.model.parameters())
+        version = self._version()
         if version == self.version:
             return False
-        self.version = version
         if (self.cache.content.dtype, self.cache.content.device) != (self.dtype, self.device):
             self.cache = self._new_cache()
         self.layers = [self._lay_out(cast(Block, block)) for block in self.model.model.layers]
@@ -107,13 +109,18 @@ class CachedTransformer:
         self.keys_s = torch.arange(self.max_length, device=self.device)
         self.zero, self.minus_inf = torch.tensor([[0.0], [-torch.inf]], dtype=self.dtype, device=self.device)
         self.graphs: dict[tuple[int, int], _Graph] = {}
+        self.version = self._version()
         return True
+
+    def _version(self) -> tuple[tuple[int, int], ...]:
+        """Changes whenever a weight is changed in place or put elsewhere."""
+        return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.model.parameters())
 
     def _lay_out(self, block: Block) -> _Layer:
         attention, mlp, c = block.self_attn, block.mlp, self.config
         q_norm_hd = attention.q_norm.weight.expand(c.num_attention_heads, -1) * c.head_dim**-0.5
         k_norm_hd = attention.k_norm.weight.expand(c.num_key_value_heads, -1)
-        return _Layer(
+        layer = _Layer(
             block.input_layernorm.weight,
             self._matrix(torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])),
             torch.cat([q_norm_hd, k_norm_hd]),
@@ -122,6 +129,11 @@ class CachedTransformer:
             self._matrix(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])),
             self._matrix(mlp.down_proj.weight),
         )
+        if self.empties_model:
+            for parameter in block.parameters():
+                if parameter.ndim == 2:
+                    parameter.data = parameter.data.new_empty(0, 0)
+        return layer
 
     def _matrix(self, weight: Tensor) -> _Matrix:
         return _Matrix(weight, alone=self.alone)
@@ -144,7 +156,7 @@ class CachedTransformer:
         mask = self._mask(positions_n.view(B, T), n_keys)
 
         def attend(layer: int, q_nhd: Tensor) -> Tensor:
-            return _attend(q_nhd, *self.cache.read(layer, rows_b, n_keys), mask, T)
+            return _attend(q_nhd, *self.cache.gather(layer, rows_b, n_keys), mask, T)
 
         places = self.cache.places(write_rows_bt.flatten(), positions_n)
         return self._blocks(ids_bt.flatten(), positions_n, places, attend, many=True).view(B, T, -1)
@@ -260,9 +272,10 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """As the model's RMSNorm; in fewer operations than F.rms_norm takes on a CPU."""
     if x.is_cuda:
         return F.rms_norm(x, x.shape[-1:], None, eps) * weight
+    if x.dtype == torch.float32:
+        return (x * x).mean(dim=-1, keepdim=True).add_(eps).rsqrt_() * x * weight
     x32 = x.float()
-    scale = (x32 * x32).mean(dim=-1, keepdim=True).add_(eps).rsqrt_()
-    return (x32 * scale).to(x.dtype).mul_(weight)
+    return (x32 * (x32 * x32).mean(dim=-1, keepdim=True).add_(eps).rsqrt_()).to(x.dtype) * weight
 
 
 def _attend(q_nhd: Tensor, k_xsd: Tensor, v_xsd: Tensor, mask: Tensor, n_tokens: int) -> Tensor:

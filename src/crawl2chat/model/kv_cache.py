@@ -27,6 +27,9 @@ class KVCache:
         self.content = _zeros(shape, dtype, device)  # keys and values together: one write a layer
         self.spare_row, self.max_length = rows, max_length
         self.heads_h = torch.arange(c.num_key_value_heads, device=device)
+        # views of a layer, made once: as vectors, and keys and values by row and head, (X · H, S, D) each
+        self.vectors = [layer.view(-1, c.head_dim) for layer in self.content]
+        self.kinds = [tuple(kind.flatten(0, 1) for kind in layer) for layer in self.content]
 
     @staticmethod
     def bytes_per_token(config: ModelConfig, dtype: torch.dtype) -> int:
@@ -40,12 +43,17 @@ class KVCache:
 
     def write(self, layer: int, places: Tensor, kv_nhd: Tensor) -> None:
         """Store N tokens' keys and then values, (N, 2H, D)."""
-        D = kv_nhd.shape[-1]
-        self.content[layer].view(-1, D).index_copy_(0, places, kv_nhd.reshape(-1, D))
+        self.vectors[layer].index_copy_(0, places, kv_nhd.flatten(0, 1))
 
-    def read(self, layer: int, rows: slice | Tensor, n_keys: int) -> tuple[Tensor, Tensor]:
-        """Keys and values of the first tokens of some rows, (rows · H, n_keys, D) each; a slice is not copied."""
-        keys, values = (kind[rows].flatten(0, 1)[:, :n_keys] for kind in self.content[layer])
+    def read(self, layer: int, rows: slice, n_keys: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of the first tokens of neighbouring rows, (rows · H, n_keys, D) each, not copied."""
+        H = len(self.heads_h)
+        keys, values = self.kinds[layer]
+        return keys[rows.start * H : rows.stop * H, :n_keys], values[rows.start * H : rows.stop * H, :n_keys]
+
+    def gather(self, layer: int, rows_b: Tensor, n_keys: int) -> tuple[Tensor, Tensor]:
+        """The same of any rows, copied."""
+        keys, values = (kind[rows_b, :, :n_keys].flatten(0, 1) for kind in self.content[layer])
         return keys, values
 
     @torch.inference_mode()
