@@ -26,16 +26,6 @@ def test_logits_equal_transformers(pair):
         torch.testing.assert_close(ours(ids), theirs(ids).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_cached_logits_equal_transformers_without_a_cache(pair):
-    ours, theirs, _ = pair
-    ids = torch.randint(97, (2, 24), generator=torch.Generator().manual_seed(2))
-    cache = ours.new_cache(2, 24)
-    with torch.no_grad():
-        parts = [ours(ids[:, :10], cache), ours(ids[:, 10:13], cache)]
-        parts += [ours(ids[:, i : i + 1], cache) for i in range(13, 24)]
-        torch.testing.assert_close(torch.cat(parts, dim=1), theirs(ids).logits, atol=1e-4, rtol=1e-4)
-
-
 def test_their_saved_model_loads_into_ours(pair):
     ours, theirs, folder = pair
     theirs.save_pretrained(folder / "theirs")
@@ -82,20 +72,3 @@ def test_a_model_of_another_shape_is_refused_rather_than_read_wrongly(name, tmp_
     (tmp_path / "config.json").write_text(json.dumps(config | {name: value}))
     with pytest.raises(StageError, match=told):
         load_model(tmp_path)
-
-
-def test_padded_prompts_in_one_cache_give_the_logits_they_give_alone():
-    model = random_model("grouped heads")
-    long, short = torch.arange(1, 13), torch.arange(40, 45)
-    padded = torch.zeros(2, 12, dtype=torch.long)
-    padded[0], padded[1, :5] = long, short
-    cache = model.new_cache(2, 20)
-    lengths = torch.tensor([12, 5])
-    step = torch.tensor([[50], [60]])
-    with torch.no_grad():
-        model(padded, cache)
-        cache.advance(lengths, 12)
-        together = model(step, cache)[:, 0]
-        alone_long = model(torch.cat([long, step[0]])[None])[0, -1]
-        alone_short = model(torch.cat([short, step[1]])[None])[0, -1]
-    torch.testing.assert_close(together, torch.stack([alone_long, alone_short]), atol=1e-5, rtol=1e-5)

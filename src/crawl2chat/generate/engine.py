@@ -1,52 +1,57 @@
-"""Batched generation with a KV cache."""
+"""Continuous batching: requests join and leave at any step, over a cache of a fixed size."""
 
-from collections.abc import Callable, Collection, Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Literal
+from collections.abc import Hashable, Iterator, Sequence
 
 import numpy as np
 import torch
+from torch import Tensor
 
-from crawl2chat.generate.sampling import Sampling, draw
+from crawl2chat.generate.request import Candidates, Completion, Request, Rule
+from crawl2chat.generate.rows import Rows, length_and_rows
+from crawl2chat.generate.sampling import Controls, Sampling, draw
 from crawl2chat.generate.stream import TextStream
-from crawl2chat.model import Transformer
+from crawl2chat.generate.waiting import FairQueue
+from crawl2chat.model import CachedTransformer, Transformer
 from crawl2chat.tokens import Tokenizer
 
-# Constrained decoding: from the ids written so far to those that may follow; None where any may.
-Rule = Callable[[Sequence[int]], Collection[int] | None]
-
-
-@dataclass
-class Completion:
-    """What was generated: ids (with the one that ended it), text without it, and why it ended.
-
-    `logprobs`: of each id, in nats, in the distribution that it was drawn from.
-    """
-
-    ids: list[int] = field(default_factory=list)
-    logprobs: list[float] = field(default_factory=list)
-    text: str = ""
-    finish_reason: Literal["stop", "length"] | None = None
-
-
-@dataclass
-class _Request:
-    index: int
-    prompt: list[int]
-    limit: int
-    generator: np.random.Generator
-    stream: TextStream
-    completion: Completion
-    rule: Rule | None = None
+MEMORY = 2_000_000_000  # bytes for keys and values; on a CPU only what is used is taken
+PREFILL_FLOP = {"cpu": 5e9, "cuda": 5e12}  # of a step: others wait for it, some 0.05 s
+LOGITS_AT_ONCE = 2**26  # numbers, when a whole prompt's are wanted
 
 
 class Engine:
-    """Generates for many prompts at once; a prompt gets the tokens that it would get alone."""
+    """Generates for many prompts at once; a prompt gets the tokens that it would get alone.
 
-    def __init__(self, model: Transformer, tokenizer: Tokenizer, max_batch: int = 128) -> None:
-        self.model, self.tokenizer, self.max_batch = model.eval(), tokenizer, max_batch
-        self.device = next(model.parameters()).device
-        self.context = model.config.max_position_embeddings
+    `generate` and `stream` take prompts to their ends. Servers use `submit`, `step` and `cancel`, which those two are
+    made of. Not for several threads.
+    """
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        max_batch: int = 128,
+        *,
+        memory: int = MEMORY,
+        context: int | None = None,
+    ) -> None:
+        """max_batch: requests that run at a time; memory: bytes for their keys and values; context: tokens of a
+        prompt and its completion (the model's). What memory has no room for is cut: first requests, then context.
+        """
+        self.model, self.tokenizer = model.eval(), tokenizer
+        self.context, self.max_batch = length_and_rows(model, max_batch, memory, context)
+        self.cached = CachedTransformer(model, self.max_batch, self.context)
+        self.rows = Rows(self.cached.cache, self.max_batch)
+        self.queue: FairQueue[Request] = FairQueue()
+        self.controls: tuple[list[Request], Controls] = ([], Controls([], self.cached.device))
+
+    @property
+    def running(self) -> int:
+        return len(self.rows.requests)
+
+    @property
+    def waiting(self) -> int:
+        return len(self.queue)
 
     def generate(
         self,
@@ -61,96 +66,210 @@ class Engine:
         rules[i], if given, is told what prompt i's completion holds so far and names the ids that may come next.
         Raises ValueError for a prompt that leaves no room in the model's context.
         """
+        seeds = range(len(prompts)) if seeds is None else seeds
         requests = [
-            self._request(i, prompt, sampling, i if seeds is None else seeds[i]) for i, prompt in enumerate(prompts)
+            self._request(prompt, sampling, seed, rule, where=f"prompt {i}")
+            for i, (prompt, seed, rule) in enumerate(zip(prompts, seeds, rules or [None] * len(prompts), strict=True))
         ]
-        for request, rule in zip(requests, rules or [], strict=bool(rules)):
-            request.rule = rule
-        by_length = sorted(requests, key=lambda r: len(r.prompt))  # little padding within a batch
-        for start in range(0, len(by_length), self.max_batch):
-            for _ in self._decode(by_length[start : start + self.max_batch], sampling):
-                pass
+        self._begin()
+        for request in sorted(requests, key=lambda r: len(r.prompt)):  # little padding when they are read
+            self.queue.put(request, request.owner)
+        try:
+            while not all(request.ended for request in requests):
+                self.step()
+        finally:
+            for request in requests:
+                self.cancel(request)
         return [request.completion for request in requests]
 
     def stream(self, prompt: str | Sequence[int], sampling: Sampling) -> Iterator[str]:
-        """Yield the completion's text as it arrives."""
-        for _, text in self._decode([self._request(0, prompt, sampling, 0)], sampling):
-            if text:
-                yield text
+        """Yield the completion's text as it arrives; who stops listening ends the generation."""
+        request = self.submit(prompt, sampling)
+        shown = 0
+        try:
+            while not request.ended:
+                self.step()
+                if new := request.completion.text[shown:]:
+                    shown += len(new)
+                    yield new
+        finally:
+            self.cancel(request)
 
-    def _request(self, index: int, prompt: str | Sequence[int], sampling: Sampling, seed: int) -> _Request:
-        tokenizer = self.tokenizer
+    def submit(
+        self,
+        prompt: str | Sequence[int],
+        sampling: Sampling,
+        *,
+        seed: int = 0,
+        rule: Rule | None = None,
+        prompt_logprobs: bool = False,
+        owner: Hashable = None,
+    ) -> Request:
+        """Queue a prompt; `step` takes it on. Requests of one owner run in order, and owners take turns.
+
+        prompt_logprobs: whether to report the log-probabilities of the prompt's own tokens, too.
+        Raises ValueError for a prompt that leaves no room in the context, and for ids outside the vocabulary.
+        """
+        request = self._request(prompt, sampling, seed, rule, prompt_logprobs, owner)
+        self._begin()
+        self.queue.put(request, owner)
+        return request
+
+    def cancel(self, request: Request) -> None:
+        """End a request now, whether it waits or runs; its place is free at once."""
+        if request.ended:
+            return
+        if request.row is None:
+            self.queue.remove(request, request.owner)
+        else:
+            self.rows.leave(request)
+        request.end("cancelled")
+
+    def step(self) -> list[Request]:
+        """Read some of what has to be read, write one token for each that is read; returns who got on or ended."""
+        while len(self.queue) and self.rows.has_room:
+            self.rows.enter(self.queue.get())
+        changed = self._prefill()
+        writing = [request for request in self.rows.requests if request.prefilled]
+        if writing:
+            self._write_tokens(writing)
+            changed += [request for request in writing if request not in changed]
+        for request in changed:
+            if request.ended:
+                self.rows.leave(request)
+        self.rows.close_gaps()
+        return changed
+
+    def _begin(self) -> None:
+        """Before the first of several requests: see whether the model was trained since."""
+        if not self.running and not self.waiting and self.cached.refresh():
+            self.rows = Rows(self.cached.cache, self.max_batch)
+
+    def _request(
+        self,
+        prompt: str | Sequence[int],
+        sampling: Sampling,
+        seed: int,
+        rule: Rule | None = None,
+        prompt_logprobs: bool = False,
+        owner: Hashable = None,
+        where: str = "the prompt",
+    ) -> Request:
+        tokenizer, vocabulary = self.tokenizer, self.model.config.vocab_size
         # documents were trained on behind an end-of-text token, so a text is given one
         ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)] if isinstance(prompt, str) else list(prompt)
         room = self.context - len(ids)
-        if not ids or room < 1:
-            raise ValueError(f"prompt {index} has {len(ids)} tokens; the context takes 1 to {self.context - 1}")
+        if not ids or room < (1 if sampling.max_tokens else 0):
+            raise ValueError(f"{where} has {len(ids)} tokens; the context takes 1 to {self.context - 1}")
+        for what, of in ((where, ids), ("logit_bias", sampling.logit_bias)):
+            strange = next((id for id in of if not 0 <= id < vocabulary), None)
+            if strange is not None:
+                raise ValueError(f"{what}: there is no token {strange}; ids are 0 to {vocabulary - 1}")
         generator = np.random.default_rng((sampling.seed, seed))
         stream = TextStream(tokenizer, sampling.stop)
-        return _Request(index, ids, min(sampling.max_tokens, room), generator, stream, Completion())
+        return Request(ids, sampling, min(sampling.max_tokens, room), generator, stream, rule, prompt_logprobs, owner)
+
+    def _prefill(self) -> list[Request]:
+        """Read a piece of the prompts that are not read yet; returns those that end with it."""
+        budget = max(64, int(PREFILL_FLOP[self.cached.device.type] / (2 * self.model.n_parameters())))
+        pieces = self.rows.to_prefill(budget)
+        if pieces:
+            rows = [request.row for request, _ in pieces if request.row is not None]
+            ids = [request.prompt[request.read : request.read + n] for request, n in pieces]
+            features_btc = self.cached.prefill(rows, [request.read for request, _ in pieces], ids)
+            for (request, n), features_tc in zip(pieces, features_btc, strict=True):
+                if request.wants_prompt_logprobs:
+                    self._score_prompt(request, features_tc, n)
+                request.read += n
+                self.rows.hold(request)
+        done = [r for r in self.rows.requests if r.prefilled and not r.limit]
+        for request in done:
+            request.end("length")
+        return done
 
     @torch.inference_mode()
-    def _decode(self, requests: list[_Request], sampling: Sampling) -> Iterator[tuple[int, str]]:
-        """Run requests to their ends together; yields (request's index, new text) for each token."""
-        lengths = [len(r.prompt) for r in requests]
-        longest = max(lengths)
-        padded = [r.prompt + [0] * (longest - len(r.prompt)) for r in requests]
-        cache = self.model.new_cache(len(requests), longest + max(r.limit for r in requests))
-        lengths_b = torch.tensor(lengths, device=self.device)
-        features_btc = self.model.features(torch.tensor(padded, device=self.device), cache)
-        cache.advance(lengths_b, longest)
-        last_bc = features_btc[torch.arange(len(requests), device=self.device), lengths_b - 1]
-        while requests:
-            logits_bv = _under_rules(self.model.logits(last_bc), requests)
-            drawn_b, logprobs_b = draw(logits_bv, sampling, [r.generator for r in requests])
-            going: list[int] = []
-            drawn = zip(requests, drawn_b.tolist(), logprobs_b.tolist(), strict=True)
-            for row, (request, id, logprob) in enumerate(drawn):
-                request.completion.logprobs.append(logprob)
-                yield request.index, self._take(request, id)
-                if request.completion.finish_reason is None:
-                    going.append(row)
-            if len(going) < len(requests):  # finished sequences leave the batch at once
-                if not going:
-                    return
-                going = _fill_gaps(going)
-                requests = [requests[row] for row in going]
-                rows = torch.tensor(going, device=self.device)
-                cache.keep(rows)
-                drawn_b = drawn_b[rows]
-            last_bc = self.model.features(drawn_b[:, None], cache)[:, -1]
+    def _score_prompt(self, request: Request, features_tc: Tensor, n: int) -> None:
+        """Log-probabilities of the n tokens of the prompt behind those whose features these are."""
+        completion, k = request.completion, request.sampling.top_logprobs
+        if not completion.prompt_logprobs:
+            completion.prompt_logprobs.append(None)
+            completion.prompt_top.append(None)
+        size = max(4, LOGITS_AT_ONCE // self.model.config.vocab_size)
+        for begin in range(0, n, size):
+            log_p_tv = self.cached.head(features_tc[begin : begin + size]).float().log_softmax(dim=-1)
+            following = request.prompt[request.read + begin + 1 : request.read + 1 + min(n, begin + size)]
+            log_p_tv = log_p_tv[: len(following)]
+            ids_t1 = torch.tensor(following, device=log_p_tv.device)[:, None]
+            completion.prompt_logprobs += log_p_tv.gather(-1, ids_t1)[:, 0].tolist()
+            completion.prompt_top += most_probable(log_p_tv, k)
 
-    def _take(self, request: _Request, id: int) -> str:
-        completion = request.completion
-        completion.ids.append(id)
-        if id in self.tokenizer.stop_ids:
-            completion.finish_reason = "stop"
-            text = request.stream.finish()
+    @torch.inference_mode()
+    def _write_tokens(self, writing: list[Request]) -> None:
+        """Draw the next token of each of these requests."""
+        by_row = {request.row: request for request in writing}
+        span = max(row for row in by_row if row is not None) + 1
+        inputs = [(by_row[i].next_id, by_row[i].read) if i in by_row else None for i in range(span)]
+        logits_bv = self.cached.decode(inputs)
+        order = [by_row[i] for i in range(span) if i in by_row]
+        if len(order) < span:
+            logits_bv = logits_bv[[i for i in range(span) if i in by_row]]
+        for request in order:
+            request.read += 1
+        drawn, logprobs, model_logprobs, tops = self._draw(order, logits_bv.float())
+        for row, request in enumerate(order):
+            completion = request.completion
+            completion.logprobs.append(logprobs[row])
+            completion.model_logprobs.append(model_logprobs[row])
+            if request.sampling.top_logprobs:
+                top, top_controlled = (of[row][: request.sampling.top_logprobs] for of in tops)
+                completion.top.append(top)
+                completion.top_controlled.append(top_controlled)
+            request.take(drawn[row], self.tokenizer.stop_ids)
+
+    def _draw(
+        self, order: list[Request], logits_bv: Tensor
+    ) -> tuple[list[int], list[float], list[float], tuple[list[Candidates], list[Candidates]]]:
+        """Ids, their log-probabilities after and before the controls, and the most probable tokens before and after."""
+        if self.controls[0] != order:
+            self.controls = (order, Controls([request.sampling for request in order], logits_bv.device))
+        controls = self.controls[1]
+        log_p_bv = logits_bv.log_softmax(dim=-1)
+        controlled_bv = controls(_under_rules(log_p_bv, order), [(r.prompt, r.completion.ids) for r in order])
+        log_q_bv = log_p_bv if controlled_bv is log_p_bv else controlled_bv.log_softmax(dim=-1)
+        uniform_b = torch.tensor(
+            [0.0 if request.sampling.greedy else request.generator.random() for request in order],
+            dtype=torch.float64, device=logits_bv.device,
+        )  # fmt: skip
+        if controls.all_draw:
+            drawn_b = draw(log_q_bv, uniform_b)
         else:
-            text = request.stream.push(id)
-            if request.stream.stopped:
-                completion.finish_reason = "stop"
-            elif len(completion.ids) >= request.limit:
-                completion.finish_reason = "length"
-                text += request.stream.finish()
-        completion.text += text
-        return text
+            drawn_b = log_q_bv.argmax(dim=-1)
+            if controls.draws:
+                drawn_b = torch.where(controls.greedy_b, drawn_b, draw(log_q_bv, uniform_b))
+        drawn_b1 = drawn_b[:, None]
+        scores = torch.stack([log_q_bv.gather(-1, drawn_b1)[:, 0], log_p_bv.gather(-1, drawn_b1)[:, 0]])
+        logprobs, model_logprobs = scores.tolist()
+        k = max(request.sampling.top_logprobs for request in order)
+        tops = (most_probable(log_p_bv, k), most_probable(log_q_bv, k)) if k else ([], [])
+        return drawn_b.tolist(), logprobs, model_logprobs, tops
 
 
-def _fill_gaps(going: list[int]) -> list[int]:
-    """The rows that go on (ascending), the last ones in the places of those that end: few rows move in the cache.
+def most_probable(log_p_tv: Tensor, k: int) -> list[Candidates]:
+    """Of each row the k most probable ids with their log-probabilities; without those that were left out (−inf)."""
+    top = log_p_tv.topk(min(k, log_p_tv.shape[-1]), dim=-1)
+    return [
+        [(id, value) for id, value in zip(ids, values, strict=True) if value > -torch.inf]
+        for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+    ]
 
-    [0, 2, 3, 5] of six rows becomes [0, 5, 2, 3].
-    """
-    stay = {row for row in going if row < len(going)}
-    last = [row for row in going if row >= len(going)]
-    return [place if place in stay else last.pop() for place in range(len(going))]
 
-
-def _under_rules(logits_bv: torch.Tensor, requests: list[_Request]) -> torch.Tensor:
+def _under_rules(logits_bv: Tensor, requests: Sequence[Request]) -> Tensor:
     """Leave out, by −inf, what the rules of the requests do not allow next."""
-    for row, request in enumerate(requests):
-        allowed = request.rule(request.completion.ids) if request.rule else None
+    ruled = [(row, request.rule(request.completion.ids)) for row, request in enumerate(requests) if request.rule]
+    if all(allowed is None for _, allowed in ruled):
+        return logits_bv
+    logits_bv = logits_bv.clone()
+    for row, allowed in ruled:
         if allowed is not None:
             ids = torch.tensor(sorted(allowed), device=logits_bv.device)
             kept = logits_bv[row, ids]

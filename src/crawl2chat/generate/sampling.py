@@ -1,15 +1,29 @@
 """The controls of sampling, as pure functions on logits.
 
-Order: temperature, top-k, top-p, as transformers applies them. A token left out has logit −inf.
+In this order, that of transformers where it has the control:
+
+1. logit bias (`bias`), added
+2. repetition penalty (CTRL, arXiv 1909.05858, section 4.1) of every token in prompt or answer
+3. presence and frequency penalties (OpenAI's API) of every token in the answer
+4. temperature
+5. top-k (arXiv 1805.04833), 6. top-p (arXiv 1904.09751), 7. min-p (arXiv 2407.01082); a token left out has logit −inf
+
+Temperature 0 takes the most probable token after 1 to 3. Each control takes one value for all sequences or one a
+sequence, (B, 1). Penalties and bias come as N triples: row, id, value.
+
 Shapes: B sequences, V vocabulary.
 """
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 import torch
 from torch import Tensor
+
+CANDIDATES = 256  # most nuclei are smaller; only the rows of larger ones are sorted whole
+Written = tuple[Sequence[int], Sequence[int]]  # a sequence's prompt and its answer so far
 
 
 @dataclass(frozen=True)
@@ -30,57 +44,166 @@ class Sampling:
     top_logprobs: int = 0  # report so many of the most probable tokens at each step, before and after the controls
 
     def __post_init__(self) -> None:
+        finite = {name: getattr(self, name) for name in ("presence_penalty", "frequency_penalty")}
         problems = [
-            (self.temperature >= 0, f"temperature = {self.temperature}: must be at least 0"),
+            (0 <= self.temperature < np.inf, f"temperature = {self.temperature}: must be at least 0 and finite"),
             (self.top_k >= 0, f"top_k = {self.top_k}: must be at least 0"),
             (0 < self.top_p <= 1, f"top_p = {self.top_p}: must be in (0, 1]"),
+            (0 <= self.min_p <= 1, f"min_p = {self.min_p}: must be in [0, 1]"),
             (self.max_tokens >= 0, f"max_tokens = {self.max_tokens}: must be at least 0"),
+            (
+                0 < self.repetition_penalty < np.inf,
+                f"repetition_penalty = {self.repetition_penalty}: must be above 0 and finite",
+            ),
+            *((np.isfinite(value), f"{name} = {value}: must be finite") for name, value in finite.items()),
             (not isinstance(self.stop, str) and all(self.stop), "stop: must be a list of non-empty texts"),
+            (
+                not any(np.isnan(value) or value == np.inf for value in self.logit_bias.values()),
+                "logit_bias: values must be numbers, or -inf to leave a token out",
+            ),
+            (self.top_logprobs >= 0, f"top_logprobs = {self.top_logprobs}: must be at least 0"),
+            (self.seed >= 0, f"seed = {self.seed}: must be at least 0"),
         ]
         wrong = [message for right, message in problems if not right]
         if wrong:
             raise ValueError("; ".join(wrong))
 
+    @property
+    def greedy(self) -> bool:
+        return self.temperature == 0
 
-def keep_top_k(logits_bv: Tensor, k: int) -> Tensor:
-    """Leave out all but the k most probable tokens (ties with the last one stay)."""
-    if k == 0 or k >= logits_bv.shape[-1]:
+    @property
+    def penalises(self) -> bool:
+        return self.repetition_penalty != 1 or self.presence_penalty != 0 or self.frequency_penalty != 0
+
+
+def add_bias(logits_bv: Tensor, rows_n: Tensor, ids_n: Tensor, bias_n: Tensor) -> Tensor:
+    return logits_bv.index_put((rows_n, ids_n), bias_n, accumulate=True)
+
+
+def penalise_repetition(logits_bv: Tensor, rows_n: Tensor, ids_n: Tensor, penalty_n: Tensor) -> Tensor:
+    """Divide positive logits by the penalty and multiply negative ones, so that both fall; each (row, id) once."""
+    logits_n = logits_bv[rows_n, ids_n]
+    return logits_bv.index_put((rows_n, ids_n), torch.where(logits_n < 0, logits_n * penalty_n, logits_n / penalty_n))
+
+
+def keep_top_k(logits_bv: Tensor, k: int | Tensor) -> Tensor:
+    """Leave out all but the k most probable tokens (ties with the last one stay); 0 keeps all."""
+    V = logits_bv.shape[-1]
+    k_b1 = torch.as_tensor(k, device=logits_bv.device).expand(len(logits_bv), 1)
+    limited = k_b1[(k_b1 > 0) & (k_b1 < V)]
+    if not len(limited):
         return logits_bv
-    smallest_kept = logits_bv.topk(k, dim=-1).values[:, -1:]
-    return logits_bv.masked_fill(logits_bv < smallest_kept, -torch.inf)
+    most_probable = logits_bv.topk(int(limited.max()), dim=-1).values
+    smallest_kept = most_probable.gather(-1, (k_b1 - 1).clamp(0, most_probable.shape[-1] - 1))
+    return logits_bv.masked_fill((logits_bv < smallest_kept) & (k_b1 > 0) & (k_b1 < V), -torch.inf)
 
 
-def keep_top_p(logits_bv: Tensor, p: float) -> Tensor:
-    """Keep the smallest set of tokens whose probability reaches p (nucleus sampling, arXiv 1904.09751)."""
-    if p >= 1:
-        return logits_bv
-    ascending, order = logits_bv.sort(dim=-1)
-    mass_up_to_here = ascending.softmax(dim=-1).cumsum(dim=-1)
-    left_out = mass_up_to_here <= 1 - p
-    left_out[:, -1] = False
-    return logits_bv.masked_fill(left_out.scatter(-1, order, left_out), -torch.inf)
+def keep_top_p(logits_bv: Tensor, p: float | Tensor) -> Tensor:
+    """Keep the smallest set of tokens whose probability reaches p; 1 keeps all.
 
-
-def controlled_logits(logits_bv: Tensor, sampling: Sampling) -> Tensor:
-    """Logits after all controls but greedy choice."""
-    if sampling.temperature not in (0.0, 1.0):
-        logits_bv = logits_bv / sampling.temperature
-    return keep_top_p(keep_top_k(logits_bv, sampling.top_k), sampling.top_p)
-
-
-def draw(logits_bv: Tensor, sampling: Sampling, generators: list[np.random.Generator]) -> tuple[Tensor, Tensor]:
-    """The next token of each sequence, (B,), and its log-probability in the distribution that was drawn from, (B,).
-
-    Each sequence draws one number from its own generator and looks it up in its own cumulative
-    distribution, so what it gets does not depend on which others share its batch. Temperature 0 takes the most
-    probable token; the log-probability is then the model's own.
+    That is each token before which, in descending order, stands less than p.
     """
-    if sampling.temperature == 0:
-        top = logits_bv.float().log_softmax(dim=-1).max(dim=-1)
-        return top.indices, top.values
-    log_p_bv = controlled_logits(logits_bv.float(), sampling).log_softmax(dim=-1)
-    cumulative_bv = log_p_bv.exp().double().cumsum(dim=-1)
-    uniform_b = torch.tensor([g.random() for g in generators], dtype=torch.float64, device=logits_bv.device)
+    p_b1 = torch.as_tensor(p, dtype=torch.float32, device=logits_bv.device).expand(len(logits_bv), 1)
+    all_kept_b1 = p_b1 >= 1
+    if bool(all_kept_b1.all()):
+        return logits_bv
+    probabilities_bv = logits_bv.softmax(dim=-1)
+    few = probabilities_bv.topk(min(CANDIDATES, logits_bv.shape[-1]), dim=-1)
+    kept_bv = _nucleus(logits_bv, few.values, few.indices, p_b1)
+    larger_b = (few.values.sum(dim=-1) < p_b1[:, 0]) & ~all_kept_b1[:, 0]
+    if bool(larger_b.any()):
+        every = probabilities_bv[larger_b].sort(dim=-1, descending=True)
+        kept_bv[larger_b] = _nucleus(logits_bv[larger_b], every.values, every.indices, p_b1[larger_b])
+    return torch.where(all_kept_b1, logits_bv, kept_bv)
+
+
+def _nucleus(logits_bv: Tensor, probabilities_bk: Tensor, ids_bk: Tensor, p_b1: Tensor) -> Tensor:
+    """Only those of the K candidates, most probable first, that stand before the mass reaches p."""
+    before_bk = probabilities_bk.cumsum(dim=-1) - probabilities_bk
+    kept_bk = logits_bv.gather(-1, ids_bk).masked_fill(before_bk >= p_b1, -torch.inf)
+    return torch.full_like(logits_bv, -torch.inf).scatter(-1, ids_bk, kept_bk)
+
+
+def keep_min_p(logits_bv: Tensor, share: float | Tensor) -> Tensor:
+    """Keep tokens at least this share as probable as the most probable one; 0 keeps all."""
+    share_b1 = torch.as_tensor(share, dtype=torch.float32, device=logits_bv.device)
+    return logits_bv.masked_fill(logits_bv < logits_bv.amax(dim=-1, keepdim=True) + share_b1.log(), -torch.inf)
+
+
+class Controls:
+    """The settings of a batch's sequences as tensors, made anew when the batch changes."""
+
+    def __init__(self, samplings: Sequence[Sampling], device: torch.device | str = "cpu") -> None:
+        self.samplings = samplings
+        drawing = [None if s.greedy else s for s in samplings]  # what comes after temperature changes no greedy choice
+
+        def column(values: Sequence[float], dtype: torch.dtype = torch.float32) -> Tensor:
+            return torch.tensor(values, dtype=dtype, device=device)[:, None]
+
+        self.greedy_b = column([s is None for s in drawing], torch.bool)[:, 0]
+        self.draws = not all(s is None for s in drawing)
+        self.all_draw = all(s is not None for s in drawing)
+        self.penalises = any(s.penalises for s in samplings)
+        self.cold = any(s is not None and s.temperature != 1 for s in drawing)
+        self.cuts = any(s is not None and (s.top_k or s.top_p < 1 or s.min_p) for s in drawing)
+        self.temperature_b1 = column([s.temperature if s else 1.0 for s in drawing])
+        self.top_k_b1 = column([s.top_k if s else 0 for s in drawing], torch.long)
+        self.top_p_b1 = column([s.top_p if s else 1.0 for s in drawing])
+        self.min_p_b1 = column([s.min_p if s else 0.0 for s in drawing])
+        bias = [(row, id, value) for row, s in enumerate(samplings) for id, value in s.logit_bias.items()]
+        self.bias = self._triples(bias, device) if bias else None
+        self.changes = bool(bias) or self.penalises or self.cold or self.cuts
+
+    def __call__(self, logits_bv: Tensor, written: Sequence[Written]) -> Tensor:
+        """Logits (B, V) after all controls but the draw. written: of each sequence, for the penalties."""
+        if self.bias:
+            logits_bv = add_bias(logits_bv, *self.bias)
+        if self.penalises:
+            logits_bv = self._penalised(logits_bv, written)
+        if self.cold:
+            logits_bv = logits_bv / self.temperature_b1
+        if self.cuts:
+            logits_bv = keep_top_p(keep_top_k(logits_bv, self.top_k_b1), self.top_p_b1)
+            if bool((self.min_p_b1 > 0).any()):
+                logits_bv = keep_min_p(logits_bv, self.min_p_b1)
+        return logits_bv
+
+    def _penalised(self, logits_bv: Tensor, written: Sequence[Written]) -> Tensor:
+        repeated: list[tuple[int, int, float]] = []
+        answered: list[tuple[int, int, float]] = []
+        for row, (sampling, (prompt, answer)) in enumerate(zip(self.samplings, written, strict=True)):
+            if sampling.repetition_penalty != 1:
+                repeated += [(row, id, sampling.repetition_penalty) for id in {*prompt, *answer}]
+            if sampling.presence_penalty or sampling.frequency_penalty:
+                answered += [
+                    (row, id, -sampling.presence_penalty - n * sampling.frequency_penalty)
+                    for id, n in Counter(answer).items()
+                ]
+        if repeated:
+            logits_bv = penalise_repetition(logits_bv, *self._triples(repeated, logits_bv.device))
+        if answered:
+            logits_bv = add_bias(logits_bv, *self._triples(answered, logits_bv.device))
+        return logits_bv
+
+    @staticmethod
+    def _triples(
+        triples: Sequence[tuple[int, int, float]], device: torch.device | str
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        rows, ids, values = zip(*triples, strict=True)
+        return (
+            torch.tensor(rows, device=device),
+            torch.tensor(ids, device=device),
+            torch.tensor(values, dtype=torch.float32, device=device),
+        )
+
+
+def draw(logits_bv: Tensor, uniform_b: Tensor) -> Tensor:
+    """Of each sequence the token at this quantile, in [0, 1), of its cumulative distribution: (B,).
+
+    A sequence's own number is looked up in its own distribution, so what it gets does not depend on which others
+    share its batch. uniform_b: float64.
+    """
+    cumulative_bv = logits_bv.softmax(dim=-1).cumsum(dim=-1, dtype=torch.float64)
     target_b1 = uniform_b[:, None] * cumulative_bv[:, -1:]
-    drawn_b1 = torch.searchsorted(cumulative_bv, target_b1, right=True)
-    return drawn_b1[:, 0], log_p_bv.gather(-1, drawn_b1)[:, 0]
+    return torch.searchsorted(cumulative_bv, target_b1, right=True)[:, 0]

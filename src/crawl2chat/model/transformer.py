@@ -3,7 +3,7 @@
 Pre-norm with RMSNorm, grouped-query attention, learned RMSNorm on each head's queries and keys before RoPE,
 SwiGLU, tied or untied embeddings. Parameters have transformers' names, so a checkpoint needs no translation.
 
-Shapes: B sequences, T new tokens, S tokens seen, C width, H heads, D head width, V vocabulary.
+Shapes: B sequences, T new tokens, C width, H heads, D head width, V vocabulary.
 """
 
 import math
@@ -16,7 +16,6 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crawl2chat.model.attention import Mask, attend, mask_within, positions_within
-from crawl2chat.model.kv_cache import KVCache
 
 
 @dataclass(frozen=True)
@@ -77,25 +76,19 @@ def apply_rope(x_bhtd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
 Product = Callable[[Tensor, Tensor], Tensor]  # as F.linear: x (…, in) and weight (out, in) → (…, out)
 
 
-def products(
-    x_btc: Tensor, linears: Sequence[nn.Linear], *, together: bool, product: Product = F.linear
-) -> Sequence[Tensor]:
-    """What each of several linear layers makes of one input; together in one product of their joined weights.
+def products(x_btc: Tensor, linears: Sequence[nn.Linear], product: Product) -> Sequence[Tensor]:
+    """What each of several linear layers makes of one input, in one product of their joined weights.
 
-    One wide product is faster than narrow ones, forward and backward; a generated token alone gains less from it than
-    copying the weights costs.
+    One wide product is faster than narrow ones, forward and backward.
     """
-    if not together:
-        return [linear(x_btc) for linear in linears]
     weights = [linear.weight for linear in linears]
     return product(x_btc, torch.cat(weights)).split([len(weight) for weight in weights], dim=-1)
 
 
 class Attention(nn.Module):
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.product: Product = F.linear  # of training
-        self.layer = layer
         self.n_heads, self.n_kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = config.head_dim
         C, D = config.hidden_size, config.head_dim
@@ -110,18 +103,14 @@ class Attention(nn.Module):
         self,
         x_btc: Tensor,
         rope: tuple[Tensor, Tensor],
-        cache: KVCache | None,
-        positions_bt: Tensor,
         mask: Mask | None,
     ) -> Tensor:
         B, T, _ = x_btc.shape
         product = self.product if self.training else F.linear
-        projections = products(x_btc, (self.q_proj, self.k_proj, self.v_proj), together=cache is None, product=product)
+        projections = products(x_btc, (self.q_proj, self.k_proj, self.v_proj), product)
         q, k, v = (y.view(B, T, -1, self.head_dim) for y in projections)
         q, k, v = self.q_norm(q).transpose(1, 2), self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
         q, k = apply_rope(q, *rope).to(v.dtype), apply_rope(k, *rope).to(v.dtype)
-        if cache is not None:
-            k, v = (t.to(q.dtype) for t in cache.write(self.layer, positions_bt, k, v))
         if self.n_kv_heads != self.n_heads:
             k, v = (t.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1) for t in (k, v))
         y = attend(q, k, v, mask)
@@ -138,17 +127,17 @@ class MLP(nn.Module):
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
-    def forward(self, x_btc: Tensor, together: bool) -> Tensor:
+    def forward(self, x_btc: Tensor) -> Tensor:
         product = self.product if self.training else F.linear
-        gate, up = products(x_btc, (self.gate_proj, self.up_proj), together=together, product=product)
+        gate, up = products(x_btc, (self.gate_proj, self.up_proj), product)
         return product(F.silu(gate) * up, self.down_proj.weight)
 
 
 class Block(nn.Module):
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.input_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
-        self.self_attn = Attention(config, layer)
+        self.self_attn = Attention(config)
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
@@ -156,12 +145,10 @@ class Block(nn.Module):
         self,
         x_btc: Tensor,
         rope: tuple[Tensor, Tensor],
-        cache: KVCache | None,
-        positions_bt: Tensor,
         mask: Mask | None,
     ) -> Tensor:
-        x_btc = x_btc + self.self_attn(self.input_layernorm(x_btc), rope, cache, positions_bt, mask)
-        return x_btc + self.mlp(self.post_attention_layernorm(x_btc), together=cache is None)
+        x_btc = x_btc + self.self_attn(self.input_layernorm(x_btc), rope, mask)
+        return x_btc + self.mlp(self.post_attention_layernorm(x_btc))
 
 
 class Decoder(nn.Module):
@@ -170,7 +157,7 @@ class Decoder(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
         self.embed_tokens = nn.Embedding(config.vocab_size, config.hidden_size)
-        self.layers = nn.ModuleList(Block(config, i) for i in range(config.num_hidden_layers))
+        self.layers = nn.ModuleList(Block(config) for _ in range(config.num_hidden_layers))
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
@@ -190,49 +177,31 @@ class Transformer(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
 
-    def forward(self, ids_bt: Tensor, cache: KVCache | None = None, documents_bt: Tensor | None = None) -> Tensor:
+    def forward(self, ids_bt: Tensor, documents_bt: Tensor | None = None) -> Tensor:
         """Logits (B, T, V), from the arguments of `features`."""
-        return self.logits(self.features(ids_bt, cache, documents_bt))
+        return self.logits(self.features(ids_bt, documents_bt))
 
     def logits(self, x: Tensor) -> Tensor:
         logits: Tensor = self.lm_head(x)
         return logits
 
     def features(
-        self,
-        ids_bt: Tensor,
-        cache: KVCache | None = None,
-        documents_bt: Tensor | None = None,
-        *,
-        call: Callable[..., Tensor] = call_module,
+        self, ids_bt: Tensor, documents_bt: Tensor | None = None, *, call: Callable[..., Tensor] = call_module
     ) -> Tensor:
         """The last norm's output (B, T, C), of which `logits` makes logits; `call(module, …)` runs each block.
 
         documents_bt, (B, T), numbers each token's document within its row: each is then read as if it stood alone.
-        With a cache the ids continue what it holds and are added to it. A cached call leaves the cache's lengths at
-        all T new tokens; a caller whose rows are padded on the right sets the true lengths with `cache.advance`
-        afterwards.
+        Generation goes another way, over a cache: `cached.py`.
         """
-        T = ids_bt.shape[1]
         mask: Mask | None = None
+        positions_bt = torch.arange(ids_bt.shape[1], device=ids_bt.device)[None]
         if documents_bt is not None:
-            assert cache is None, "a cache holds one document a row"
             positions_bt = positions_within(documents_bt)
             mask = mask_within(documents_bt, blocks=documents_bt.is_cuda)
-        elif cache is None:
-            positions_bt = torch.arange(T, device=ids_bt.device)[None]
-        else:
-            if cache.longest + T > cache.max_length:
-                raise ValueError(f"{cache.longest} + {T} tokens don't fit the cache of {cache.max_length}")
-            positions_bt = cache.positions(T)
-            seen_s = torch.arange(cache.longest + T, device=ids_bt.device)
-            mask = (seen_s <= positions_bt[:, :, None])[:, None]
         rope = rope_angles(positions_bt, self.config.head_dim, self.config.rope_theta)
         x = self.model.embed_tokens(ids_bt)
         for block in self.model.layers:
-            x = call(block, x, rope, cache, positions_bt, mask)
-        if cache is not None:
-            cache.advance(cache.lengths_b + T, cache.longest + T)
+            x = call(block, x, rope, mask)
         return call(self.model.norm, x)
 
     def train_with(self, product: Product) -> None:
@@ -240,13 +209,6 @@ class Transformer(nn.Module):
         for part in self.modules():
             if isinstance(part, (Attention, MLP)):
                 part.product = product
-
-    def new_cache(self, batch: int, max_length: int) -> KVCache:
-        c, weight = self.config, self.model.embed_tokens.weight
-        return KVCache(
-            c.num_hidden_layers, batch, c.num_key_value_heads, max_length, c.head_dim,
-            dtype=weight.dtype, device=weight.device,
-        )  # fmt: skip
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:
