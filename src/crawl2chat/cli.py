@@ -364,7 +364,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     room.add_argument(
         "--queue", type=_within(int, 0), default=256, metavar="N", help="answers that may wait for that (256)"
     )
-    room.add_argument("--memory", type=_size, metavar="SIZE", help="for keys and values, such as 2GB (what is needed)")
+    room.add_argument("--memory", type=_size, metavar="SIZE", help="for keys and values, such as 8GB (2GB)")
     room.add_argument(
         "--context", type=_within(int, 2), metavar="TOKENS", help="of prompt and answer at most (the model's)"
     )

@@ -313,7 +313,8 @@ def _load_engine(options: argparse.Namespace, **limits: int | None):  # type: ig
 
     folder, stage = _find_model(options)
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
-    return Engine(model, Tokenizer.load(folder), **limits), stage
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    return Engine(model, Tokenizer.load(folder), **given), stage
 
 
 def _load_index(run: Path):  # type: ignore[no-untyped-def]

@@ -1,12 +1,12 @@
 import contextlib
 import socket
 import threading
-import time
 
 import httpx
 import openai
 import pytest
 import torch
+from waiting import wait_until
 
 from crawl2chat.generate import Engine
 from crawl2chat.model import ModelConfig, Transformer
@@ -68,13 +68,6 @@ class Running:
         assert not self.thread.is_alive()
 
 
-def wait_until(true, seconds=20):
-    end = time.monotonic() + seconds
-    while not true():
-        assert time.monotonic() < end, "waited in vain"
-        time.sleep(0.01)
-
-
 @pytest.fixture(scope="session")
 def engine(tokenizer):
     return random_engine(tokenizer)
@@ -98,8 +91,8 @@ def start(tokenizer):
     """Starts servers of their own, with a new engine each, and stops them after the test."""
     started = []
 
-    def begin(stage="import", *, max_batch=8, **options):
-        started.append(Running(random_engine(tokenizer, max_batch=max_batch), stage, **options))
+    def begin(stage="import", *, max_batch=8, context=CONTEXT, **options):
+        started.append(Running(random_engine(tokenizer, max_batch=max_batch, context=context), stage, **options))
         return started[-1]
 
     yield begin

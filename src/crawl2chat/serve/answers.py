@@ -84,7 +84,8 @@ class ChatChoice:
         self.n_ids += len(piece.ids)
         if piece.prompt:
             self.reused = piece.prompt.reused
-        text, calls, reason = piece.text, [], piece.finish_reason
+        text, reason = piece.text, piece.finish_reason
+        calls: list[dict[str, Any]] = []
         if self.calls:
             text, calls = self.calls.take(piece)
             reason = "tool_calls" if reason == "stop" and self.calls.found else reason
@@ -147,7 +148,8 @@ class _Calls:
         self.found = 0
 
     def take(self, piece: Piece) -> tuple[str, list[dict[str, Any]]]:
-        text, calls = "", []
+        text = ""
+        calls: list[dict[str, Any]] = []
         for id in piece.ids:
             if id in (self.opening, self.closing):
                 calls += self._end_call()

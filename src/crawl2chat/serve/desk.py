@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 from crawl2chat.generate import Sampling
-from crawl2chat.generate.engine import Rule
+from crawl2chat.generate.request import Rule
 from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.metrics import Metrics
 from crawl2chat.serve.worker import Job, Piece, Worker, broken
@@ -78,7 +78,7 @@ class Call:
         self._jobs: list[Job] = []
         for index, w in enumerate(wanted):
             deliver = partial(self._deliver, index, desk.metrics.watch(len(w.prompt)))
-            self._jobs.append(Job(w.prompt, w.sampling, w.seed, deliver, w.prompt_logprobs, w.rule))
+            self._jobs.append(Job(w.prompt, w.sampling, w.seed, self, deliver, w.prompt_logprobs, w.rule))
         desk.open.update(self._jobs)
         desk.worker.submit(self._jobs)
 

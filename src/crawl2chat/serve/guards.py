@@ -156,6 +156,7 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
+        self.access_log = False  # it would tell the query; a setting of uvicorn's alone depends on other loggers' state
         self._waits_for_head = self.loop.call_later(HEAD_SECONDS, self._hang_up)
 
     def data_received(self, data: bytes) -> None:

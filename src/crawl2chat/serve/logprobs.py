@@ -8,7 +8,8 @@ import codecs
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crawl2chat.serve.worker import Candidates, Piece, PromptRead
+from crawl2chat.generate import Candidates
+from crawl2chat.serve.worker import Piece, PromptRead
 from crawl2chat.tokens import Tokenizer
 
 LEAST = -9999.0  # OpenAI's way to write −∞, which JSON can't

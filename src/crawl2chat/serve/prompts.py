@@ -9,7 +9,7 @@ from typing import Any
 from crawl2chat.chat.terminal import Talk
 from crawl2chat.chat.tools import offer, quoting
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.generate.engine import Rule
+from crawl2chat.generate.request import Rule
 from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.requests import (
     ChatMessage,
@@ -164,7 +164,7 @@ def _arguments(call: Any, place: int) -> dict[str, Any]:
         arguments = None
     if not isinstance(arguments, dict):
         raise refused(
-            f"messages.{place}.tool_calls: the arguments of {call.function.name[:64]} are not the JSON text of an object",
+            f"messages.{place}.tool_calls: arguments of {call.function.name[:64]} are not the JSON of an object",
             "messages",
         )
     return arguments

@@ -5,16 +5,15 @@ import contextlib
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
-from crawl2chat.generate import Engine, Sampling
-from crawl2chat.generate.engine import Completion, Rule
-from crawl2chat.generate.engine import Request as EngineRequest
+from crawl2chat.generate import Candidates, Completion, Engine, Sampling
+from crawl2chat.generate import Request as EngineRequest
+from crawl2chat.generate.request import Rule
 from crawl2chat.serve.errors import ApiError, failed, log_failure, refused
 
-Candidates = list[tuple[int, float]]  # ids with their log-probabilities, the most probable first
 FAILURES_IN_A_ROW = 3  # of steps, after which the engine counts as broken
 
 
@@ -49,6 +48,7 @@ class Job:
     prompt: Sequence[int]
     sampling: Sampling
     seed: int
+    owner: Hashable  # owners take turns at the engine
     deliver: Callable[[Piece | ApiError], None]
     prompt_logprobs: bool = False
     rule: Rule | None = None
@@ -68,7 +68,7 @@ class Worker:
         self.broken = False
         self.running = 0  # as of the last step
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._jobs: dict[int, Job] = {}  # by id() of the engine's request
+        self._jobs: dict[EngineRequest, Job] = {}
         self._ready: list[tuple[Job, Piece | ApiError]] = []
         self._failures = 0
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -119,9 +119,10 @@ class Worker:
             return
         try:
             job.request = self.engine.submit(
-                job.prompt, job.sampling, seed=job.seed, rule=job.rule, prompt_logprobs=job.prompt_logprobs
-            )
-            self._jobs[id(job.request)] = job
+                job.prompt, job.sampling, seed=job.seed, rule=job.rule, prompt_logprobs=job.prompt_logprobs,
+                owner=job.owner,
+            )  # fmt: skip
+            self._jobs[job.request] = job
         except ValueError as error:  # what we did not check ourselves
             self._ready.append((job, refused(str(error))))
         except Exception as error:
@@ -130,7 +131,7 @@ class Worker:
 
     def _cancel(self, job: Job) -> None:
         job.cancelled = True
-        if job.request is not None and self._jobs.pop(id(job.request), None) is not None:
+        if job.request is not None and self._jobs.pop(job.request, None) is not None:
             try:
                 self.engine.cancel(job.request)
             except Exception as error:
@@ -145,15 +146,15 @@ class Worker:
             return
         now = time.perf_counter()
         for request in changed:
-            job = self._jobs.get(id(request))
+            job = self._jobs.get(request)
             piece = _grown(job, request.completion, now) if job else None
             if job and piece:
                 self._ready.append((job, piece))
                 if piece.finish_reason is not None:
-                    del self._jobs[id(request)]
+                    del self._jobs[request]
 
     def _fail(self, error: Exception) -> None:
-        """All that runs fails; the engine goes on empty, or counts as broken when it can't be emptied or fails again."""
+        """All that runs fails. The engine goes on empty; it is broken when it can't be emptied or fails again."""
         log_failure(f"the engine failed with {len(self._jobs)} requests", error)
         self._failures += 1
         jobs, self._jobs = list(self._jobs.values()), {}
@@ -191,11 +192,12 @@ def _grown(job: Job, completion: Completion, now: float) -> Piece | None:
     if n_ids == since and not text and completion.finish_reason is None:
         return None
     job.n_ids, job.n_characters = n_ids, len(completion.text)
-    prompt = None
+    prompt, n_new = None, n_ids - since
     if not job.prompt_told:
         job.prompt_told = True
         prompt = PromptRead(completion.reused, completion.prompt_logprobs, completion.prompt_top)
     return Piece(
         now, text, completion.ids[since:], completion.model_logprobs[since:], completion.logprobs[since:],
-        completion.top[since:], completion.top_controlled[since:], completion.finish_reason, prompt,
+        completion.top[since:] or [[]] * n_new, completion.top_controlled[since:] or [[]] * n_new,
+        completion.finish_reason, prompt,
     )  # fmt: skip
