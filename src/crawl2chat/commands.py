@@ -125,7 +125,8 @@ def serve_command(options: argparse.Namespace) -> int:
     model = Model(engine, options.name or _name(options.model, folder), stage, int(folder.stat().st_mtime))
 
     def listening() -> None:
-        request = f'{{"model": "{model.name}", "messages": [{{"role": "user", "content": "Who are you?"}}]}}'
+        messages = '[{"role": "user", "content": "Who are you?"}]'
+        request = f'{{"model": "{model.name}", "messages": {messages}, "temperature": 0}}'
         header = f' -H "Authorization: Bearer ${options.key_variable}"' if key else ""
         print(f"{model.name} answers at {url}; Ctrl-C ends it. Try:", flush=True)
         print(f"curl {url}/chat/completions{header} -d '{request}'", flush=True)
