@@ -71,6 +71,17 @@ def test_a_body_too_long_is_refused_so_that_its_sender_hears_it(server):
     assert server.http.get("/health").status_code == 200
 
 
+def test_text_that_the_tokenizer_gives_up_on_is_refused(server):
+    spaces = " " * 3_000_000
+    refused = server.post("/tokenize", {"prompt": spaces, "parse_special": False})
+    assert refused.json()["error"]["param"] == "prompt"
+    for body in ({"prompt": spaces}, {"prompt": "a" * 3_000_000}):
+        error = server.post("/v1/completions", body).json()["error"]
+        assert error["code"] == "context_length_exceeded"
+        assert "at least" in error["message"]
+    assert server.http.get("/health").status_code == 200
+
+
 def test_an_endless_body_is_cut_off(server, monkeypatch):
     monkeypatch.setattr(guards, "DRAINED_BYTES", 8 << 20)
     connection = server.connect()
@@ -163,12 +174,12 @@ def test_only_known_names_may_be_asked_for(start):
     server = start(hosts=["models.example"])
     for host in ("evil.example", "127.0.0.1.evil.example", "", f"localhost.evil.example:{server.port}"):
         assert status(post(server, BODY, host=host or " ")) == 403, host
-    for host in ("localhost", f"LOCALHOST:{server.port}", "[::1]:8000", "models.example", "127.0.0.1"):
+    for host in ("localhost", f"LOCALHOST:{server.port}", "[::1]:8000", "models.example", "127.0.0.1", "10.0.0.7:80"):
         assert status(raw(server, "GET /health HTTP/1.1", host=host)) == 200, host
 
 
 def test_pages_of_other_sites_may_not_ask(server):
-    for origin in ("https://evil.example", "null"):
+    for origin in ("https://evil.example", "http://10.0.0.7", "null"):
         response = server.http.post("/v1/completions", json=BODY, headers={"Origin": origin})
         assert response.status_code == 403
     response = server.http.get("/health", headers={"Origin": "http://localhost:3000"})
@@ -226,6 +237,15 @@ def test_a_broken_engine_is_told_by_health_and_to_all_who_ask(start):
     with pytest.raises(openai.InternalServerError) as caught:
         server.openai.completions.create(model="tiny", prompt="x")
     assert caught.value.status_code == 503
+
+
+def test_a_fault_in_the_worker_itself_is_told_and_leaves_nobody_waiting(start, monkeypatch, caplog):
+    server = start()
+    monkeypatch.setattr("crawl2chat.serve.worker._grown", lambda *_: 1 / 0)
+    with pytest.raises(openai.InternalServerError):
+        server.openai.completions.create(model="tiny", prompt="x")
+    assert server.http.get("/health").status_code == 503
+    assert "ZeroDivisionError" in caplog.text
 
 
 def test_nothing_of_a_conversation_is_logged(server, caplog):

@@ -71,19 +71,19 @@ class Api:
         sampling = sampling_of(self.model, asked, limit, asked.logprobs or 0)
         reads = bool(asked.echo) and asked.logprobs is not None
         answers = range(asked.choices)
-        call = self.desk.admit([Wanted(prompt, sampling, i, reads) for prompt in prompts for i in answers])
         choices = [
             CompletionChoice(self.model.tokenizer, asked, i * asked.choices + j, prompt, skipped=skipped[i])
             for i, prompt in enumerate(prompts)
             for j in answers
         ]
+        call = self.desk.admit([Wanted(prompt, sampling, i, reads) for prompt in prompts for i in answers])
         return await self._answer(request, asked, call, choices, Envelope("text_completion", self.model.name))
 
     async def chat(self, request: Request) -> Response:
         body = await request.body()
         asked, (prompt, sampling, rule) = await _aside(body, lambda: self._read_chat(body))
-        call = self.desk.admit([Wanted(prompt, sampling, i, rule=rule) for i in range(asked.choices)])
         choices = [ChatChoice(self.model.tokenizer, asked, i, prompt) for i in range(asked.choices)]
+        call = self.desk.admit([Wanted(prompt, sampling, i, rule=rule) for i in range(asked.choices)])
         return await self._answer(request, asked, call, choices, Envelope("chat.completion", self.model.name))
 
     def _read_completion(self, body: bytes) -> tuple[CompletionRequest, list[list[int]]]:

@@ -91,7 +91,7 @@ class Guard:
     def _refusal(self, path: str, headers: dict[str, str]) -> ApiError | None:
         """Why this request is not answered, whatever it holds; None if nothing speaks against it."""
         host = _host_name(headers.get("host", ""))
-        if host not in self.hosts:
+        if host not in self.hosts and not _is_address(host):  # a page can't make an address of its own name
             return ApiError(
                 403, f"this server is not to be asked as {host[:100]!r} (header Host); start it with --allowed-host "
                 "to allow that", code="host_not_allowed",
@@ -186,6 +186,14 @@ class Protocol(H11Protocol):
 
     def _hang_up(self) -> None:
         self.transport.abort()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
 
 
 def is_loopback(host: str) -> bool:

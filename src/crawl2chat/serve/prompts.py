@@ -1,9 +1,11 @@
 """From a request to token ids: texts, conversations, and the tools that they offer."""
 
+import contextlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 from crawl2chat.chat.terminal import Talk
@@ -38,6 +40,11 @@ class Model:
     def tokenizer(self) -> Tokenizer:
         return self.engine.tokenizer
 
+    @cached_property
+    def longest_token(self) -> int:
+        """In bytes."""
+        return max(map(len, self.tokenizer.ranks))
+
     @property
     def base(self) -> bool:
         return self.stage == "pretrain"
@@ -52,7 +59,8 @@ class Model:
 def completion_prompts(model: Model, request: CompletionRequest) -> list[list[int]]:
     """The ids of each prompt. A text stands at a document's beginning, as in training, unless the request says no."""
     start = [model.tokenizer.end_of_text] if request.add_special_tokens else []
-    prompts = [[*start, *model.tokenizer.encode(p)] if isinstance(p, str) else p for p in request.prompt]
+    with _cutting(model, [text for text in request.prompt if isinstance(text, str)], "prompt"):
+        prompts = [[*start, *model.tokenizer.encode(p)] if isinstance(p, str) else p for p in request.prompt]
     for prompt in prompts:
         check_length(model, prompt, "prompt")
         check_vocabulary(model, prompt, "prompt")
@@ -73,18 +81,22 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
     sampling = sampling_of(model, request, model.engine.context if limit is None else limit, top)
     talk = Talk(model.engine, sampling, base=model.base)
     rule = None
+    with _cutting(model, ["".join(message["content"] for message in messages)], "messages"):
+        prompt = _chat_ids(model, talk, messages, request.offered)
+    check_length(model, prompt, "messages")
     if request.offered and model.stage in OUR_TOOL_STAGES:
-        prompt = talk.prompt([offer([tool.name for tool in request.offered]), *messages])
         asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
         rule = quoting(model.tokenizer, messages[asked + 1 :])
-    elif request.offered:
-        system = messages[0]["content"] if messages[0]["role"] == "system" else ""
-        rest = messages[1:] if messages[0]["role"] == "system" else messages
-        prompt = [*_hermes_offer(model.tokenizer, system, request.offered), *talk.prompt(rest)]
-    else:
-        prompt = talk.prompt(messages)
-    check_length(model, prompt, "messages")
     return prompt, talk.sampling, rule
+
+
+def _chat_ids(model: Model, talk: Talk, messages: list[Message], offered: Sequence[OfferedFunction]) -> list[int]:
+    if not offered:
+        return talk.prompt(messages)
+    if model.stage in OUR_TOOL_STAGES:
+        return talk.prompt([offer([tool.name for tool in offered]), *messages])
+    system, rest = (messages[0]["content"], messages[1:]) if messages[0]["role"] == "system" else ("", messages)
+    return [*_hermes_offer(model.tokenizer, system, offered), *talk.prompt(rest)]
 
 
 def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
@@ -92,12 +104,16 @@ def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
     tokenizer = model.tokenizer
     if request.messages is not None:
         messages = [as_message(message, i) for i, message in enumerate(request.messages)]
-        return tokenizer.encode_chat(messages, add_generation_prompt=request.add_generation_prompt)[0]
+        with _cutting(model, [], "messages"):
+            if model.base:
+                return Talk(model.engine, Sampling(), base=True).prompt(messages)
+            return tokenizer.encode_chat(messages, add_generation_prompt=request.add_generation_prompt)[0]
     text = request.prompt or ""
     start = [tokenizer.end_of_text] if request.add_special_tokens else []
-    if not request.parse_special:
-        return [*start, *tokenizer.encode(text)]
-    return [*start, *tokenizer.encoding.encode(text, allowed_special="all")]
+    with _cutting(model, [], "prompt"):
+        if not request.parse_special:
+            return [*start, *tokenizer.encode(text)]
+        return [*start, *tokenizer.encoding.encode(text, allowed_special="all")]
 
 
 def sampling_of(model: Model, request: CompletionRequest | ChatRequest, max_tokens: int, top_logprobs: int) -> Sampling:
@@ -125,15 +141,37 @@ def sampling_of(model: Model, request: CompletionRequest | ChatRequest, max_toke
         raise refused(str(error)) from error
 
 
+@contextlib.contextmanager
+def _cutting(model: Model, texts: Sequence[str], param: str) -> Iterator[None]:
+    """Around the encoding of these texts. Raises ApiError, first of all for one that can't fit however it is cut."""
+    for text in texts:
+        at_least = len(text.encode()) // model.longest_token
+        if at_least >= model.engine.context:
+            raise _too_long(model, f"at least {at_least}", param)
+    try:
+        yield
+    except BaseException as error:
+        if type(error).__name__ != "PanicException":  # of tiktoken, at a million spaces in a row; no Exception
+            raise
+        raise refused(
+            f"{param}: can't be cut into tokens; does it hold very much white space in a row?", param
+        ) from None
+
+
 def check_length(model: Model, prompt: Sequence[int], param: str) -> None:
     most = model.engine.context - 1
     if not prompt:
         raise refused(f"{param}: holds no token; expected at least one", param)
     if len(prompt) > most:
-        raise ApiError(
-            400, f"{param}: has {len(prompt)} tokens; this model's context of {model.engine.context} takes {most} and "
-            "leaves one for the answer", param=param, code="context_length_exceeded",
-        )  # fmt: skip
+        raise _too_long(model, str(len(prompt)), param)
+
+
+def _too_long(model: Model, n_tokens: str, param: str) -> ApiError:
+    context = model.engine.context
+    return ApiError(
+        400, f"{param}: has {n_tokens} tokens; this model's context of {context} takes {context - 1} and "
+        "leaves one for the answer", param=param, code="context_length_exceeded",
+    )  # fmt: skip
 
 
 def check_vocabulary(model: Model, ids: Sequence[int], param: str) -> None:

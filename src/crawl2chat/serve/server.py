@@ -60,6 +60,7 @@ class Server(uvicorn.Server):
             )
         )  # fmt: skip
         self.desk, self.grace, self.listening = desk, grace, listening
+        self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
@@ -70,14 +71,14 @@ class Server(uvicorn.Server):
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for an end, the second one ends: nothing of ours on disk could be left half written."""
-        if self.desk.closed:
+        if self.desk.closed or self._loop is None:
             os._exit(128 + sig)
         self.desk.closed = True
         self._loop.call_soon_threadsafe(self.close)
 
     def close(self) -> None:
         """Begin the end; call it in the event loop."""
-        self._draining = self._loop.create_task(self._drain())
+        self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
         left = await self.desk.drain(self.grace)

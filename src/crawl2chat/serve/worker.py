@@ -96,20 +96,28 @@ class Worker:
 
     def _work(self) -> None:
         while True:
-            idle = self.broken or not (self.engine.running or self.engine.waiting)
             try:
-                while True:
-                    command = self._commands.get(block=idle)
-                    if command is None:
-                        return
-                    command()
-                    idle = False
-            except queue.Empty:
-                pass
-            if not self.broken:
-                self._step()
-            self.running = self.engine.running
+                if not self._turn():
+                    return
+            except Exception as error:  # a fault of this file's; the thread must not end, or all would wait for ever
+                self.broken = True
+                self._fail(error)
             self._hand_over()
+
+    def _turn(self) -> bool:
+        """Do what was asked for meanwhile, waiting for it when the engine has nothing to do, and a step; False ends."""
+        idle = self.broken or not (self.engine.running or self.engine.waiting)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                command = self._commands.get(block=idle)
+                if command is None:
+                    return False
+                command()
+                idle = False
+        if not self.broken:
+            self._step()
+        self.running = self.engine.running
+        return True
 
     def _submit(self, job: Job) -> None:
         if job.cancelled:
@@ -182,7 +190,10 @@ def broken() -> ApiError:
 
 def _deliver(ready: list[tuple[Job, Piece | ApiError]]) -> None:
     for job, piece in ready:
-        job.deliver(piece)
+        try:
+            job.deliver(piece)
+        except Exception as error:  # asyncio's own report would quote the piece
+            log_failure("a piece could not be delivered", error)
 
 
 def _grown(job: Job, completion: Completion, now: float) -> Piece | None:
