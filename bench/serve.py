@@ -3,11 +3,11 @@
     python bench/serve.py [--model RUN] [--clients 64] [--seconds 60]
 
 The server is the command `crawl2chat serve` in a process of its own, of a random model of the laptop recipe's shape by
-default. Clients stream completions of 100 tokens from it, one after the other on each of their connections: first one
-client, then `--clients` of them, then as many beside hostile ones: some vanish in the middle of a stream or before an
-answer, send garbage, send bodies of 10 MB, or send a byte a second. Clients of either kind are one process each.
-All goes over loopback. Times are what the clients saw, so on few cores the clients' own work is in them; the columns
-on the right say how many cores each side kept busy.
+default. Clients stream completions of 50 to 150 tokens from it, one after the other on each of their connections: first
+one client, then `--clients` of them and, in turns with that, as many beside hostile ones: some vanish in the middle of
+a stream or before an answer, send garbage, send bodies of 10 MB, or send a byte a second. Clients of either kind are
+one process each. All goes over loopback. Times are what the clients saw, so on few cores the clients' own work is in
+them; the columns on the right say how many cores each side kept busy.
 """
 
 import argparse
@@ -17,12 +17,12 @@ import multiprocessing
 import os
 import random
 import re
-import resource
 import subprocess
 import sys
 import tempfile
 import time
 import urllib.request
+from collections import Counter
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -37,7 +37,8 @@ from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 
 VOCAB, CONTEXT = 4096, 512
-TOKENS = 100  # of each answer
+TOKENS = (50, 150)  # of an answer, so that not all begin and end together
+ROUNDS = 3
 SLOW_CLIENTS = 16
 WAIT = 30.0  # seconds for anything to come before a client calls it an error
 
@@ -53,13 +54,33 @@ class Seen:
     between: list[float] = field(default_factory=list)
     seconds: float = 0.0
     cpu: float = 0.0
+    server_cpu: float = 0.0
+
+    def add(self, other: "Seen", server_cpu: float) -> None:
+        for name in ("answers", "tokens", "errors", "first", "between", "seconds", "cpu"):
+            setattr(self, name, getattr(self, name) + getattr(other, name))
+        self.server_cpu += server_cpu
+
+
+@dataclass
+class Harm:
+    """What hostile clients did, how often."""
+
+    counts: Counter[str] = field(default_factory=Counter)
+    seconds: float = 0.0
+    cpu: float = 0.0
+
+    def add(self, other: "Harm") -> float:
+        """Returns what the other's clients cost."""
+        self.counts += other.counts
+        return other.cpu
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", type=Path, metavar="RUN", help="a run or a model's folder (a random model)")
     parser.add_argument("--clients", type=int, default=64)
-    parser.add_argument("--seconds", type=float, default=60, help="with many clients; the two other rounds take half")
+    parser.add_argument("--seconds", type=float, default=60, help="with many clients, and again beside hostile ones")
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as name:
         server = start_server(options.model or random_model(Path(name) / "random"), options.clients)
@@ -71,49 +92,52 @@ def main() -> None:
 
 
 def measure(server: "ServerProcess", clients: int, seconds: float) -> None:
-    print(f"{'':30} {'answers':>7} {'errors':>6} {'tokens/s':>8}  {'first token, ms':>16}  {'between, ms':>13}  "
-          f"{'cores busy':>14}\n{'':30} {'':7} {'':6} {'':8}  {'p50':>7} {'p99':>8}  {'p50':>6} {'p99':>6}  "
+    print(f"{'':26} {'answers':>7} {'errors':>6} {'tokens/s':>8}  {'first token, ms':>16}  {'between, ms':>13}  "
+          f"{'cores busy':>14}\n{'':26} {'':7} {'':6} {'':8}  {'p50':>7} {'p99':>8}  {'p50':>6} {'p99':>6}  "
           f"{'server':>6} {'client':>7}")  # fmt: skip
-    one = round_of(server, "1 client", 1, seconds / 2)
-    many = round_of(server, f"{clients} clients", clients, seconds)
-    hostile = round_of(server, f"{clients} beside hostile ones", clients, seconds / 2, beside=True)
-    rate = [seen.tokens / seen.seconds for seen in (one, many, hostile)]
+    one, many, beside, harm = Seen(), Seen(), Seen(), Harm()
+    round_of(server, 1, seconds / 4, one)
+    print_row("1 client", one)
+    for _ in range(ROUNDS):  # in turns, as a shared machine is not the same a minute later
+        round_of(server, clients, seconds / ROUNDS, many)
+        round_of(server, clients, seconds / ROUNDS, beside, harm)
+    print_row(f"{clients} clients", many)
+    print_row("as many beside hostile", beside)
+    print("the hostile: " + ", ".join(f"{n} {kind}" for kind, n in sorted(harm.counts.items())))
+    rate = [seen.tokens / seen.seconds for seen in (one, many, beside)]
     print(f"\ntokens/s, {clients} clients over one: {rate[1] / rate[0]:.1f}")
     print(f"beside hostile clients over without: tokens/s {rate[2] / rate[1]:.2f}, "
-          + ", ".join(f"{what} p{q} {ratio(of(hostile), of(many), q):.2f}"
+          + ", ".join(f"{what} p{q} {quantile(of(beside), q) / quantile(of(many), q):.2f}"
                       for what, of in (("first token", lambda s: s.first), ("between", lambda s: s.between))
                       for q in (50, 99)))  # fmt: skip
-    for error in sorted({*one.errors, *many.errors, *hostile.errors})[:5]:
+    for error in sorted({*one.errors, *many.errors, *beside.errors})[:5]:
         print(f"error: {error}")
     time.sleep(1)
     print("left behind: " + ", ".join(f"{name} {server.metric(name):.0f}" for name in ("running", "waiting")))
 
 
-def round_of(server: "ServerProcess", what: str, clients: int, seconds: float, *, beside: bool = False) -> Seen:
-    """Load for so long; prints the row and returns what the well-behaved clients saw."""
-    context = multiprocessing.get_context("spawn")
-    with context.Pool(2) as pool:
+def round_of(server: "ServerProcess", clients: int, seconds: float, into: Seen, harm: Harm | None = None) -> None:
+    """Load for so long, with hostile clients if what they do is to be counted."""
+    with multiprocessing.get_context("spawn").Pool(2) as pool:
         busy = server.cpu_seconds()
-        harm = pool.apply_async(run_clients, ("hostile", server.port, clients, seconds)) if beside else None
+        hostile = (
+            pool.apply_async(run_clients, ("hostile", server.port, clients, seconds)) if harm is not None else None
+        )
         seen: Seen = pool.apply(run_clients, ("good", server.port, clients, seconds))
-        busy = server.cpu_seconds() - busy
-        client = seen.cpu + (harm.get().cpu if harm else 0.0)
-    print(f"{what:30} {seen.answers:7,} {len(seen.errors):6} {seen.tokens / seen.seconds:8,.0f}  "
+        into.add(seen, server.cpu_seconds() - busy)
+        if harm is not None and hostile is not None:
+            into.cpu += harm.add(hostile.get())
+
+
+def print_row(what: str, seen: Seen) -> None:
+    print(f"{what:26} {seen.answers:7,} {len(seen.errors):6} {seen.tokens / seen.seconds:8,.0f}  "
           f"{1000 * quantile(seen.first, 50):7.1f} {1000 * quantile(seen.first, 99):8.1f}  "
           f"{1000 * quantile(seen.between, 50):6.1f} {1000 * quantile(seen.between, 99):6.1f}  "
-          f"{busy / seen.seconds:6.2f} {client / seen.seconds:7.2f}", flush=True)  # fmt: skip
-    if harm:
-        counts = ", ".join(f"{n} {kind}" for kind, n in sorted(harm.get().counts.items()))
-        print(f"  beside them: {counts}")
-    return seen
+          f"{seen.server_cpu / seen.seconds:6.2f} {seen.cpu / seen.seconds:7.2f}", flush=True)  # fmt: skip
 
 
 def quantile(values: Sequence[float], percent: int) -> float:
     return sorted(values)[min(len(values) - 1, len(values) * percent // 100)] if values else float("nan")
-
-
-def ratio(values: Sequence[float], others: Sequence[float], percent: int) -> float:
-    return quantile(values, percent) / quantile(others, percent)
 
 
 class ServerProcess(subprocess.Popen[str]):
@@ -158,10 +182,9 @@ def random_model(folder: Path) -> Path:
 
 
 def run_clients(kind: str, port: int, clients: int, seconds: float) -> Any:
-    began = time.perf_counter()
+    began, before = time.perf_counter(), time.process_time()
     seen = asyncio.run((good_clients if kind == "good" else hostile_clients)(port, clients, seconds))
-    used = resource.getrusage(resource.RUSAGE_SELF)
-    seen.cpu, seen.seconds = used.ru_utime + used.ru_stime, time.perf_counter() - began
+    seen.cpu, seen.seconds = time.process_time() - before, time.perf_counter() - began
     return seen
 
 
@@ -179,7 +202,7 @@ async def one_client(port: int, number: int, end: float, seen: Seen) -> None:
         try:
             if writer is None or reader is None:
                 reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=1 << 20)
-            writer.write(request(asked(draw, TOKENS)))
+            writer.write(request(asked(draw, draw.randint(*TOKENS))))
             await asyncio.wait_for(read_answer(reader, seen), WAIT)
             seen.answers += 1
         except (OSError, ValueError, asyncio.IncompleteReadError, TimeoutError) as error:
@@ -226,20 +249,13 @@ def request(content: dict[str, Any] | bytes, length: int | None = None) -> bytes
     return head.encode() + body
 
 
-@dataclass
-class Harm:
-    counts: dict[str, int] = field(default_factory=dict)
-    seconds: float = 0.0
-    cpu: float = 0.0
-
-
 async def hostile_clients(port: int, clients: int, seconds: float) -> Harm:
     harm = Harm()
     end = time.perf_counter() + seconds
 
     async def again(kind: str, act: Callable[[int], Awaitable[None]], pause: float) -> None:
         while time.perf_counter() < end:
-            harm.counts[kind] = harm.counts.get(kind, 0) + 1
+            harm.counts[kind] += 1
             try:
                 async with asyncio.timeout(max(0.1, end - time.perf_counter())):
                     await act(port)
