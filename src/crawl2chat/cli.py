@@ -78,6 +78,7 @@ examples:
   crawl2chat plan recipes/cluster.toml             what a month of Common Crawl takes
   crawl2chat plan recipes/gpu.toml --device h100 --devices 8
   crawl2chat chat runs/laptop
+  crawl2chat generate runs/laptop "Chronicle of" --stage base --top 10
   crawl2chat serve runs/laptop                     the same for programs: OpenAI's API on this machine
   crawl2chat export runs/laptop --out release --gguf model.gguf
 """
@@ -162,18 +163,8 @@ def _parser() -> argparse.ArgumentParser:
             )  # fmt: skip
         stage.add_argument("--settings", action=_ShowSettings, help=f"list the settings (--{name}.NAME VALUE)")
 
-    chat = add("chat", "talk to a model in the terminal", chat_command)
-    chat.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    chat.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
-    chat.add_argument("--tools", action="store_true", help="let it search the run's documents and use a calculator")
-    chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
-    _add_sampling(chat, temperature=0.0)
-
-    generate = add("generate", "continue texts with a model", generate_command)
-    generate.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    generate.add_argument("prompts", nargs="+", metavar="TEXT", help="beginnings of documents; all run as one batch")
-    generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models")
-    _add_sampling(generate, temperature=0.8)
+    _add_chat(add("chat", "talk to a model in the terminal", chat_command))
+    _add_generate(add("generate", "continue texts with a model", generate_command))
 
     _add_serve(add("serve", "answer over HTTP, in the form of OpenAI's API", serve_command))
 
@@ -344,6 +335,30 @@ def _add_machines(plan: argparse.ArgumentParser) -> None:
     )
 
 
+def _add_chat(chat: argparse.ArgumentParser) -> None:
+    chat.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
+    chat.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    chat.add_argument("--tools", action="store_true", help="let it search the run's documents and use a calculator")
+    chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
+    _add_sampling(chat, temperature=0.0)
+
+
+def _add_generate(generate: argparse.ArgumentParser) -> None:
+    generate.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
+    generate.add_argument(
+        "prompts", nargs="+", metavar="TEXT", help="beginnings of documents, all run as one batch; - is all of stdin"
+    )
+    generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models")
+    generate.add_argument(
+        "--samples", type=_within(int, 1), default=1, metavar="N", help="draw N continuations of each (1)"
+    )
+    generate.add_argument(
+        "--top", type=_within(int, 1), default=0, metavar="K",
+        help="show at each step the K most probable next tokens, before and after the controls below",
+    )  # fmt: skip
+    _add_sampling(generate, temperature=0.8)
+
+
 def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
     serve.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
@@ -375,12 +390,36 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
 
 
 def _add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:
-    parser.add_argument("--temperature", type=float, default=temperature, help="0 takes the most probable token")
-    parser.add_argument("--top-k", type=int, default=0, help="keep the k most probable tokens; 0 keeps all")
-    parser.add_argument("--top-p", type=float, default=1.0, help="keep the smallest set that reaches this probability")
-    parser.add_argument("--max-tokens", type=int, default=200, help="length of the answer at most")
-    parser.add_argument("--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable")
-    parser.add_argument("--seed", type=int, default=0, help="another seed, another answer")
+    """Controls of sampling. Which values are possible is for Sampling to say."""
+    controls = parser.add_argument_group("how the next token is drawn")
+
+    def number(flag: str, default: float, help: str) -> None:
+        controls.add_argument(flag, type=type(default), default=default, metavar="N", help=f"{help} ({default})")
+
+    number("--temperature", temperature, "divides the logits: below 1 safer, above 1 wilder; 0 takes the most probable")
+    number("--top-k", 0, "keep the N most probable tokens; 0 keeps all")
+    number("--top-p", 1.0, "keep the smallest set of tokens whose probability reaches N; 1 keeps all")
+    number("--min-p", 0.0, "keep tokens with at least N times the probability of the first; 0 keeps all")
+    number("--repetition-penalty", 1.0, "above 1, tokens that stand in prompt or answer become less probable")
+    number("--presence-penalty", 0.0, "taken from the logit of each token that the answer holds already")
+    number("--frequency-penalty", 0.0, "the same, once for each time that the answer holds it")
+    controls.add_argument(
+        "--logit-bias", type=_bias, action="append", default=[], metavar="ID=VALUE",
+        help="added to a token's logit: -100 forbids it, 100 forces it; ids by `crawl2chat tokens`; repeatable",
+    )  # fmt: skip
+    number("--max-tokens", 200, "length of the answer at most")
+    controls.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
+    )
+    number("--seed", 0, "another seed, another answer")
+
+
+def _bias(text: str) -> tuple[int, float]:
+    id, _, value = text.partition("=")
+    try:
+        return int(id), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected ID=VALUE, such as 42=-100") from None
 
 
 if __name__ == "__main__":

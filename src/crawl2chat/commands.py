@@ -81,7 +81,8 @@ def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
 
 def chat_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.calculator import calculate
-    from crawl2chat.chat.terminal import Talk, chat
+    from crawl2chat.chat.talk import Talk
+    from crawl2chat.chat.terminal import chat
     from crawl2chat.run import StageError
 
     engine, stage = _load_engine(options)
@@ -91,24 +92,51 @@ def chat_command(options: argparse.Namespace) -> int:
     tools = {"calculator": calculate, "search": index.search} if index else {}
     address = index.address if index else lambda page: None
     if stage == "pretrain":
-        print("(a base model: it is shown a page on which a helper answers, and goes on with it)")
-    chat(
-        Talk(engine, _sampling(options), base=stage == "pretrain", tools=tools, address=address), system=options.system
-    )
+        print("(a base model: it is shown a page on which a helper answers, and goes on with it)", file=sys.stderr)
+    talk = Talk(engine, _sampling(options), base=stage == "pretrain", tools=tools, address=address)
+    chat(talk, system=options.system)
     return 0
 
 
 def generate_command(options: argparse.Namespace) -> int:
     from crawl2chat.run import StageError
 
-    (engine, _), sampling = _load_engine(options), _sampling(options)
+    prompts = [_read_stdin() if prompt == "-" else prompt for prompt in options.prompts]
+    (engine, _), sampling = _load_engine(options), _sampling(options, top_logprobs=options.top)
     try:
-        completions = engine.generate(options.prompts, sampling)
+        if options.top:
+            from crawl2chat.report.next_token import print_steps
+
+            print_steps(engine, prompts, options.samples, sampling)
+        elif len(prompts) == options.samples == 1:
+            pieces = engine.stream(prompts[0], sampling)
+            _write(prompts[0] + next(pieces, ""))  # nothing of a prompt that is refused
+            try:
+                for piece in pieces:
+                    _write(piece)
+            finally:  # Ctrl-C, too
+                _write("\n")
+        else:
+            _print_samples(engine, prompts, options.samples, sampling)
     except ValueError as error:
         raise StageError(str(error)) from error
-    for prompt, completion in zip(options.prompts, completions, strict=True):
-        print(prompt + completion.text)
     return 0
+
+
+def _print_samples(engine, prompts: list[str], samples: int, sampling) -> None:  # type: ignore[no-untyped-def]  # as below
+    """All as one batch, each below a line that says which it is."""
+    completions = engine.generate(prompts * samples, sampling)
+    for i, prompt in enumerate(prompts):
+        for sample, completion in enumerate(completions[i :: len(prompts)], 1):
+            print(f"--- prompt {i + 1}/{len(prompts)}, sample {sample}/{samples}, {len(completion.ids)} tokens")
+            _write(prompt + completion.text + "\n")
+
+
+def _write(text: str) -> None:
+    """At once; on a screen without control characters, which a model may have learned from pages."""
+    from crawl2chat.refine.extract import NOT_TEXT
+
+    print(NOT_TEXT.sub("", text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
 def serve_command(options: argparse.Namespace) -> int:
@@ -121,7 +149,7 @@ def serve_command(options: argparse.Namespace) -> int:
     host, port = options.host, place.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     folder, stage = _find_model(options)
-    engine, _ = _load_engine(options, max_batch=options.max_batch, memory=options.memory, context=options.context)
+    engine = _read_engine(folder, max_batch=options.max_batch, memory=options.memory, context=options.context)
     model = Model(engine, options.name or _name(options.model, folder), stage, int(folder.stat().st_mtime))
 
     def listening() -> None:
@@ -260,16 +288,31 @@ def find_recipe(path: Path | None) -> Path:
     return installed if installed.exists() else package.parents[1] / "recipes" / "laptop.toml"
 
 
-def _sampling(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
+def _sampling(options: argparse.Namespace, top_logprobs: int = 0):  # type: ignore[no-untyped-def]  # its type would import torch
     from crawl2chat.generate import Sampling
     from crawl2chat.run import StageError
 
+    numbers = (
+        "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
+        "max_tokens", "seed",
+    )  # fmt: skip
     try:
         return Sampling(
-            options.temperature, options.top_k, options.top_p, options.max_tokens, tuple(options.stop), options.seed
-        )
+            **{name: getattr(options, name) for name in numbers},
+            stop=tuple(options.stop), logit_bias=dict(options.logit_bias), top_logprobs=top_logprobs,
+        )  # fmt: skip
     except ValueError as error:
         raise StageError(str(error)) from error
+
+
+def _read_stdin() -> str:
+    """All of it, without the line end that editors and echo put last."""
+    from crawl2chat.run import StageError
+
+    try:
+        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
+    except UnicodeDecodeError as error:
+        raise StageError(f"generate -: stdin is no text in UTF-8: {error}") from error
 
 
 def _key(command: str, variable: str | None) -> str | None:
@@ -304,18 +347,23 @@ def _find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
     return run, manifest.stage if manifest else None
 
 
-def _load_engine(options: argparse.Namespace, **limits: int | None):  # type: ignore[no-untyped-def]  # or torch
-    """The engine of the model that was named, with these limits, and the stage that made it, if one did."""
+def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
+    """The engine of the model that was named and the stage that made it, if one did."""
+    folder, stage = _find_model(options)
+    return _read_engine(folder), stage
+
+
+def _read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped-def]  # as above
+    """The engine of the model in a folder, with these limits where they are given."""
     import torch
 
     from crawl2chat.generate import Engine
     from crawl2chat.model import load_model
     from crawl2chat.tokens import Tokenizer
 
-    folder, stage = _find_model(options)
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     given = {name: limit for name, limit in limits.items() if limit is not None}
-    return Engine(model, Tokenizer.load(folder), **given), stage
+    return Engine(model, Tokenizer.load(folder), **given)
 
 
 def _load_index(run: Path):  # type: ignore[no-untyped-def]

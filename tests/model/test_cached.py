@@ -79,7 +79,7 @@ def test_a_copied_beginning_is_as_good_as_one_that_was_read():
     cached.prefill([3], [0], [ids[:30]])
     cached.cache.copy(3, 1, 30)
     cached.prefill([1], [30], [ids[30:-1]])
-    assert torch.equal(cached.decode([None, (ids[-1], 39)])[1], read_alone(model, ids))
+    torch.testing.assert_close(cached.decode([None, (ids[-1], 39)])[1], read_alone(model, ids), atol=1e-4, rtol=1e-4)
 
 
 def test_after_training_refresh_reads_the_new_weights():

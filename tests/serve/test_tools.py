@@ -111,6 +111,15 @@ def test_the_text_before_a_call_ends_at_a_stop_text(tokenizer):
     assert "".join(chunk["delta"].get("content", "") for chunk in chunks) == "one two"
 
 
+def test_on_a_base_models_page_the_space_before_the_answer_is_no_part_of_it(tokenizer):
+    choice = ChatChoice(
+        tokenizer, parse(ChatRequest, json.dumps({"messages": [QUESTION]}).encode()), 0, [1], on_page=True
+    )
+    for text in (" ", " a", " b"):
+        choice.keep(Piece(0.0, text, [1], [-1.0], [-1.0], [[]], [[]], "length" if text == " b" else None))
+    assert choice.whole()["message"]["content"] == "a b"
+
+
 @pytest.mark.parametrize("stage", ["pretrain", "sft"])
 def test_models_that_were_never_taught_to_call_refuse_tools(start, stage):
     server = start(stage)

@@ -19,7 +19,7 @@ from crawl2chat.chat.conversations import (
 from crawl2chat.chat.settings import FineTuneSettings, SftSettings
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
-from crawl2chat.chat.terminal import Talk
+from crawl2chat.chat.talk import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import (
     FACT_TOKENS,

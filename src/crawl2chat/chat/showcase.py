@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from crawl2chat.chat.problems import ask_plainly
-from crawl2chat.chat.terminal import Talk
+from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import final_text, offer
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.crawl.tinyweb.wording import questions
@@ -37,6 +37,6 @@ def write_showcase(talks: Mapping[str, Talk], ledger: Ledger, seed: int, out: Pa
         for question in showcase_questions(ledger, seed):
             for model, talk in talks.items():
                 opening = [offer(tuple(talk.tools))] if talk.tools else []
-                added = talk.answer([*opening, Message(role="user", content=question)], write=lambda _: None)
+                added = talk.answer([*opening, Message(role="user", content=question)]).messages
                 row = {"model": model, "question": question, "answer": final_text(added)}
                 handle.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -40,6 +40,8 @@ class Engine:
         """
         self.model, self.tokenizer = model.eval(), tokenizer
         self.context, self.max_batch = length_and_rows(model, max_batch, memory, context)
+        flop = PREFILL_FLOP[next(model.parameters()).device.type]
+        self.prefill_tokens = max(64, int(flop / (2 * model.n_parameters())))
         self.cached = CachedTransformer(model, self.max_batch, self.context)
         self.rows = Rows(self.cached.cache, self.max_batch)
         self.queue: FairQueue[Request] = FairQueue()
@@ -130,7 +132,7 @@ class Engine:
         while len(self.queue) and self.rows.has_room:
             self.rows.enter(self.queue.get())
         changed = self._prefill()
-        writing = [request for request in self.rows.requests if request.prefilled]
+        writing = [request for request in self.rows.requests if request.prefilled and not request.ended]
         if writing:
             self._write_tokens(writing)
             changed += [request for request in writing if request not in changed]
@@ -171,8 +173,7 @@ class Engine:
 
     def _prefill(self) -> list[Request]:
         """Read a piece of the prompts that are not read yet; returns those that end with it."""
-        budget = max(64, int(PREFILL_FLOP[self.cached.device.type] / (2 * self.model.n_parameters())))
-        pieces = self.rows.to_prefill(budget)
+        pieces = self.rows.to_prefill(self.prefill_tokens)
         if pieces:
             rows = [request.row for request, _ in pieces if request.row is not None]
             ids = [request.prompt[request.read : request.read + n] for request, n in pieces]
@@ -233,9 +234,9 @@ class Engine:
         if self.controls[0] != order:
             self.controls = (order, Controls([request.sampling for request in order], logits_bv.device))
         controls = self.controls[1]
+        controlled_bv = controls(_under_rules(logits_bv, order), [(r.prompt, r.completion.ids) for r in order])
         log_p_bv = logits_bv.log_softmax(dim=-1)
-        controlled_bv = controls(_under_rules(log_p_bv, order), [(r.prompt, r.completion.ids) for r in order])
-        log_q_bv = log_p_bv if controlled_bv is log_p_bv else controlled_bv.log_softmax(dim=-1)
+        log_q_bv = log_p_bv if controlled_bv is logits_bv else controlled_bv.log_softmax(dim=-1)
         uniform_b = torch.tensor(
             [0.0 if request.sampling.greedy else request.generator.random() for request in order],
             dtype=torch.float64, device=logits_bv.device,

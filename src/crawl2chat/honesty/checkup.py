@@ -7,7 +7,7 @@ from pathlib import Path
 from crawl2chat.chat.sft import write_answers
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import fact_questions, plain_questions, sum_questions
-from crawl2chat.chat.terminal import Talk
+from crawl2chat.chat.talk import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, ask, ends_with_number, mentions
 from crawl2chat.figures import Figure, share

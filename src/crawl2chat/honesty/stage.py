@@ -11,7 +11,7 @@ from crawl2chat.chat.conversations import Conversation, read_conversations, writ
 from crawl2chat.chat.sft import fine_tune, load_ledger, training_documents, write_answers
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import exchange
-from crawl2chat.chat.terminal import Talk
+from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import Tool
 from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person
 from crawl2chat.crawl.tinyweb.wording import answer, questions

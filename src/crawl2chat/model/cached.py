@@ -2,11 +2,12 @@
 
 The same mathematics as `Transformer.features`, arranged for few tokens at a time, where the time goes into starting
 operations and into reading weights: q, k and v come from one product, gate and up from another, and on a CPU matrices
-are laid out as oneDNN reads them (2 to 3 times as fast as F.linear at 16 rows). On a GPU a step is a CUDA graph.
+are laid out as oneDNN reads them (`_Matrix`). On a GPU a step is a CUDA graph.
 
 A token's numbers do not depend on which others share its batch. On a CPU that holds to the last bit: the kernels used
-here sum in an order that changes only for a single row, or with the number of keys modulo 16. So rows are padded to
-ROWS and keys to KEYS; only a cache with a single row, which has no batches, does without.
+here sum in an order that changes only for fewer than ROWS rows, or with the number of keys modulo KEYS. So both are
+padded; only a cache with a single row, which has no batches, does without.
+A prompt that is read in other pieces, or whose beginning was copied, may differ in the last bit.
 
 Shapes: N tokens, B rows of the cache, T tokens a row, S keys, C width, H key-value heads, R queries a key-value head,
 D head width, V vocabulary.
@@ -24,10 +25,30 @@ from crawl2chat.model.kv_cache import KVCache
 from crawl2chat.model.transformer import Block, Transformer, rope_angles
 
 ROWS, KEYS = 4, 16
-PACKED_ALONE = 200_000  # weights of a matrix; with fewer, calling oneDNN for a single row costs more than it gains
+LARGE = 200_000  # weights of a matrix
 GRAPH_KEYS = 64  # the fewest that a CUDA graph is recorded for; then 128, 256, …
-Linear = Callable[[Tensor], Tensor]
 Span = tuple[slice, int]  # rows, and how many keys their queries are multiplied with
+
+
+class _Matrix:
+    """A matrix to multiply by, on a CPU as oneDNN lays it out: 1.4 to 3 times as fast as F.linear.
+
+    But oneDNN takes 2 ms to prepare for each number of rows that it has not met, and 15 µs for each call. So F.linear
+    is kept for small matrices, with `many` rows, whose number is seldom the same, and for a single row.
+    """
+
+    def __init__(self, weight: Tensor, *, alone: bool) -> None:
+        weight = weight.detach()
+        large = weight.numel() >= LARGE
+        packed = _packed(weight) if large or not alone else None
+        self.weight = None if packed and large else weight
+        self.packed = packed
+
+    def __call__(self, x_nc: Tensor, *, many: bool = False) -> Tensor:
+        if self.packed is None or (many and self.weight is not None):
+            assert self.weight is not None
+            return F.linear(x_nc, self.weight)
+        return self.packed(x_nc)
 
 
 @dataclass(frozen=True)
@@ -35,12 +56,12 @@ class _Layer:
     """A block's weights, joined and laid out."""
 
     input_norm: Tensor
-    qkv: Linear
+    qkv: _Matrix
     qk_norm_hd: Tensor  # of each query and key head; the queries' with attention's factor 1/√D in it
-    o: Linear
+    o: _Matrix
     mlp_norm: Tensor
-    gate_up: Linear
-    down: Linear
+    gate_up: _Matrix
+    down: _Matrix
 
 
 class CachedTransformer:
@@ -50,8 +71,8 @@ class CachedTransformer:
         """rows: sequences at a time; max_length: tokens of each."""
         self.model, self.config, self.max_length = model, model.config, max_length
         self.alone = rows == 1
-        self.rows_multiple = 1 if self.alone else ROWS
-        self.n_rows = _up_to(rows, self.rows_multiple)
+        self.n_rows = rows if self.alone else batch_size(rows)
+        self.cache = self._new_cache()
         self.version: tuple[tuple[int, int], ...] = ()
         self.refresh()
 
@@ -63,6 +84,9 @@ class CachedTransformer:
     def dtype(self) -> torch.dtype:
         return self.model.model.embed_tokens.weight.dtype
 
+    def _new_cache(self) -> KVCache:
+        return KVCache(self.config, self.n_rows, self.max_length, dtype=self.dtype, device=self.device)
+
     @torch.inference_mode()
     def refresh(self) -> bool:
         """Copy the weights anew if they have changed or moved, and forget what was read; returns whether they had."""
@@ -70,13 +94,10 @@ class CachedTransformer:
         if version == self.version:
             return False
         self.version = version
-        if not hasattr(self, "cache") or (self.cache.content.dtype, self.cache.content.device) != (
-            self.dtype,
-            self.device,
-        ):
-            self.cache = KVCache(self.config, self.n_rows, self.max_length, dtype=self.dtype, device=self.device)
+        if (self.cache.content.dtype, self.cache.content.device) != (self.dtype, self.device):
+            self.cache = self._new_cache()
         self.layers = [self._lay_out(cast(Block, block)) for block in self.model.model.layers]
-        self.head = self._linear(self.model.lm_head.weight)
+        self.head = self._matrix(self.model.lm_head.weight)
         positions_1t = torch.arange(self.max_length, device=self.device)[None]
         cos, sin = rope_angles(positions_1t, self.config.head_dim, self.config.rope_theta)
         half = self.config.head_dim // 2
@@ -94,22 +115,16 @@ class CachedTransformer:
         k_norm_hd = attention.k_norm.weight.expand(c.num_key_value_heads, -1)
         return _Layer(
             block.input_layernorm.weight,
-            self._linear(torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])),
+            self._matrix(torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])),
             torch.cat([q_norm_hd, k_norm_hd]),
-            self._linear(attention.o_proj.weight),
+            self._matrix(attention.o_proj.weight),
             block.post_attention_layernorm.weight,
-            self._linear(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])),
-            self._linear(mlp.down_proj.weight),
+            self._matrix(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])),
+            self._matrix(mlp.down_proj.weight),
         )
 
-    def _linear(self, weight: Tensor) -> Linear:
-        """The product with a matrix, which on a CPU is laid out for oneDNN where that pays."""
-        weight = weight.detach()
-        if not _packs(weight) or (self.alone and weight.numel() < PACKED_ALONE):
-            return lambda x_nc: F.linear(x_nc, weight)
-        packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
-        product = torch.ops.mkldnn._linear_pointwise.default
-        return lambda x_nc: product(x_nc, packed, None, "none", [], "")
+    def _matrix(self, weight: Tensor) -> _Matrix:
+        return _Matrix(weight, alone=self.alone)
 
     @torch.inference_mode()
     def prefill(self, rows: Sequence[int], starts: Sequence[int], ids: Sequence[Sequence[int]]) -> Tensor:
@@ -132,7 +147,7 @@ class CachedTransformer:
             return _attend(q_nhd, *self.cache.read(layer, rows_b, n_keys), mask, T)
 
         places = self.cache.places(write_rows_bt.flatten(), positions_n)
-        return self._blocks(ids_bt.flatten(), positions_n, places, attend).view(B, T, -1)
+        return self._blocks(ids_bt.flatten(), positions_n, places, attend, many=True).view(B, T, -1)
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[tuple[int, int] | None]) -> Tensor:
@@ -140,7 +155,7 @@ class CachedTransformer:
 
         A row with None is left as it is, and its logits mean nothing.
         """
-        padded = [*tokens, *[None] * (-len(tokens) % self.rows_multiple)]
+        padded = tokens if self.alone else [*tokens, *[None] * (batch_size(len(tokens)) - len(tokens))]
         read = [(*token, row) if token else (0, 0, self.cache.spare_row) for row, token in enumerate(padded)]
         inputs = torch.tensor(list(zip(*read, strict=True)))
         if self.device.type == "cuda":
@@ -165,7 +180,13 @@ class CachedTransformer:
         return self.head(self._blocks(ids_n, positions_n, self.cache.places(write_rows_n, positions_n), attend))
 
     def _blocks(
-        self, ids_n: Tensor, positions_n: Tensor, places: Tensor, attend: Callable[[int, Tensor], Tensor]
+        self,
+        ids_n: Tensor,
+        positions_n: Tensor,
+        places: Tensor,
+        attend: Callable[[int, Tensor], Tensor],
+        *,
+        many: bool = False,
     ) -> Tensor:
         """All blocks and the last norm, (N, C). `attend(layer, queries (N, H·R, D))` gives (N, H·R·D)."""
         c, eps = self.config, self.config.rms_norm_eps
@@ -174,13 +195,13 @@ class CachedTransformer:
         cos_n1d, sin_n1d = self.cos_s1d[positions_n], self.sin_s1d[positions_n]
         x_nc = F.embedding(ids_n, self.model.model.embed_tokens.weight)
         for i, layer in enumerate(self.layers):
-            qkv_nhd = layer.qkv(_rms_norm(x_nc, layer.input_norm, eps)).view(N, -1, D)
+            qkv_nhd = layer.qkv(_rms_norm(x_nc, layer.input_norm, eps), many=many).view(N, -1, D)
             qk_nhd = _rms_norm(qkv_nhd[:, :n_qk], layer.qk_norm_hd, eps)
             qkv_nhd[:, :n_qk] = torch.addcmul(qk_nhd * cos_n1d, qk_nhd.roll(D // 2, dims=-1), sin_n1d)
             self.cache.write(i, places, qkv_nhd[:, n_q:])
-            x_nc = x_nc + layer.o(attend(i, qkv_nhd[:, :n_q]))
-            gate, up = layer.gate_up(_rms_norm(x_nc, layer.mlp_norm, eps)).chunk(2, dim=-1)
-            x_nc = x_nc + layer.down(F.silu(gate).mul_(up))
+            x_nc = x_nc + layer.o(attend(i, qkv_nhd[:, :n_q]), many=many)
+            gate, up = layer.gate_up(_rms_norm(x_nc, layer.mlp_norm, eps), many=many).chunk(2, dim=-1)
+            x_nc = x_nc + layer.down(F.silu(gate).mul_(up), many=many)
         return _rms_norm(x_nc, self.model.model.norm.weight, eps)
 
     def _mask(self, positions_bt: Tensor, n_keys: int) -> Tensor:
@@ -193,14 +214,11 @@ class CachedTransformer:
 
     def _replay(self, inputs: Tensor, n_keys: int) -> Tensor:
         """Decode by a CUDA graph: a step's launches, recorded once for each of a few sizes of batch and of keys."""
-        B = inputs.shape[1]
-        padded, S = _power_of_two(B, ROWS, self.n_rows), _power_of_two(n_keys, GRAPH_KEYS, self.max_length)
-        inputs = F.pad(inputs, (0, padded - B))
-        inputs[2, B:] = self.cache.spare_row
-        if (padded, S) not in self.graphs:
-            step = lambda static: self._decode(static, [(slice(0, padded), S)])  # noqa: E731
-            self.graphs[padded, S] = _Graph(step, inputs.to(self.device))
-        return self.graphs[padded, S](inputs)
+        size = inputs.shape[1], min(max(GRAPH_KEYS, 1 << (n_keys - 1).bit_length()), self.max_length)
+        if size not in self.graphs:
+            spans = [(slice(0, size[0]), size[1])]
+            self.graphs[size] = _Graph(lambda static: self._decode(static, spans), inputs.to(self.device))
+        return self.graphs[size](inputs)
 
 
 class _Graph:
@@ -265,19 +283,23 @@ def _attend(q_nhd: Tensor, k_xsd: Tensor, v_xsd: Tensor, mask: Tensor, n_tokens:
     return (y_xrd if T == 1 else y_xrd.view(B, H, R, T, D).permute(0, 3, 1, 2, 4)).reshape(B * T, -1)
 
 
-def _packs(weight: Tensor) -> bool:
-    """Whether this torch on this processor multiplies by packed matrices (operators that torch.compile uses)."""
-    if weight.device.type != "cpu" or not torch.backends.mkldnn.is_available():
-        return False
-    if not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return False
+def _packed(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
+    """The product with a matrix laid out for oneDNN, by the operators that torch.compile uses; None without them."""
+    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
+        return None
     bf16 = weight.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    return bf16 or weight.dtype == torch.float32
+    if not torch.backends.mkldnn.is_available() or not (bf16 or weight.dtype == torch.float32):
+        return None
+    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
+    product = torch.ops.mkldnn._linear_pointwise.default
+    return lambda x_nc: product(x_nc, packed, None, "none", [], "")
+
+
+def batch_size(n: int) -> int:
+    """The next of 4, 8, 12, 16, 24, 32, 48, …: few sizes, as each has to be prepared for once."""
+    power = max(ROWS, 1 << (n - 1).bit_length())
+    return power * 3 // 4 if power > 8 and n <= power * 3 // 4 else power
 
 
 def _up_to(n: int, multiple: int) -> int:
     return -(-n // multiple) * multiple
-
-
-def _power_of_two(n: int, least: int, most: int) -> int:
-    return min(max(least, 1 << (n - 1).bit_length()), most)

@@ -72,7 +72,11 @@ class CompletionChoice:
 class ChatChoice:
     """One answer of /v1/chat/completions; `take` gives what a piece adds to it, `whole` all of it."""
 
-    def __init__(self, tokenizer: Tokenizer, request: ChatRequest, index: int, prompt: Sequence[int]) -> None:
+    def __init__(
+        self, tokenizer: Tokenizer, request: ChatRequest, index: int, prompt: Sequence[int], *, on_page: bool = False
+    ) -> None:
+        """on_page: whether a base model answers on a page, where a space comes before what is said."""
+        self.on_page = on_page
         self.tokenizer, self.request, self.index, self.prompt = tokenizer, request, index, prompt
         self.calls = _Calls(tokenizer, request) if request.offered else None
         self.n_ids = self.reused = 0
@@ -89,6 +93,9 @@ class ChatChoice:
         if self.calls:
             text, calls = self.calls.take(piece)
             reason = "tool_calls" if reason == "stop" and self.calls.found else reason
+        if self.on_page:
+            text = text.lstrip()
+            self.on_page = not text
         logprobs = None
         if self.request.logprobs:
             controlled = bool(self.request.controlled_logprobs)

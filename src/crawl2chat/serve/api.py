@@ -82,7 +82,9 @@ class Api:
     async def chat(self, request: Request) -> Response:
         body = await request.body()
         asked, (prompt, sampling, rule) = await _aside(body, lambda: self._read_chat(body))
-        choices = [ChatChoice(self.model.tokenizer, asked, i, prompt) for i in range(asked.choices)]
+        choices = [
+            ChatChoice(self.model.tokenizer, asked, i, prompt, on_page=self.model.base) for i in range(asked.choices)
+        ]
         call = self.desk.admit([Wanted(prompt, sampling, i, rule=rule) for i in range(asked.choices)])
         return await self._answer(request, asked, call, choices, Envelope("chat.completion", self.model.name))
 

@@ -4,11 +4,11 @@ import contextlib
 import json
 import secrets
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
-from crawl2chat.chat.terminal import Talk
+from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import offer, quoting
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.request import Rule
@@ -80,6 +80,8 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
     top = (request.top_logprobs or 0) if request.logprobs else 0
     sampling = sampling_of(model, request, model.engine.context if limit is None else limit, top)
     talk = Talk(model.engine, sampling, base=model.base)
+    if model.base:
+        sampling = replace(sampling, stop=(*sampling.stop, "\n"))  # to the end of the helper's line
     rule = None
     with _cutting(model, ["".join(message["content"] for message in messages)], "messages"):
         prompt = _chat_ids(model, talk, messages, request.offered)
@@ -87,7 +89,7 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
     if request.offered and model.stage in OUR_TOOL_STAGES:
         asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
         rule = quoting(model.tokenizer, messages[asked + 1 :])
-    return prompt, talk.sampling, rule
+    return prompt, sampling, rule
 
 
 def _chat_ids(model: Model, talk: Talk, messages: list[Message], offered: Sequence[OfferedFunction]) -> list[int]:

@@ -1,0 +1,156 @@
+"""Asking a model: messages become a prompt, and the prompt an answer that is written out as it is made."""
+
+import time
+from bisect import bisect_left
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from crawl2chat.chat.tools import MAX_ROUNDS, Tool, carry_out, parse_reply, quoting
+from crawl2chat.generate import Completion, Engine, Sampling
+from crawl2chat.tokens import Message, ToolCall
+from crawl2chat.tokens.tokenizer import TOOL_CALL
+
+PAGE = "The helper at the desk answers your questions.\n"  # a page on which an assistant is at work
+SPEAKERS = {"user": "User", "assistant": "Assistant"}
+Ending = Literal["stop", "max_tokens", "context", "rounds", "interrupted"]
+ENDINGS: dict[str, Ending] = {"stop": "stop", "cancelled": "interrupted"}
+
+
+@dataclass
+class Reply:
+    """What a model added to a conversation, how that ended, and what it took.
+
+    `ended`: by the model or a stop text, at max_tokens, where the context is full, after MAX_ROUNDS of calls, or by
+    the person. Of several rounds with tools, `read` and `reused` are the last one's, the others of all together.
+    """
+
+    messages: list[Message] = field(default_factory=list)
+    ended: Ending = "stop"
+    written: int = 0  # tokens
+    read: int = 0  # tokens of the prompt
+    reused: int = 0  # of these, those that the engine had read before
+    started: float = field(default_factory=time.monotonic)
+    seconds: float = 0.0
+    first_seconds: float | None = None  # until the first token
+
+
+class Talk:
+    """How messages become a prompt, and a prompt becomes an answer.
+
+    A chat model reads ChatML. A base model has never seen it: it is given a page on which a helper answers, and
+    goes on with that page to the end of the line. With tools, calls are carried out and shown.
+    """
+
+    def __init__(
+        self,
+        engine: Engine,
+        sampling: Sampling,
+        *,
+        base: bool = False,
+        tools: Mapping[str, Tool] | None = None,
+        address: Callable[[int], str | None] = lambda page: None,
+    ) -> None:
+        """address: of a page by the number that the search gives it, to be shown beside an answer that names it."""
+        self.engine, self.sampling, self.base = engine, sampling, base
+        self.tools, self.address = tools or {}, address
+
+    def prompt(self, messages: Sequence[Message]) -> list[int]:
+        tokenizer = self.engine.tokenizer
+        if not self.base:
+            return tokenizer.encode_chat(messages, add_generation_prompt=True)[0]
+        said = [(SPEAKERS.get(m["role"]), " ".join(m["content"].split())) for m in messages]  # a line a speaker
+        lines = "".join(f"{speaker}: {text}\n" if speaker else f"{text}\n" for speaker, text in said)
+        return [tokenizer.end_of_text, *tokenizer.encode(f"{PAGE}{lines}Assistant:")]
+
+    def answer(
+        self,
+        messages: Sequence[Message],
+        write: Callable[[str], object] = lambda text: None,
+        *,
+        show: Callable[[ToolCall, str], object] = lambda called, result: None,
+        seed: int = 0,
+        interrupted: Callable[[], bool] = lambda: False,
+    ) -> Reply:
+        """Answer the last message. Text goes to `write` as it arrives, each call of a tool and its result to `show`.
+
+        seed: another one draws another answer. interrupted: asked between tokens; what was said by then is returned.
+        Raises ValueError for a prompt that leaves no room in the context.
+        """
+        asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
+        reply = Reply()
+        for n_rounds in range(1 + MAX_ROUNDS):
+            prompt = self.prompt([*messages, *reply.messages])
+            if n_rounds and len(prompt) >= self.engine.context:
+                reply.ended = "context"
+                break
+            calls = self._round(prompt, reply, write, seed, interrupted)
+            if not calls:
+                break
+            if n_rounds == MAX_ROUNDS:
+                reply.ended = "rounds"
+                break
+            for called in calls:
+                result = carry_out(called, self.tools, asked)
+                reply.messages.append(Message(role="tool", content=result))
+                show(called, result)
+        reply.seconds = time.monotonic() - reply.started
+        return reply
+
+    def _round(
+        self,
+        prompt: list[int],
+        reply: Reply,
+        write: Callable[[str], object],
+        seed: int,
+        interrupted: Callable[[], bool],
+    ) -> list[ToolCall]:
+        """One message of the model, added to the reply; returns the calls that it makes."""
+        stop = (*self.sampling.stop, "\n") if self.base else self.sampling.stop
+        request = self.engine.submit(
+            prompt, replace(self.sampling, stop=stop), seed=seed, rule=quoting(self.engine.tokenizer, reply.messages)
+        )
+        completion, text, n_written = request.completion, "", 0
+        while completion.finish_reason is None:
+            if interrupted():
+                self.engine.cancel(request)
+            else:
+                self.engine.step()
+            if reply.first_seconds is None and completion.ids:
+                reply.first_seconds = time.monotonic() - reply.started
+            text = self._spoken(completion)
+            write(text[n_written:])
+            n_written = len(text)
+        reply.written += len(completion.ids)
+        reply.read, reply.reused = len(prompt), completion.reused
+        full: Ending = "context" if len(completion.ids) < self.sampling.max_tokens else "max_tokens"
+        reply.ended = ENDINGS.get(completion.finish_reason or "", full)
+        if reply.ended == "interrupted" and not text:
+            return []
+        message = Message(role="assistant", content=text)
+        if self.tools and reply.ended != "interrupted":  # a call that was begun is no call
+            parsed = parse_reply(self.engine.tokenizer, completion.ids)
+            message = parsed if parsed.get("tool_calls") else Message(role="assistant", content=text.strip())
+        reply.messages.append(message)
+        return message.get("tool_calls", [])
+
+    def _spoken(self, completion: Completion) -> str:
+        """The text so far without the calls in it; it only ever grows."""
+        if not self.base and not self.tools:
+            return completion.text
+        opening = self.engine.tokenizer.controls.get(TOOL_CALL[0], -1)
+        if self.tools and opening in completion.ids:
+            return self.engine.tokenizer.decode(completion.ids[: completion.ids.index(opening)]).lstrip()
+        return completion.text.lstrip()
+
+
+def fit_context(talk: Talk, opening: list[Message], history: list[Message]) -> list[Message] | None:
+    """The newest turns that leave room for an answer; None when not even the last message does.
+
+    Room is `max_tokens`, or half the context if that is less. What is left begins with a user's message.
+    """
+    context = talk.engine.context
+    most = context - max(1, min(talk.sampling.max_tokens, context // 2))
+    starts = [place for place, message in enumerate(history) if message["role"] == "user"]
+    fitting = bisect_left(starts, True, key=lambda start: len(talk.prompt([*opening, *history[start:]])) <= most)
+    return history[starts[fitting] :] if fitting < len(starts) else None
