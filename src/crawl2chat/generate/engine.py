@@ -8,7 +8,7 @@ from torch import Tensor
 
 from crawl2chat.generate.request import Candidates, Completion, Request, Rule
 from crawl2chat.generate.rows import Rows, length_and_rows
-from crawl2chat.generate.sampling import Controls, Sampling, draw
+from crawl2chat.generate.sampling import SHORT, Controls, Sampling
 from crawl2chat.generate.stream import TextStream
 from crawl2chat.generate.waiting import FairQueue
 from crawl2chat.model import CachedTransformer, Transformer
@@ -45,7 +45,8 @@ class Engine:
         self.cached = CachedTransformer(model, self.max_batch, self.context)
         self.rows = Rows(self.cached.cache, self.max_batch)
         self.queue: FairQueue[Request] = FairQueue()
-        self.controls: tuple[list[Request], Controls] = ([], Controls([], self.cached.device))
+        nobody: tuple[list[Request], Controls] = ([], Controls([]))
+        self.controls = {False: nobody, True: nobody}  # of who drew last, as they seldom change
 
     @property
     def running(self) -> int:
@@ -207,60 +208,57 @@ class Engine:
     @torch.inference_mode()
     def _write_tokens(self, writing: list[Request]) -> None:
         """Draw the next token of each of these requests."""
-        by_row = {request.row: request for request in writing}
-        span = max(row for row in by_row if row is not None) + 1
-        inputs = [(by_row[i].next_id, by_row[i].read) if i in by_row else None for i in range(span)]
-        logits_bv = self.cached.decode(inputs)
-        order = [by_row[i] for i in range(span) if i in by_row]
-        if len(order) < span:
-            logits_bv = logits_bv[[i for i in range(span) if i in by_row]]
-        for request in order:
+        by_row = {request.row: request for request in writing if request.row is not None}
+        inputs = [(by_row[row].next_id, by_row[row].read) if row in by_row else None for row in range(max(by_row) + 1)]
+        logits_bv = self.cached.decode(inputs).float()
+        for request in writing:
             request.read += 1
-        drawn, logprobs, model_logprobs, tops = self._draw(order, logits_bv.float())
-        for row, request in enumerate(order):
-            completion = request.completion
-            completion.logprobs.append(logprobs[row])
-            completion.model_logprobs.append(model_logprobs[row])
-            if request.sampling.top_logprobs:
-                top, top_controlled = (of[row][: request.sampling.top_logprobs] for of in tops)
-                completion.top.append(top)
-                completion.top_controlled.append(top_controlled)
-            request.take(drawn[row], self.tokenizer.stop_ids)
+        # what a sequence gets must not depend on others, so those that draw from a few tokens do so by themselves
+        for short in (False, True):
+            rows = [row for row in sorted(by_row) if by_row[row].sampling.short == short]
+            if rows:
+                some = logits_bv if len(rows) == len(logits_bv) else logits_bv[rows]
+                self._draw([by_row[row] for row in rows], some, short)
 
-    def _draw(
-        self, order: list[Request], logits_bv: Tensor
-    ) -> tuple[list[int], list[float], list[float], tuple[list[Candidates], list[Candidates]]]:
-        """Ids, their log-probabilities after and before the controls, and the most probable tokens before and after."""
-        if self.controls[0] != order:
-            self.controls = (order, Controls([request.sampling for request in order], logits_bv.device))
-        controls = self.controls[1]
-        controlled_bv = controls(_under_rules(logits_bv, order), [(r.prompt, r.completion.ids) for r in order])
+    def _draw(self, order: list[Request], logits_bv: Tensor, short: bool) -> None:
+        """Give each request its next token. short: all draw among the SHORT most probable."""
+        drawn_before, controls = self.controls[short]
+        if drawn_before != order:
+            controls = Controls([request.sampling for request in order], logits_bv.device)
+            self.controls[short] = (order, controls)
+        shifted_bv = controls.shift(
+            _under_rules(logits_bv, order), [(request.prompt, request.completion.ids) for request in order]
+        )
+        few = shifted_bv.topk(min(SHORT, shifted_bv.shape[-1]), dim=-1) if short else None
+        cut_bk = controls.cut(few.values if few else shifted_bv)
+        place_b1 = controls.draw(cut_bk, [request.generator for request in order])[:, None]
+        drawn_b1 = few.indices.gather(-1, place_b1) if few else place_b1
         log_p_bv = logits_bv.log_softmax(dim=-1)
-        log_q_bv = log_p_bv if controlled_bv is logits_bv else controlled_bv.log_softmax(dim=-1)
-        uniform_b = torch.tensor(
-            [0.0 if request.sampling.greedy else request.generator.random() for request in order],
-            dtype=torch.float64, device=logits_bv.device,
-        )  # fmt: skip
-        if controls.all_draw:
-            drawn_b = draw(log_q_bv, uniform_b)
-        else:
-            drawn_b = log_q_bv.argmax(dim=-1)
-            if controls.draws:
-                drawn_b = torch.where(controls.greedy_b, drawn_b, draw(log_q_bv, uniform_b))
-        drawn_b1 = drawn_b[:, None]
-        scores = torch.stack([log_q_bv.gather(-1, drawn_b1)[:, 0], log_p_bv.gather(-1, drawn_b1)[:, 0]])
-        logprobs, model_logprobs = scores.tolist()
+        log_q_bk = log_p_bv if cut_bk is logits_bv else cut_bk.log_softmax(dim=-1)
+        scores = torch.cat([log_q_bk.gather(-1, place_b1), log_p_bv.gather(-1, drawn_b1)], dim=-1).tolist()
         k = max(request.sampling.top_logprobs for request in order)
-        tops = (most_probable(log_p_bv, k), most_probable(log_q_bv, k)) if k else ([], [])
-        return drawn_b.tolist(), logprobs, model_logprobs, tops
+        if k:
+            tops = most_probable(log_p_bv, k), most_probable(log_q_bk, k, few.indices if few else None)
+        for row, (request, id) in enumerate(zip(order, drawn_b1[:, 0].tolist(), strict=True)):
+            completion, k = request.completion, request.sampling.top_logprobs
+            completion.logprobs.append(scores[row][0])
+            completion.model_logprobs.append(scores[row][1])
+            if k:
+                completion.top.append(tops[0][row][:k])
+                completion.top_controlled.append(tops[1][row][:k])
+            request.take(id, self.tokenizer.stop_ids)
 
 
-def most_probable(log_p_tv: Tensor, k: int) -> list[Candidates]:
-    """Of each row the k most probable ids with their log-probabilities; without those that were left out (−inf)."""
-    top = log_p_tv.topk(min(k, log_p_tv.shape[-1]), dim=-1)
+def most_probable(log_p_tk: Tensor, n: int, ids_tk: Tensor | None = None) -> list[Candidates]:
+    """Of each row the n most probable ids with their log-probabilities, without those that were left out (−inf).
+
+    ids_tk: which tokens the columns are, if not all of the vocabulary.
+    """
+    top = log_p_tk.topk(min(n, log_p_tk.shape[-1]), dim=-1)
+    ids_tn = top.indices if ids_tk is None else ids_tk.gather(-1, top.indices)
     return [
         [(id, value) for id, value in zip(ids, values, strict=True) if value > -torch.inf]
-        for ids, values in zip(top.indices.tolist(), top.values.tolist(), strict=True)
+        for ids, values in zip(ids_tn.tolist(), top.values.tolist(), strict=True)
     ]
 
 

@@ -76,10 +76,13 @@ class Rows:
             if request.prefilled:
                 continue
             if request.read == 0 and not request.wants_prompt_logprobs:
-                row, n = self._best(request.prompt[:-1])
-                if any(common(request.prompt, other.prompt) > max(n, SHARED) for other in reading):
+                wanted = request.prompt[:-1]
+                row, n = self._best(wanted)
+                if n < len(wanted) and any(common(wanted, other.prompt) > max(n, SHARED) for other in reading):
                     continue
                 self._give(request, row, n)
+                if request.prefilled:
+                    continue
             reading.append(request)
             n = min(len(request.prompt) - 1 - request.read, budget)
             if n and (len(pieces) + 1) * max([n, *(m for _, m in pieces)]) <= budget:
@@ -90,11 +93,13 @@ class Rows:
 
     def _best(self, wanted: Sequence[int]) -> tuple[int, int]:
         """The row that holds most of a beginning, and how much of it."""
-        return max(
-            ((row, common(held, wanted)) for row, held in enumerate(self.held) if held[:SHARED] == wanted[:SHARED]),
-            key=lambda found: found[1],
-            default=(0, 0),
-        )
+        best, most = 0, 0
+        for row, held in enumerate(self.held):
+            if held[:SHARED] == wanted[:SHARED] and (n := common(held, wanted)) > most:
+                best, most = row, n
+                if n == len(wanted):
+                    break
+        return best, most
 
     def _give(self, request: Request, source: int, n: int) -> None:
         assert request.row is not None
