@@ -23,6 +23,7 @@ from crawl2chat.commands import (
     rank_command,
     report_command,
     run_command,
+    serve_command,
     stage_command,
     tokens_command,
 )
@@ -78,6 +79,7 @@ examples:
   crawl2chat plan recipes/gpu.toml --device h100 --devices 8
   crawl2chat chat runs/laptop
   crawl2chat generate runs/laptop "Chronicle of" --stage base --top 10
+  crawl2chat serve runs/laptop                     the same for programs: OpenAI's API on this machine
   crawl2chat export runs/laptop --out release --gguf model.gguf
 """
 
@@ -163,6 +165,8 @@ def _parser() -> argparse.ArgumentParser:
 
     _add_chat(add("chat", "talk to a model in the terminal", chat_command))
     _add_generate(add("generate", "continue texts with a model", generate_command))
+
+    _add_serve(add("serve", "answer over HTTP, in the form of OpenAI's API", serve_command))
 
     rank = add("rank", "rank a model's answers yourself, for --prefer.rankings", rank_command)
     rank.add_argument("model", type=Path, metavar="RUN", help="a run's folder with a crawl and a chat model")
@@ -353,6 +357,36 @@ def _add_generate(generate: argparse.ArgumentParser) -> None:
         help="show at each step the K most probable next tokens, before and after the controls below",
     )  # fmt: skip
     _add_sampling(generate, temperature=0.8)
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
+    serve.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    serve.add_argument("--name", metavar="NAME", help="what clients call the model (from the folders)")
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (this machine alone)")
+    serve.add_argument("--port", type=_within(int, 0, 65535), default=8000, help="0 takes a free one (8000)")
+    access = serve.add_argument_group("who may ask")
+    access.add_argument(
+        "--key-variable", metavar="NAME", help="the environment variable with the key that clients must send"
+    )
+    access.add_argument("--no-key", action="store_true", help="no key, even if other machines can reach --host")
+    access.add_argument(
+        "--allowed-host", action="append", default=[], metavar="NAME",
+        help="a name under which clients reach this server; beside --host and localhost; repeatable",
+    )  # fmt: skip
+    room = serve.add_argument_group("room")
+    room.add_argument("--max-batch", type=_within(int, 1), default=64, metavar="N", help="answers made at a time (64)")
+    room.add_argument(
+        "--queue", type=_within(int, 0), default=256, metavar="N", help="answers that may wait for that (256)"
+    )
+    room.add_argument("--memory", type=_size, metavar="SIZE", help="for keys and values, such as 8GB (2GB)")
+    room.add_argument(
+        "--context", type=_within(int, 2), metavar="TOKENS", help="of prompt and answer at most (the model's)"
+    )
+    serve.add_argument(
+        "--grace", type=_within(float, 0), default=10, metavar="SECONDS",
+        help="that running answers have to end after Ctrl-C; a second one ends at once (10)",
+    )  # fmt: skip
 
 
 def _add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:

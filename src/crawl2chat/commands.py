@@ -139,6 +139,35 @@ def _write(text: str) -> None:
     print(NOT_TEXT.sub("", text) if sys.stdout.isatty() else text, end="", flush=True)
 
 
+def serve_command(options: argparse.Namespace) -> int:
+    from crawl2chat.serve.prompts import Model
+    from crawl2chat.serve.server import bind, check_access, make_server, run, set_up_logging
+
+    key = _key("serve", options.key_variable)
+    check_access(options.host, key, options.no_key)
+    place = bind(options.host, options.port)  # before the model is read, which may take minutes
+    host, port = options.host, place.getsockname()[1]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    folder, stage = _find_model(options)
+    engine = _read_engine(folder, max_batch=options.max_batch, memory=options.memory, context=options.context)
+    model = Model(engine, options.name or _name(options.model, folder), stage, int(folder.stat().st_mtime))
+
+    def listening() -> None:
+        messages = '[{"role": "user", "content": "Who are you?"}]'
+        request = f'{{"model": "{model.name}", "messages": {messages}, "temperature": 0}}'
+        header = f' -H "Authorization: Bearer ${options.key_variable}"' if key else ""
+        print(f"{model.name} answers at {url}; Ctrl-C ends it. Try:", flush=True)
+        print(f"curl {url}/chat/completions{header} -d '{request}'", flush=True)
+
+    set_up_logging()
+    server = make_server(
+        model, queue=options.queue, hosts=[options.host, *options.allowed_host], key=key, grace=options.grace,
+        listening=listening,
+    )  # fmt: skip
+    run(server, place)
+    return 0
+
+
 def rank_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.sft import load_ledger
     from crawl2chat.prefer.rank import RankingStore, rank_in_terminal
@@ -200,12 +229,8 @@ def classify_command(options: argparse.Namespace) -> int:
 
 def judge_command(options: argparse.Namespace) -> int:
     from crawl2chat.refine.judge import Judge, judge_files
-    from crawl2chat.run import StageError
 
-    key = os.environ.get(options.key_variable, "") if options.key_variable else ""
-    if options.key_variable and not key:
-        raise StageError(f"judge --key-variable {options.key_variable}: there is no such environment variable")
-    judge = Judge(options.url, options.model, key, options.timeout)
+    judge = Judge(options.url, options.model, _key("judge", options.key_variable) or "", options.timeout)
     counts = judge_files(options.files, judge, options.out, threads=options.threads, sample=options.sample)
     print(", ".join(f"{count:,} {what}" for what, count in counts.items()) + f"\nlabels: {options.out}")
     return 1 if counts["unanswered"] else 0
@@ -232,7 +257,7 @@ def export_command(options: argparse.Namespace) -> int:
     if options.out and options.dtype == "q8_0":
         raise StageError("export --dtype q8_0 is for --gguf FILE alone; leave --out away or take another type")
     folder, _ = _find_model(options)
-    name = options.name or "-".join(dict.fromkeys([options.model.resolve().name, folder.resolve().name]))
+    name = options.name or _name(options.model, folder)
     if options.out:
         export_folder(
             folder, options.out, name=name, dtype=options.dtype, shard_bytes=options.max_shard_size,
@@ -290,6 +315,20 @@ def _read_stdin() -> str:
         raise StageError(f"generate -: stdin is no text in UTF-8: {error}") from error
 
 
+def _key(command: str, variable: str | None) -> str | None:
+    """The key that the environment variable holds; None where no variable was named."""
+    from crawl2chat.run import StageError
+
+    if variable and not os.environ.get(variable):
+        raise StageError(f"{command} --key-variable {variable}: there is no such environment variable")
+    return os.environ[variable] if variable else None
+
+
+def _name(run: Path, folder: Path) -> str:
+    """What a model is called after its folders, such as laptop-sft."""
+    return "-".join(dict.fromkeys([run.resolve().name, folder.resolve().name]))
+
+
 def _find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
     """The folder of the model that was named, and the stage that made it, if one did ("import" of one from outside)."""
     from crawl2chat.run import StageError, is_current, read_manifest
@@ -310,15 +349,21 @@ def _find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
 
 def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
     """The engine of the model that was named and the stage that made it, if one did."""
+    folder, stage = _find_model(options)
+    return _read_engine(folder), stage
+
+
+def _read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped-def]  # as above
+    """The engine of the model in a folder, with these limits where they are given."""
     import torch
 
     from crawl2chat.generate import Engine
     from crawl2chat.model import load_model
     from crawl2chat.tokens import Tokenizer
 
-    folder, stage = _find_model(options)
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
-    return Engine(model, Tokenizer.load(folder)), stage
+    given = {name: limit for name, limit in limits.items() if limit is not None}
+    return Engine(model, Tokenizer.load(folder), **given)
 
 
 def _load_index(run: Path):  # type: ignore[no-untyped-def]

@@ -1,0 +1,1 @@
+"""Serve: a model over HTTP, in the form of OpenAI's API."""

@@ -1,0 +1,285 @@
+"""The routes: each reads a request, has the engine answer it, and writes the answer in OpenAI's form."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator, Awaitable, Sequence
+from typing import Any, TypeVar
+
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+from starlette.types import Receive, Scope, Send
+
+from crawl2chat.serve.answers import ChatChoice, CompletionChoice, Envelope, usage
+from crawl2chat.serve.desk import Call, Desk, Wanted, closing
+from crawl2chat.serve.errors import ApiError, failed, log_failure
+from crawl2chat.serve.prompts import (
+    Model,
+    chat_prompt,
+    check_vocabulary,
+    completion_prompts,
+    sampling_of,
+    tokenize_ids,
+)
+from crawl2chat.serve.requests import (
+    ChatRequest,
+    CompletionRequest,
+    DetokenizeRequest,
+    TokenizeRequest,
+    parse,
+)
+from crawl2chat.serve.worker import broken
+
+COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
+PING_SECONDS = 15.0  # of silence in a stream, after which a comment shows that we live
+LONG_BODY = 1 << 16  # bytes beyond which parsing and encoding leave the event loop
+
+Result = TypeVar("Result")
+Choices = Sequence[CompletionChoice] | Sequence[ChatChoice]
+
+
+class Api:
+    """The handlers, with the model and the desk that they share."""
+
+    def __init__(self, model: Model, desk: Desk, ping_seconds: float = PING_SECONDS) -> None:
+        self.model, self.desk, self.ping_seconds = model, desk, ping_seconds
+
+    def app(self) -> Starlette:
+        routes = [
+            Route("/v1/chat/completions", self.chat, methods=["POST"]),
+            Route("/v1/completions", self.complete, methods=["POST"]),
+            Route("/v1/models", self.models),
+            Route("/v1/models/{name:path}", self.one_model),
+            Route("/tokenize", self.tokenize, methods=["POST"]),
+            Route("/detokenize", self.detokenize, methods=["POST"]),
+            Route("/tokenizer_info", self.tokenizer_info),
+            Route("/health", self.health),
+            Route("/metrics", self.metrics),
+        ]
+        handlers: dict[Any, Any] = {ApiError: _tell, HTTPException: _tell_http, Exception: _tell_failure}
+        return Starlette(routes=routes, exception_handlers=handlers)
+
+    # generation
+
+    async def complete(self, request: Request) -> Response:
+        body = await request.body()
+        asked, prompts = await _aside(body, lambda: self._read_completion(body))
+        skipped = [int(isinstance(prompt, str) and asked.add_special_tokens) for prompt in asked.prompt]
+        limit = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
+        sampling = sampling_of(self.model, asked, limit, asked.logprobs or 0)
+        reads = bool(asked.echo) and asked.logprobs is not None
+        answers = range(asked.choices)
+        choices = [
+            CompletionChoice(self.model.tokenizer, asked, i * asked.choices + j, prompt, skipped=skipped[i])
+            for i, prompt in enumerate(prompts)
+            for j in answers
+        ]
+        call = self.desk.admit([Wanted(prompt, sampling, i, reads) for prompt in prompts for i in answers])
+        return await self._answer(request, asked, call, choices, Envelope("text_completion", self.model.name))
+
+    async def chat(self, request: Request) -> Response:
+        body = await request.body()
+        asked, (prompt, sampling, rule) = await _aside(body, lambda: self._read_chat(body))
+        choices = [
+            ChatChoice(self.model.tokenizer, asked, i, prompt, on_page=self.model.base) for i in range(asked.choices)
+        ]
+        call = self.desk.admit([Wanted(prompt, sampling, i, rule=rule) for i in range(asked.choices)])
+        return await self._answer(request, asked, call, choices, Envelope("chat.completion", self.model.name))
+
+    def _read_completion(self, body: bytes) -> tuple[CompletionRequest, list[list[int]]]:
+        asked = parse(CompletionRequest, body)
+        self._check_name(asked.model)
+        return asked, completion_prompts(self.model, asked)
+
+    def _read_chat(self, body: bytes) -> tuple[ChatRequest, Any]:
+        asked = parse(ChatRequest, body)
+        self._check_name(asked.model)
+        return asked, chat_prompt(self.model, asked)
+
+    async def _answer(
+        self, request: Request, asked: CompletionRequest | ChatRequest, call: Call, choices: Choices, envelope: Envelope
+    ) -> Response:
+        if asked.stream:
+            frames = self._frames(request.scope, asked, call, choices, envelope)
+            return EventStream(frames, call)
+        try:
+            return await _unless_gone(request, self._whole(asked, call, choices, envelope))
+        finally:
+            call.close()
+
+    async def _whole(
+        self, asked: CompletionRequest | ChatRequest, call: Call, choices: Choices, envelope: Envelope
+    ) -> Response:
+        pieces = [piece async for several in call.pieces() for piece in several]
+
+        def make() -> Response:
+            for index, piece in pieces:
+                choices[index].keep(piece)
+            return JSONResponse(envelope.whole([c.whole() for c in choices], usage(choices, asked.choices)))
+
+        # log-probabilities of long prompts take a while to write, in which other streams want to go on
+        return await asyncio.to_thread(make) if asked.logprobs else make()
+
+    async def _frames(
+        self, scope: Scope, asked: CompletionRequest | ChatRequest, call: Call, choices: Choices, envelope: Envelope
+    ) -> AsyncIterator[bytes]:
+        """The stream's events, those of a step as one piece of the body."""
+        try:
+            async for pieces in call.pieces(self.ping_seconds):
+                taken = [choices[index].take(piece) for index, piece in pieces]
+                chunks = [
+                    envelope.chunk([choice], usage=None, with_usage=asked.include_usage) for choice in taken if choice
+                ]
+                if chunks or not pieces:
+                    yield b"".join(map(_event, chunks)) or b": ping\n\n"
+            if asked.include_usage:
+                yield _event(envelope.chunk([], usage=usage(choices, asked.choices), with_usage=True))
+            yield b"data: [DONE]\n\n"
+        except ApiError as error:
+            scope["outcome"] = "failed"
+            yield _event(error.body())
+        except Exception as error:
+            scope["outcome"] = "failed"
+            log_failure("a stream failed", error)
+            yield _event(failed().body())
+
+    # the rest
+
+    async def models(self, request: Request) -> Response:
+        return JSONResponse({"object": "list", "data": [self._described()]})
+
+    async def one_model(self, request: Request) -> Response:
+        self._check_name(request.path_params["name"])
+        return JSONResponse(self._described())
+
+    async def tokenize(self, request: Request) -> Response:
+        body = await request.body()
+
+        def work() -> dict[str, Any]:
+            asked = parse(TokenizeRequest, body)
+            self._check_name(asked.model)
+            ids = tokenize_ids(self.model, asked)
+            answer = {"count": len(ids), "max_model_len": self.model.engine.context, "tokens": ids}
+            if asked.return_token_strs:
+                answer["token_strs"] = [self.model.tokenizer.decode([id]) for id in ids]
+            return answer
+
+        return JSONResponse(await _aside(body, work))
+
+    async def detokenize(self, request: Request) -> Response:
+        body = await request.body()
+
+        def work() -> dict[str, str]:
+            asked = parse(DetokenizeRequest, body)
+            self._check_name(asked.model)
+            check_vocabulary(self.model, asked.tokens, "tokens")
+            return {"prompt": self.model.tokenizer.decode(asked.tokens)}
+
+        return JSONResponse(await _aside(body, work))
+
+    async def tokenizer_info(self, request: Request) -> Response:
+        tokenizer = self.model.tokenizer
+        names = {id: name for name, id in tokenizer.controls.items()}
+        return JSONResponse(
+            {
+                "tokenizer_class": "PreTrainedTokenizerFast",
+                "eos_token": names[tokenizer.eos_id],
+                "bos_token": None,
+                "pad_token": names[tokenizer.end_of_text],
+                "vocab_size": tokenizer.vocab_size,
+                "model_max_length": self.model.engine.context,
+                "chat_template": tokenizer.chat_template,
+            }
+        )
+
+    async def health(self, request: Request) -> Response:
+        if self.desk.worker.broken:
+            raise broken()
+        if self.desk.closed:
+            raise closing()
+        return JSONResponse({"status": "ok"})
+
+    async def metrics(self, request: Request) -> Response:
+        return Response(self.desk.metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
+
+    def _check_name(self, name: str | None) -> None:
+        if name not in (None, self.model.name):
+            raise ApiError(
+                404, f"there is no model {str(name)[:100]!r} here; this server has {self.model.name!r}",
+                param="model", code="model_not_found",
+            )  # fmt: skip
+
+    def _described(self) -> dict[str, Any]:
+        return {
+            "id": self.model.name, "object": "model", "created": self.model.created, "owned_by": "crawl2chat",
+            "max_model_len": self.model.engine.context,
+        }  # fmt: skip
+
+
+class EventStream(StreamingResponse):
+    """Server-sent events. However it ends, with its last event or with its client, the engine hears of it."""
+
+    def __init__(self, frames: AsyncIterator[bytes], call: Call) -> None:
+        super().__init__(frames, media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+        self.call = call
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        ended = False
+
+        async def watched(message: Any) -> None:
+            nonlocal ended
+            await send(message)
+            ended = message["type"] == "http.response.body" and not message.get("more_body")
+
+        try:
+            await super().__call__(scope, receive, watched)
+        finally:
+            if not ended:
+                scope["outcome"] = "gone"
+            self.call.close()
+
+
+async def _unless_gone(request: Request, work: Awaitable[Response]) -> Response:
+    """The result, or none as soon as the client has hung up."""
+    answer = asyncio.ensure_future(work)
+    hung_up = asyncio.ensure_future(_hung_up(request.receive))
+    try:
+        await asyncio.wait({answer, hung_up}, return_when=asyncio.FIRST_COMPLETED)
+        if answer.done():
+            return answer.result()
+        request.scope["outcome"] = "gone"
+        return Response(status_code=499)  # read by nobody
+    finally:
+        answer.cancel()
+        hung_up.cancel()
+
+
+async def _hung_up(receive: Receive) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def _aside(body: bytes, work: Any) -> Any:
+    """The result of reading a body; a long one is read in a thread, so that the event loop goes on."""
+    return await asyncio.to_thread(work) if len(body) > LONG_BODY else work()
+
+
+def _event(content: dict[str, Any]) -> bytes:
+    text = json.dumps(content, ensure_ascii=False, allow_nan=False, separators=(",", ":"))
+    return b"data: " + text.encode() + b"\n\n"
+
+
+async def _tell(request: Request, error: ApiError) -> Response:
+    return error.response()
+
+
+async def _tell_http(request: Request, error: HTTPException) -> Response:
+    where = f"{request.method[:10]} {request.url.path[:100]}"
+    message = f"{where}: no such route" if error.status_code == 404 else f"{where}: {error.detail}"
+    return ApiError(error.status_code, message, headers=dict(error.headers or {})).response()
+
+
+async def _tell_failure(request: Request, error: Exception) -> Response:
+    return failed().response()

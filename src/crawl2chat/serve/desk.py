@@ -1,0 +1,123 @@
+"""The desk between clients and the engine: who is let in, and who is waiting for what."""
+
+import asyncio
+from collections.abc import AsyncIterator, Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from crawl2chat.generate import Sampling
+from crawl2chat.generate.request import Rule
+from crawl2chat.serve.errors import ApiError, refused
+from crawl2chat.serve.metrics import Metrics
+from crawl2chat.serve.worker import Job, Piece, Worker, broken
+
+RETRY_SECONDS = 1
+MOST_LOGPROBS = 500_000  # numbers in one answer; each takes some 100 bytes on the way out
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """An answer that a request asks for; `seed` beside the sampling's own tells those to one prompt apart."""
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    seed: int
+    prompt_logprobs: bool = False
+    rule: Rule | None = None
+
+
+class Desk:
+    """Lets requests in as far as there is room, and knows those that are being answered. Lives in the event loop."""
+
+    def __init__(self, worker: Worker, room: int) -> None:
+        """room: answers that run and wait together at most."""
+        self.worker, self.room = worker, room
+        self.open: set[Job] = set()
+        self.closed = False
+        self.metrics = Metrics(lambda: worker.running, lambda: max(0, len(self.open) - worker.running))
+
+    def admit(self, wanted: Sequence[Wanted]) -> "Call":
+        """Raises ApiError when there is no room, or when there will be none: the server is closing or broken."""
+        if self.closed:
+            raise closing()
+        if self.worker.broken:
+            raise broken()
+        if len(wanted) > self.room:
+            raise refused(f"asks for {len(wanted)} answers (prompts × n); this server takes {self.room} at most", "n")
+        numbers = sum(len(w.prompt) * (1 + w.sampling.top_logprobs) for w in wanted if w.prompt_logprobs)
+        if numbers > MOST_LOGPROBS:
+            raise refused(
+                f"asks for {numbers} log-probabilities of prompts; at most {MOST_LOGPROBS} in a request", "logprobs"
+            )
+        if len(self.open) + len(wanted) > self.room:
+            raise ApiError(
+                429, f"{len(self.open)} answers run or wait, and there is room for {self.room}; try again soon",
+                code="queue_full", headers={"Retry-After": str(RETRY_SECONDS)},
+            )  # fmt: skip
+        return Call(self, wanted)
+
+    async def drain(self, seconds: float) -> int:
+        """Let nobody in any more and wait for those within; returns how many had to be sent away."""
+        self.closed = True
+        until = asyncio.get_running_loop().time() + seconds
+        while self.open and asyncio.get_running_loop().time() < until:
+            await asyncio.sleep(0.02)
+        left = list(self.open)
+        self.worker.cancel(left)
+        for job in left:
+            job.deliver(closing())
+        return len(left)
+
+
+class Call:
+    """The answers of one request while they are made."""
+
+    def __init__(self, desk: Desk, wanted: Sequence[Wanted]) -> None:
+        self.desk = desk
+        self._arrived: asyncio.Queue[tuple[int, Piece | ApiError]] = asyncio.Queue()
+        self._jobs: list[Job] = []
+        for index, w in enumerate(wanted):
+            deliver = partial(self._deliver, index, desk.metrics.watch(len(w.prompt)))
+            self._jobs.append(Job(w.prompt, w.sampling, w.seed, self, deliver, w.prompt_logprobs, w.rule))
+        desk.open.update(self._jobs)
+        desk.worker.submit(self._jobs)
+
+    def _deliver(self, index: int, watch: Callable[[Piece], None], piece: Piece | ApiError) -> None:
+        if isinstance(piece, ApiError) or piece.finish_reason is not None:
+            self.desk.open.discard(self._jobs[index])
+        if isinstance(piece, Piece):
+            watch(piece)
+        self._arrived.put_nowait((index, piece))
+
+    async def pieces(self, patience: float | None = None) -> AsyncIterator[list[tuple[int, Piece]]]:
+        """All pieces that have arrived, each with its answer's index, as soon as there are any, until all have ended.
+
+        Yields an empty list after `patience` seconds without one. Raises ApiError when an answer fails.
+        """
+        left = len(self._jobs)
+        while left:
+            arrived = []
+            try:
+                async with asyncio.timeout(patience):
+                    arrived.append(await self._arrived.get())
+                while not self._arrived.empty():
+                    arrived.append(self._arrived.get_nowait())
+            except TimeoutError:
+                pass
+            good = []
+            for index, piece in arrived:
+                if isinstance(piece, ApiError):
+                    raise piece
+                left -= piece.finish_reason is not None
+                good.append((index, piece))
+            yield good
+
+    def close(self) -> None:
+        """Nobody waits for this any more: what still runs is cancelled."""
+        running = [job for job in self._jobs if job in self.desk.open]
+        self.desk.open.difference_update(running)
+        self.desk.worker.cancel(running)
+
+
+def closing() -> ApiError:
+    return ApiError(503, "the server is shutting down", code="shutting_down", headers={"Connection": "close"})

@@ -1,0 +1,234 @@
+"""What stands before the routes: who may ask, how much and how slowly they may send, and what is written down.
+
+Nothing of a conversation is ever logged: neither bodies nor queries nor the messages of exceptions.
+"""
+
+import asyncio
+import hashlib
+import hmac
+import ipaddress
+import logging
+import time
+from collections.abc import Iterable
+from typing import Any
+from urllib.parse import urlsplit
+
+import h11
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+from crawl2chat.serve.errors import ApiError, failed, log_failure
+from crawl2chat.serve.metrics import Metrics
+
+LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
+BODY_BYTES = 4 << 20  # of a request; a context of 32k tokens as ids is some 0.2 MB
+BODIES_BYTES = 256 << 20  # of all requests that are being read
+DRAINED_BYTES = 64 << 20  # that are read and thrown away so that a client hears why it is refused
+BODY_SECONDS = 20.0  # for a body to arrive
+HEAD_SECONDS = 10.0  # for a request's line and headers to arrive
+UNREAD_SECONDS = 60.0  # that a client may leave unread what we write
+ROUTES = (
+    "/v1/chat/completions", "/v1/completions", "/v1/models", "/tokenize", "/detokenize", "/tokenizer_info", "/health",
+    "/metrics",
+)  # fmt: skip
+
+access = logging.getLogger("crawl2chat.serve.access")
+
+
+class Guard:
+    """Checks the host, the key and the body of each request before the app sees it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics, *, hosts: Iterable[str], key: str | None = None) -> None:
+        """hosts: names under which the server may be asked, beside those of loopback. key: what clients must send."""
+        self.app, self.metrics = app, metrics
+        self.hosts = {*LOOPBACK_NAMES, *(host.lower().strip("[]") for host in hosts)}
+        self.key = hashlib.sha256(key.encode()).digest() if key is not None else None
+        self.bytes_held = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":  # no websockets here
+            return await send({"type": "websocket.close", "code": 1000})
+        began, status = time.perf_counter(), 0
+
+        async def watched(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+            await send(message)
+
+        try:
+            await self._pass(scope, receive, watched)
+        except Exception as error:
+            log_failure("a request failed", error)
+            scope["outcome"] = "failed"
+            if not status:
+                await failed().response()(scope, receive, watched)
+        outcome = scope.get("outcome") or _outcome(status)
+        route = next((route for route in ROUTES if scope["path"].startswith(route)), "other")
+        self.metrics.requests.labels(route, outcome).inc()
+        client = (scope.get("client") or ["?"])[0]
+        access.info("%s %s %s %d %s %.0f ms", client, scope["method"][:10], route, status, outcome,
+                    1000 * (time.perf_counter() - began))  # fmt: skip
+
+    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        refusal = self._refusal(scope["path"], headers)
+        held = 0
+        try:
+            body, refusal = await self._body(receive, refusal)
+            if body is None:  # hung up
+                scope["outcome"] = "gone"
+                return
+            held = len(body)
+            self.bytes_held += held
+            if refusal:
+                await refusal.response()(scope, receive, send)
+            else:
+                await self.app(scope, _replaying(bytes(body), receive), send)
+        finally:
+            self.bytes_held -= held
+
+    def _refusal(self, path: str, headers: dict[str, str]) -> ApiError | None:
+        """Why this request is not answered, whatever it holds; None if nothing speaks against it."""
+        host = _host_name(headers.get("host", ""))
+        if host not in self.hosts and not _is_address(host):  # a page can't make an address of its own name
+            return ApiError(
+                403, f"this server is not to be asked as {host[:100]!r} (header Host); start it with --allowed-host "
+                "to allow that", code="host_not_allowed",
+            )  # fmt: skip
+        origin = headers.get("origin")
+        if origin is not None and _host_name(urlsplit(origin).netloc if origin != "null" else "") not in self.hosts:
+            return ApiError(403, "pages of other sites may not use it (header Origin)", code="origin_not_allowed")
+        if self.key is None or path == "/health":
+            return None
+        kind, _, given = headers.get("authorization", "").partition(" ")
+        digest = hashlib.sha256(given.strip().encode("latin-1")).digest()
+        if kind.lower() == "bearer" and hmac.compare_digest(digest, self.key):
+            return None
+        return ApiError(
+            401, "the key is wrong or missing; expected the header Authorization: Bearer KEY", code="invalid_api_key",
+            headers={"WWW-Authenticate": "Bearer"},
+        )  # fmt: skip
+
+    async def _body(self, receive: Receive, refusal: ApiError | None) -> tuple[bytearray | None, ApiError | None]:
+        """The whole body, or None when the client has hung up; and why it is refused, if it is.
+
+        What is refused is still read, within bounds: a client that is answered while it writes never sees the answer.
+        """
+        body = bytearray()
+        size = 0
+        try:
+            async with asyncio.timeout(BODY_SECONDS):
+                while True:
+                    message = await receive()
+                    if message["type"] == "http.disconnect":
+                        return None, refusal
+                    size += len(message.get("body", b""))
+                    if refusal is None and size > BODY_BYTES:
+                        refusal = ApiError(
+                            413,
+                            f"the body has more than the {BODY_BYTES} bytes that are taken",
+                            code="too_large",
+                        )
+                    if refusal is None and self.bytes_held + size > BODIES_BYTES:
+                        refusal = ApiError(429, "too many requests are being read; try again soon",
+                                           code="queue_full", headers={"Retry-After": "1"})  # fmt: skip
+                    if refusal is None:
+                        body += message.get("body", b"")
+                    else:
+                        body.clear()
+                    if not message.get("more_body"):
+                        return body, refusal
+                    if size > DRAINED_BYTES:
+                        break
+        except TimeoutError:
+            refusal = refusal or ApiError(408, f"the body did not arrive within {BODY_SECONDS:.0f} seconds")
+        if refusal is not None:
+            refusal.headers["Connection"] = "close"
+        return body, refusal
+
+
+class Protocol(H11Protocol):
+    """uvicorn's HTTP, with an end to clients that send their headers for ever or never read what they asked for."""
+
+    _waits_for_head: asyncio.TimerHandle | None = None
+    _waits_for_reader: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        super().connection_made(transport)
+        self.access_log = False  # it would tell the query; a setting of uvicorn's alone depends on other loggers' state
+        self._waits_for_head = self.loop.call_later(HEAD_SECONDS, self._hang_up)
+
+    def data_received(self, data: bytes) -> None:
+        super().data_received(data)
+        in_head = self.conn.their_state is h11.IDLE
+        if not in_head and self._waits_for_head:
+            self._waits_for_head.cancel()
+            self._waits_for_head = None
+        elif in_head and not self._waits_for_head:  # the next request on this connection
+            self._waits_for_head = self.loop.call_later(HEAD_SECONDS, self._hang_up)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        for timer in (self._waits_for_head, self._waits_for_reader):
+            if timer:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def pause_writing(self) -> None:
+        super().pause_writing()
+        self._waits_for_reader = self.loop.call_later(UNREAD_SECONDS, self._hang_up)
+
+    def resume_writing(self) -> None:
+        super().resume_writing()
+        if self._waits_for_reader:
+            self._waits_for_reader.cancel()
+            self._waits_for_reader = None
+
+    def _hang_up(self) -> None:
+        self.transport.abort()
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def is_loopback(host: str) -> bool:
+    """Whether nobody from another machine can reach a server that listens there."""
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def _host_name(netloc: str) -> str:
+    """The name of `name:port`, `[v6]:port` or either without a port."""
+    name = netloc.strip().lower()
+    if name.startswith("["):
+        return name[1:].partition("]")[0]
+    return name.partition(":")[0]
+
+
+def _outcome(status: int) -> str:
+    if status == 429:
+        return "busy"
+    return "ok" if 0 < status < 400 else "refused" if status < 500 else "failed"
+
+
+def _replaying(body: bytes, receive: Receive) -> Receive:
+    """A `receive` that gives the body at once, and afterwards says when the client hangs up."""
+    told = False
+
+    async def replay() -> Any:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replay

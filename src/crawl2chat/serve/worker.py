@@ -1,0 +1,214 @@
+"""The one engine in its one thread. Requests go in, and what each step adds to them comes out in the event loop."""
+
+import asyncio
+import contextlib
+import queue
+import threading
+import time
+from collections.abc import Callable, Hashable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from crawl2chat.generate import Candidates, Completion, Engine, Sampling
+from crawl2chat.generate import Request as EngineRequest
+from crawl2chat.generate.request import Rule
+from crawl2chat.serve.errors import ApiError, failed, log_failure, refused
+
+FAILURES_IN_A_ROW = 3  # of steps, after which the engine counts as broken
+
+
+@dataclass(slots=True)
+class PromptRead:
+    """What reading the prompt gave."""
+
+    reused: int
+    logprobs: list[float | None]
+    top: list[Candidates | None]
+
+
+@dataclass(slots=True)
+class Piece:
+    """What one step added to one answer. Ids without text are a part of a character or of what may become a stop."""
+
+    at: float  # time.perf_counter's
+    text: str
+    ids: list[int]
+    model_logprobs: list[float]
+    logprobs: list[float]
+    top: list[Candidates]
+    top_controlled: list[Candidates]
+    finish_reason: str | None
+    prompt: PromptRead | None = None  # in the first piece
+
+
+@dataclass(eq=False)
+class Job:
+    """One answer that is asked for, and where its pieces go: `deliver` runs in the event loop."""
+
+    prompt: Sequence[int]
+    sampling: Sampling
+    seed: int
+    owner: Hashable  # owners take turns at the engine
+    deliver: Callable[[Piece | ApiError], None]
+    prompt_logprobs: bool = False
+    rule: Rule | None = None
+    # the engine's thread alone uses these
+    request: EngineRequest | None = None
+    cancelled: bool = False
+    n_ids: int = 0
+    n_characters: int = 0
+    prompt_told: bool = False
+
+
+class Worker:
+    """Owns the engine: no other thread calls it. Give it jobs from the event loop; it never runs there."""
+
+    def __init__(self, engine: Engine) -> None:
+        self.engine = engine
+        self.broken = False
+        self.running = 0  # as of the last step
+        self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
+        self._jobs: dict[EngineRequest, Job] = {}
+        self._ready: list[tuple[Job, Piece | ApiError]] = []
+        self._failures = 0
+        self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
+
+    def start(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._thread.start()
+
+    def stop(self, timeout: float = 5.0) -> None:
+        """End the thread after the step that it is in."""
+        self._commands.put(None)
+        self._thread.join(timeout)
+
+    def submit(self, jobs: Iterable[Job]) -> None:
+        """In order of arrival; what becomes of each comes by its `deliver`, ending with a finish reason or an error."""
+        for job in jobs:
+            self._commands.put(partial(self._submit, job))
+
+    def cancel(self, jobs: Iterable[Job]) -> None:
+        """Free their slots after the step that runs; nothing more is delivered. Nothing happens to ended ones."""
+        for job in jobs:
+            self._commands.put(partial(self._cancel, job))
+
+    # in the engine's thread
+
+    def _work(self) -> None:
+        while True:
+            try:
+                if not self._turn():
+                    return
+            except Exception as error:  # a fault of this file's; the thread must not end, or all would wait for ever
+                self.broken = True
+                self._fail(error)
+            self._hand_over()
+
+    def _turn(self) -> bool:
+        """Do what was asked for meanwhile, waiting for it when the engine has nothing to do, and a step; False ends."""
+        idle = self.broken or not (self.engine.running or self.engine.waiting)
+        with contextlib.suppress(queue.Empty):
+            while True:
+                command = self._commands.get(block=idle)
+                if command is None:
+                    return False
+                command()
+                idle = False
+        if not self.broken:
+            self._step()
+        self.running = self.engine.running
+        return True
+
+    def _submit(self, job: Job) -> None:
+        if job.cancelled:
+            return
+        if self.broken:
+            self._ready.append((job, broken()))
+            return
+        try:
+            job.request = self.engine.submit(
+                job.prompt, job.sampling, seed=job.seed, rule=job.rule, prompt_logprobs=job.prompt_logprobs,
+                owner=job.owner,
+            )  # fmt: skip
+            self._jobs[job.request] = job
+        except ValueError as error:  # what we did not check ourselves
+            self._ready.append((job, refused(str(error))))
+        except Exception as error:
+            log_failure("the engine failed to take a request", error)
+            self._ready.append((job, failed()))
+
+    def _cancel(self, job: Job) -> None:
+        job.cancelled = True
+        if job.request is not None and self._jobs.pop(job.request, None) is not None:
+            try:
+                self.engine.cancel(job.request)
+            except Exception as error:
+                self._fail(error)
+
+    def _step(self) -> None:
+        try:
+            changed = self.engine.step()
+            self._failures = 0
+        except Exception as error:
+            self._fail(error)
+            return
+        now = time.perf_counter()
+        for request in changed:
+            job = self._jobs.get(request)
+            piece = _grown(job, request.completion, now) if job else None
+            if job and piece:
+                self._ready.append((job, piece))
+                if piece.finish_reason is not None:
+                    del self._jobs[request]
+
+    def _fail(self, error: Exception) -> None:
+        """All that runs fails. The engine goes on empty; it is broken when it can't be emptied or fails again."""
+        log_failure(f"the engine failed with {len(self._jobs)} requests", error)
+        self._failures += 1
+        jobs, self._jobs = list(self._jobs.values()), {}
+        for job in jobs:
+            self._ready.append((job, failed()))
+            with contextlib.suppress(Exception):
+                if job.request is not None:
+                    self.engine.cancel(job.request)
+        self.broken = self.broken or self._failures >= FAILURES_IN_A_ROW or bool(self.engine.running)
+        if self.broken:
+            log_failure("the engine is broken; start the server anew", error)
+
+    def _hand_over(self) -> None:
+        """Everything of a step at once: a wake-up of the event loop for each token would cost more than the token."""
+        if not self._ready:
+            return
+        ready, self._ready = self._ready, []
+        with contextlib.suppress(RuntimeError):  # the loop has closed: nobody is left to hear
+            self._loop.call_soon_threadsafe(_deliver, ready)
+
+
+def broken() -> ApiError:
+    return ApiError(503, "the engine is broken; the server has to be started anew", code="engine_broken")
+
+
+def _deliver(ready: list[tuple[Job, Piece | ApiError]]) -> None:
+    for job, piece in ready:
+        try:
+            job.deliver(piece)
+        except Exception as error:  # asyncio's own report would quote the piece
+            log_failure("a piece could not be delivered", error)
+
+
+def _grown(job: Job, completion: Completion, now: float) -> Piece | None:
+    """What the completion has more than when it was last looked at; None if nothing."""
+    since, n_ids = job.n_ids, len(completion.ids)
+    text = completion.text[job.n_characters :]
+    if n_ids == since and not text and completion.finish_reason is None:
+        return None
+    job.n_ids, job.n_characters = n_ids, len(completion.text)
+    prompt, n_new = None, n_ids - since
+    if not job.prompt_told:
+        job.prompt_told = True
+        prompt = PromptRead(completion.reused, completion.prompt_logprobs, completion.prompt_top)
+    return Piece(
+        now, text, completion.ids[since:], completion.model_logprobs[since:], completion.logprobs[since:],
+        completion.top[since:] or [[]] * n_new, completion.top_controlled[since:] or [[]] * n_new,
+        completion.finish_reason, prompt,
+    )  # fmt: skip

@@ -1,0 +1,10 @@
+"""Waiting for what another thread does."""
+
+import time
+
+
+def wait_until(true, seconds=20):
+    end = time.monotonic() + seconds
+    while not true():
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.01)
