@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from pathlib import Path
+from typing import Any
 
 MODEL_STAGES = ("base", "sft", "honesty", "reinforce", "prefer")  # that leave a model; base is pretrain's
 
@@ -85,7 +86,7 @@ def chat_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.terminal import chat
     from crawl2chat.run import StageError
 
-    engine, stage = _load_engine(options)
+    engine, stage = _load_engine(options, max_batch=1)
     if options.tools and stage == "pretrain":
         raise StageError("chat --tools: a base model can't call tools; take a later --stage")
     index = _load_index(options.model) if options.tools else None
@@ -102,7 +103,8 @@ def generate_command(options: argparse.Namespace) -> int:
     from crawl2chat.run import StageError
 
     prompts = [_read_stdin() if prompt == "-" else prompt for prompt in options.prompts]
-    (engine, _), sampling = _load_engine(options), _sampling(options, top_logprobs=options.top)
+    engine, _ = _load_engine(options, max_batch=min(128, len(options.prompts) * options.samples))
+    sampling = _sampling(options, top_logprobs=options.top)
     try:
         if options.top:
             from crawl2chat.report.next_token import print_steps
@@ -347,14 +349,14 @@ def _find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
     return run, manifest.stage if manifest else None
 
 
-def _load_engine(options: argparse.Namespace):  # type: ignore[no-untyped-def]  # its type would import torch
+def _load_engine(options: argparse.Namespace, **limits: int | None):  # type: ignore[no-untyped-def]  # its type would import torch
     """The engine of the model that was named and the stage that made it, if one did."""
     folder, stage = _find_model(options)
-    return _read_engine(folder), stage
+    return _read_engine(folder, **limits), stage
 
 
 def _read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped-def]  # as above
-    """The engine of the model in a folder, with these limits where they are given."""
+    """The engine of the model in a folder, with these limits where they are given; to generate with, not to train."""
     import torch
 
     from crawl2chat.generate import Engine
@@ -362,8 +364,8 @@ def _read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped
     from crawl2chat.tokens import Tokenizer
 
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
-    given = {name: limit for name, limit in limits.items() if limit is not None}
-    return Engine(model, Tokenizer.load(folder), **given)
+    given: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
+    return Engine(model, Tokenizer.load(folder), empties_model=True, **given)
 
 
 def _load_index(run: Path):  # type: ignore[no-untyped-def]
