@@ -6,7 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawl2chat.generate.sampling import Controls, Sampling, draw, keep_min_p, keep_top_k, keep_top_p
+from crawl2chat.generate.sampling import SHORT, Controls, Sampling, draw, keep_min_p, keep_top_k, keep_top_p
 
 B, V = 6, 700
 PROMPTS = torch.randint(V, (B, 30), generator=torch.Generator().manual_seed(5))
@@ -81,7 +81,7 @@ def test_all_controls_compose_in_transformers_order(logits, theirs):
 SAMPLINGS = st.builds(
     Sampling,
     temperature=st.sampled_from([0.0, 0.3, 1.0, 2.0]),
-    top_k=st.sampled_from([0, 1, 7, 900]),
+    top_k=st.sampled_from([0, 1, 7, 40, 900]),
     top_p=st.sampled_from([0.2, 0.9, 1.0]),
     min_p=st.sampled_from([0.0, 0.1]),
     repetition_penalty=st.sampled_from([1.0, 1.4]),
@@ -100,6 +100,16 @@ def test_a_sequence_is_controlled_by_its_own_settings_alone(samplings):
     for i, sampling in enumerate(samplings):
         alone = Controls([sampling])(logits[i : i + 1], written[i : i + 1])[0]
         assert torch.equal(together[i], alone)
+
+
+@settings(max_examples=60, deadline=None)
+@given(SAMPLINGS.filter(lambda s: s.short))
+def test_of_the_most_probable_tokens_the_same_are_kept_as_of_all(sampling):
+    logits = torch.randn(B, V, generator=torch.Generator().manual_seed(2)) * 2
+    controls = Controls([sampling] * B)
+    few = logits.topk(SHORT)
+    kept = torch.full_like(logits, -torch.inf).scatter(-1, few.indices, controls.cut_sorted(few.values))
+    torch.testing.assert_close(kept, controls.cut(logits))
 
 
 def test_draws_follow_the_distribution():

@@ -232,7 +232,7 @@ class Engine:
             _under_rules(logits_bv, order), [(request.prompt, request.completion.ids) for request in order]
         )
         few = shifted_bv.topk(min(SHORT, shifted_bv.shape[-1]), dim=-1) if short else None
-        cut_bk = controls.cut(few.values if few else shifted_bv)
+        cut_bk = controls.cut_sorted(few.values) if few else controls.cut(shifted_bv)
         place_b1 = controls.draw(cut_bk, [request.generator for request in order])[:, None]
         drawn_b1 = few.indices.gather(-1, place_b1) if few else place_b1
         log_p_bv = logits_bv.log_softmax(dim=-1)

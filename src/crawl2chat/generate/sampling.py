@@ -173,15 +173,25 @@ class Controls:
             logits_bv = self._penalised(logits_bv, written)
         return logits_bv
 
-    def cut(self, logits_bk: Tensor) -> Tensor:
-        """Temperature and what leaves tokens out: 4 to 7; of all tokens, or of the K most probable if top-k ≤ K."""
+    def cut(self, logits_bv: Tensor) -> Tensor:
+        """Temperature and what leaves tokens out: 4 to 7."""
+        if self.cold:
+            logits_bv = logits_bv / self.temperature_b1
+        if self.cuts:
+            logits_bv = keep_top_p(keep_top_k(logits_bv, self.top_k_b1), self.top_p_b1)
+            if bool((self.min_p_b1 > 0).any()):
+                logits_bv = keep_min_p(logits_bv, self.min_p_b1)
+        return logits_bv
+
+    def cut_sorted(self, logits_bk: Tensor) -> Tensor:
+        """The same of the K most probable tokens, most probable first, for sequences whose top-k is at most K."""
         if self.cold:
             logits_bk = logits_bk / self.temperature_b1
-        if self.cuts:
-            logits_bk = keep_top_p(keep_top_k(logits_bk, self.top_k_b1), self.top_p_b1)
-            if bool((self.min_p_b1 > 0).any()):
-                logits_bk = keep_min_p(logits_bk, self.min_p_b1)
-        return logits_bk
+        places_k = torch.arange(logits_bk.shape[-1], device=logits_bk.device)
+        logits_bk = torch.where(places_k < self.top_k_b1, logits_bk, -torch.inf)
+        p_bk = logits_bk.softmax(dim=-1)
+        beyond_bk = (p_bk.cumsum(dim=-1) - p_bk >= self.top_p_b1) | (p_bk < p_bk[:, :1] * self.min_p_b1)
+        return logits_bk.masked_fill(beyond_bk, -torch.inf)
 
     def draw(self, logits_bk: Tensor, generators: Sequence[np.random.Generator]) -> Tensor:
         """The place of each sequence's next token, (B,); each draws one number from its own generator."""
