@@ -199,15 +199,19 @@ def test_with_a_key_only_its_holders_are_answered(start):
     assert server.client(key="schlüssel".encode().hex()).models.list().data[0].id == "tiny"
 
 
+def fail_once(engine, error):
+    """The engine's next token is an error instead."""
+
+    def fail(writing):
+        del engine._write_tokens
+        raise error
+
+    engine._write_tokens = fail
+
+
 def test_an_engine_that_fails_once_fails_its_requests_and_goes_on(start, caplog):
     server = start()
-    step = server.engine.step
-
-    def fail():
-        server.engine.step = step
-        raise RuntimeError("no memory")
-
-    server.engine.step = fail
+    fail_once(server.engine, RuntimeError("no memory"))
     with pytest.raises(openai.InternalServerError) as caught:
         server.openai.completions.create(model="tiny", prompt="the secret text")
     assert caught.value.body["code"] == "internal_error"
@@ -216,11 +220,33 @@ def test_an_engine_that_fails_once_fails_its_requests_and_goes_on(start, caplog)
     assert "secret" not in caplog.text
     assert server.http.get("/health").status_code == 200
     assert server.openai.completions.create(model="tiny", prompt="x", max_tokens=1).usage.completion_tokens == 1
-    server.engine.step = fail
+    fail_once(server.engine, RuntimeError("no memory"))
     stream = server.openai.completions.create(model="tiny", prompt="x", stream=True)
     with pytest.raises(openai.APIError):
         list(stream)
     assert server.is_idle()
+
+
+def test_those_that_wait_outlive_a_failure_of_those_that_run(long):
+    running = [post(long, long.body) for _ in range(2)]
+    wait_until(lambda: long.engine.running == 2)
+    waiting = post(long, long.body | {"max_tokens": 3})
+    wait_until(lambda: long.engine.waiting == 1)
+    fail_once(long.engine, RuntimeError("no memory"))
+    assert [status(connection) for connection in running] == [500, 500]
+    assert status(waiting) == 200
+
+
+class Panic(BaseException):
+    """As pyo3 raises them."""
+
+
+def test_a_panic_in_the_engine_is_told_and_leaves_nobody_waiting(long):
+    connections = [post(long, long.body) for _ in range(3)]
+    wait_until(lambda: long.engine.running == 2 and long.engine.waiting == 1)
+    fail_once(long.engine, Panic())
+    assert [status(connection) for connection in connections] == [500, 500, 500]
+    assert long.http.get("/health").status_code == 503
 
 
 def test_a_broken_engine_is_told_by_health_and_to_all_who_ask(start):

@@ -99,8 +99,8 @@ class Worker:
             try:
                 if not self._turn():
                     return
-            except Exception as error:  # a fault of this file's; the thread must not end, or all would wait for ever
-                self.broken = True
+            except BaseException as error:  # a fault of this file's, or a panic in Rust, which is no Exception
+                self.broken = True  # but the thread goes on, or all would wait for ever
                 self._fail(error)
             self._hand_over()
 
@@ -133,7 +133,7 @@ class Worker:
             self._jobs[job.request] = job
         except ValueError as error:  # what we did not check ourselves
             self._ready.append((job, refused(str(error))))
-        except Exception as error:
+        except BaseException as error:  # tiktoken's panics are no Exceptions
             log_failure("the engine failed to take a request", error)
             self._ready.append((job, failed()))
 
@@ -161,19 +161,27 @@ class Worker:
                 if piece.finish_reason is not None:
                     del self._jobs[request]
 
-    def _fail(self, error: Exception) -> None:
-        """All that runs fails. The engine goes on empty; it is broken when it can't be emptied or fails again."""
-        log_failure(f"the engine failed with {len(self._jobs)} requests", error)
+    def _fail(self, error: BaseException) -> None:
+        """All that runs fails, and what waits goes on waiting: the engine is emptied and takes it on.
+
+        It is broken, and all fail, when it can't be emptied or fails again and again.
+        """
         self._failures += 1
-        jobs, self._jobs = list(self._jobs.values()), {}
+        started = [job for request, job in self._jobs.items() if request.row is not None or request.ended]
+        log_failure(f"the engine failed with {len(started)} requests", error)
+        self._give_up(started)
+        if self.broken or self._failures >= FAILURES_IN_A_ROW or self.engine.running:
+            self.broken = True
+            log_failure("the engine is broken; start the server anew", error)
+            self._give_up(list(self._jobs.values()))
+
+    def _give_up(self, jobs: Iterable[Job]) -> None:
         for job in jobs:
             self._ready.append((job, failed()))
-            with contextlib.suppress(Exception):
-                if job.request is not None:
+            if job.request is not None:
+                del self._jobs[job.request]
+                with contextlib.suppress(BaseException):
                     self.engine.cancel(job.request)
-        self.broken = self.broken or self._failures >= FAILURES_IN_A_ROW or bool(self.engine.running)
-        if self.broken:
-            log_failure("the engine is broken; start the server anew", error)
 
     def _hand_over(self) -> None:
         """Everything of a step at once: a wake-up of the event loop for each token would cost more than the token."""
