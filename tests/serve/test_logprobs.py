@@ -1,11 +1,13 @@
 """Log-probabilities in both of OpenAI's shapes: the model's own, one an id, whole and streamed."""
 
+import asyncio
 import math
 
 import pytest
 import torch
 
 from crawl2chat.generate import Sampling
+from crawl2chat.serve import desk
 from crawl2chat.serve.logprobs import CompletionLogprobs, chat_logprobs, token_text
 from crawl2chat.serve.worker import Piece
 
@@ -46,6 +48,37 @@ def test_only_the_prompt_is_read_when_no_token_is_asked_for(server, tokenizer):
     assert answer.choices[0].text == "In 1842 they counted"
     assert answer.choices[0].finish_reason == "length"
     assert answer.usage.completion_tokens == 0
+
+
+def test_the_echo_of_no_text_is_none(server):
+    for stream in (False, True):
+        body = {"prompt": "", "echo": True, "logprobs": 1, "max_tokens": 2, "seed": 1, "stream": stream}
+        response = server.post("/v1/completions", body)
+        assert response.status_code == 200
+        assert "error" not in response.text
+    choice = server.post("/v1/completions", body | {"stream": False}).json()["choices"][0]
+    assert len(choice["logprobs"]["tokens"]) == len(choice["logprobs"]["token_logprobs"]) == 2
+
+
+def test_the_json_of_an_echo_without_candidates_is_made_aside_too(server, monkeypatch):
+    aside = []
+    to_thread = asyncio.to_thread
+    monkeypatch.setattr(asyncio, "to_thread", lambda work: aside.append(work) or to_thread(work))
+    server.post("/v1/completions", {"prompt": "The", "echo": True, "logprobs": 0, "max_tokens": 1})
+    assert len(aside) == 1
+
+
+def test_log_probabilities_of_answers_count_against_what_one_call_may_ask_for(server, monkeypatch):
+    monkeypatch.setattr(desk, "MOST_LOGPROBS", 2 * 10 * 3 * 4)
+    body = {"prompt": [5], "logprobs": 2, "max_tokens": 10, "n": 4}
+    assert server.post("/v1/completions", body).status_code == 200
+    for more in ({"n": 5}, {"max_tokens": 11}, {"logprobs": 3}, {"echo": True}):
+        error = server.post("/v1/completions", body | more).json()["error"]
+        assert error["param"] == "logprobs"
+        assert "at most 240" in error["message"]
+    chat = {"messages": [{"role": "user", "content": "x"}], "logprobs": True, "top_logprobs": 2, "n": 4}
+    assert server.post("/v1/chat/completions", chat | {"max_tokens": 10}).status_code == 200
+    assert "at most 240" in server.post("/v1/chat/completions", chat).json()["error"]["message"]
 
 
 def test_a_texts_echo_is_the_text_and_not_the_token_before_it(server, tokenizer):

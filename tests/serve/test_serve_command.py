@@ -118,7 +118,7 @@ def test_a_key_comes_from_the_environment_and_is_not_shown(folder, monkeypatch):
 
 
 def test_limits_reach_the_engine(folder):
-    running = Command(folder, "--context", "40", "--max-batch", "2", "--queue", "1", "--name", "other")
+    running = Command(folder, "--context", "40", "--max-batch", "2", "--queue", "4", "--name", "other")
     try:
         (model,) = httpx.get(f"{running.url}/models").json()["data"]
         assert model["id"] == "other"

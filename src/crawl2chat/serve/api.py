@@ -76,7 +76,9 @@ class Api:
             for i, prompt in enumerate(prompts)
             for j in answers
         ]
-        call = self.desk.admit([Wanted(prompt, sampling, i, reads) for prompt in prompts for i in answers])
+        reports = asked.logprobs is not None
+        wanted = [Wanted(prompt, sampling, i, reads, reports) for prompt in prompts for i in answers]
+        call = self.desk.admit(wanted, _client(request))
         return await self._answer(request, asked, call, choices, Envelope("text_completion", self.model.name))
 
     async def chat(self, request: Request) -> Response:
@@ -85,17 +87,21 @@ class Api:
         choices = [
             ChatChoice(self.model.tokenizer, asked, i, prompt, on_page=self.model.base) for i in range(asked.choices)
         ]
-        call = self.desk.admit([Wanted(prompt, sampling, i, rule=rule) for i in range(asked.choices)])
+        reports = bool(asked.logprobs)
+        wanted = [Wanted(prompt, sampling, i, logprobs=reports, rule=rule) for i in range(asked.choices)]
+        call = self.desk.admit(wanted, _client(request))
         return await self._answer(request, asked, call, choices, Envelope("chat.completion", self.model.name))
 
     def _read_completion(self, body: bytes) -> tuple[CompletionRequest, list[list[int]]]:
         asked = parse(CompletionRequest, body)
         self._check_name(asked.model)
+        self.desk.check_size(len(asked.prompt) * asked.choices)
         return asked, completion_prompts(self.model, asked)
 
     def _read_chat(self, body: bytes) -> tuple[ChatRequest, Any]:
         asked = parse(ChatRequest, body)
         self._check_name(asked.model)
+        self.desk.check_size(asked.choices)
         return asked, chat_prompt(self.model, asked)
 
     async def _answer(
@@ -120,7 +126,7 @@ class Api:
             return JSONResponse(envelope.whole([c.whole() for c in choices], usage(choices, asked.choices)))
 
         # log-probabilities of long prompts take a while to write, in which other streams want to go on
-        return await asyncio.to_thread(make) if asked.logprobs else make()
+        return await asyncio.to_thread(make) if asked.logprobs is not None else make()
 
     async def _frames(
         self, scope: Scope, asked: CompletionRequest | ChatRequest, call: Call, choices: Choices, envelope: Envelope
@@ -254,6 +260,11 @@ async def _unless_gone(request: Request, work: Awaitable[Response]) -> Response:
     finally:
         answer.cancel()
         hung_up.cancel()
+
+
+def _client(request: Request) -> str | None:
+    """Who takes turns with others: an address, as all that ask have the same key."""
+    return request.client.host if request.client else None
 
 
 async def _hung_up(receive: Receive) -> None:

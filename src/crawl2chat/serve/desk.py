@@ -1,7 +1,7 @@
 """The desk between clients and the engine: who is let in, and who is waiting for what."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Hashable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
@@ -12,7 +12,7 @@ from crawl2chat.serve.metrics import Metrics
 from crawl2chat.serve.worker import Job, Piece, Worker, broken
 
 RETRY_SECONDS = 1
-MOST_LOGPROBS = 500_000  # numbers in one answer; each takes some 100 bytes on the way out
+MOST_LOGPROBS = 500_000  # numbers in one call; each takes some 100 bytes on the way out
 
 
 @dataclass(frozen=True)
@@ -23,6 +23,7 @@ class Wanted:
     sampling: Sampling
     seed: int
     prompt_logprobs: bool = False
+    logprobs: bool = False  # of the answer
     rule: Rule | None = None
 
 
@@ -36,25 +37,45 @@ class Desk:
         self.closed = False
         self.metrics = Metrics(lambda: worker.running, lambda: max(0, len(self.open) - worker.running))
 
-    def admit(self, wanted: Sequence[Wanted]) -> "Call":
+    @property
+    def most_answers(self) -> int:
+        """Of one call, so that it leaves room for others."""
+        return max(1, self.room // 2)
+
+    def check_size(self, answers: int) -> None:
+        """Raises ApiError for a call that can never be let in; to be asked before anything is made for each answer."""
+        if answers > self.most_answers:
+            raise refused(
+                f"asks for {answers} answers (prompts × n); this server takes {self.most_answers} at most in a request",
+                "n",
+            )
+
+    def admit(self, wanted: Sequence[Wanted], client: Hashable = None) -> "Call":
         """Raises ApiError when there is no room, or when there will be none: the server is closing or broken."""
         if self.closed:
             raise closing()
         if self.worker.broken:
             raise broken()
-        if len(wanted) > self.room:
-            raise refused(f"asks for {len(wanted)} answers (prompts × n); this server takes {self.room} at most", "n")
-        numbers = sum(len(w.prompt) * (1 + w.sampling.top_logprobs) for w in wanted if w.prompt_logprobs)
+        self.check_size(len(wanted))
+        numbers = sum(self._logprobs(w) for w in wanted)
         if numbers > MOST_LOGPROBS:
             raise refused(
-                f"asks for {numbers} log-probabilities of prompts; at most {MOST_LOGPROBS} in a request", "logprobs"
-            )
+                f"asks for up to {numbers} log-probabilities; at most {MOST_LOGPROBS} in a request, "
+                "so lower max_tokens, n, or how many are told for each token", "logprobs",
+            )  # fmt: skip
         if len(self.open) + len(wanted) > self.room:
             raise ApiError(
                 429, f"{len(self.open)} answers run or wait, and there is room for {self.room}; try again soon",
                 code="queue_full", headers={"Retry-After": str(RETRY_SECONDS)},
             )  # fmt: skip
-        return Call(self, wanted)
+        return Call(self, wanted, client)
+
+    def _logprobs(self, wanted: Wanted) -> int:
+        """How many numbers are kept for it at most: an answer's are the model's and those after the controls."""
+        room = self.worker.engine.context - len(wanted.prompt)
+        tokens = len(wanted.prompt) if wanted.prompt_logprobs else 0
+        tokens += 2 * min(wanted.sampling.max_tokens, room) if wanted.logprobs else 0
+        return tokens * (1 + wanted.sampling.top_logprobs)
 
     async def drain(self, seconds: float) -> int:
         """Let nobody in any more and wait for those within; returns how many had to be sent away."""
@@ -72,13 +93,13 @@ class Desk:
 class Call:
     """The answers of one request while they are made."""
 
-    def __init__(self, desk: Desk, wanted: Sequence[Wanted]) -> None:
+    def __init__(self, desk: Desk, wanted: Sequence[Wanted], client: Hashable) -> None:
         self.desk = desk
         self._arrived: asyncio.Queue[tuple[int, Piece | ApiError]] = asyncio.Queue()
         self._jobs: list[Job] = []
         for index, w in enumerate(wanted):
             deliver = partial(self._deliver, index, desk.metrics.watch(len(w.prompt)))
-            self._jobs.append(Job(w.prompt, w.sampling, w.seed, self, deliver, w.prompt_logprobs, w.rule))
+            self._jobs.append(Job(w.prompt, w.sampling, w.seed, client, self, deliver, w.prompt_logprobs, w.rule))
         desk.open.update(self._jobs)
         desk.worker.submit(self._jobs)
 

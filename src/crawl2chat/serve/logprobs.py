@@ -35,9 +35,9 @@ class CompletionLogprobs:
 
     def of_prompt(self, ids: Sequence[int], read: PromptRead, skipped: int) -> dict[str, Any]:
         """Of the prompt but its first `skipped` tokens, which are not part of what was asked; the first has none."""
-        values = [None, *read.logprobs[skipped + 1 :]]
-        top = [None, *read.top[skipped + 1 :]]
-        entry = self._lists(ids[skipped:], values, top)
+        ids = ids[skipped:]  # none are left of a text without one
+        values = [None, *read.logprobs[skipped + 1 :]][: len(ids)]
+        entry = self._lists(ids, values, [None, *read.top[skipped + 1 :]][: len(ids)])
         if self.controlled:  # nothing controls a prompt
             entry |= {"controlled_token_logprobs": values, "controlled_top_logprobs": entry["top_logprobs"]}
         return entry

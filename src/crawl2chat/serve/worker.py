@@ -13,6 +13,7 @@ from crawl2chat.generate import Candidates, Completion, Engine, Sampling
 from crawl2chat.generate import Request as EngineRequest
 from crawl2chat.generate.request import Rule
 from crawl2chat.serve.errors import ApiError, failed, log_failure, refused
+from crawl2chat.serve.turns import Turns
 
 FAILURES_IN_A_ROW = 3  # of steps, after which the engine counts as broken
 
@@ -48,7 +49,8 @@ class Job:
     prompt: Sequence[int]
     sampling: Sampling
     seed: int
-    owner: Hashable  # owners take turns at the engine
+    client: Hashable  # clients take turns at the engine
+    call: Hashable  # and so do a client's calls
     deliver: Callable[[Piece | ApiError], None]
     prompt_logprobs: bool = False
     rule: Rule | None = None
@@ -68,7 +70,8 @@ class Worker:
         self.broken = False
         self.running = 0  # as of the last step
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
-        self._jobs: dict[EngineRequest, Job] = {}
+        self._waiting: Turns[Job] = Turns()
+        self._jobs: dict[EngineRequest, Job] = {}  # that the engine has taken on
         self._ready: list[tuple[Job, Piece | ApiError]] = []
         self._failures = 0
         self._thread = threading.Thread(target=self._work, name="engine", daemon=True)
@@ -83,7 +86,7 @@ class Worker:
         self._thread.join(timeout)
 
     def submit(self, jobs: Iterable[Job]) -> None:
-        """In order of arrival; what becomes of each comes by its `deliver`, ending with a finish reason or an error."""
+        """What becomes of each comes by its `deliver`, ending with a finish reason or an error."""
         for job in jobs:
             self._commands.put(partial(self._submit, job))
 
@@ -106,7 +109,7 @@ class Worker:
 
     def _turn(self) -> bool:
         """Do what was asked for meanwhile, waiting for it when the engine has nothing to do, and a step; False ends."""
-        idle = self.broken or not (self.engine.running or self.engine.waiting)
+        idle = self.broken or not (self._jobs or self._waiting)
         with contextlib.suppress(queue.Empty):
             while True:
                 command = self._commands.get(block=idle)
@@ -114,7 +117,9 @@ class Worker:
                     return False
                 command()
                 idle = False
-        if not self.broken:
+        while self._waiting and len(self._jobs) < self.engine.max_batch and not self.broken:
+            self._start(self._waiting.get())
+        if self._jobs:
             self._step()
         self.running = self.engine.running
         return True
@@ -124,12 +129,14 @@ class Worker:
             return
         if self.broken:
             self._ready.append((job, broken()))
-            return
+        else:
+            self._waiting.put(job, job.client, job.call)
+
+    def _start(self, job: Job) -> None:
         try:
             job.request = self.engine.submit(
-                job.prompt, job.sampling, seed=job.seed, rule=job.rule, prompt_logprobs=job.prompt_logprobs,
-                owner=job.owner,
-            )  # fmt: skip
+                job.prompt, job.sampling, seed=job.seed, rule=job.rule, prompt_logprobs=job.prompt_logprobs
+            )
             self._jobs[job.request] = job
         except ValueError as error:  # what we did not check ourselves
             self._ready.append((job, refused(str(error))))
@@ -139,7 +146,10 @@ class Worker:
 
     def _cancel(self, job: Job) -> None:
         job.cancelled = True
-        if job.request is not None and self._jobs.pop(job.request, None) is not None:
+        if job.request is None:
+            with contextlib.suppress(ValueError):  # it never came to wait, or was refused
+                self._waiting.remove(job, job.client, job.call)
+        elif self._jobs.pop(job.request, None) is not None:
             try:
                 self.engine.cancel(job.request)
             except Exception as error:
@@ -166,22 +176,17 @@ class Worker:
 
         It is broken, and all fail, when it can't be emptied or fails again and again.
         """
+        log_failure(f"the engine failed with {len(self._jobs)} requests", error)
         self._failures += 1
-        started = [job for request, job in self._jobs.items() if request.row is not None or request.ended]
-        log_failure(f"the engine failed with {len(started)} requests", error)
-        self._give_up(started)
+        jobs, self._jobs = self._jobs, {}
+        for request, job in jobs.items():
+            self._ready.append((job, failed()))
+            with contextlib.suppress(BaseException):
+                self.engine.cancel(request)
         if self.broken or self._failures >= FAILURES_IN_A_ROW or self.engine.running:
             self.broken = True
             log_failure("the engine is broken; start the server anew", error)
-            self._give_up(list(self._jobs.values()))
-
-    def _give_up(self, jobs: Iterable[Job]) -> None:
-        for job in jobs:
-            self._ready.append((job, failed()))
-            if job.request is not None:
-                del self._jobs[job.request]
-                with contextlib.suppress(BaseException):
-                    self.engine.cancel(job.request)
+            self._ready += [(self._waiting.get(), broken()) for _ in range(len(self._waiting))]
 
     def _hand_over(self) -> None:
         """Everything of a step at once: a wake-up of the event loop for each token would cost more than the token."""
