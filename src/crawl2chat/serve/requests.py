@@ -8,15 +8,27 @@ import difflib
 import json
 from typing import Annotated, Any, ClassVar, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, FiniteFloat, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    FailFast,
+    Field,
+    FiniteFloat,
+    ValidationError,
+    model_validator,
+)
 
 from crawl2chat.serve.errors import ApiError, refused
 
+MOST_PROMPTS = 4096
 MOST_STOPS, LONGEST_STOP = 16, 256
 MOST_CHOICES = 128
 MOST_MESSAGES = 1024
 MOST_TOOLS = 128
 MOST_LOGPROBS = 20
+MOST_FIELDS = 100
+MOST_BIASES = 1024
 TOLD_PROBLEMS = 5
 
 Body = TypeVar("Body", bound="Request")
@@ -32,6 +44,17 @@ def _prompts(value: Any) -> Any:
     if not isinstance(several, list) or not several or not all(isinstance(p, str) or _are_ids(p) for p in several):
         raise ValueError("expected a text, a list of texts, a list of token ids, or a list of lists of token ids")
     return several
+
+
+def _at_most(n: int) -> BeforeValidator:
+    """A max_length that is seen to before anything within is looked at and found wrong, which may take long."""
+
+    def check(value: Any) -> Any:
+        if isinstance(value, (list, dict)) and len(value) > n:
+            raise ValueError(f"expected at most {n}, not {len(value)}")
+        return value
+
+    return BeforeValidator(check)
 
 
 def _are_ids(value: Any) -> bool:
@@ -59,6 +82,13 @@ Ids = list[int]
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _few_fields(cls, data: Any) -> Any:
+        if isinstance(data, dict) and len(data) > MOST_FIELDS:  # each unknown one would be a problem of its own
+            raise refused(f"an object has {len(data)} fields; at most {MOST_FIELDS} are read")
+        return data
 
 
 class _Lenient(BaseModel):
@@ -88,10 +118,10 @@ class Request(_Strict):
     presence_penalty: Penalty | None = None
     frequency_penalty: Penalty | None = None
     repetition_penalty: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = None
-    logit_bias: Annotated[dict[str, Bias], Field(max_length=1024)] | None = None
+    logit_bias: Annotated[dict[str, Bias], _at_most(MOST_BIASES)] | None = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
     seed: int | None = None
-    stop: Annotated[list[Stop], BeforeValidator(_listed), Field(max_length=MOST_STOPS)] = []
+    stop: Annotated[list[Stop], BeforeValidator(_listed), _at_most(MOST_STOPS)] = []
     stream: bool | None = None
     stream_options: StreamOptions | None = None
     return_token_ids: bool | None = None  # ours and vLLM's: the ids of prompt and answer
@@ -123,7 +153,7 @@ class CompletionRequest(Request):
 
     NOT_DONE = {"suffix": ("",)}
 
-    prompt: Annotated[list[str | Ids], BeforeValidator(_prompts)]
+    prompt: Annotated[list[str | Ids], BeforeValidator(_prompts), _at_most(MOST_PROMPTS)]
     echo: bool | None = None
     logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     best_of: Annotated[int, Field(ge=1)] | None = None
@@ -152,7 +182,7 @@ class Call(_Lenient):
 class ChatMessage(_Lenient):
     role: Literal["system", "developer", "user", "assistant", "tool"]
     content: Annotated[str, BeforeValidator(_content)] = ""
-    tool_calls: list[Call] | None = None
+    tool_calls: Annotated[list[Call], _at_most(MOST_TOOLS)] | None = None
     tool_call_id: str | None = None
 
 
@@ -180,11 +210,11 @@ class ChatRequest(Request):
         "safety_identifier", "service_tier", "store",
     }  # fmt: skip
 
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
+    messages: Annotated[list[ChatMessage], Field(min_length=1), _at_most(MOST_MESSAGES)]
     max_completion_tokens: Annotated[int, Field(ge=0)] | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    tools: Annotated[list[OfferedTool], Field(max_length=MOST_TOOLS)] | None = None
+    tools: Annotated[list[OfferedTool], _at_most(MOST_TOOLS)] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
 
@@ -210,7 +240,7 @@ class TokenizeRequest(_Strict):
 
     model: str | None = None
     prompt: str | None = None
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)] | None = None
+    messages: Annotated[list[ChatMessage], Field(min_length=1), _at_most(MOST_MESSAGES)] | None = None
     add_generation_prompt: bool = True
     add_special_tokens: bool = True
     parse_special: bool = True  # whether a control token's name becomes that token, as where this route comes from
@@ -227,7 +257,7 @@ class DetokenizeRequest(_Strict):
     """POST /detokenize"""
 
     model: str | None = None
-    tokens: list[Annotated[int, Field(ge=0, lt=1 << 31)]]
+    tokens: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], FailFast()]
 
 
 AnyRequest = TypeVar("AnyRequest", Request, CompletionRequest, ChatRequest, TokenizeRequest, DetokenizeRequest)
@@ -244,22 +274,27 @@ def parse(kind: type[AnyRequest], body: bytes) -> AnyRequest:
 def _explained(kind: type[BaseModel], error: ValidationError) -> ApiError:
     problems = error.errors(include_url=False, include_context=False)
     told: dict[str, str] = {}
+    untold: set[str] = set()
     for problem in problems:
         place = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
         if problem["type"] == "json_invalid":
             return refused(
                 f"the body is not JSON: {problem['msg'].removeprefix('Invalid JSON: ')}", code="invalid_json"
             )
-        if problem["type"] == "missing":
-            told.setdefault(place, f"{place}: is missing")
+        if place in told:
+            continue
+        if len(told) == TOLD_PROBLEMS:
+            untold.add(place)
+        elif problem["type"] == "missing":
+            told[place] = f"{place}: is missing"
         elif problem["type"] == "extra_forbidden":
             near = difflib.get_close_matches(place, kind.model_fields, 1)
-            told.setdefault(place, f"{place[:100]}: no such field" + (f"; did you mean {near[0]}?" if near else ""))
+            told[place] = f"{place[:100]}: no such field" + (f"; did you mean {near[0]}?" if near else "")
         else:
             expected = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-            told.setdefault(place, f"{place or 'the body'} = {_shown(problem['input'])}: {expected}")
-    more = f" (and {len(told) - TOLD_PROBLEMS} more)" if len(told) > TOLD_PROBLEMS else ""
-    return refused("; ".join(list(told.values())[:TOLD_PROBLEMS]) + more, next(iter(told))[:100] or None)
+            told[place] = f"{place or 'the body'} = {_shown(problem['input'])}: {expected}"
+    more = f" (and {len(untold)} more)" if untold else ""
+    return refused("; ".join(told.values()) + more, next(iter(told))[:100] or None)
 
 
 def _shown(value: object) -> str:
