@@ -1,7 +1,10 @@
 """Clients that send garbage, too much, too slowly, or that vanish, and what becomes of the others."""
 
+import contextlib
+import difflib
 import json
 import logging
+import re
 import socket
 import threading
 import time
@@ -64,11 +67,62 @@ def test_what_is_not_the_json_of_a_request_is_a_400_in_openais_form(server, body
         assert response.json()["error"]["type"] == "invalid_request_error"
 
 
+UNKNOWN = {f"k{i}": 1 for i in range(60_000)}
+
+
+@pytest.mark.parametrize(
+    ("route", "body", "told"),
+    [
+        ("/detokenize", {"tokens": ["x"] * 500_000}, "tokens.0"),
+        ("/detokenize", UNKNOWN, "60000 fields; at most 100"),
+        ("/v1/completions", {"prompt": "x", **UNKNOWN}, "60001 fields"),
+        ("/v1/completions", {"prompt": "x", "stop": [1] * 1_000_000}, "at most 16, not 1000000"),
+        ("/v1/completions", {"prompt": "x", "logit_bias": dict.fromkeys(UNKNOWN, "x")}, "at most 1024, not 60000"),
+        ("/v1/completions", {"prompt": [[1]] * 500_000}, "at most 4096, not 500000"),
+        ("/v1/completions", {"prompt": ["x"] * 4000, "n": 128}, "asks for 512000 answers"),
+        ("/v1/chat/completions", {"messages": [{}] * 1_000_000}, "at most 1024, not 1000000"),
+        ("/v1/chat/completions", {"messages": [{"role": "user", "tool_calls": [1] * 1_000_000}]}, "at most 128"),
+    ],
+)
+def test_a_body_with_very_many_mistakes_is_answered_without_going_through_them_all(server, route, body, told):
+    content = json.dumps(body)
+    began = time.process_time()
+    response = server.http.post(route, content=content)
+    assert response.status_code == 400
+    assert told in response.json()["error"]["message"]
+    assert time.process_time() - began < 2
+
+
+def test_names_are_guessed_only_for_the_mistakes_that_are_told(server, monkeypatch):
+    guesses = []
+    monkeypatch.setattr(difflib, "get_close_matches", lambda *_: guesses.append(1))
+    body = {f"k{i}": 1 for i in range(90)}
+    assert "(and 85 more)" in server.post("/detokenize", body | {"tokens": []}).json()["error"]["message"]
+    assert len(guesses) == 5
+
+
 def test_a_body_too_long_is_refused_so_that_its_sender_hears_it(server):
     for content in (b"x" * 10_000_000, (b"x" * 100_000 for _ in range(100))):  # with a length, and in chunks
         response = server.http.post("/v1/completions", content=content)
         assert response.status_code == 413
     assert server.http.get("/health").status_code == 200
+
+
+def test_bodies_that_have_not_arrived_yet_count_as_held(server, monkeypatch):
+    monkeypatch.setattr(guards, "BODIES_BYTES", 100_000)
+    guard = server.server.config.app
+    slow = server.connect()
+    slow.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 80000\r\n\r\n" + b" " * 70_000)
+    wait_until(lambda: guard.bytes_held == 70_000)
+    body = {"prompt": "x" * 40_000}
+    refused = server.post("/tokenize", body)
+    assert refused.status_code == 429
+    assert refused.headers["retry-after"] == "1"
+    assert guard.bytes_held == 70_000
+    slow.close()
+    wait_until(lambda: guard.bytes_held == 0)
+    assert server.post("/tokenize", body).status_code == 200
+    wait_until(lambda: guard.bytes_held == 0)
 
 
 def test_text_that_the_tokenizer_gives_up_on_is_refused(server):
@@ -179,7 +233,7 @@ def test_only_known_names_may_be_asked_for(start):
 
 
 def test_pages_of_other_sites_may_not_ask(server):
-    for origin in ("https://evil.example", "http://10.0.0.7", "null"):
+    for origin in ("https://evil.example", "http://10.0.0.7", "null", "http://["):
         response = server.http.post("/v1/completions", json=BODY, headers={"Origin": origin})
         assert response.status_code == 403
     response = server.http.get("/health", headers={"Origin": "http://localhost:3000"})
@@ -231,7 +285,7 @@ def test_those_that_wait_outlive_a_failure_of_those_that_run(long):
     running = [post(long, long.body) for _ in range(2)]
     wait_until(lambda: long.engine.running == 2)
     waiting = post(long, long.body | {"max_tokens": 3})
-    wait_until(lambda: long.engine.waiting == 1)
+    wait_until(lambda: len(long.desk.worker._waiting) == 1)
     fail_once(long.engine, RuntimeError("no memory"))
     assert [status(connection) for connection in running] == [500, 500]
     assert status(waiting) == 200
@@ -243,9 +297,9 @@ class Panic(BaseException):
 
 def test_a_panic_in_the_engine_is_told_and_leaves_nobody_waiting(long):
     connections = [post(long, long.body) for _ in range(3)]
-    wait_until(lambda: long.engine.running == 2 and long.engine.waiting == 1)
+    wait_until(lambda: long.engine.running == 2 and len(long.desk.worker._waiting) == 1)
     fail_once(long.engine, Panic())
-    assert [status(connection) for connection in connections] == [500, 500, 500]
+    assert [status(connection) for connection in connections] == [500, 500, 503]
     assert long.http.get("/health").status_code == 503
 
 
@@ -355,6 +409,22 @@ def test_what_has_not_ended_in_time_is_told_so(long):
     assert answers[0].body["code"] == "shutting_down"
     long.thread.join(10)
     assert not long.thread.is_alive()
+
+
+def test_who_never_reads_is_hung_up_on(long, monkeypatch):
+    monkeypatch.setattr(guards, "UNREAD_SECONDS", 0.2)
+    reader = socket.socket()
+    reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    reader.connect(("127.0.0.1", long.port))
+    body = json.dumps({"prompt": "x " * 500_000, "return_token_strs": True}).encode()
+    reader.sendall(f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
+    head = reader.recv(4096)
+    time.sleep(1)
+    received = len(head)
+    with contextlib.suppress(ConnectionResetError):
+        while part := reader.recv(1 << 20):
+            received += len(part)
+    assert received < int(re.search(rb"content-length: (\d+)", head)[1])
 
 
 def test_metrics_count_requests_tokens_and_times(start):

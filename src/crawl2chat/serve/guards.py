@@ -22,7 +22,7 @@ from crawl2chat.serve.metrics import Metrics
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 BODY_BYTES = 4 << 20  # of a request; a context of 32k tokens as ids is some 0.2 MB
-BODIES_BYTES = 256 << 20  # of all requests that are being read
+BODIES_BYTES = 256 << 20  # of all requests that are being read or answered
 DRAINED_BYTES = 64 << 20  # that are read and thrown away so that a client hears why it is refused
 BODY_SECONDS = 20.0  # for a body to arrive
 HEAD_SECONDS = 10.0  # for a request's line and headers to arrive
@@ -73,20 +73,18 @@ class Guard:
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope["path"], headers)
-        held = 0
+        body = bytearray()
         try:
-            body, refusal = await self._body(receive, refusal)
-            if body is None:  # hung up
+            arrived, refusal = await self._read(body, receive, refusal)
+            if not arrived:  # hung up
                 scope["outcome"] = "gone"
                 return
-            held = len(body)
-            self.bytes_held += held
             if refusal:
                 await refusal.response()(scope, receive, send)
             else:
                 await self.app(scope, _replaying(bytes(body), receive), send)
         finally:
-            self.bytes_held -= held
+            self.bytes_held -= len(body)
 
     def _refusal(self, path: str, headers: dict[str, str]) -> ApiError | None:
         """Why this request is not answered, whatever it holds; None if nothing speaks against it."""
@@ -97,7 +95,7 @@ class Guard:
                 "to allow that", code="host_not_allowed",
             )  # fmt: skip
         origin = headers.get("origin")
-        if origin is not None and _host_name(urlsplit(origin).netloc if origin != "null" else "") not in self.hosts:
+        if origin is not None and _origin_host(origin) not in self.hosts:
             return ApiError(403, "pages of other sites may not use it (header Origin)", code="origin_not_allowed")
         if self.key is None or path == "/health":
             return None
@@ -110,42 +108,46 @@ class Guard:
             headers={"WWW-Authenticate": "Bearer"},
         )  # fmt: skip
 
-    async def _body(self, receive: Receive, refusal: ApiError | None) -> tuple[bytearray | None, ApiError | None]:
-        """The whole body, or None when the client has hung up; and why it is refused, if it is.
+    async def _read(self, body: bytearray, receive: Receive, refusal: ApiError | None) -> tuple[bool, ApiError | None]:
+        """Fill `body`; whether the client has not hung up meanwhile, and why it is refused, if it is.
+
+        `bytes_held` grows with the body.
 
         What is refused is still read, within bounds: a client that is answered while it writes never sees the answer.
         """
-        body = bytearray()
         size = 0
         try:
             async with asyncio.timeout(BODY_SECONDS):
                 while True:
                     message = await receive()
                     if message["type"] == "http.disconnect":
-                        return None, refusal
-                    size += len(message.get("body", b""))
+                        return False, refusal
+                    part = message.get("body", b"")
+                    size += len(part)
                     if refusal is None and size > BODY_BYTES:
                         refusal = ApiError(
                             413,
                             f"the body has more than the {BODY_BYTES} bytes that are taken",
                             code="too_large",
                         )
-                    if refusal is None and self.bytes_held + size > BODIES_BYTES:
+                    if refusal is None and self.bytes_held + len(part) > BODIES_BYTES:
                         refusal = ApiError(429, "too many requests are being read; try again soon",
                                            code="queue_full", headers={"Retry-After": "1"})  # fmt: skip
                     if refusal is None:
-                        body += message.get("body", b"")
+                        body += part
+                        self.bytes_held += len(part)
                     else:
+                        self.bytes_held -= len(body)
                         body.clear()
                     if not message.get("more_body"):
-                        return body, refusal
+                        return True, refusal
                     if size > DRAINED_BYTES:
                         break
         except TimeoutError:
             refusal = refusal or ApiError(408, f"the body did not arrive within {BODY_SECONDS:.0f} seconds")
         if refusal is not None:
             refusal.headers["Connection"] = "close"
-        return body, refusal
+        return True, refusal
 
 
 class Protocol(H11Protocol):
@@ -212,6 +214,14 @@ def _host_name(netloc: str) -> str:
     if name.startswith("["):
         return name[1:].partition("]")[0]
     return name.partition(":")[0]
+
+
+def _origin_host(origin: str) -> str:
+    """The name in an address such as a browser sends; empty for none, as of a file."""
+    try:
+        return _host_name(urlsplit(origin).netloc)
+    except ValueError:  # such as http://[
+        return ""
 
 
 def _outcome(status: int) -> str:
