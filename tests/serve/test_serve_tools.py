@@ -5,8 +5,10 @@ from types import SimpleNamespace
 
 import openai
 import pytest
+from starlette.responses import JSONResponse
 
 from crawl2chat.serve.answers import ChatChoice
+from crawl2chat.serve.api import _event
 from crawl2chat.serve.prompts import Model, chat_prompt
 from crawl2chat.serve.requests import ChatRequest, parse
 from crawl2chat.serve.worker import Piece
@@ -95,14 +97,39 @@ def test_text_that_only_looks_like_a_call_stays_text(tokenizer):
     assert whole["finish_reason"] == "stop"
 
 
-def test_a_call_that_is_cut_off_or_no_json_is_told_and_comes_back_as_it_was_taught(tokenizer):
+def test_a_call_that_is_cut_off_is_none(tokenizer):
+    opening, closing = TOOL_CALL
+    ids = written(tokenizer, "I look.", opening, '{"name": "search", "argu')
+    for reason in ("length", "stop"):  # at the most tokens, at a stop text
+        whole, chunks = answered(tokenizer, ids, reason)
+        assert whole["message"] == {"role": "assistant", "content": "I look.", "refusal": None}
+        assert whole["finish_reason"] == chunks[-1]["finish_reason"] == reason
+    before = (opening, '{"name": "calculator", "arguments": {}}', closing)
+    whole, _ = answered(tokenizer, [*written(tokenizer, *before), *ids], "length")
+    assert [call["function"]["name"] for call in whole["message"]["tool_calls"]] == ["calculator"]
+    assert whole["finish_reason"] == "length"
+
+
+def test_halves_of_characters_in_a_call_can_be_sent(tokenizer):
+    opening, closing = TOOL_CALL
+    text = r'{"name": "a\ud800", "arguments": {"a": "\ud800"}}'
+    whole, chunks = answered(tokenizer, written(tokenizer, opening, text, closing, "<|im_end|>"))
+    JSONResponse(whole)
+    for chunk in chunks:
+        _event(chunk)
+    (call,) = whole["message"]["tool_calls"]
+    assert call["function"]["name"] == "a?"
+    assert json.loads(call["function"]["arguments"]) == {"a": "\ud800"}
+
+
+def test_a_call_that_is_no_json_is_told_and_comes_back_as_it_was_taught(tokenizer):
     opening, _ = TOOL_CALL
-    ids = written(tokenizer, opening, '{"name": "search", "argu')
-    whole, _ = answered(tokenizer, ids, reason="length")
+    ids = written(tokenizer, opening, '{"name": "search", "argu', "<|im_end|>")
+    whole, _ = answered(tokenizer, ids)
     (call,) = whole["message"]["tool_calls"]
     assert call["function"]["name"] == "not_json"
     assert json.loads(call["function"]["arguments"]) == {"text": '{"name": "search", "argu'}
-    assert whole["finish_reason"] == "length"
+    assert whole["finish_reason"] == "tool_calls"
 
 
 def test_the_text_before_a_call_ends_at_a_stop_text(tokenizer):

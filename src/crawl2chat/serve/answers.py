@@ -142,8 +142,9 @@ class ChatChoice:
 class _Calls:
     """Splits an answer into text and calls of tools, by the ids of the control tokens around a call.
 
-    A call is told when it is whole. One that is no JSON has the name and the argument that `parse_reply` gives it, so
-    that, when it comes back in a conversation, the model reads what it was taught to read about its broken calls.
+    A call is told when it is whole; one that was cut at the most tokens or at a stop text is not. One that is no JSON
+    has the name and the argument that `parse_reply` gives it, so that, when it comes back in a conversation, the model
+    reads what it was taught to read about its broken calls.
     """
 
     def __init__(self, tokenizer: Tokenizer, request: ChatRequest) -> None:
@@ -171,6 +172,8 @@ class _Calls:
             elif not self.stream.stopped:
                 text += self.stream.push(id)
         if piece.finish_reason:
+            if not (piece.ids and piece.ids[-1] in self.tokenizer.stop_ids):  # cut, not ended by the model
+                self.inside = None
             calls += self._end_call()
             if not self.stream.stopped:
                 text += self.stream.finish()
@@ -189,8 +192,9 @@ class _Calls:
                 "id": f"call_{secrets.token_hex(12)}",
                 "type": "function",
                 "function": {
-                    "name": function["name"],
-                    "arguments": json.dumps(function["arguments"], ensure_ascii=False),
+                    # JSON can name halves of characters ("\ud800"), which can't be sent as they are
+                    "name": function["name"].encode(errors="replace").decode(),
+                    "arguments": json.dumps(function["arguments"]),
                 },
             }
         ]
