@@ -375,7 +375,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="a name under which clients reach this server; beside --host and localhost; repeatable",
     )  # fmt: skip
     room = serve.add_argument_group("room")
-    room.add_argument("--max-batch", type=_within(int, 1), default=64, metavar="N", help="answers made at a time (64)")
+    room.add_argument("--max-batch", type=_within(int, 1), metavar="N", help="answers made at a time (64)")
     room.add_argument(
         "--queue", type=_within(int, 0), default=256, metavar="N", help="answers that may wait for that (256)"
     )

@@ -151,14 +151,20 @@ def serve_command(options: argparse.Namespace) -> int:
     host, port = options.host, place.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     folder, stage = _find_model(options)
-    engine = _read_engine(folder, max_batch=options.max_batch, memory=options.memory, context=options.context)
+    engine = _read_engine(folder, max_batch=options.max_batch or 64, memory=options.memory, context=options.context)
+    for flag, asked, has in (
+        ("--context", options.context, engine.context), ("--max-batch", options.max_batch, engine.max_batch)
+    ):  # fmt: skip
+        if asked is not None and has < asked:
+            print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
     model = Model(engine, options.name or _name(options.model, folder), stage, int(folder.stat().st_mtime))
 
     def listening() -> None:
         messages = '[{"role": "user", "content": "Who are you?"}]'
         request = f'{{"model": "{model.name}", "messages": {messages}, "temperature": 0}}'
         header = f' -H "Authorization: Bearer ${options.key_variable}"' if key else ""
-        print(f"{model.name} answers at {url}; Ctrl-C ends it. Try:", flush=True)
+        room = f"{engine.context} tokens of context, {engine.max_batch} answers at a time"
+        print(f"{model.name} answers at {url} ({room}); Ctrl-C ends it. Try:", flush=True)
         print(f"curl {url}/chat/completions{header} -d '{request}'", flush=True)
 
     set_up_logging()

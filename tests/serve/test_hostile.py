@@ -14,6 +14,7 @@ import openai
 import pytest
 from waiting import wait_until
 
+from crawl2chat.generate import Sampling
 from crawl2chat.serve import guards
 
 LONG = 4000
@@ -91,6 +92,32 @@ def test_a_body_with_very_many_mistakes_is_answered_without_going_through_them_a
     assert response.status_code == 400
     assert told in response.json()["error"]["message"]
     assert time.process_time() - began < 2
+
+
+def test_extreme_controls_are_refused_or_harmless_and_disturb_nobody(server, alone):
+    expected = alone.generate([[5, 6]], Sampling(0, max_tokens=60))[0].text
+    texts = []
+    body = {"prompt": [5, 6], "temperature": 0, "max_tokens": 60}
+    others = [
+        threading.Thread(
+            target=lambda: texts.append(
+                httpx.post(f"{server.url}/v1/completions", json=body).json()["choices"][0]["text"]
+            )
+        )
+        for _ in range(3)
+    ]
+    for other in others:
+        other.start()
+    for control, value in (
+        ("top_k", 10**30), ("top_k", 2**63), ("temperature", 1e-40), ("temperature", 1e-300), ("top_p", 1e-50),
+        ("repetition_penalty", 1e-45), ("repetition_penalty", 1e-300), ("min_p", 1e-300), ("seed", 10**30),
+    ):  # fmt: skip
+        response = server.post("/v1/completions", {"prompt": "a", "max_tokens": 3, control: value})
+        assert response.status_code in (200, 400), (control, value, response.text)
+        assert server.http.get("/health").status_code == 200
+    for other in others:
+        other.join(20)
+    assert texts == [expected] * 3
 
 
 def test_names_are_guessed_only_for_the_mistakes_that_are_told(server, monkeypatch):

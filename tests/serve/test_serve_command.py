@@ -125,5 +125,18 @@ def test_limits_reach_the_engine(folder):
         assert model["max_model_len"] == 40
         refused = httpx.post(f"{running.url}/completions", json={"prompt": ["x"] * 4})
         assert "takes 3 at most" in refused.json()["error"]["message"]
+        assert "(40 tokens of context, 2 answers at a time)" in running.first
     finally:
-        running.stop(signal.SIGTERM)
+        _, told = running.stop(signal.SIGTERM)
+    assert "has room for" not in told
+
+
+def test_it_says_what_it_has_and_what_of_that_which_was_asked_for_it_has_not(folder):
+    running = Command(folder, "--memory", "2MB", "--context", "150", "--max-batch", "100")
+    try:
+        has = int(re.search(r"\(150 tokens of context, (\d+) answers at a time\)", running.first)[1])
+        assert 1 <= has < 100
+    finally:
+        _, told = running.stop(signal.SIGTERM)
+    assert told.splitlines()[0] == f"serve --max-batch 100: memory has room for {has}; give it more with --memory"
+    assert "--context" not in told
