@@ -1,13 +1,10 @@
 """The command line: which commands there are, and their options."""
 
 import argparse
-import math
 import os
-import re
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TypeVar
 
 from crawl2chat import __version__, ranks
 from crawl2chat.commands import (
@@ -27,8 +24,7 @@ from crawl2chat.commands import (
     stage_command,
     tokens_command,
 )
-
-Number = TypeVar("Number", int, float)
+from crawl2chat.options import add_sampling, size, within
 
 STAGE_HELP = {
     "crawl": "collect pages: a fictional web, your WARC files, Common Crawl",
@@ -185,7 +181,7 @@ def _parser() -> argparse.ArgumentParser:
         help="of the weights (as they are stored); q8_0 for GGUF alone",
     )  # fmt: skip
     export.add_argument(
-        "--max-shard-size", type=_size, default="5GB", metavar="SIZE", help="bytes a weight file, such as 500MB (5GB)"
+        "--max-shard-size", type=size, default="5GB", metavar="SIZE", help="bytes a weight file, such as 500MB (5GB)"
     )
     export.add_argument("--name", metavar="NAME", help="the model's name in its card and in GGUF (from the folders)")
     export.add_argument("--license", metavar="ID", help="licence to state in the card, such as apache-2.0 (none)")
@@ -210,22 +206,20 @@ def _parser() -> argparse.ArgumentParser:
     classify.add_argument("--threshold", type=float, default=3, metavar="N", help="a label of N or more is positive")
     classify.add_argument("--out", type=Path, required=True, metavar="DIR", help="the classifier's folder")
     classify.add_argument(
-        "--bits", type=_within(int, 1, 30), default=20, help="2^bits weights; more for millions of texts"
+        "--bits", type=within(int, 1, 30), default=20, help="2^bits weights; more for millions of texts"
     )
-    classify.add_argument("--epochs", type=_within(int, 1), default=5, help="times each text is learned from")
-    classify.add_argument("--seed", type=_within(int, 0), default=0, help="another seed, other texts held out")
+    classify.add_argument("--epochs", type=within(int, 1), default=5, help="times each text is learned from")
+    classify.add_argument("--seed", type=within(int, 0), default=0, help="another seed, other texts held out")
 
     judge = add("judge", "have a language model score texts, to train a quality classifier from", judge_command)
     judge.add_argument("files", nargs="+", type=Path, metavar="DOCUMENTS", help="a refine stage's folder, or files")
     judge.add_argument("--url", required=True, help="of any server with OpenAI's chat completions: http://HOST/v1")
     judge.add_argument("--model", required=True, metavar="NAME", help="as the server calls it")
     judge.add_argument("--out", type=Path, required=True, metavar="FILE", help="labels, JSON lines; they are added to")
+    judge.add_argument("--sample", type=within(int, 1), metavar="N", help="judge only N of the texts, chosen by chance")
+    judge.add_argument("--threads", type=within(int, 1), default=4, metavar="N", help="questions at a time")
     judge.add_argument(
-        "--sample", type=_within(int, 1), metavar="N", help="judge only N of the texts, chosen by chance"
-    )
-    judge.add_argument("--threads", type=_within(int, 1), default=4, metavar="N", help="questions at a time")
-    judge.add_argument(
-        "--timeout", type=_within(float, 0.1), default=120, metavar="SECONDS", help="that an answer may take"
+        "--timeout", type=within(float, 0.1), default=120, metavar="SECONDS", help="that an answer may take"
     )
     judge.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the server's key")
 
@@ -278,31 +272,6 @@ class _ShowSettings(argparse.Action):
         parser.exit()
 
 
-def _within(kind: type[Number], least: float, most: float = math.inf) -> Callable[[str], Number]:
-    """A type for argparse: a number from `least` to `most`, so that no other one gets as far as a traceback."""
-
-    def parse(text: str) -> Number:
-        try:
-            value = kind(text)
-        except ValueError:
-            value = kind(-1)
-        if not least <= value <= most or value == math.inf:
-            bounds = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
-            raise argparse.ArgumentTypeError(f"{text!r}: expected a {'whole ' * (kind is int)}number {bounds}")
-        return value
-
-    return parse
-
-
-def _size(text: str) -> int:
-    """A type for argparse: a number of bytes, with KB, MB or GB (powers of a thousand) behind it or nothing."""
-    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text.strip(), re.IGNORECASE)
-    size = round(float(match[1]) * 1000 ** " KMG".index(match[2].upper() or " ")) if match else 0
-    if size < 1:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 5GB")
-    return size
-
-
 def _adder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> Callable[..., argparse.ArgumentParser]:
     def add(
         name: str, text: str, function: Callable[..., int], takes_settings: bool = False
@@ -319,19 +288,19 @@ def _add_machines(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--rates", type=Path, metavar="RUN", help="take rates from this finished run's stages")
     refining = plan.add_argument_group("refining")
     refining.add_argument("--warc", type=Path, help="measure its rates on this WARC (on a small fictional web)")
-    refining.add_argument("--cores", type=_within(int, 1), default=1000, metavar="N", help="that refine has (1000)")
+    refining.add_argument("--cores", type=within(int, 1), default=1000, metavar="N", help="that refine has (1000)")
     refining.add_argument(
-        "--core-price", type=_within(float, 0), default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)"
+        "--core-price", type=within(float, 0), default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)"
     )
     training = plan.add_argument_group("pretraining")
     training.add_argument("--measure", action="store_true", help="measure its rate here: some steps, about a minute")
     training.add_argument(
-        "--flops", type=_within(float, 1), metavar="FLOPS", help="its rate is so many FLOP a second and device"
+        "--flops", type=within(float, 1), metavar="FLOPS", help="its rate is so many FLOP a second and device"
     )
     training.add_argument("--device", choices=PLANNED_DEVICES, help="GPU (each of these, at an assumed rate)")
-    training.add_argument("--devices", type=_within(int, 1), metavar="N", help="how many of it")
+    training.add_argument("--devices", type=within(int, 1), metavar="N", help="how many of it")
     training.add_argument(
-        "--price", type=_within(float, 0), metavar="DOLLARS", help="of a device for an hour (assumed by its name)"
+        "--price", type=within(float, 0), metavar="DOLLARS", help="of a device for an hour (assumed by its name)"
     )
 
 
@@ -340,7 +309,7 @@ def _add_chat(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
     chat.add_argument("--tools", action="store_true", help="let it search the run's documents and use a calculator")
     chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
-    _add_sampling(chat, temperature=0.0)
+    add_sampling(chat, temperature=0.0)
 
 
 def _add_generate(generate: argparse.ArgumentParser) -> None:
@@ -350,13 +319,13 @@ def _add_generate(generate: argparse.ArgumentParser) -> None:
     )
     generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models")
     generate.add_argument(
-        "--samples", type=_within(int, 1), default=1, metavar="N", help="draw N continuations of each (1)"
+        "--samples", type=within(int, 1), default=1, metavar="N", help="draw N continuations of each (1)"
     )
     generate.add_argument(
-        "--top", type=_within(int, 1), default=0, metavar="K",
+        "--top", type=within(int, 1), default=0, metavar="K",
         help="show at each step the K most probable next tokens, before and after the controls below",
     )  # fmt: skip
-    _add_sampling(generate, temperature=0.8)
+    add_sampling(generate, temperature=0.8)
 
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
@@ -364,7 +333,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
     serve.add_argument("--name", metavar="NAME", help="what clients call the model (from the folders)")
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (this machine alone)")
-    serve.add_argument("--port", type=_within(int, 0, 65535), default=8000, help="0 takes a free one (8000)")
+    serve.add_argument("--port", type=within(int, 0, 65535), default=8000, help="0 takes a free one (8000)")
     access = serve.add_argument_group("who may ask")
     access.add_argument(
         "--key-variable", metavar="NAME", help="the environment variable with the key that clients must send"
@@ -375,51 +344,18 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="a name under which clients reach this server; beside --host and localhost; repeatable",
     )  # fmt: skip
     room = serve.add_argument_group("room")
-    room.add_argument("--max-batch", type=_within(int, 1), metavar="N", help="answers made at a time (64)")
+    room.add_argument("--max-batch", type=within(int, 1), metavar="N", help="answers made at a time (64)")
     room.add_argument(
-        "--queue", type=_within(int, 0), default=256, metavar="N", help="answers that may wait for that (256)"
+        "--queue", type=within(int, 0), default=256, metavar="N", help="answers that may wait for that (256)"
     )
-    room.add_argument("--memory", type=_size, metavar="SIZE", help="for keys and values, such as 8GB (2GB)")
+    room.add_argument("--memory", type=size, metavar="SIZE", help="for keys and values, such as 8GB (2GB)")
     room.add_argument(
-        "--context", type=_within(int, 2), metavar="TOKENS", help="of prompt and answer at most (the model's)"
+        "--context", type=within(int, 2), metavar="TOKENS", help="of prompt and answer at most (the model's)"
     )
     serve.add_argument(
-        "--grace", type=_within(float, 0), default=10, metavar="SECONDS",
+        "--grace", type=within(float, 0), default=10, metavar="SECONDS",
         help="that running answers have to end after Ctrl-C; a second one ends at once (10)",
     )  # fmt: skip
-
-
-def _add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:
-    """Controls of sampling. Which values are possible is for Sampling to say."""
-    controls = parser.add_argument_group("how the next token is drawn")
-
-    def number(flag: str, default: float, help: str) -> None:
-        controls.add_argument(flag, type=type(default), default=default, metavar="N", help=f"{help} ({default})")
-
-    number("--temperature", temperature, "divides the logits: below 1 safer, above 1 wilder; 0 takes the most probable")
-    number("--top-k", 0, "keep the N most probable tokens; 0 keeps all")
-    number("--top-p", 1.0, "keep the smallest set of tokens whose probability reaches N; 1 keeps all")
-    number("--min-p", 0.0, "keep tokens with at least N times the probability of the first; 0 keeps all")
-    number("--repetition-penalty", 1.0, "above 1, tokens that stand in prompt or answer become less probable")
-    number("--presence-penalty", 0.0, "taken from the logit of each token that the answer holds already")
-    number("--frequency-penalty", 0.0, "the same, once for each time that the answer holds it")
-    controls.add_argument(
-        "--logit-bias", type=_bias, action="append", default=[], metavar="ID=VALUE",
-        help="added to a token's logit: -100 forbids it, 100 forces it; ids by `crawl2chat tokens`; repeatable",
-    )  # fmt: skip
-    number("--max-tokens", 200, "length of the answer at most")
-    controls.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
-    )
-    number("--seed", 0, "another seed, another answer")
-
-
-def _bias(text: str) -> tuple[int, float]:
-    id, _, value = text.partition("=")
-    try:
-        return int(id), float(value)
-    except ValueError:
-        raise argparse.ArgumentTypeError(f"{text!r}: expected ID=VALUE, such as 42=-100") from None
 
 
 if __name__ == "__main__":

@@ -1,0 +1,67 @@
+"""Types and groups of options that several commands share."""
+
+import argparse
+import math
+import re
+from collections.abc import Callable
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
+
+
+def within(kind: type[Number], least: float, most: float = math.inf) -> Callable[[str], Number]:
+    """A type for argparse: a number from `least` to `most`, so that no other one gets as far as a traceback."""
+
+    def parse(text: str) -> Number:
+        try:
+            value = kind(text)
+        except ValueError:
+            value = kind(-1)
+        if not least <= value <= most or value == math.inf:
+            bounds = f"of {least} or more" if most == math.inf else f"from {least} to {most}"
+            raise argparse.ArgumentTypeError(f"{text!r}: expected a {'whole ' * (kind is int)}number {bounds}")
+        return value
+
+    return parse
+
+
+def size(text: str) -> int:
+    """A type for argparse: a number of bytes, with KB, MB or GB (powers of a thousand) behind it or nothing."""
+    match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text.strip(), re.IGNORECASE)
+    n_bytes = round(float(match[1]) * 1000 ** " KMG".index(match[2].upper() or " ")) if match else 0
+    if n_bytes < 1:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected a size such as 500MB or 5GB")
+    return n_bytes
+
+
+def add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:
+    """Controls of sampling. Which values are possible is for Sampling to say."""
+    controls = parser.add_argument_group("how the next token is drawn")
+
+    def number(flag: str, default: float, help: str) -> None:
+        controls.add_argument(flag, type=type(default), default=default, metavar="N", help=f"{help} ({default})")
+
+    number("--temperature", temperature, "divides the logits: below 1 safer, above 1 wilder; 0 takes the most probable")
+    number("--top-k", 0, "keep the N most probable tokens; 0 keeps all")
+    number("--top-p", 1.0, "keep the smallest set of tokens whose probability reaches N; 1 keeps all")
+    number("--min-p", 0.0, "keep tokens with at least N times the probability of the first; 0 keeps all")
+    number("--repetition-penalty", 1.0, "above 1, tokens that stand in prompt or answer become less probable")
+    number("--presence-penalty", 0.0, "taken from the logit of each token that the answer holds already")
+    number("--frequency-penalty", 0.0, "the same, once for each time that the answer holds it")
+    controls.add_argument(
+        "--logit-bias", type=bias, action="append", default=[], metavar="ID=VALUE",
+        help="added to a token's logit: -100 forbids it, 100 forces it; ids by `crawl2chat tokens`; repeatable",
+    )  # fmt: skip
+    number("--max-tokens", 200, "length of the answer at most")
+    controls.add_argument(
+        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
+    )
+    number("--seed", 0, "another seed, another answer")
+
+
+def bias(text: str) -> tuple[int, float]:
+    id, _, value = text.partition("=")
+    try:
+        return int(id), float(value)
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r}: expected ID=VALUE, such as 42=-100") from None
