@@ -169,7 +169,7 @@ def test_settings_are_changed_and_shown(tokenizer, capsys):
     ("typed", "told"),
     [
         ("top_p 3", "top_p = 3.0: must be from 0.000001 to 1"),
-        ("temperature -1", "temperature = -1.0: must be at least 0"),
+        ("temperature -1", "temperature = -1.0: must be 0, or from 0.0001 to 10000"),
         ("top_k 1.5", "top_k = 1.5: must be a whole number"),
         ("temperature hot", "temperature = hot: must be a number"),
         ("stop [1]", "must be a text or a list of texts"),
