@@ -324,6 +324,54 @@ def test_a_question_without_an_answer_can_be_tried_again_and_is_replaced_by_the_
     assert questions(engine.requests[-1]) == ["another?"]
 
 
+def interrupt_at_once(engine, nth):
+    """The nth request meets a Ctrl-C before its first token."""
+    submit = engine.submit
+
+    def interrupted(*given, **options):
+        request = submit(*given, **options)
+        if len(engine.requests) == nth:
+            signal.raise_signal(signal.SIGINT)
+        return request
+
+    engine.submit = interrupted
+    return engine
+
+
+@pytest.mark.parametrize("again", ["/retry", "/edit New?"])
+def test_an_answer_stays_when_a_retry_or_an_edit_brings_none(tokenizer, tmp_path, capsys, again):
+    file = tmp_path / "chat.jsonl"
+    engine = interrupt_at_once(ScriptedEngine(tokenizer, "One.", "Two."), 2)
+    hold(engine, "Old?", again, f"/save {file}", "Next?", sampling=Sampling(temperature=1.0))
+    assert "the answer before stays" in capsys.readouterr().out
+    assert [m["content"] for m in read_conversations(file)[0]] == ["Old?", "One."]
+    assert questions(engine.requests[-1]) == ["Old?", "Next?"]
+
+
+@pytest.mark.parametrize("again", [("/edit " + "mill " * 200,), ("/set temperature 1", "/set max_tokens 0", "/retry")])
+def test_an_answer_stays_when_the_next_attempt_is_refused(tokenizer, again):
+    engine = ScriptedEngine(tokenizer, "One.", context=100)
+    submit = engine.submit
+
+    def refusing(prompt, sampling, **options):
+        if sampling.max_tokens == 0:
+            raise ValueError("no room")
+        return submit(prompt, sampling, **options)
+
+    engine.submit = refusing
+    requests = hold(engine, "Old?", *again, "/set max_tokens 9", "Next?")
+    assert questions(requests[-1]) == ["Old?", "Next?"]
+    assert "One." in requests[-1].prompt
+
+
+def test_a_call_that_is_ended_before_its_answer_takes_no_answer_away(tokenizer):
+    engine = interrupt_at_once(ScriptedEngine(tokenizer, "One.", call("search", query="x"), "Two."), 3)
+    talk = Talk(engine, Sampling(temperature=1.0), tools={"search": lambda asked, query: "mill"})
+    chat(talk, read=say("Old?", "/retry", "Next?"))
+    assert "One." in engine.requests[-1].prompt
+    assert "<tool_response>" not in engine.requests[-1].prompt
+
+
 def test_calls_are_shown_as_they_come_and_the_answer_streams(tokenizer, capsys):
     engine = ScriptedEngine(tokenizer, call("search", query="Zoë"), " Page 7 says: at the mill.")
     talk = Talk(engine, GREEDY, tools={"search": lambda asked, query: "Page 7: mill"}, address=lambda page: f"p{page}")
