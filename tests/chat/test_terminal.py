@@ -230,6 +230,23 @@ def test_nothing_is_saved_of_nothing_and_never_over_a_folder(tokenizer, tmp_path
     assert not (tmp_path / "x").exists()
 
 
+def test_only_a_saved_chat_is_overwritten(tokenizer, tmp_path, capsys):
+    line = json.dumps({"messages": SPOKEN})
+    others = {
+        "manifest.json": '{"stage": "sft"}', "notes.txt": "a?", "empty": "", "list.json": '["messages"]\n',
+        "many.jsonl": f"{line}\n{line}\n", "weights": "\xff" * 9,
+    }  # fmt: skip
+    for name, content in others.items():
+        (tmp_path / name).write_text(content, encoding="latin-1")
+    chat = tmp_path / "chat.jsonl"
+    saves = [f"/save {tmp_path / name}" for name in others]
+    hold(ScriptedEngine(tokenizer, "One."), "a?", *saves, f"/save {chat}", "b?", f"/save {chat}")
+    assert capsys.readouterr().out.count("is no saved chat, so it stays as it is; name another file") == len(others)
+    for name, content in others.items():
+        assert (tmp_path / name).read_text(encoding="latin-1") == content
+    assert len(read_conversations(chat)[0]) == 4
+
+
 SPOKEN = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "One."}]
 
 
