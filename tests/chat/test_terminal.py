@@ -292,6 +292,11 @@ def test_a_line_that_ends_with_a_backslash_goes_on_and_so_does_a_block(tokenizer
     assert questions(requests[-1]) == ["one \ntwo", "three\\\n\n/four", "five"]
 
 
+def test_a_block_is_a_message_even_if_it_begins_like_a_command(tokenizer):
+    lines = ('"""', "/quit", '"""', '"""', "/reset")  # the end of input ends a block, too
+    assert questions(hold(ScriptedEngine(tokenizer, "Yes."), *lines)[-1]) == ["/quit", "/reset"]
+
+
 def test_a_slash_behind_a_space_is_no_command(tokenizer):
     assert questions(hold(ScriptedEngine(tokenizer, "Yes."), " /quit is what?")[0]) == ["/quit is what?"]
 

@@ -49,7 +49,7 @@ def _is_saved_chat(file: Path) -> bool:
         line, more = stream.readline(), stream.read(1)
     try:
         row = json.loads(line)
-    except ValueError:
+    except (ValueError, RecursionError):
         return False
     return not more and isinstance(row, dict) and "messages" in row
 
