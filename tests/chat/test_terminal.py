@@ -168,7 +168,7 @@ def test_settings_are_changed_and_shown(tokenizer, capsys):
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
-        ("top_p 3", "top_p = 3.0: must be in (0, 1]"),
+        ("top_p 3", "top_p = 3.0: must be from 0.000001 to 1"),
         ("temperature -1", "temperature = -1.0: must be at least 0"),
         ("top_k 1.5", "top_k = 1.5: must be a whole number"),
         ("temperature hot", "temperature = hot: must be a number"),
@@ -257,7 +257,7 @@ SPOKEN = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "O
         ("no JSON", "line 1: expected {"),
         (json.dumps({"messages": SPOKEN}) + "\n" + json.dumps({"messages": SPOKEN}), "holds 2 conversations"),
         ("", "holds 0 conversations"),
-        (json.dumps({"messages": SPOKEN, "sampling": {"top_p": 3}}), "top_p = 3.0: must be in (0, 1]"),
+        (json.dumps({"messages": SPOKEN, "sampling": {"top_p": 3}}), "top_p = 3.0: must be from 0.000001 to 1"),
         (json.dumps({"messages": SPOKEN, "sampling": {"temprature": 1}}), "temprature: no such setting"),
         (json.dumps({"messages": SPOKEN, "sampling": {"top_k": True}}), "top_k = True: must be a whole number"),
         (json.dumps({"messages": SPOKEN, "sampling": {"logit_bias": [1]}}), "logit_bias = [1]: must be an object"),

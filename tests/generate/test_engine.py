@@ -1,4 +1,5 @@
 import dataclasses
+import math
 
 import pytest
 import torch
@@ -90,7 +91,7 @@ SAMPLINGS = st.builds(
     seed=st.integers(0, 3),
 )
 MIXTURES = st.lists(
-    st.tuples(st.integers(0, 15), st.sampled_from([*PROMPTS, PROMPTS[3] * 2]), SAMPLINGS, st.booleans()),
+    st.tuples(st.integers(0, 15), st.sampled_from([*PROMPTS, PROMPTS[3] * 2, ""]), SAMPLINGS, st.booleans()),
     min_size=1,
     max_size=12,
 )
@@ -168,6 +169,58 @@ def test_a_running_request_goes_on_while_a_long_prompt_is_read(engine):
         assert going in shared.step()
         assert len(going.completion.ids) == before + 1
         assert not reading.completion.ids
+
+
+def test_a_short_prompt_does_not_wait_for_a_long_one_to_be_read(engine):
+    shared = Engine(engine.model, engine.tokenizer, 4)
+    shared.prefill_tokens = 12
+    long = shared.submit([7] * 80, GREEDY)
+    short = shared.submit([9, 8, 7, 6], GREEDY)
+    assert short in shared.step()
+    assert not long.prefilled
+
+
+def test_what_a_prompt_of_one_token_overwrites_is_not_taken_for_what_stood_there(engine):
+    shared = Engine(engine.model, engine.tokenizer, 1)
+    prompt = engine.tokenizer.encode(PROMPTS[3])
+    expected = shared.generate([prompt], GREEDY)[0].ids
+    shared.generate([[prompt[0]]], endless(engine))
+    again = shared.generate([prompt], GREEDY)[0]
+    assert (again.ids, again.reused) == (expected, 0)
+
+
+def test_a_step_that_fails_leaves_no_row_taken(engine):
+    shared = Engine(engine.model, engine.tokenizer, 4)
+
+    def fails(written):
+        raise RuntimeError("a broken rule")
+
+    ended = shared.submit([5], dataclasses.replace(endless(engine), max_tokens=1))
+    failing = shared.submit([6], Sampling(top_k=3), rule=fails)
+    with pytest.raises(RuntimeError, match="a broken rule"):
+        shared.step()
+    for request in (ended, failing):
+        shared.cancel(request)
+    assert ended.completion.finish_reason == "length"
+    assert shared.running == 0
+    assert shared.generate(["The"], GREEDY)[0].ids == engine.generate(["The"], GREEDY)[0].ids
+
+
+def test_at_the_ends_of_what_controls_take_every_number_is_one(engine):
+    extreme = Sampling(
+        1e-4, 10**30, 1e-6, repetition_penalty=100, presence_penalty=-100, frequency_penalty=100,
+        min_p=1, logit_bias={3: -1e38, 4: 1e4}, max_tokens=5, top_logprobs=2,
+    )  # fmt: skip
+    for completion in engine.generate(["The", "a"], extreme):
+        assert completion.ids
+        assert all(math.isfinite(value) for value in completion.logprobs + completion.model_logprobs)
+
+
+def test_of_a_prompt_of_one_token_no_log_probability_is_reported(engine):
+    request = engine.submit([5], dataclasses.replace(GREEDY, max_tokens=0), prompt_logprobs=True)
+    engine.step()
+    assert request.completion.prompt_logprobs == [None]
+    assert request.completion.finish_reason == "length"
 
 
 def test_a_training_step_between_two_calls_is_seen(tokenizer):
@@ -255,9 +308,10 @@ def test_the_reported_distributions_are_before_and_after_the_controls(engine):
 
 def test_memory_bounds_rows_first_and_then_the_context(engine):
     token = 2 * 2 * 2 * 16 * 4
-    assert Engine(engine.model, engine.tokenizer, memory=token * 96 * 20).max_batch == 20
-    small = Engine(engine.model, engine.tokenizer, memory=token * 8 * 40)
-    assert (small.max_batch, small.context) == (8, 40)
+    for memory, expected in ((token * 96 * 20, (16, 96)), (token * 9 * 40, (8, 40))):
+        made = Engine(engine.model, engine.tokenizer, memory=memory)
+        assert (made.max_batch, made.context) == expected
+        assert made.cached.cache.content.nbytes <= memory
     with pytest.raises(ValueError, match="give it more"):
         Engine(engine.model, engine.tokenizer, memory=100)
     with pytest.raises(ValueError, match="context = 97: must be from 2 to the model's 96"):

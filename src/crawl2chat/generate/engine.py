@@ -16,7 +16,7 @@ from crawl2chat.tokens import Tokenizer
 
 MEMORY = 2_000_000_000  # bytes for keys and values; on a CPU only what is used is taken
 PREFILL_FLOP = {"cpu": 5e9, "cuda": 5e12}  # of a step: others wait for it, some 0.05 s
-LOGITS_AT_ONCE = 2**26  # numbers, when a whole prompt's are wanted
+NUMBERS_AT_ONCE = 2**26  # attention's scores in a layer, or logits when a whole prompt's are wanted
 
 
 class Engine:
@@ -43,7 +43,8 @@ class Engine:
         self.model, self.tokenizer = model.eval(), tokenizer
         self.context, self.max_batch = length_and_rows(model, max_batch, memory, context)
         flop = PREFILL_FLOP[next(model.parameters()).device.type]
-        self.prefill_tokens = max(64, int(flop / (2 * model.n_parameters())))
+        scores = model.config.num_attention_heads * self.context  # of a token
+        self.prefill_tokens = max(64, min(int(flop / (2 * model.n_parameters())), NUMBERS_AT_ONCE // scores))
         self.cached = CachedTransformer(model, self.max_batch, self.context, empties_model=empties_model)
         self.rows = Rows(self.cached.cache, self.max_batch)
         self.queue: FairQueue[Request] = FairQueue()
@@ -121,14 +122,13 @@ class Engine:
         return request
 
     def cancel(self, request: Request) -> None:
-        """End a request now, whether it waits or runs; its place is free at once."""
-        if request.ended:
-            return
-        if request.row is None:
-            self.queue.remove(request, request.owner)
-        else:
+        """End a request now, whether it waits or runs; its place is free at once, also after a step that failed."""
+        if request.row is not None:
             self.rows.leave(request)
-        request.end("cancelled")
+        elif not request.ended:
+            self.queue.remove(request, request.owner)
+        if not request.ended:
+            request.end("cancelled")
 
     def step(self) -> list[Request]:
         """Read some of what has to be read, write one token for each that is read; returns who got on or ended."""
@@ -172,7 +172,13 @@ class Engine:
                 raise ValueError(f"{what}: there is no token {strange}; ids are 0 to {vocabulary - 1}")
         generator = np.random.default_rng((sampling.seed, seed))
         stream = TextStream(tokenizer, sampling.stop)
-        return Request(ids, sampling, min(sampling.max_tokens, room), generator, stream, rule, prompt_logprobs, owner)
+        request = Request(
+            ids, sampling, min(sampling.max_tokens, room), generator, stream, rule, prompt_logprobs, owner
+        )
+        if prompt_logprobs:  # the first token has nothing before it
+            request.completion.prompt_logprobs.append(None)
+            request.completion.prompt_top.append(None)
+        return request
 
     def _prefill(self) -> list[Request]:
         """Read a piece of the prompts that are not read yet; returns those that end with it."""
@@ -195,10 +201,7 @@ class Engine:
     def _score_prompt(self, request: Request, features_tc: Tensor, n: int) -> None:
         """Log-probabilities of the n tokens of the prompt behind those whose features these are."""
         completion, k = request.completion, request.sampling.top_logprobs
-        if not completion.prompt_logprobs:
-            completion.prompt_logprobs.append(None)
-            completion.prompt_top.append(None)
-        size = max(4, LOGITS_AT_ONCE // self.model.config.vocab_size)
+        size = max(4, NUMBERS_AT_ONCE // self.model.config.vocab_size)
         for begin in range(0, n, size):
             log_p_tv = self.cached.head(features_tc[begin : begin + size]).float().log_softmax(dim=-1)
             following = request.prompt[request.read + begin + 1 : request.read + 1 + min(n, begin + size)]

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from crawl2chat.generate.request import Request
 from crawl2chat.model import KVCache, Transformer
+from crawl2chat.model.cached import rows_made
 
 FEWEST_ROWS = 8  # for which memory is kept, by a shorter context
 SHARED = 8  # tokens, from which it pays to copy what a row holds instead of computing it again
@@ -21,10 +22,12 @@ def length_and_rows(model: Transformer, rows: int, memory: int, length: int | No
     if length is not None and not 2 <= length <= most:
         raise ValueError(f"context = {length}: must be from 2 to the model's {most}")
     token = KVCache.bytes_per_token(model.config, next(model.parameters()).dtype)
-    length = min(length or most, memory // (token * min(rows, FEWEST_ROWS)))
+    length = min(length or most, memory // (token * rows_made(min(rows, FEWEST_ROWS))))
     if length < 2:
         raise ValueError(f"memory = {memory:,} bytes: keys and values take {token:,} a token; give it more")
-    return length, min(rows, memory // (token * length))
+    while rows > 1 and rows_made(rows) * length * token > memory:
+        rows -= 1
+    return length, rows
 
 
 class Rows:
@@ -48,6 +51,8 @@ class Rows:
         request.row = min(free, key=lambda row: self.last_used[row])
         self.busy[request.row] = request
         self.requests.append(request)
+        if request.prefilled:  # a prompt of one token is never read before it is decoded, over what the row holds
+            self.hold(request)
 
     def leave(self, request: Request) -> None:
         """Free the row of a request; what it read stays there until the row is needed."""
@@ -68,13 +73,14 @@ class Rows:
         """Who reads next, and how many tokens, so that with padding they are no more than the budget.
 
         Who begins is first given what another row holds of its prompt. Who could soon be given more, since another
-        who reads right now has the same beginning, waits for that.
+        who reads right now has the same beginning, waits for that. Who came first surely gets on; then come those who
+        need little, so that nobody waits for a long prompt to be read.
         """
         pieces: list[tuple[Request, int]] = []
         reading: list[Request] = []
-        for request in self.requests:
-            if request.prefilled:
-                continue
+        unread = [request for request in self.requests if not request.prefilled]
+        share = budget // 2 if len(unread) > 1 else budget
+        for request in [*unread[:1], *sorted(unread[1:], key=lambda other: len(other.prompt) - other.read)]:
             if request.read == 0 and not request.wants_prompt_logprobs:
                 wanted = request.prompt[:-1]
                 row, n = self._best(wanted)
@@ -84,11 +90,9 @@ class Rows:
                 if request.prefilled:
                     continue
             reading.append(request)
-            n = min(len(request.prompt) - 1 - request.read, budget)
-            if n and (len(pieces) + 1) * max([n, *(m for _, m in pieces)]) <= budget:
+            n = min(len(request.prompt) - 1 - request.read, share)
+            if (len(pieces) + 1) * max([n, *(m for _, m in pieces)]) <= budget:
                 pieces.append((request, n))
-            elif n:
-                break
         return pieces
 
     def _best(self, wanted: Sequence[int]) -> tuple[int, int]:
@@ -115,7 +119,8 @@ class Rows:
         while self.busy and max(self.busy) + 1 - len(self.busy) > max(SPARE, len(self.busy)):
             last = max(self.busy)
             request = self.busy.pop(last)
-            request.row = next(row for row in range(last) if row not in self.busy)
+            free = (row for row in range(last) if row not in self.busy)
+            request.row = min(free, key=lambda row: self.last_used[row])
             self.cache.copy(last, request.row, max(request.read, len(self.held[last])))
             self.busy[request.row] = request
             self.held[request.row] = list(self.held[last])

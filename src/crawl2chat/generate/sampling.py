@@ -15,7 +15,7 @@ Shapes: B sequences, V vocabulary.
 """
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -23,6 +23,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+MOST_TOKENS = 2**31  # in any vocabulary
 SHORT = 64  # most probable tokens, among which a sequence with a top-k up to this draws; finding more takes longer
 CANDIDATES = 256  # most nuclei are smaller; only the rows of larger ones are sorted whole
 BLOCK = 64
@@ -47,22 +48,29 @@ class Sampling:
     top_logprobs: int = 0  # report so many of the most probable tokens at each step, before and after the controls
 
     def __post_init__(self) -> None:
-        finite = {name: getattr(self, name) for name in ("presence_penalty", "frequency_penalty")}
+        # bounds keep every number far from where float32 ends, so that nobody's logits turn into NaN
+        additive = {name: getattr(self, name) for name in ("presence_penalty", "frequency_penalty")}
         problems = [
-            (0 <= self.temperature < np.inf, f"temperature = {self.temperature}: must be at least 0 and finite"),
+            (
+                self.temperature == 0 or 1e-4 <= self.temperature <= 1e4,
+                f"temperature = {self.temperature}: must be 0, or from 0.0001 to 10000",
+            ),
             (self.top_k >= 0, f"top_k = {self.top_k}: must be at least 0"),
-            (0 < self.top_p <= 1, f"top_p = {self.top_p}: must be in (0, 1]"),
+            (1e-6 <= self.top_p <= 1, f"top_p = {self.top_p}: must be from 0.000001 to 1"),
             (0 <= self.min_p <= 1, f"min_p = {self.min_p}: must be in [0, 1]"),
             (self.max_tokens >= 0, f"max_tokens = {self.max_tokens}: must be at least 0"),
             (
-                0 < self.repetition_penalty < np.inf,
-                f"repetition_penalty = {self.repetition_penalty}: must be above 0 and finite",
+                0.01 <= self.repetition_penalty <= 100,
+                f"repetition_penalty = {self.repetition_penalty}: must be from 0.01 to 100",
             ),
-            *((np.isfinite(value), f"{name} = {value}: must be finite") for name, value in finite.items()),
+            *(
+                (-100 <= value <= 100, f"{name} = {value}: must be from -100 to 100")
+                for name, value in additive.items()
+            ),
             (not isinstance(self.stop, str) and all(self.stop), "stop: must be a list of non-empty texts"),
             (
-                not any(np.isnan(value) or value == np.inf for value in self.logit_bias.values()),
-                "logit_bias: values must be numbers, or -inf to leave a token out",
+                all(value <= 1e4 for value in self.logit_bias.values()),
+                "logit_bias: values must be numbers of at most 10000; -inf leaves a token out",
             ),
             (self.top_logprobs >= 0, f"top_logprobs = {self.top_logprobs}: must be at least 0"),
             (self.seed >= 0, f"seed = {self.seed}: must be at least 0"),
@@ -155,11 +163,13 @@ class Controls:
         self.cold = any(s.temperature != 1 for s in drawing if s)
         self.cuts = any(s.top_k or s.top_p < 1 or s.min_p for s in drawing if s)
         self.temperature_b1 = column([s.temperature if s else 1.0 for s in drawing])
-        self.top_k_b1 = column([s.top_k if s else 0 for s in drawing], torch.long)
+        self.top_k_b1 = column([min(s.top_k, MOST_TOKENS) if s else 0 for s in drawing], torch.long)
         self.top_p_b1 = column([s.top_p if s else 1.0 for s in drawing])
         self.min_p_b1 = column([s.min_p if s else 0.0 for s in drawing])
-        bias = [(row, id, value) for row, s in enumerate(samplings) for id, value in s.logit_bias.items()]
-        self.bias = _triples(bias, device) if bias else None
+        bias = _Triples()
+        for row, s in enumerate(samplings):
+            bias.add(row, s.logit_bias, s.logit_bias.values())
+        self.bias = bias.tensors(device) if bias.rows else None
 
     def __call__(self, logits_bv: Tensor, written: Sequence[Written]) -> Tensor:
         """Logits (B, V) after all controls but the draw. written: of each sequence, for the penalties."""
@@ -202,30 +212,36 @@ class Controls:
         return torch.where(self.greedy_b, most_probable_place(logits_bk), drawn_b) if self.some_greedy else drawn_b
 
     def _penalised(self, logits_bv: Tensor, written: Sequence[Written]) -> Tensor:
-        repeated: list[tuple[int, int, float]] = []
-        answered: list[tuple[int, int, float]] = []
+        device = logits_bv.device
+        repeated, answered = _Triples(), _Triples()
         for row, (sampling, (prompt, answer)) in enumerate(zip(self.samplings, written, strict=True)):
             if sampling.repetition_penalty != 1:
-                repeated += [(row, id, sampling.repetition_penalty) for id in {*prompt, *answer}]
+                seen = {*prompt, *answer}
+                repeated.add(row, seen, [sampling.repetition_penalty] * len(seen))
             if sampling.presence_penalty or sampling.frequency_penalty:
-                answered += [
-                    (row, id, -sampling.presence_penalty - n * sampling.frequency_penalty)
-                    for id, n in Counter(answer).items()
-                ]
-        if repeated:
-            logits_bv = penalise_repetition(logits_bv, *_triples(repeated, logits_bv.device))
-        if answered:
-            logits_bv = add_bias(logits_bv, *_triples(answered, logits_bv.device))
-        return logits_bv
+                counts = Counter(answer)
+                taken = [-sampling.presence_penalty - n * sampling.frequency_penalty for n in counts.values()]
+                answered.add(row, counts, taken)
+        logits_bv = penalise_repetition(logits_bv, *repeated.tensors(device))
+        return add_bias(logits_bv, *answered.tensors(device))
 
 
-def _triples(triples: Sequence[tuple[int, int, float]], device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
-    rows, ids, values = zip(*triples, strict=True)
-    return (
-        torch.tensor(rows, device=device),
-        torch.tensor(ids, device=device),
-        torch.tensor(values, dtype=torch.float32, device=device),
-    )
+class _Triples:
+    """Rows, ids and values, gathered row by row."""
+
+    def __init__(self) -> None:
+        self.rows: list[int] = []
+        self.ids: list[int] = []
+        self.values: list[float] = []
+
+    def add(self, row: int, ids: Collection[int], values: Iterable[float]) -> None:
+        self.rows += [row] * len(ids)
+        self.ids += ids
+        self.values += values
+
+    def tensors(self, device: torch.device | str) -> tuple[Tensor, Tensor, Tensor]:
+        rows, ids = (torch.tensor(numbers, dtype=torch.long, device=device) for numbers in (self.rows, self.ids))
+        return rows, ids, torch.tensor(self.values, dtype=torch.float32, device=device)
 
 
 def draw(logits_bv: Tensor, uniform_b: Tensor) -> Tensor:
@@ -237,7 +253,8 @@ def draw(logits_bv: Tensor, uniform_b: Tensor) -> Tensor:
     p_bnk = _blocks(logits_bv.softmax(dim=-1), 0.0)
     block_b, rest_b = _at(p_bnk.sum(dim=-1, dtype=torch.float64), uniform_b[:, None])
     p_bk = p_bnk[torch.arange(len(p_bnk), device=p_bnk.device), block_b]
-    return block_b * BLOCK + _at(p_bk.double(), rest_b)[0]
+    # of a broken model's NaN, too, what comes out is a token
+    return (block_b * BLOCK + _at(p_bk.double(), rest_b)[0]).clamp(max=logits_bv.shape[-1] - 1)
 
 
 def _at(masses_bn: Tensor, share_b1: Tensor) -> tuple[Tensor, Tensor]:
@@ -258,7 +275,8 @@ def most_probable_place(logits_bv: Tensor) -> Tensor:
     """argmax of each row, the first of equal ones; by blocks, since torch's own is 10 times slower than its amax."""
     logits_bnk = _blocks(logits_bv, -torch.inf)
     block_b = logits_bnk.amax(dim=-1).argmax(dim=-1)
-    return block_b * BLOCK + logits_bnk[torch.arange(len(block_b), device=block_b.device), block_b].argmax(dim=-1)
+    place_b = block_b * BLOCK + logits_bnk[torch.arange(len(block_b), device=block_b.device), block_b].argmax(dim=-1)
+    return place_b.clamp(max=logits_bv.shape[-1] - 1)
 
 
 def _blocks(x_bv: Tensor, padding: float) -> Tensor:

@@ -74,7 +74,7 @@ class CachedTransformer:
         self.model, self.config, self.max_length = model, model.config, max_length
         self.empties_model = empties_model
         self.alone = rows == 1
-        self.n_rows = rows if self.alone else batch_size(rows)
+        self.n_rows = rows_made(rows) - 1
         self.cache = self._new_cache()
         self.version: tuple[tuple[int, int], ...] = ()
         self.refresh()
@@ -100,6 +100,8 @@ class CachedTransformer:
             self.cache = self._new_cache()
         self.layers = [self._lay_out(cast(Block, block)) for block in self.model.model.layers]
         self.head = self._matrix(self.model.lm_head.weight)
+        if self.empties_model and not self.config.tie_word_embeddings:
+            self.model.lm_head.weight.data = self.model.lm_head.weight.data.new_empty(0, 0)
         positions_1t = torch.arange(self.max_length, device=self.device)[None]
         cos, sin = rope_angles(positions_1t, self.config.head_dim, self.config.rope_theta)
         half = self.config.head_dim // 2
@@ -217,11 +219,14 @@ class CachedTransformer:
         return _rms_norm(x_nc, self.model.model.norm.weight, eps)
 
     def _mask(self, positions_bt: Tensor, n_keys: int) -> Tensor:
-        """0 for the keys up to a query's own position, −inf for later ones: (B·H, R·T, S), of one token (B·H, 1, S)."""
+        """0 for the keys up to a query's own position, −inf for later ones: (B·H, R·T, S), of one token (B·H, 1, S).
+
+        On a GPU, whose kernels repeat it themselves, without H: (B, R·T, S).
+        """
         H, T = self.config.num_key_value_heads, positions_bt.shape[1]
-        mask_xts = torch.where(
-            self.keys_s[:n_keys] > positions_bt.repeat_interleave(H, dim=0)[:, :, None], self.minus_inf, self.zero
-        )
+        if not positions_bt.is_cuda:
+            positions_bt = positions_bt.repeat_interleave(H, dim=0)
+        mask_xts = torch.where(self.keys_s[:n_keys] > positions_bt[:, :, None], self.minus_inf, self.zero)
         return mask_xts if T == 1 else mask_xts.repeat(1, self.config.num_attention_heads // H, 1)
 
     def _replay(self, inputs: Tensor, n_keys: int) -> Tensor:
@@ -288,8 +293,10 @@ def _attend(q_nhd: Tensor, k_xsd: Tensor, v_xsd: Tensor, mask: Tensor, n_tokens:
     H, R = X // B, q_nhd.shape[1] * B // X
     # of one token, queries lie as they are needed
     q_xrd = (q_nhd if T == 1 else q_nhd.view(B, T, H, R, D).permute(0, 2, 3, 1, 4)).reshape(X, R * T, D)
-    if q_nhd.is_cuda:  # never holds all scores at once
-        y_xrd = F.scaled_dot_product_attention(q_xrd, k_xsd, v_xsd, attn_mask=mask, scale=1.0)
+    if q_nhd.is_cuda:  # with four dimensions its fused kernels never hold all scores at once
+        q, k, v = (x.unflatten(0, (B, H)) for x in (q_xrd, k_xsd, v_xsd))
+        bias = mask[:, None].expand(B, H, R * T, -1)
+        y_xrd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).flatten(0, 1)
     else:
         shares = torch.baddbmm(mask, q_xrd, k_xsd.mT).softmax(dim=-1, dtype=torch.float32)
         y_xrd = torch.bmm(shares.to(v_xsd.dtype), v_xsd)
@@ -306,6 +313,11 @@ def _packed(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
     product = torch.ops.mkldnn._linear_pointwise.default
     return lambda x_nc: product(x_nc, packed, None, "none", [], "")
+
+
+def rows_made(rows: int) -> int:
+    """How many rows the cache of so many sequences has: one of the sizes of batches, and the spare one."""
+    return (rows if rows == 1 else batch_size(rows)) + 1
 
 
 def batch_size(n: int) -> int:
