@@ -63,6 +63,13 @@ def test_a_message_longer_than_the_context_is_refused_and_the_chat_goes_on(engin
     assert shown.count("bot> ") == 2
 
 
+def test_a_system_message_that_leaves_no_room_is_named(engine, capsys):
+    chat(Talk(engine, Sampling(max_tokens=4)), read=say("short", '/system ""', "/retry"), system="mill " * 200)
+    shown = capsys.readouterr().out
+    assert shown.count("/edit shortens the question, /system the system message") == 1
+    assert shown.count("bot> ") == 1
+
+
 def test_commands_are_not_sent_to_the_model(engine, capsys):
     chat(Talk(engine, Sampling(max_tokens=4)), read=say("/help", "/nonsense", "", "/quit", "never reached"))
     shown = capsys.readouterr().out
@@ -169,7 +176,7 @@ def test_settings_are_changed_and_shown(tokenizer, capsys):
     ("typed", "told"),
     [
         ("top_p 3", "top_p = 3.0: must be from 0.000001 to 1"),
-        ("temperature -1", "temperature = -1.0: must be at least 0"),
+        ("temperature -1", "temperature = -1.0: must be 0, or from"),
         ("top_k 1.5", "top_k = 1.5: must be a whole number"),
         ("temperature hot", "temperature = hot: must be a number"),
         ("stop [1]", "must be a text or a list of texts"),

@@ -127,3 +127,11 @@ def test_limits_reach_the_engine(folder):
         assert "takes 3 at most" in refused.json()["error"]["message"]
     finally:
         running.stop(signal.SIGTERM)
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "told"), [("--memory", "1KB", "memory = 1,000"), ("--context", 10**6, "context = ")]
+)
+def test_a_limit_that_is_none_for_the_model_is_a_message_not_a_traceback(folder, capsys, flag, value, told):
+    assert main(["serve", str(folder), "--port", "0", flag, str(value)]) == 1
+    assert capsys.readouterr().err.startswith(told)

@@ -126,7 +126,7 @@ class Dialogue:
             n_tokens = len(self.talk.prompt([*self.opening, self.messages[-1]]))
             self.remark(
                 f"{n_tokens} tokens are too long for this model's context of {self.talk.engine.context} tokens "
-                "and an answer; /edit shortens the question"
+                "and an answer; /edit shortens the question" + (", /system the system message" if self.system else "")
             )
             return None
         n_left_out = len(self.messages) - len(fitted)
