@@ -93,6 +93,8 @@ def test_a_missing_input_is_a_message_not_a_traceback(tmp_path, capsys):
     assert "absent.warc.gz) does not exist" in capsys.readouterr().err
     assert run_main("chat", tmp_path) == 1
     assert "no model in it" in capsys.readouterr().err
+    assert run_main("chat", tmp_path / "absent") == 1
+    assert "there is no such folder" in capsys.readouterr().err
 
 
 def test_a_stage_works_alone_on_ordinary_files(tmp_path, capsys):

@@ -74,7 +74,7 @@ examples:
   crawl2chat plan recipes/cluster.toml             what a month of Common Crawl takes
   crawl2chat plan recipes/gpu.toml --device h100 --devices 8
   crawl2chat chat runs/laptop
-  crawl2chat generate runs/laptop "Chronicle of" --stage base --top 10
+  crawl2chat generate runs/laptop "Chronicle of" --stage base --top 10 --max-tokens 2
   crawl2chat serve runs/laptop                     the same for programs: OpenAI's API on this machine
   crawl2chat export runs/laptop --out release --gguf model.gguf
 """
@@ -317,7 +317,7 @@ def _add_generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument(
         "prompts", nargs="+", metavar="TEXT", help="beginnings of documents, all run as one batch; - is all of stdin"
     )
-    generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models")
+    generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
     generate.add_argument(
         "--samples", type=within(int, 1), default=1, metavar="N", help="draw N continuations of each (1)"
     )

@@ -89,6 +89,10 @@ def chat_command(options: argparse.Namespace) -> int:
     engine, stage = _load_engine(options, max_batch=1)
     if options.tools and stage == "pretrain":
         raise StageError("chat --tools: a base model can't call tools; take a later --stage")
+    if options.tools and stage == "sft":
+        print(
+            "(this model was taught no tools and may never call one; the stage honesty teaches them)", file=sys.stderr
+        )
     index = _load_index(options.model) if options.tools else None
     tools = {"calculator": calculate, "search": index.search} if index else {}
     address = index.address if index else lambda page: None
@@ -342,6 +346,8 @@ def _find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
     from crawl2chat.run import StageError, is_current, read_manifest
 
     run = options.model
+    if not run.is_dir():
+        raise StageError(f"{run}: there is no such folder; expected a run's, such as runs/laptop, or a model's")
     for name in [options.stage] if options.stage else reversed(MODEL_STAGES):
         folder = run / ("pretrain" if name == "base" else name)
         manifest = read_manifest(folder)
@@ -367,11 +373,15 @@ def _read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped
 
     from crawl2chat.generate import Engine
     from crawl2chat.model import load_model
+    from crawl2chat.run import StageError
     from crawl2chat.tokens import Tokenizer
 
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     given: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-    return Engine(model, Tokenizer.load(folder), empties_model=True, **given)
+    try:
+        return Engine(model, Tokenizer.load(folder), empties_model=True, **given)
+    except ValueError as error:  # a limit that is none for this model
+        raise StageError(str(error)) from error
 
 
 def _load_index(run: Path):  # type: ignore[no-untyped-def]

@@ -63,6 +63,13 @@ def test_a_message_longer_than_the_context_is_refused_and_the_chat_goes_on(engin
     assert shown.count("bot> ") == 2
 
 
+def test_a_system_message_that_leaves_no_room_is_named(engine, capsys):
+    chat(Talk(engine, Sampling(max_tokens=4)), read=say("short", '/system ""', "/retry"), system="mill " * 200)
+    shown = capsys.readouterr().out
+    assert shown.count("/edit shortens the question, /system the system message") == 1
+    assert shown.count("bot> ") == 1
+
+
 def test_commands_are_not_sent_to_the_model(engine, capsys):
     chat(Talk(engine, Sampling(max_tokens=4)), read=say("/help", "/nonsense", "", "/quit", "never reached"))
     shown = capsys.readouterr().out
@@ -230,6 +237,23 @@ def test_nothing_is_saved_of_nothing_and_never_over_a_folder(tokenizer, tmp_path
     assert not (tmp_path / "x").exists()
 
 
+def test_only_a_saved_chat_is_overwritten(tokenizer, tmp_path, capsys):
+    line = json.dumps({"messages": SPOKEN})
+    others = {
+        "manifest.json": '{"stage": "sft"}', "notes.txt": "a?", "empty": "", "list.json": '["messages"]\n',
+        "many.jsonl": f"{line}\n{line}\n", "weights": "\xff" * 9,
+    }  # fmt: skip
+    for name, content in others.items():
+        (tmp_path / name).write_text(content, encoding="latin-1")
+    chat = tmp_path / "chat.jsonl"
+    saves = [f"/save {tmp_path / name}" for name in others]
+    hold(ScriptedEngine(tokenizer, "One."), "a?", *saves, f"/save {chat}", "b?", f"/save {chat}")
+    assert capsys.readouterr().out.count("is no saved chat, so it stays as it is; name another file") == len(others)
+    for name, content in others.items():
+        assert (tmp_path / name).read_text(encoding="latin-1") == content
+    assert len(read_conversations(chat)[0]) == 4
+
+
 SPOKEN = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "One."}]
 
 
@@ -273,6 +297,11 @@ def test_a_line_that_ends_with_a_backslash_goes_on_and_so_does_a_block(tokenizer
     lines = ("one \\", "two", '"""', "  three\\", "", "/four", '"""', "five\\")
     requests = hold(ScriptedEngine(tokenizer, "Yes."), *lines)
     assert questions(requests[-1]) == ["one \ntwo", "three\\\n\n/four", "five"]
+
+
+def test_a_block_is_a_message_even_if_it_begins_like_a_command(tokenizer):
+    lines = ('"""', "/quit", '"""', '"""', "/reset")  # the end of input ends a block, too
+    assert questions(hold(ScriptedEngine(tokenizer, "Yes."), *lines)[-1]) == ["/quit", "/reset"]
 
 
 def test_a_slash_behind_a_space_is_no_command(tokenizer):
@@ -322,6 +351,54 @@ def test_a_question_without_an_answer_can_be_tried_again_and_is_replaced_by_the_
     dialogue.begin([{"role": "user", "content": "unanswered?"}])
     dialogue.ask("another?")
     assert questions(engine.requests[-1]) == ["another?"]
+
+
+def interrupt_at_once(engine, nth):
+    """The nth request meets a Ctrl-C before its first token."""
+    submit = engine.submit
+
+    def interrupted(*given, **options):
+        request = submit(*given, **options)
+        if len(engine.requests) == nth:
+            signal.raise_signal(signal.SIGINT)
+        return request
+
+    engine.submit = interrupted
+    return engine
+
+
+@pytest.mark.parametrize("again", ["/retry", "/edit New?"])
+def test_an_answer_stays_when_a_retry_or_an_edit_brings_none(tokenizer, tmp_path, capsys, again):
+    file = tmp_path / "chat.jsonl"
+    engine = interrupt_at_once(ScriptedEngine(tokenizer, "One.", "Two."), 2)
+    hold(engine, "Old?", again, f"/save {file}", "Next?", sampling=Sampling(temperature=1.0))
+    assert "the answer before stays" in capsys.readouterr().out
+    assert [m["content"] for m in read_conversations(file)[0]] == ["Old?", "One."]
+    assert questions(engine.requests[-1]) == ["Old?", "Next?"]
+
+
+@pytest.mark.parametrize("again", [("/edit " + "mill " * 200,), ("/set temperature 1", "/set max_tokens 0", "/retry")])
+def test_an_answer_stays_when_the_next_attempt_is_refused(tokenizer, again):
+    engine = ScriptedEngine(tokenizer, "One.", context=100)
+    submit = engine.submit
+
+    def refusing(prompt, sampling, **options):
+        if sampling.max_tokens == 0:
+            raise ValueError("no room")
+        return submit(prompt, sampling, **options)
+
+    engine.submit = refusing
+    requests = hold(engine, "Old?", *again, "/set max_tokens 9", "Next?")
+    assert questions(requests[-1]) == ["Old?", "Next?"]
+    assert "One." in requests[-1].prompt
+
+
+def test_a_call_that_is_ended_before_its_answer_takes_no_answer_away(tokenizer):
+    engine = interrupt_at_once(ScriptedEngine(tokenizer, "One.", call("search", query="x"), "Two."), 3)
+    talk = Talk(engine, Sampling(temperature=1.0), tools={"search": lambda asked, query: "mill"})
+    chat(talk, read=say("Old?", "/retry", "Next?"))
+    assert "One." in engine.requests[-1].prompt
+    assert "<tool_response>" not in engine.requests[-1].prompt
 
 
 def test_calls_are_shown_as_they_come_and_the_answer_streams(tokenizer, capsys):

@@ -140,3 +140,11 @@ def test_it_says_what_it_has_and_what_of_that_which_was_asked_for_it_has_not(fol
         _, told = running.stop(signal.SIGTERM)
     assert told.splitlines()[0] == f"serve --max-batch 100: memory has room for {has}; give it more with --memory"
     assert "--context" not in told
+
+
+@pytest.mark.parametrize(
+    ("flag", "value", "told"), [("--memory", "1KB", "memory = 1,000"), ("--context", 10**6, "context = ")]
+)
+def test_a_limit_that_is_none_for_the_model_is_a_message_not_a_traceback(folder, capsys, flag, value, told):
+    assert main(["serve", str(folder), "--port", "0", flag, str(value)]) == 1
+    assert capsys.readouterr().err.startswith(told)

@@ -61,14 +61,16 @@ class Dialogue:
         if self.talk.sampling.greedy and self._whole == (self.talk.sampling, [*self.opening, *asked]):
             self.remark("at temperature 0 the answer would be the same; /set temperature 0.8 lets it vary")
             return
-        self.messages = asked
-        self._n_answers += 1
-        self._answer()
+        with self._kept_unless_answered():
+            self.messages = asked
+            self._n_answers += 1
+            self._answer()
 
     def edit(self, question: str) -> None:
         """Put another question in the place of the last one, and answer it."""
-        self.messages = self._up_to_question()[:-1]
-        self.ask(question)
+        with self._kept_unless_answered():
+            self.messages = self._up_to_question()[:-1]
+            self.ask(question)
 
     def begin(self, messages: list[Message]) -> None:
         """Go on from these messages."""
@@ -107,6 +109,16 @@ class Dialogue:
         self.messages += reply.messages
         self._whole = None if reply.ended == "interrupted" else (self.talk.sampling, asked)
 
+    @contextmanager
+    def _kept_unless_answered(self) -> Iterator[None]:
+        """What had an answer comes back after the block if the block brought none, not even the beginning of one."""
+        before = self.messages, self._n_answers, self._whole
+        had_answer = self.answered is self.messages
+        yield
+        if had_answer and self.messages[-1]["role"] != "assistant":
+            self.messages, self._n_answers, self._whole = before
+            self.remark("the answer before stays")
+
     def _fit(self) -> list[Message] | None:
         """What the model is to read; says what it can't, and when not even the last question fits, returns None."""
         fitted = fit_context(self.talk, self.opening, self.messages)
@@ -114,7 +126,7 @@ class Dialogue:
             n_tokens = len(self.talk.prompt([*self.opening, self.messages[-1]]))
             self.remark(
                 f"{n_tokens} tokens are too long for this model's context of {self.talk.engine.context} tokens "
-                "and an answer; /edit shortens the question"
+                "and an answer; /edit shortens the question" + (", /system the system message" if self.system else "")
             )
             return None
         n_left_out = len(self.messages) - len(fitted)

@@ -3,8 +3,20 @@
 import sys
 from collections.abc import Callable
 from types import ModuleType
+from typing import NamedTuple
 
 QUOTES = '"""'  # alone on a line: begins and ends a text of several lines
+
+
+class Typed(NamedTuple):
+    """A message, or a command if it begins with a slash and is no block."""
+
+    text: str
+    is_block: bool
+
+    @property
+    def is_command(self) -> bool:
+        return self.text.startswith("/") and not self.is_block
 
 
 class LineInput:
@@ -17,16 +29,16 @@ class LineInput:
         if read is None and hasattr(sys.stdin, "reconfigure"):
             sys.stdin.reconfigure(errors="replace")  # bytes that are no text are not worth a traceback
 
-    def message(self) -> str:
+    def message(self) -> Typed:
         """One line; more if it ends with a backslash, or all between two lines of three quotes.
 
         Raises EOFError at the end of input and KeyboardInterrupt when Ctrl-C threw away what was typed.
         """
         line = self._read("you> ")
-        lines = [line]
+        is_block = line.strip() == QUOTES
+        lines = [] if is_block else [line]
         try:
-            if line.strip() == QUOTES:
-                lines = []
+            if is_block:
                 while (line := self._read("...> ")).strip() != QUOTES:
                     lines.append(line)
             else:
@@ -35,7 +47,7 @@ class LineInput:
                     lines.append(self._read("...> "))
         except EOFError:  # ends the message, and at the next call the chat
             pass
-        return "\n".join(lines)
+        return Typed("\n".join(lines), is_block)
 
     def edited(self, text: str) -> str | None:
         """The text after the person has edited it in place; empty if given up, None where there is no way to edit."""

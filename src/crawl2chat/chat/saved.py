@@ -27,16 +27,31 @@ def save_chat(
 ) -> None:
     """Write one line of JSON: `messages`, as `crawl2chat sft` reads them, and beside them `system` and `sampling`.
 
-    Raises StageError when it can't be written.
+    A file that is there and is no saved chat is never overwritten. Raises StageError when it can't be written.
     """
     row = {"messages": [*opening, *messages], "system": system, "sampling": describe(sampling)}
     if file.is_dir():
         raise StageError(f"{file}: is a folder; name a file")
     try:
+        if file.exists() and not _is_saved_chat(file):
+            raise StageError(f"{file}: is there already and is no saved chat, so it stays as it is; name another file")
         with replacing(file) as temporary:
             temporary.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise StageError(f"{file}: can't be written: {error}") from error
+
+
+def _is_saved_chat(file: Path) -> bool:
+    """One line of JSON with `messages`."""
+    if not file.is_file():
+        return False
+    with file.open("rb") as stream:
+        line, more = stream.readline(), stream.read(1)
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):
+        return False
+    return not more and isinstance(row, dict) and "messages" in row
 
 
 def load_chat(file: Path) -> Saved:

@@ -21,7 +21,7 @@ def chat(talk: Talk, *, read: Callable[[str], str] | None = None, system: str | 
     leaves_next = not lines.interactive
     while True:
         try:
-            line = lines.message()
+            typed = lines.message()
         except EOFError:
             if lines.interactive:
                 print()
@@ -34,8 +34,8 @@ def chat(talk: Talk, *, read: Callable[[str], str] | None = None, system: str | 
             dialogue.remark("Ctrl-C again or Ctrl-D leaves")
             continue
         leaves_next = not lines.interactive
-        if line.startswith("/"):
-            if not run_command(dialogue, lines, line):
+        if typed.is_command:
+            if not run_command(dialogue, lines, typed.text):
                 return
-        elif line.strip():
-            dialogue.ask(line.strip())
+        elif typed.text.strip():
+            dialogue.ask(typed.text.strip())

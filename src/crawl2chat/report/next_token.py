@@ -113,8 +113,8 @@ def _share(probability: float | None, least: float) -> Text:
     if probability == 0:
         return Text("left out")
     shown = least if probability is None else probability
-    percent = f"{100 * shown:.1f} %" if shown >= 0.0005 else "0.0… %"
-    if probability is None:
+    percent = f"{100 * shown:.1f} %" if shown >= 0.0005 else "<0.1 %"
+    if probability is None and shown >= 0.0005:
         return Text(f"<{percent}".rjust(7))
     eighths = round(8 * BAR * shown)
     return Text(f"{percent:>7} " + "█" * (eighths // 8) + EIGHTHS[eighths % 8].strip())
