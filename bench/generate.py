@@ -102,12 +102,15 @@ class Ours:
     def __init__(self, folder: Path, dtype: torch.dtype, context: int) -> None:
         own = Tokenizer.load(folder)
         endless = Endless(own.ranks, own.controls, own.pattern, nfc=own.nfc)
-        self.engine = Engine(load_model(folder, dtype=dtype), endless, context=context)
+        self.model, self.tokenizer, self.context = load_model(folder, dtype=dtype), endless, context
+        self.engine = Engine(self.model, endless, max_batch=1, context=context)
 
     def generate(self, work: Work, way: str) -> list[list[int]]:
         controls = {"temperature": TEMPERATURE, "top_k": TOP_K, "top_p": TOP_P} if work.sampled else {"temperature": 0}
         sampling = Sampling(max_tokens=work.tokens, seed=work.seed, **controls)
         prompts = [prompt for prompt in work.prompts for _ in range(work.samples)]
+        if self.engine.max_batch != len(prompts):  # as many rows as are needed, which is what chat and generate take
+            self.engine = Engine(self.model, self.tokenizer, max_batch=len(prompts), context=self.context)
         return [completion.ids for completion in self.engine.generate(prompts, sampling)]
 
 

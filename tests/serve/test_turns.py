@@ -42,10 +42,14 @@ def ask(server, address, order, **fields):
 def test_another_clients_request_takes_turns_with_many_calls_of_one(start, tokenizer):
     server = start(max_batch=1, queue=40)
     server.bias = {str(id): -100 for id in tokenizer.stop_ids}
-    order = []
+    order, all_are_there, engine = [], threading.Event(), server.desk.worker.engine
+    step = engine.step
+    engine.step = lambda: all_are_there.wait(30) and step()
     many = [ask(server, "127.0.0.1", order, n=5) for _ in range(4)]
     wait_until(lambda: len(server.desk.open) == 20)
     other = ask(server, "127.0.0.2", order)
+    wait_until(lambda: len(server.desk.open) == 21)
+    all_are_there.set()
     for thread in (other, *many):
         thread.join(30)
     assert order[0] == "127.0.0.2"
