@@ -146,6 +146,8 @@ def _write(text: str) -> None:
 
 
 def serve_command(options: argparse.Namespace) -> int:
+    import torch
+
     from crawl2chat.serve.prompts import Model
     from crawl2chat.serve.server import bind, check_access, make_server, run, set_up_logging
 
@@ -155,6 +157,8 @@ def serve_command(options: argparse.Namespace) -> int:
     host, port = options.host, place.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     folder, stage = _find_model(options)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)  # in this thread, or OpenMP keeps threads for it, too, and the engine's take twice as long
     engine = _read_engine(folder, max_batch=options.max_batch or 64, memory=options.memory, context=options.context)
     for flag, asked, has in (
         ("--context", options.context, engine.context), ("--max-batch", options.max_batch, engine.max_batch)
@@ -174,7 +178,7 @@ def serve_command(options: argparse.Namespace) -> int:
     set_up_logging()
     server = make_server(
         model, queue=options.queue, hosts=[options.host, *options.allowed_host], key=key, grace=options.grace,
-        listening=listening,
+        listening=listening, threads=threads,
     )  # fmt: skip
     run(server, place)
     return 0

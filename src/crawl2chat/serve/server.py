@@ -95,10 +95,11 @@ def make_server(
     key: str | None = None,
     grace: float = 10.0,
     ping_seconds: float = 15.0,
+    threads: int | None = None,
     listening: Callable[[], object] = lambda: None,
 ) -> Server:
-    """A server of the model. queue: answers that may wait beside those that the engine runs."""
-    desk = Desk(Worker(model.engine), model.engine.max_batch + queue)
+    """A server of the model. queue: answers that may wait beside those that the engine runs; threads: the engine's."""
+    desk = Desk(Worker(model.engine, threads), model.engine.max_batch + queue)
     app = Guard(Api(model, desk, ping_seconds).app(), desk.metrics, hosts=hosts, key=key)
     return Server(app, desk, grace=grace, connections=desk.room + CONNECTIONS_BEYOND, listening=listening)
 

@@ -9,6 +9,8 @@ from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import torch
+
 from crawl2chat.generate import Candidates, Completion, Engine, Sampling
 from crawl2chat.generate import Request as EngineRequest
 from crawl2chat.generate.request import Rule
@@ -65,8 +67,9 @@ class Job:
 class Worker:
     """Owns the engine: no other thread calls it. Give it jobs from the event loop; it never runs there."""
 
-    def __init__(self, engine: Engine) -> None:
-        self.engine = engine
+    def __init__(self, engine: Engine, threads: int | None = None) -> None:
+        """threads: for torch's operations in the engine's thread, if they were limited for the others."""
+        self.engine, self.threads = engine, threads
         self.broken = False
         self.running = 0  # as of the last step
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
@@ -98,6 +101,8 @@ class Worker:
     # in the engine's thread
 
     def _work(self) -> None:
+        if self.threads:
+            torch.set_num_threads(self.threads)
         while True:
             try:
                 if not self._turn():
