@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+SMALL = 20_000_000  # parameters, below which a step is so short that the server's event loop needs a core of its own
 MODEL_STAGES = ("base", "sft", "honesty", "reinforce", "prefer")  # that leave a model; base is pretrain's
 
 
@@ -148,6 +149,7 @@ def _write(text: str) -> None:
 def serve_command(options: argparse.Namespace) -> int:
     import torch
 
+    from crawl2chat.model.huggingface import model_folder, on_meta, read_config
     from crawl2chat.serve.prompts import Model
     from crawl2chat.serve.server import bind, check_access, make_server, run, set_up_logging
 
@@ -157,7 +159,8 @@ def serve_command(options: argparse.Namespace) -> int:
     host, port = options.host, place.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
     folder, stage = _find_model(options)
-    threads = torch.get_num_threads()
+    small = on_meta(read_config(model_folder(folder))).n_parameters() < SMALL
+    threads = max(1, torch.get_num_threads() - small)
     torch.set_num_threads(1)  # in this thread, or OpenMP keeps threads for it, too, and the engine's take twice as long
     engine = _read_engine(folder, max_batch=options.max_batch or 64, memory=options.memory, context=options.context)
     for flag, asked, has in (
