@@ -33,7 +33,11 @@ class Refined:
 
 def refine_bounded(crawl: Path, out: Path, memory: int, seconds: float, **settings: Any) -> Refined:
     """Refine with at most `memory` bytes of data in each process; fails the test after `seconds` by the clock."""
-    environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "OMP_NUM_THREADS": "1"}
+    environment = os.environ | {
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
+        "OMP_NUM_THREADS": "1",
+        "ARROW_DEFAULT_MEMORY_POOL": "system",  # as the command line sets it
+    }
     done = subprocess.run(
         [sys.executable, "-c", PROGRAM, str(crawl), str(out), str(memory), json.dumps(settings)],
         env=environment,

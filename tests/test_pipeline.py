@@ -94,7 +94,7 @@ best_of = 2
 checkpoint_every = 1
 evaluate_every = 2
 """
-STAGES = ["crawl", "refine", "tokenizer", "pretrain", "sft", "honesty", "reinforce", "prefer"]
+STAGES = ["crawl", "refine", "tokenizer", "pretrain", "base", "sft", "honesty", "reinforce", "prefer"]
 
 
 @pytest.fixture(scope="module")

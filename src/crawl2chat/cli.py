@@ -24,6 +24,7 @@ from crawl2chat.commands import (
     stage_command,
     tokens_command,
 )
+from crawl2chat.eval_commands import add_evaluation
 from crawl2chat.options import add_sampling, size, within
 
 STAGE_HELP = {
@@ -31,6 +32,7 @@ STAGE_HELP = {
     "refine": "turn pages into clean documents, with a record of all that is dropped",
     "tokenizer": "learn a byte-pair encoding from documents",
     "pretrain": "train a base model on documents",
+    "base": "measure what the base model is: compression, recitation, knowledge, learning from its prompt",
     "sft": "teach a base model to answer, from conversations",
     "honesty": "probe what a chat model knows; teach it to say so, to search, and who it is",
     "reinforce": "reward right answers to problems that can be checked",
@@ -43,6 +45,11 @@ STAGE_INPUTS = {
     "pretrain": (
         ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, or text files"),
         ("TOKENIZER", "a folder with a tokenizer.json"),
+    ),
+    "base": (
+        ("CRAWL", "the crawl folder; of a fictional web all is measured, of others what needs no ledger"),
+        ("DOCUMENTS", "what the model was pretrained on"),
+        ("MODEL", "a pretrain stage's folder"),
     ),
     "sft": (
         ("CONVERSATIONS", 'JSON lines of {"messages": […]}, or the crawl folder of a fictional web'),
@@ -82,6 +89,8 @@ examples:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 interrupted."""
+    # Arrow's own allocator takes a gibibyte for each process at once, as resident memory on some kernels
+    os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
         status = _run(arguments)
         if ranks.world_size() > 1:
@@ -185,6 +194,8 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--name", metavar="NAME", help="the model's name in its card and in GGUF (from the folders)")
     export.add_argument("--license", metavar="ID", help="licence to state in the card, such as apache-2.0 (none)")
+
+    add_evaluation(add)
 
     imported = add("import", "take a dense Qwen3 checkpoint as a run's base model", import_command)
     imported.add_argument("checkpoint", type=Path, metavar="FOLDER", help="a Qwen3 in transformers' form, on disk")

@@ -9,6 +9,7 @@ from pydantic import Field, model_validator
 
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.crawl.settings import CrawlSettings
+from crawl2chat.evals.settings import BaseSettings
 from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.recipe import Settings, to_toml
@@ -23,14 +24,16 @@ STAGES = (
     Stage("refine", ("crawl",), "crawl2chat.refine.stage:refine"),
     Stage("tokenizer", ("refine",), "crawl2chat.tokens.stage:train_tokenizer"),
     Stage("pretrain", ("refine", "tokenizer"), "crawl2chat.train.pretrain:pretrain", on_all_ranks=True),
+    Stage("base", ("crawl", "refine", "pretrain"), "crawl2chat.evals.stage:measure_base"),
     Stage("sft", ("crawl", "pretrain"), "crawl2chat.chat.sft:sft"),
     Stage("honesty", ("crawl", "refine", "pretrain", "sft"), "crawl2chat.honesty.stage:honesty"),
     Stage("reinforce", ("crawl", "honesty"), "crawl2chat.reinforce.stage:reinforce"),
     Stage("prefer", ("crawl", "reinforce"), "crawl2chat.prefer.stage:prefer"),
 )
-REPLACED_BY_IMPORT = ("tokenizer", "pretrain")  # a checkpoint from outside brings both
+# a checkpoint from outside brings its tokenizer; what it learned from, which base compares with, is not known
+REPLACED_BY_IMPORT = ("tokenizer", "pretrain", "base")
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
-StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "sft", "honesty", "reinforce", "prefer"]
+StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "base", "sft", "honesty", "reinforce", "prefer"]
 
 
 class Recipe(Settings):
@@ -44,6 +47,7 @@ class Recipe(Settings):
     refine: RefineSettings = RefineSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
     pretrain: PretrainSettings = PretrainSettings()
+    base: BaseSettings = BaseSettings()
     sft: SftSettings = SftSettings()
     honesty: HonestySettings = HonestySettings()
     reinforce: ReinforceSettings = ReinforceSettings()

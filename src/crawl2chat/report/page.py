@@ -32,7 +32,7 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd } small { color: #777 }
 @media (prefers-color-scheme: dark) { body { background: #1a1a1a; color: #ddd } pre { background: #262626 }
   svg { background: #eee } }
 """
-STAGE_ORDER = ("crawl", "refine", "tokenizer", "import", "pretrain", "sft", "honesty", "reinforce", "prefer")
+STAGE_ORDER = ("crawl", "refine", "tokenizer", "import", "pretrain", "base", "sft", "honesty", "reinforce", "prefer")
 SHOWN = 8  # samples, answers and rejects of each kind
 
 

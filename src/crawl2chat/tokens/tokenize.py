@@ -17,7 +17,7 @@ from pathlib import Path
 
 import xxhash
 
-from crawl2chat.refine.documents import Part, cut_file, files_of, read_part
+from crawl2chat.refine.documents import Document, Part, cut_file, files_of, read_part
 from crawl2chat.refine.shuffle import in_this_process
 from crawl2chat.run import write_json
 from crawl2chat.shards import map_shards
@@ -83,7 +83,7 @@ def encode_parts(parts: list[Part], out: Path, tokenizer: Path, held_out: float,
             if not content:
                 empty += 1
                 continue
-            split = writers[_draw(xxhash.xxh64_intdigest(content, seed=seed)) < held_out]
+            split = writers[_is_held_out(content, held_out, seed)]
             if len(content) <= PIECE_BYTES:
                 split.add(document.text)
                 continue
@@ -96,6 +96,16 @@ def encode_parts(parts: list[Part], out: Path, tokenizer: Path, held_out: float,
         "bytes": sum(sum(writer.n_bytes) for writer in writers),
         "empty": empty,
     })  # fmt: skip
+
+
+def held_out_documents(documents: Path, *, held_out: float, seed: int) -> Iterator[Document]:
+    """The documents that `tokenize` holds out, given the same, in its order; those without a text are left out."""
+    for part in files_of(documents):
+        whole = _draw(_hash_file(part.file, seed)) < held_out if part.file.name.endswith(".txt") else None
+        for document in read_part(part):
+            content = document.text.encode("utf-8", errors="replace")
+            if content and (_is_held_out(content, held_out, seed) if whole is None else whole):
+                yield document
 
 
 def text_pieces(part: Part) -> Iterator[tuple[str, bool]]:
@@ -161,6 +171,10 @@ def _parts(documents: Path, part_bytes: int) -> list[list[Part]]:
             groups[-1].append(part)
             in_last += n_bytes
     return groups
+
+
+def _is_held_out(content: bytes, share: float, seed: int) -> bool:
+    return _draw(xxhash.xxh64_intdigest(content, seed=seed)) < share
 
 
 @lru_cache

@@ -1,0 +1,54 @@
+"""The stage that says what a base model is: how well it compresses, what it recites, knows, and does by its prompt."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from crawl2chat.crawl.tinyweb.ledger import Ledger
+from crawl2chat.evals.settings import BaseSettings
+from crawl2chat.evals.subject import Subject
+from crawl2chat.figures import Figure
+from crawl2chat.generate import Engine
+from crawl2chat.model import load_model
+from crawl2chat.progress import Progress
+from crawl2chat.run import StageError, read_manifest
+from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokens.shards import TokenizedDocuments
+from crawl2chat.tokens.tokenize import held_out_documents
+
+Part = Callable[[Subject], list[Figure]]
+PARTS: dict[str, Part] = {}
+
+
+def measure_base(crawl: Path, documents: Path, model: Path, out: Path, settings: BaseSettings) -> list[Figure]:
+    """Measure the base model of a pretrain stage's folder.
+
+    documents: what it was pretrained on. Where `crawl` is a fictional web, all parts are measured; of others, what
+    needs no ledger of truth.
+    """
+    subject = load_subject(crawl, documents, model, out, settings)
+    figures: list[Figure] = []
+    with Progress("base", len(PARTS), "part") as progress:
+        for i, (name, part) in enumerate(PARTS.items()):
+            progress.update(i, name)
+            began = time.monotonic()
+            figures += part(subject)
+            figures.append(Figure(f"seconds/{name}", round(time.monotonic() - began, 2), "s"))
+        progress.update(len(PARTS), "")
+    return figures
+
+
+def load_subject(crawl: Path, documents: Path, model: Path, out: Path, settings: BaseSettings) -> Subject:
+    """Raises StageError for a model whose stage has left no tokens, such as an imported one."""
+    manifest = read_manifest(model)
+    tokens = model / "tokens"
+    if manifest is None or not tokens.is_dir():
+        raise StageError(f"base: {model} is no finished pretrain stage's folder, so what it learned from is not known")
+    pretraining = manifest.settings
+    held_out = list(held_out_documents(documents, held_out=pretraining["held_out"], seed=pretraining["seed"]))
+    tokenized = TokenizedDocuments.load(tokens / "held_out")
+    if len(held_out) != len(tokenized):
+        raise StageError(f"base: {documents} is not what {model} was trained on")
+    ledger = Ledger.load(crawl) if (crawl / "ledger").is_dir() else None
+    engine = Engine(load_model(model), Tokenizer.load(model))
+    return Subject(engine, TokenizedDocuments.load(tokens / "training"), tokenized, held_out, ledger, settings, out)
