@@ -41,6 +41,7 @@ ENCODED_AT_ONCE = 1 << 16  # bytes; tiktoken fails on white space of many times 
 WINDOW = 1024  # tokens at most, of the model's context
 WINDOWS_A_STREAM = 4  # at least, as a stream begins without context: of twice as many streams 4 % more bits, measured
 MEMORY = 2_000_000_000  # bytes for keys and values
+SMALL = 20_000_000  # parameters, below which a step is too short to be shared by threads
 ELSEWHERE = (
     "decompress: what comes out is not what was archived (its checksum differs): the archive was made on another kind "
     "of processor or with other library versions, which give other floating-point numbers; restore it where it was made"
@@ -69,7 +70,7 @@ def compress(
     cached = CachedTransformer(model, header.rows, header.window)
     archive = target.write(pack_header(header))
     done = messages = tokens = 0
-    with Progress("compress", length, "byte", quiet=quiet) as progress:
+    with _threads(header.threads), Progress("compress", length, "byte", quiet=quiet) as progress:
         for content in _blocks(source):
             ids = exact_ids(tokenizer, content)
             if max(ids) >= model.config.vocab_size:
@@ -193,7 +194,8 @@ def _header(model: Transformer, tokenizer: Tokenizer, length: int) -> Header:
     row = window * KVCache.bytes_per_token(model.config, weight.dtype)
     rows = _n_streams(length, window, min(STREAMS, MEMORY // row))  # there are no more tokens than bytes
     fingerprint, environment = _fingerprint(model, tokenizer), _environment(model)
-    return Header(weight.device.type, torch.get_num_threads(), window, rows, length, fingerprint, environment)
+    threads = 1 if model.n_parameters() < SMALL else torch.get_num_threads()
+    return Header(weight.device.type, threads, window, rows, length, fingerprint, environment)
 
 
 def _fingerprint(model: Transformer, tokenizer: Tokenizer) -> bytes:

@@ -16,16 +16,21 @@ LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32; but one row of the context at le
 
 def bits_per_byte(model: Transformer, documents: TokenizedDocuments) -> Figure:
     """Model's bits a byte, with an interval over documents."""
-    return _over_documents("held_out_bits_per_byte", token_nats(model, documents), documents)
+    return over_documents("held_out_bits_per_byte", token_nats(model, documents), documents)
 
 
 def unigram_bits_per_byte(training: TokenizedDocuments, documents: TokenizedDocuments, vocab_size: int) -> Figure:
     """The same of a model that knows only how often each token occurs in training (add-one smoothed)."""
+    return over_documents("unigram_bits_per_byte", unigram_nats(training, documents, vocab_size), documents)
+
+
+def unigram_nats(training: TokenizedDocuments, documents: TokenizedDocuments, vocab_size: int) -> NDArray[np.float64]:
+    """−ln p of every token, in the order of `documents.ids`."""
     counts = np.ones(vocab_size)
     for start in range(0, len(training.ids), 1 << 24):
         counts += np.bincount(training.ids[start : start + (1 << 24)], minlength=vocab_size)
-    nats_of_token = -np.log(counts / counts.sum())
-    return _over_documents("unigram_bits_per_byte", nats_of_token[documents.ids], documents)
+    nats: NDArray[np.float64] = -np.log(counts / counts.sum())[documents.ids]
+    return nats
 
 
 @torch.inference_mode()
@@ -52,10 +57,18 @@ def token_nats(model: Transformer, documents: TokenizedDocuments) -> NDArray[np.
     return np.concatenate(nats)[: len(ids)].astype(np.float64)
 
 
-def _over_documents(name: str, nats: NDArray[np.float64], documents: TokenizedDocuments) -> Figure:
+def over_documents(name: str, nats: NDArray[np.float64], documents: TokenizedDocuments) -> Figure:
+    """Bits per byte of documents whose tokens cost so many nats, in the order of `documents.ids`."""
+    return bits_over_bytes(name, document_bits(nats, documents), documents.n_bytes)
+
+
+def document_bits(nats: NDArray[np.float64], documents: TokenizedDocuments) -> NDArray[np.float64]:
+    bits: NDArray[np.float64] = np.add.reduceat(nats, documents.starts[:-1]) / math.log(2)
+    return bits
+
+
+def bits_over_bytes(name: str, bits: NDArray[np.float64], n_bytes: NDArray[np.int64]) -> Figure:
     """Sum of bits over sum of bytes, with the ratio estimator's 95 % interval (Cochran 1977, section 6.4)."""
-    bits = np.add.reduceat(nats, documents.starts[:-1]) / math.log(2)
-    n_bytes = documents.n_bytes
     ratio = bits.sum() / n_bytes.sum()
     if len(bits) < 2:
         return Figure(name, float(ratio), "bits/byte", None, len(bits))

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger
+from crawl2chat.evals.compression import measure_compression
 from crawl2chat.evals.settings import BaseSettings
 from crawl2chat.evals.subject import Subject
 from crawl2chat.figures import Figure
@@ -17,7 +18,9 @@ from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.tokens.tokenize import held_out_documents
 
 Part = Callable[[Subject], list[Figure]]
-PARTS: dict[str, Part] = {}
+PARTS: dict[str, Part] = {
+    "compression": measure_compression,
+}
 
 
 def measure_base(crawl: Path, documents: Path, model: Path, out: Path, settings: BaseSettings) -> list[Figure]:

@@ -8,6 +8,8 @@ from torch import Tensor
 
 from crawl2chat.model.transformer import ModelConfig
 
+ALIGNMENT = 64  # bytes, as torch's own tensors: where memory begins decides how MKL groups a sum, so its last digits
+
 
 class KVCache:
     """Memory for `rows` sequences of up to `max_length` tokens; which token stands where is the caller's to know.
@@ -66,4 +68,7 @@ def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | st
     """Zeros, on a CPU without touching their memory: what no sequence reaches is never taken from the system."""
     if torch.device(device).type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    return torch.from_numpy(np.zeros(math.prod(shape) * dtype.itemsize, dtype=np.uint8)).view(dtype).view(shape)
+    n_bytes = math.prod(shape) * dtype.itemsize
+    memory = np.zeros(n_bytes + ALIGNMENT, dtype=np.uint8)
+    begin = -memory.ctypes.data % ALIGNMENT
+    return torch.from_numpy(memory[begin : begin + n_bytes]).view(dtype).view(shape)

@@ -18,11 +18,12 @@ SUFFIXES = (".parquet", ".jsonl", ".jsonl.gz", ".txt")
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its id (file and row where the file gives none) and, if known, its address."""
+    """A text with its id (file and row where the file gives none) and, if known, its address and language."""
 
     id: str
     text: str = field(repr=False)
     url: str = ""
+    language: str = ""
 
 
 @dataclass(frozen=True)
@@ -38,8 +39,8 @@ class Part:
 def read_documents(path: Path) -> Iterator[Document]:
     """All documents of a refine folder, of a folder of files, or of one file, in order of file names and rows.
 
-    Parquet and JSON lines need a `text`; `id` and `url` are taken where they exist. A .txt file is one document.
-    Raises StageError for a place without documents, or a file without texts.
+    Parquet and JSON lines need a `text`; `id`, `url` and `language` are taken where they exist. A .txt file is one
+    document. Raises StageError for a place without documents, or a file without texts.
     """
     for part in files_of(path):
         yield from read_part(part)
@@ -113,14 +114,14 @@ def _open_parquet(file: Path) -> "pq.ParquetFile":
 
 def _read_parquet(part: Part) -> Iterator[Document]:
     table = _open_parquet(part.file)
-    known = [column for column in ("id", "url", "text") if column in table.schema_arrow.names]
+    known = [column for column in ("id", "url", "language", "text") if column in table.schema_arrow.names]
     end = table.num_row_groups if part.end is None else part.end
     row = sum(table.metadata.row_group(group).num_rows for group in range(part.begin))
     for batch in table.iter_batches(1000, row_groups=list(range(part.begin, end)), columns=known):
         for record in batch.to_pylist():
             if record["text"] is not None:
                 id = str(record.get("id") or f"{part.name}:{row}")
-                yield Document(id, str(record["text"]), record.get("url") or "")
+                yield Document(id, str(record["text"]), record.get("url") or "", str(record.get("language") or ""))
             row += 1
 
 
@@ -151,4 +152,4 @@ def _from_json(line: str, id: str, place: str) -> Document:
     except (json.JSONDecodeError, KeyError, TypeError) as error:
         raise StageError(f'{place}: expected an object with "text"; {error!r}') from error
     text = str(text).encode("utf-8", "replace").decode()  # JSON may hold halves of surrogate pairs
-    return Document(str(record.get("id") or id), text, record.get("url") or "")
+    return Document(str(record.get("id") or id), text, record.get("url") or "", str(record.get("language") or ""))
