@@ -158,7 +158,7 @@ def serve_command(options: argparse.Namespace) -> int:
     place = bind(options.host, options.port)  # before the model is read, which may take minutes
     host, port = options.host, place.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-    folder, stage = _find_model(options)
+    folder, stage = find_model(options)
     small = on_meta(read_config(model_folder(folder))).n_parameters() < SMALL
     threads = max(1, torch.get_num_threads() - small)
     torch.set_num_threads(1)  # in this thread, or OpenMP keeps threads for it, too, and the engine's take twice as long
@@ -275,7 +275,7 @@ def export_command(options: argparse.Namespace) -> int:
         raise StageError("export: say where to: --out DIR for transformers, --gguf FILE for llama.cpp, or both")
     if options.out and options.dtype == "q8_0":
         raise StageError("export --dtype q8_0 is for --gguf FILE alone; leave --out away or take another type")
-    folder, _ = _find_model(options)
+    folder, _ = find_model(options)
     name = options.name or _name(options.model, folder)
     if options.out:
         export_folder(
@@ -348,7 +348,7 @@ def _name(run: Path, folder: Path) -> str:
     return "-".join(dict.fromkeys([run.resolve().name, folder.resolve().name]))
 
 
-def _find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
+def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
     """The folder of the model that was named, and the stage that made it, if one did ("import" of one from outside)."""
     from crawl2chat.run import StageError, is_current, read_manifest
 
@@ -370,7 +370,7 @@ def _find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
 
 def _load_engine(options: argparse.Namespace, **limits: int | None):  # type: ignore[no-untyped-def]  # its type would import torch
     """The engine of the model that was named and the stage that made it, if one did."""
-    folder, stage = _find_model(options)
+    folder, stage = find_model(options)
     return _read_engine(folder, **limits), stage
 
 
