@@ -83,7 +83,7 @@ def test_its_rate_is_that_of_the_models_probabilities(model):
 
 def test_a_text_of_several_blocks_comes_back(model, monkeypatch):
     monkeypatch.setattr(archive_module, "BLOCK_BYTES", 300)
-    text = TEXT + "東京🙂".encode() * 100
+    text = (LINE * 6 + "東京🙂" * 40).encode()
     archive = archived(model, TOKENIZER, text)
     assert first_block(archive).length <= 300
     assert restored(model, TOKENIZER, archive) == text

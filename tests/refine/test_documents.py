@@ -10,18 +10,19 @@ from crawl2chat.run import StageError
 
 
 def test_parquet_json_lines_and_text_files_are_documents(tmp_path):
-    pq.write_table(pa.table({"text": ["one", "two"], "id": ["x", "y"], "url": ["u", None]}), tmp_path / "a.parquet")
+    first = {"text": ["one", "two"], "id": ["x", "y"], "url": ["u", None], "language": [None, "en"]}
+    pq.write_table(pa.table(first), tmp_path / "a.parquet")
     pq.write_table(pa.table({"text": ["three"], "other": [1]}), tmp_path / "b.parquet")
-    (tmp_path / "c.jsonl").write_text('{"text": "four"}\n\n{"text": "five", "id": 7}\n')
+    (tmp_path / "c.jsonl").write_text('{"text": "four"}\n\n{"text": "five", "id": 7, "language": "de"}\n')
     (tmp_path / "d.jsonl.gz").write_bytes(gzip.compress(b'{"text": "six"}\n'))
     (tmp_path / "e.txt").write_text("seven\nlines")
     (tmp_path / ".hidden.txt").write_text("no")
     assert list(read_documents(tmp_path)) == [
         Document("x", "one", "u"),
-        Document("y", "two", ""),
+        Document("y", "two", "", "en"),
         Document("b.parquet:0", "three"),
         Document("c.jsonl:0", "four"),
-        Document("7", "five"),
+        Document("7", "five", "", "de"),
         Document("d.jsonl.gz:0", "six"),
         Document("e.txt", "seven\nlines"),
     ]
