@@ -10,19 +10,14 @@ from typing import TypeVar
 from crawl2chat.crawl.tinyweb.prose import with_article
 from crawl2chat.crawl.tinyweb.wording import NOUN_PHRASES
 from crawl2chat.evals.greedy import fitting, greedy
+from crawl2chat.evals.helper_page import helper_page
 from crawl2chat.evals.knowledge import exposure_bucket, mentions
-from crawl2chat.evals.prompting import (
-    ANSWER_TOKENS,
-    FactQuestion,
-    fact_questions,
-    few_shot_pages,
-    first_sentence,
-    values_of,
-)
+from crawl2chat.evals.prompting import ANSWER_TOKENS, FactQuestion, fact_questions, first_sentence, values_of
 from crawl2chat.evals.subject import Subject
 from crawl2chat.figures import Figure, mean, share
 from crawl2chat.generate import Sampling
 from crawl2chat.generate.request import Completion
+from crawl2chat.tokens import Message
 
 T = TypeVar("T")
 FAIRLY_OFTEN = range(4, 32)  # exposures at which facts are partly known, so that wordings could matter
@@ -40,10 +35,11 @@ class Recall:
 def measure_facts(subject: Subject) -> list[Figure]:
     """Facts that a base model completes and answers, by exposures; by wordings; and the bits that it holds of them.
 
-    Bits stored are Σ log2(p(value | sentence) · number of values), over facts and relations of people that were met:
-    what the model saves somebody who must write the values down. As in Allen-Zhu & Li (2404.05405, section 2) it is a
-    lower bound; here of these facts alone, names not counted. Facts that it has wrong count against it. Intervals
-    take the five facts of a person for independent.
+    Bits stored are Σ log2(p(value | sentence) · number of values) over the facts of people that were met: what the
+    model saves somebody who must write the values down. A lower bound as in Allen-Zhu & Li (arXiv 2404.05405), but of
+    these facts alone, without names or the rest of the text, so far below the 2 bits a parameter that they find
+    a model to hold when it is full. Facts that it has wrong count against it. Intervals take the five facts of a
+    person for independent.
     """
     if subject.ledger is None:
         return []
@@ -53,14 +49,16 @@ def measure_facts(subject: Subject) -> list[Figure]:
     new = _some_of_each([question for question in every if not question.on_pages], subject.settings.questions)
     bits = _buckets([(recall.question, recall.bits) for recall in recalls])
     n_facts = {bucket: len(of) for bucket, of in _buckets([(question, None) for question in every]).items()}
-    stored = sum(fmean(of) * n_facts[bucket] for bucket, of in bits.items() if bucket != exposure_bucket(0))
+    met = [bucket for bucket in bits if bucket != exposure_bucket(0)]
+    stored = sum(fmean(bits[bucket]) * n_facts[bucket] for bucket in met)
+    n_scored = sum(len(bits[bucket]) for bucket in met)
     return [
         *_by_exposures("facts_by_exposures", [(recall.question, recall.right) for recall in recalls]),
         *_by_exposures("answers_by_exposures", list(zip(new, _answers(subject, new), strict=True))),
         *by_wordings(recalls, subject.settings.seed),
         *(mean(f"bits_per_fact/{bucket}", of, "bits") for bucket, of in bits.items()),
-        Figure("bits_stored", stored, "bits", None, len(recalls)),
-        Figure("bits_per_parameter", stored / subject.model.n_parameters(), "bits", None, len(recalls)),
+        Figure("bits_stored", stored, "bits", None, n_scored),
+        Figure("bits_per_parameter", stored / subject.model.n_parameters(), "bits", None, n_scored),
     ]
 
 
@@ -126,9 +124,8 @@ def _wordings(recall: Recall) -> int:
 
 
 def _answers(subject: Subject, asked: Sequence[FactQuestion]) -> list[bool]:
-    """Whether each question is answered right on a few-shot page."""
-    assert subject.ledger is not None
-    pages = few_shot_pages(subject.ledger, asked, subject.settings.seed)
+    """Whether each question is answered right on a helper's page, which costs less than a few-shot one."""
+    pages = [helper_page([Message(role="user", content=question.text)]) for question in asked]
     said = greedy(subject.engine, pages, ANSWER_TOKENS)
     return [mentions(first_sentence(text), question.value) for text, question in zip(said, asked, strict=True)]
 

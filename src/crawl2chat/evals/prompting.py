@@ -9,13 +9,12 @@ from dataclasses import dataclass
 from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person, Relation, write_lines
 from crawl2chat.crawl.tinyweb.wording import answer, questions
 from crawl2chat.evals.greedy import greedy
+from crawl2chat.evals.helper_page import helper_page
 from crawl2chat.evals.knowledge import mentions
 from crawl2chat.evals.subject import Subject
 from crawl2chat.figures import Figure, share
 from crawl2chat.tokens import Message
 
-PAGE = "The helper at the desk answers your questions.\n\n"  # on which an assistant is at work
-SPEAKERS = {"user": "User", "assistant": "Assistant"}
 SHOTS = 4  # pairs of a few-shot page; more take room and change little
 OFTEN = 16  # who is met so often is known (facts_by_exposures), so that the prompt makes the difference
 ANSWER_TOKENS = 28  # most answers take about 15
@@ -66,12 +65,12 @@ def measure_prompting(subject: Subject) -> list[Figure]:
             any(mentions(text, value) for value in values[question.relation])
             for question, text in zip(asked, said, strict=True)
         ]
-        figures.append(_share(f"assistant_by_prompt/{name}", right[: len(new)]))
-        figures.append(_share(f"answers_in_form/{name}", in_form[: len(new)]))
-        figures.append(_share(f"assistant_by_prompt_asked_about/{name}", right[len(new) :]))
+        figures.append(_share_of(f"assistant_by_prompt/{name}", right[: len(new)]))
+        figures.append(_share_of(f"answers_in_form/{name}", in_form[: len(new)]))
+        figures.append(_share_of(f"assistant_by_prompt_asked_about/{name}", right[len(new) :]))
         for relation in RELATIONS:
             of_relation = [mark for mark, question in zip(right, new, strict=False) if question.relation == relation]
-            figures.append(_share(f"assistant_by_prompt_{relation}/{name}", of_relation))
+            figures.append(_share_of(f"assistant_by_prompt_{relation}/{name}", of_relation))
         rows += [_row(name, *row) for row in zip(prompts, asked, said, right, strict=True)]
     guesses = [1 / len(values[question.relation]) for question in new]
     figures.append(
@@ -91,16 +90,6 @@ def fact_questions(ledger: Ledger, seed: int) -> list[FactQuestion]:
     ]
     rng.shuffle(asked)
     return asked
-
-
-def helper_page(messages: Sequence[Message]) -> str:
-    """A page on which an assistant is at work, up to where it speaks next: how a base model is made to answer.
-
-    Messages that are neither a user's nor an assistant's stand there as text.
-    """
-    said = [(SPEAKERS.get(m["role"]), " ".join(m["content"].split())) for m in messages]  # a line a speaker
-    lines = "".join(f"{speaker}: {text}\n" if speaker else f"{text}\n" for speaker, text in said)
-    return f"{PAGE}{lines}{SPEAKERS['assistant']}:"
 
 
 def values_of(ledger: Ledger) -> dict[Relation, list[str]]:
@@ -129,7 +118,7 @@ def few_shot_pages(ledger: Ledger, asked: Sequence[FactQuestion], seed: int) -> 
     return pages
 
 
-def _share(name: str, marks: Sequence[bool]) -> Figure:
+def _share_of(name: str, marks: Sequence[bool]) -> Figure:
     return share(name, sum(marks), len(marks))
 
 
