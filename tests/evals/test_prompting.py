@@ -49,7 +49,7 @@ def test_a_few_shot_page_shows_other_people_than_it_asks_about(ledger):
     for question, page in zip(asked, few_shot_pages(ledger, asked, 0), strict=True):
         shown, last = page.rsplit("Q: ", 1)
         assert last == f"{question.text}\nA:"
-        assert 3 <= shown.count("Q: ") <= 4  # the small world has few who may be shown
+        assert shown.count("Q: ") >= 2  # the small world has few who may be shown
         assert question.person.name not in shown
 
 
