@@ -136,7 +136,7 @@ def test_a_chat_streams_a_role_first_and_a_reason_last(server):
 def test_a_base_model_reads_a_page_on_which_a_helper_answers(start, alone, tokenizer):
     base = start("pretrain")
     answer = base.openai.chat.completions.create(model="tiny", messages=QUESTION, max_tokens=40, seed=1)
-    page = "The helper at the desk answers your questions.\nUser: Who counted the mills?\nAssistant:"
+    page = "The helper at the desk answers your questions.\n\nUser: Who counted the mills?\nAssistant:"
     assert answer.usage.prompt_tokens == 1 + len(tokenizer.encode(page))
     said = Talk(alone, Sampling(max_tokens=40, seed=1), base=True).answer(QUESTION).messages
     assert answer.choices[0].message.content == said[0]["content"]

@@ -7,12 +7,11 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from crawl2chat.chat.tools import MAX_ROUNDS, Tool, carry_out, parse_reply, quoting
+from crawl2chat.evals.helper_page import helper_page
 from crawl2chat.generate import Completion, Engine, Sampling
 from crawl2chat.tokens import Message, ToolCall
 from crawl2chat.tokens.tokenizer import TOOL_CALL
 
-PAGE = "The helper at the desk answers your questions.\n"  # a page on which an assistant is at work
-SPEAKERS = {"user": "User", "assistant": "Assistant"}
 Ending = Literal["stop", "max_tokens", "context", "rounds", "interrupted"]
 ENDINGS: dict[str, Ending] = {"stop": "stop", "cancelled": "interrupted"}
 
@@ -59,9 +58,7 @@ class Talk:
         tokenizer = self.engine.tokenizer
         if not self.base:
             return tokenizer.encode_chat(messages, add_generation_prompt=True)[0]
-        said = [(SPEAKERS.get(m["role"]), " ".join(m["content"].split())) for m in messages]  # a line a speaker
-        lines = "".join(f"{speaker}: {text}\n" if speaker else f"{text}\n" for speaker, text in said)
-        return [tokenizer.end_of_text, *tokenizer.encode(f"{PAGE}{lines}Assistant:")]
+        return [tokenizer.end_of_text, *tokenizer.encode(helper_page(messages))]
 
     def answer(
         self,

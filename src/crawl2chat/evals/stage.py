@@ -6,8 +6,12 @@ from pathlib import Path
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.compression import measure_compression
+from crawl2chat.evals.facts import measure_facts
+from crawl2chat.evals.prompting import measure_prompting
 from crawl2chat.evals.settings import BaseSettings
+from crawl2chat.evals.spelling import measure_spelling
 from crawl2chat.evals.subject import Subject
+from crawl2chat.evals.sums import measure_sums
 from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine
 from crawl2chat.model import load_model
@@ -20,6 +24,10 @@ from crawl2chat.tokens.tokenize import held_out_documents
 Part = Callable[[Subject], list[Figure]]
 PARTS: dict[str, Part] = {
     "compression": measure_compression,
+    "prompting": measure_prompting,
+    "facts": measure_facts,
+    "sums": measure_sums,
+    "spelling": measure_spelling,
 }
 
 
