@@ -106,6 +106,14 @@ class Attention(nn.Module):
         mask: Mask | None,
     ) -> Tensor:
         B, T, _ = x_btc.shape
+        q, k, v = self.heads(x_btc, rope)
+        y = attend(q, k, v, mask)
+        product = self.product if self.training else F.linear
+        return product(y.transpose(1, 2).reshape(B, T, -1), self.o_proj.weight)
+
+    def heads(self, x_btc: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
+        """Queries, keys and values (B, H, T, D), normed and rotated; shared keys and values are repeated."""
+        B, T, _ = x_btc.shape
         product = self.product if self.training else F.linear
         projections = products(x_btc, (self.q_proj, self.k_proj, self.v_proj), product)
         q, k, v = (y.view(B, T, -1, self.head_dim) for y in projections)
@@ -113,8 +121,7 @@ class Attention(nn.Module):
         q, k = apply_rope(q, *rope).to(v.dtype), apply_rope(k, *rope).to(v.dtype)
         if self.n_kv_heads != self.n_heads:
             k, v = (t.repeat_interleave(self.n_heads // self.n_kv_heads, dim=1) for t in (k, v))
-        y = attend(q, k, v, mask)
-        return product(y.transpose(1, 2).reshape(B, T, -1), self.o_proj.weight)
+        return q, k, v
 
 
 class MLP(nn.Module):
