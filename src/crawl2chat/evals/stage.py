@@ -5,6 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger
+from crawl2chat.evals.continuation import measure_continuation
+from crawl2chat.evals.recitation import measure_recitation
 from crawl2chat.evals.settings import BaseSettings
 from crawl2chat.evals.subject import Subject
 from crawl2chat.figures import Figure
@@ -17,7 +19,10 @@ from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.tokens.tokenize import held_out_documents
 
 Part = Callable[[Subject], list[Figure]]
-PARTS: dict[str, Part] = {}
+PARTS: dict[str, Part] = {
+    "continuation": measure_continuation,
+    "recitation": measure_recitation,
+}
 
 
 def measure_base(crawl: Path, documents: Path, model: Path, out: Path, settings: BaseSettings) -> list[Figure]:
