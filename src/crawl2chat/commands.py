@@ -107,7 +107,7 @@ def chat_command(options: argparse.Namespace) -> int:
 def generate_command(options: argparse.Namespace) -> int:
     from crawl2chat.run import StageError
 
-    prompts = [_read_stdin() if prompt == "-" else prompt for prompt in options.prompts]
+    prompts = [_read_stdin("generate") if prompt == "-" else prompt for prompt in options.prompts]
     engine, _ = _load_engine(options, max_batch=min(128, len(options.prompts) * options.samples))
     sampling = _sampling(options, top_logprobs=options.top)
     try:
@@ -324,14 +324,14 @@ def _sampling(options: argparse.Namespace, top_logprobs: int = 0):  # type: igno
         raise StageError(str(error)) from error
 
 
-def _read_stdin() -> str:
+def _read_stdin(command: str) -> str:
     """All of it, without the line end that editors and echo put last."""
     from crawl2chat.run import StageError
 
     try:
         return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise StageError(f"generate -: stdin is no text in UTF-8: {error}") from error
+        raise StageError(f"{command} -: stdin is no text in UTF-8: {error}") from error
 
 
 def _key(command: str, variable: str | None) -> str | None:

@@ -15,7 +15,5 @@ from crawl2chat.tokens.shards import write_tokens
 def small_subject(tokenizer: Tokenizer, out: Path, training, held_out, ledger=None, **settings) -> Subject:
     engine = Engine(random_model("tied", tokenizer.vocab_size), tokenizer)
     documents = [Document(str(i), text) for i, text in enumerate(held_out)]
-    return Subject(
-        engine, write_tokens(training, tokenizer, out / "training"), write_tokens(held_out, tokenizer, out / "held_out"),
-        documents, ledger, BaseSettings(**settings), out,
-    )  # fmt: skip
+    tokens = [write_tokens(texts, tokenizer, out / name) for name, texts in (("t", training), ("h", held_out))]
+    return Subject(engine, *tokens, documents, ledger, BaseSettings(**settings), out)
