@@ -74,4 +74,10 @@ def match_command(options: argparse.Namespace) -> int:
 
 
 def verify_command(options: argparse.Namespace) -> int:
-    return 0
+    from crawl2chat.exchange.verify import verify_release
+
+    checks = verify_release(options.release)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{'ok' if check.ok else 'FAILED':8}{check.name:{width + 2}}{check.found}")
+    return 0 if all(check.ok for check in checks) else 1
