@@ -45,7 +45,8 @@ def find_matches(texts: Sequence[str], documents: Iterable[Document], min_words:
 
     Words (runs of letters, digits and "_") and marks of punctuation are compared one by one, upper and lower case
     apart. Not compared are white space, and tokens, as those are cut otherwise behind a quotation mark.
-    A match lies within one document.
+    A match lies within one document. Takes about 0.5 µs a token of the documents on a core (100 million: a minute) and
+    some 100 bytes for each of their words that is shared.
     """
     if min_words < 1:
         raise ValueError(f"min_words = {min_words}: must be at least 1")
@@ -105,9 +106,10 @@ class _Shared:
         self.origins: list[tuple[str, str]] = []  # of each stretch: its document's id and address
 
     def add(self, document: Document, ids: Ints) -> None:
+        if not len(self.wanted):
+            return
         windows = _windows(ids, self.n)
-        at = np.searchsorted(self.wanted[:-1], windows)
-        hits = np.flatnonzero(self.wanted[at] == windows) if len(self.wanted) else at
+        hits = np.flatnonzero(self.wanted[np.searchsorted(self.wanted[:-1], windows)] == windows)
         if len(hits):
             for run in np.split(hits, np.flatnonzero(np.diff(hits) > 1) + 1):
                 self.stretches.append(ids[run[0] : run[-1] + self.n])
