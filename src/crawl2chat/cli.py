@@ -194,6 +194,10 @@ def _parser() -> argparse.ArgumentParser:
     )
     export.add_argument("--name", metavar="NAME", help="the model's name in its card and in GGUF (from the folders)")
     export.add_argument("--license", metavar="ID", help="licence to state in the card, such as apache-2.0 (none)")
+    export.add_argument("--data-license", metavar="ID", help="licence of the training data to state in the card")
+    export.add_argument(
+        "--data-statement", type=Path, metavar="FILE", help="Markdown to put in the card's data statement"
+    )
 
     add_evaluation(add)
 

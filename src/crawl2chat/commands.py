@@ -107,7 +107,7 @@ def chat_command(options: argparse.Namespace) -> int:
 def generate_command(options: argparse.Namespace) -> int:
     from crawl2chat.run import StageError
 
-    prompts = [_read_stdin() if prompt == "-" else prompt for prompt in options.prompts]
+    prompts = [_read_stdin("generate") if prompt == "-" else prompt for prompt in options.prompts]
     engine, _ = _load_engine(options, max_batch=min(128, len(options.prompts) * options.samples))
     sampling = _sampling(options, top_logprobs=options.top)
     try:
@@ -277,16 +277,26 @@ def export_command(options: argparse.Namespace) -> int:
         raise StageError("export --dtype q8_0 is for --gguf FILE alone; leave --out away or take another type")
     folder, _ = find_model(options)
     name = options.name or _name(options.model, folder)
+    statement = _read_statement(options.data_statement)
     if options.out:
         export_folder(
             folder, options.out, name=name, dtype=options.dtype, shard_bytes=options.max_shard_size,
-            licence=options.license,
+            licence=options.license, data_licence=options.data_license, statement=statement,
         )  # fmt: skip
         print(f"transformers: {options.out}")
     if options.gguf:
         kind = write_gguf(model_folder(folder), options.gguf, options.dtype, name=name, licence=options.license)
         print(f"GGUF ({kind}): {options.gguf}")
     return 0
+
+
+def _read_statement(file: Path | None) -> str | None:
+    from crawl2chat.run import StageError
+
+    try:
+        return file.read_text(encoding="utf-8") if file else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageError(f"export --data-statement {file}: can't be read as text in UTF-8: {error}") from error
 
 
 def import_command(options: argparse.Namespace) -> int:
@@ -324,14 +334,14 @@ def _sampling(options: argparse.Namespace, top_logprobs: int = 0):  # type: igno
         raise StageError(str(error)) from error
 
 
-def _read_stdin() -> str:
+def _read_stdin(command: str) -> str:
     """All of it, without the line end that editors and echo put last."""
     from crawl2chat.run import StageError
 
     try:
         return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
     except UnicodeDecodeError as error:
-        raise StageError(f"generate -: stdin is no text in UTF-8: {error}") from error
+        raise StageError(f"{command} -: stdin is no text in UTF-8: {error}") from error
 
 
 def _key(command: str, variable: str | None) -> str | None:

@@ -7,6 +7,7 @@ import pytest
 from models import random_model
 
 from crawl2chat import __version__
+from crawl2chat.cli import main
 from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.exchange.export import export_folder
 from crawl2chat.exchange.lineage import lineage
@@ -69,6 +70,21 @@ def card_of(folder, tmp_path, **options):
     out = tmp_path / f"release-{len(list(tmp_path.iterdir()))}"
     export_folder(folder, out, name="Little Zoë", **options)
     return (out / "README.md").read_text()
+
+
+def measure_base(run, pretrain_hash):
+    figures = [
+        share("recall/64", 5, 6),
+        Figure("words_recited/64", 23.5, "words"),
+        Figure("seconds/recitation", 1.7, "s"),
+    ]
+    manifest = Manifest(
+        "base", {}, {"pretrain": pretrain_hash, "crawl": "c"}, {}, {f.name: f.to_json() for f in figures},
+        {"version": "0.9.7", "source": "s"}, "2026-03-04T05:06:07+0000", 40.0, {},
+    )  # fmt: skip
+    (run / "base").mkdir()
+    write_json(run / "base" / "manifest.json", vars(manifest))
+    return figures
 
 
 def numbers_in(text):
@@ -170,3 +186,65 @@ def test_figures_of_weights_that_were_rounded_since_say_so(run, tmp_path):
     assert "before its weights were rounded to bfloat16." in card_of(run / "sft", tmp_path, dtype="bfloat16")
     for dtype in (None, "float32"):
         assert "rounded" not in card_of(run / "sft", tmp_path, dtype=dtype)
+
+
+def test_what_the_base_suite_measured_stands_in_the_card_as_of_the_base_model(run, tmp_path):
+    recall, words, seconds = measure_base(run, read_manifest(run / "pretrain").hash)
+    card = card_of(run / "sft", tmp_path)
+    assert ("recall/64", str(recall), "6") in cells(card)
+    assert ("words recited/64", str(words), "") in cells(card)
+    assert seconds.name not in card
+    section = card.partition("### Of the base model")[2].partition("###")[0]
+    assert "on what pretraining left. Later stages changed that model." in section
+    assert "base" not in [made.manifest.stage for made in lineage(run / "sft")]
+
+
+def test_a_base_suite_of_an_earlier_pretraining_is_left_out(run, tmp_path):
+    measure_base(run, "another")
+    card = card_of(run / "sft", tmp_path)
+    assert "### Of the base model" not in card
+    assert "recall" not in card
+
+
+def test_results_of_other_suites_stand_in_the_card_whatever_else_lies_there(run, tmp_path):
+    evals = run / "evals"
+    result = share("accuracy", 3, 8)
+    figures = {"accuracy": result.to_json(), "score": {"value": 0.25}}
+    write_json(evals / "arc.json", {"suite": "arc|easy", "model": "/home/somebody/run/sft", "figures": figures})
+    for name, content in (("a", [1]), ("b", {"figures": [2]}), ("c", {"figures": {"x": {"value": "much"}}}), ("d", {})):
+        write_json(evals / f"{name}.json", content)
+    (evals / "e.json").write_text("{")
+    card = card_of(run / "sft", tmp_path)
+    assert (r"arc\|easy", "sft", "accuracy", str(result), "8") in cells(card)
+    assert (r"arc\|easy", "sft", "score", "0.25", "") in cells(card)
+    assert "somebody" not in card
+    assert "much" not in card
+
+
+def test_the_data_statement_says_what_is_known_and_what_was_given(run, tmp_path):
+    card = card_of(run / "sft", tmp_path)
+    statement = dict(line for line in cells(card.partition("## Data statement")[2].partition("\n## ")[0]))
+    assert statement["what it is"] == "pages of a web that a program made up"
+    assert statement["languages"] == "en"
+    assert statement["filtered"].startswith("411 of 708 pages were kept")
+    assert statement["personal data"].startswith("e-mail and public IP addresses were masked")
+    assert statement["licence"] == "no text of other people is in it"
+    given = card_of(run / "sft", tmp_path, data_licence="cc0-1.0", statement="It was *made up*.\n")
+    assert ("licence", "cc0-1.0") in cells(given)
+    assert "\n\nIt was *made up*.\n\n## " in given
+
+
+def test_of_a_model_from_elsewhere_the_data_statement_is_what_was_given(checkpoint, tmp_path):
+    assert "## Data statement" not in card_of(checkpoint, tmp_path)
+    card = card_of(checkpoint, tmp_path, data_licence="odc-by", statement="Pages of 2024.")
+    assert "## Data statement\n\n|  |  |\n| --- | --- |\n| licence | odc-by |\n\nPages of 2024." in card
+
+
+def test_the_command_takes_the_data_statement_from_a_file(run, tmp_path, capsys):
+    (tmp_path / "data.md").write_text("Made up „so“.", encoding="utf-8")
+    arguments = ["export", str(run), "--data-license", "cc0-1.0", "--data-statement"]
+    assert main([*arguments, str(tmp_path / "data.md"), "--out", str(tmp_path / "out")]) == 0
+    assert "Made up „so“." in (tmp_path / "out" / "README.md").read_text(encoding="utf-8")
+    assert main([*arguments, str(tmp_path / "none.md"), "--out", str(tmp_path / "out2")]) == 1
+    assert "none.md: can't be read" in capsys.readouterr().err
+    assert not (tmp_path / "out2").exists()

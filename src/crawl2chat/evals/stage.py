@@ -8,6 +8,8 @@ from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.compression import measure_compression
 from crawl2chat.evals.facts import measure_facts
 from crawl2chat.evals.prompting import measure_prompting
+from crawl2chat.evals.continuation import measure_continuation
+from crawl2chat.evals.recitation import measure_recitation
 from crawl2chat.evals.settings import BaseSettings
 from crawl2chat.evals.spelling import measure_spelling
 from crawl2chat.evals.subject import Subject
@@ -28,6 +30,8 @@ PARTS: dict[str, Part] = {
     "facts": measure_facts,
     "sums": measure_sums,
     "spelling": measure_spelling,
+    "continuation": measure_continuation,
+    "recitation": measure_recitation,
 }
 
 

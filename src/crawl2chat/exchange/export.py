@@ -26,10 +26,13 @@ def export_folder(
     dtype: str | None = None,
     shard_bytes: int = SHARD_BYTES,
     licence: str | None = None,
+    data_licence: str | None = None,
+    statement: str | None = None,
 ) -> None:
     """Write config.json, weights, tokenizer, chat template, generation config and README.md into `out`.
 
     model: a stage's folder or one in transformers' form. dtype: float32, bfloat16 or float16; None: as it is stored.
+    licence, data_licence, statement: of the model, of its data, and what is to be said of that, for the card.
     Weights pass through memory a shard at a time. Raises StageError when `out` holds something already.
     """
     place = model_folder(model)
@@ -51,7 +54,10 @@ def export_folder(
         sizes = {name: shape.numel() * as_type.itemsize for name, shape in weights.shapes.items()}
         save_weights(temporary, _converted(weights, as_type), sizes, shard_bytes)
         rounded = as_type not in (weights.stored_dtype(), torch.float32)
-        card = model_card(place, config, made, name=name, dtype=dtype_name, rounded=rounded, licence=licence)
+        card = model_card(
+            place, config, made, name=name, dtype=dtype_name, rounded=rounded, licence=licence,
+            data_licence=data_licence, statement=statement,
+        )  # fmt: skip
         (temporary / "README.md").write_text(card, encoding="utf-8")
 
 

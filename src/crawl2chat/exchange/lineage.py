@@ -1,6 +1,6 @@
 """How a model came to be: the manifests of the stages that made it, as far as they are still at hand."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,17 @@ def lineage(folder: Path) -> list[Made]:
 
     walk(folder, manifest)
     return list(found.values())
+
+
+def base_suite(made: Sequence[Made]) -> Made | None:
+    """What the stage base measured of this lineage's pretrain stage, if it did so since that was done last."""
+    pretrained = next((m for m in made if m.manifest.stage == "pretrain"), None)
+    if pretrained is None:
+        return None
+    for place, manifest in _manifests(pretrained.folder.parent):
+        if manifest.stage == "base" and manifest.inputs.get("pretrain") == pretrained.manifest.hash:
+            return Made(place, manifest, {})
+    return None
 
 
 def _manifests(parent: Path) -> Iterator[tuple[Path, Manifest]]:

@@ -100,12 +100,17 @@ def encode_parts(parts: list[Part], out: Path, tokenizer: Path, held_out: float,
 
 def held_out_documents(documents: Path, *, held_out: float, seed: int) -> Iterator[Document]:
     """The documents that `tokenize` holds out, given the same, in its order; those without a text are left out."""
+    return (document for document, held in split_documents(documents, held_out=held_out, seed=seed) if held)
+
+
+def split_documents(documents: Path, *, held_out: float, seed: int) -> Iterator[tuple[Document, bool]]:
+    """All that `tokenize` reads, given the same, in its order, and whether it holds each out."""
     for part in files_of(documents):
         whole = _draw(_hash_file(part.file, seed)) < held_out if part.file.name.endswith(".txt") else None
         for document in read_part(part):
             content = document.text.encode("utf-8", errors="replace")
-            if content and (_is_held_out(content, held_out, seed) if whole is None else whole):
-                yield document
+            if content:
+                yield document, _is_held_out(content, held_out, seed) if whole is None else whole
 
 
 def text_pieces(part: Part) -> Iterator[tuple[str, bool]]:

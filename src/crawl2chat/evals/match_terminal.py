@@ -1,0 +1,87 @@
+"""Shows what of a text stands word for word in training documents: marked in the text, and where it comes from."""
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from rich.console import Console
+from rich.text import Text
+
+from crawl2chat.evals.matches import ITEM, Match, covered_words
+from crawl2chat.refine.documents import Document, read_documents
+from crawl2chat.refine.extract import NOT_TEXT
+from crawl2chat.run import StageError, hash_path, read_manifest
+from crawl2chat.tokens.tokenize import split_documents
+
+COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
+
+
+def documents_of(place: Path) -> Iterator[Document]:
+    """Documents to look in: of a run those that its base model was trained on, of any other place all that are there.
+
+    Raises StageError for a place without documents, and for a run whose documents were made anew since.
+    """
+    refined = place / "refine"
+    manifest = read_manifest(place / "pretrain")
+    if manifest is None or manifest.stage != "pretrain" or not refined.is_dir():
+        return read_documents(refined if refined.is_dir() else place)
+    if manifest.inputs["refine"] != hash_path(refined):
+        raise StageError(
+            f"{place}: its documents are others than its base model was trained on; run pretrain again, "
+            f"or name {refined} to look in them all"
+        )
+    split = split_documents(refined, held_out=manifest.settings["held_out"], seed=manifest.settings["seed"])
+    return (document for document, held_out in split if not held_out)
+
+
+def print_matches(text: str, matches: Sequence[Match], min_words: int, prompt: str = "") -> None:
+    """The text behind its prompt with numbered marks, the matches by these numbers, and the share that they cover.
+
+    A word in several matches is shown as part of the longest. On a terminal marks are colours.
+    """
+    console = Console(highlight=False, soft_wrap=True)
+    shown = Text().append(_readable(console, prompt), "dim")
+    numbers: dict[Match, int] = {}
+    for piece, match in _pieces(text, matches):
+        piece = _readable(console, piece)
+        if match is None:
+            shown.append(piece)
+            continue
+        number = numbers.setdefault(match, len(numbers) + 1)
+        shown.append(f"[{number}: {piece}]", _colour(number))
+    console.print(shown)
+    for match, number in numbers.items():
+        times = "once" if match.copies == 1 else f"{match.copies:,} times"
+        where = _readable(console, " ".join(filter(None, [match.document, match.url])))
+        console.print(Text(f"{number:4}  {match.words} words, {times}, first in {where}", _colour(number)))
+    covered, n = covered_words(text, matches)
+    share = f"{100 * covered / n:.1f} % of " if n else ""
+    console.print(f"{share}{n:,} words stand in matches of at least {min_words} words", style="bold")
+
+
+def _pieces(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, Match | None]]:
+    """The text cut where another match begins to be the longest one, or none does."""
+
+    def longest(item: tuple[int, int]) -> Match | None:
+        at = [match for match in matches if match.begin <= item[0] < match.end]
+        return max(at, key=lambda match: match.words) if at else None
+
+    end = 0
+    for match, items in groupby((item.span() for item in ITEM.finditer(text)), longest):
+        places = list(items)
+        begin = places[0][0]
+        if match is not None:  # white space before it is no part of it
+            yield text[end:begin], None
+            end = begin
+        yield text[end : places[-1][1]], match
+        end = places[-1][1]
+    yield text[end:], None
+
+
+def _colour(number: int) -> str:
+    return COLOURS[(number - 1) % len(COLOURS)]
+
+
+def _readable(console: Console, text: str) -> str:
+    """On a screen without control characters, which documents may hold."""
+    return NOT_TEXT.sub("", text) if console.is_terminal else text

@@ -1,0 +1,73 @@
+"""A suffix array over integers: all places sorted by what follows them, so that equal stretches lie side by side."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+Ints = NDArray[np.int64]
+
+
+class SuffixArray:
+    """Made by prefix doubling (Manber and Myers 1993), in time N log N log L, L items being the longest repetition.
+
+    `order`: the places, sorted; `place`: where each stands in it. The ranks of all stretches of 1, 2, 4 … items are
+    kept, about 4 log₂ L bytes an item, as they also tell how much two suffixes have in common.
+    """
+
+    def __init__(self, ids: Ints) -> None:
+        """ids: any integers; the last must occur once, as then no stretch goes on beyond the end."""
+        n = len(ids)
+        self.ranks: list[NDArray[np.int32]] = []  # equal for equal stretches of 2^i items
+        _, rank = np.unique(ids, return_inverse=True)
+        step = 1
+        while True:
+            self.ranks.append(rank.astype(np.int32))
+            following = np.zeros(n, dtype=np.int64)
+            following[: n - step] = rank[step:] + 1
+            pairs = rank * (n + 1) + following
+            self.order = np.argsort(pairs)
+            is_new = np.diff(pairs[self.order], prepend=-1) != 0
+            rank = np.empty(n, dtype=np.int64)
+            rank[self.order] = np.cumsum(is_new) - 1
+            if is_new.all():
+                break
+            step *= 2
+        self.place = rank
+
+    def common(self, a: Ints, b: Ints) -> Ints:
+        """How many items the suffixes at a and at b begin with alike; of a place with itself, more than any two do."""
+        length, last = np.zeros(len(a), dtype=np.int64), len(self.order) - 1
+        for i in reversed(range(len(self.ranks))):
+            rank = self.ranks[i]
+            length += (rank[np.minimum(a + length, last)] == rank[np.minimum(b + length, last)]) * 2**i
+        return length
+
+    def longest(self, places: Ints, chosen: NDArray[np.bool_]) -> Ints:
+        """Of each of these places: how many items from there on also follow one of the chosen places.
+
+        chosen: of every place whether it is; none of those asked for may be.
+        """
+        index = np.arange(len(self.order))
+        is_chosen = chosen[self.order]
+        before = np.maximum.accumulate(np.where(is_chosen, index, -1))
+        behind = np.minimum.accumulate(np.where(is_chosen, index, len(index))[::-1])[::-1]
+        length = np.zeros(len(places), dtype=np.int64)
+        for neighbour in (before[self.place[places]], behind[self.place[places]]):  # no other has more in common
+            there = np.flatnonzero((neighbour >= 0) & (neighbour < len(index)))
+            in_common = self.common(places[there], self.order[neighbour[there]])
+            length[there] = np.maximum(length[there], in_common)
+        return length
+
+    def alike(self, places: Ints, lengths: Ints) -> tuple[Ints, Ints]:
+        """Of each place the range in `order` of all that are followed by the same `lengths` items, its end excluded."""
+        at = self.place[places]
+        before = np.full(len(at), -1)
+        behind = np.full(len(at), len(self.order))
+        return self._last(places, lengths, at, before), self._last(places, lengths, at, behind) + 1
+
+    def _last(self, places: Ints, lengths: Ints, inside: Ints, beyond: Ints) -> Ints:
+        """By bisection between an index of `order` that has as many items in common and one that has not."""
+        while (abs(beyond - inside) > 1).any():
+            middle = (inside + beyond) // 2
+            alike = self.common(places, self.order[middle]) >= lengths
+            inside, beyond = np.where(alike, middle, inside), np.where(alike, beyond, middle)
+        return inside
