@@ -119,7 +119,7 @@ def test_scores_are_those_through_transformers(engine, tokenizer, folder, tmp_pa
             "prefix_token_id": tokenizer.end_of_text,
         },
     )  # fmt: skip
-    ours = evaluate(EngineLM(engine))
+    ours = evaluate(EngineLM(engine.model, tokenizer))
     scores = by_name(theirs["results"])
     assert by_name(ours["results"]) == pytest.approx(scores, rel=1e-4)
     for name in KINDS:
@@ -132,11 +132,11 @@ def test_scores_are_those_through_transformers(engine, tokenizer, folder, tmp_pa
                     assert a[0] == pytest.approx(b[0], abs=1e-3)
                     assert a[1] == b[1]
     assert 0 < scores["tiny_greedy/acc"] < 1  # or equal scores would say little
-    figures = {figure.name: figure for figure in measure_tasks(engine, list(KINDS), folder)}
+    figures = {figure.name: figure for figure in measure_tasks(engine.model, engine.tokenizer, list(KINDS), folder)}
     assert {name: figure.value for name, figure in figures.items()} == pytest.approx(scores, rel=1e-4)
     assert figures["tiny_choice/acc"].count == len(EXAMPLES)
     assert figures["tiny_choice/acc"].unit == "share"
-    limited = measure_tasks(engine, ["tiny_choice"], folder, limit=2)
+    limited = measure_tasks(engine.model, engine.tokenizer, ["tiny_choice"], folder, limit=2)
     assert [figure.count for figure in limited] == [2, 2]
 
 
@@ -144,7 +144,7 @@ def test_a_task_that_there_is_not_is_named(engine, folder):
     from crawl2chat.evals.harness import measure_tasks
 
     with pytest.raises(StageError, match="tiny_chioce"):
-        measure_tasks(engine, ["tiny_chioce"], folder)
+        measure_tasks(engine.model, engine.tokenizer, ["tiny_chioce"], folder)
 
 
 def test_answers_that_leave_no_room_for_the_question_are_refused(engine, folder):
@@ -153,4 +153,4 @@ def test_answers_that_leave_no_room_for_the_question_are_refused(engine, folder)
     task = (folder / "tiny_write.yaml").read_text()
     (folder / "tiny_long.yaml").write_text(task.replace("tiny_write", "tiny_long").replace(": 12", ": 64"))
     with pytest.raises(StageError, match="leaves no room"):
-        measure_tasks(engine, ["tiny_long"], folder)
+        measure_tasks(engine.model, engine.tokenizer, ["tiny_long"], folder)

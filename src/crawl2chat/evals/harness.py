@@ -6,6 +6,7 @@ Needs the extra `lm-eval`: this module imports it.
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,10 @@ from crawl2chat.evals.asking import generate
 from crawl2chat.evals.scoring import Span, score
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
+from crawl2chat.model import Transformer
 from crawl2chat.progress import Progress
 from crawl2chat.run import StageError
+from crawl2chat.tokens import Tokenizer
 
 MAX_TOKENS = 256  # of an answer whose task does not say; the harness's own default
 RESAMPLES = 1000  # for the intervals of metrics that are no means
@@ -34,17 +37,22 @@ class EngineLM(TemplateLM):
     A text with nothing before it is scored behind the token that documents begin with.
     """
 
-    def __init__(self, engine: Engine) -> None:
+    def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
         super().__init__()
-        self.engine = engine
-        self.max_length = engine.model.config.max_position_embeddings
+        self.model, self.our_tokenizer = model, tokenizer  # `tokenizer` is a name of the harness
+        self.max_length = model.config.max_position_embeddings
+
+    @cached_property
+    def engine(self) -> Engine:
+        """Made when a task wants texts: it holds the weights a second time."""
+        return Engine(self.model, self.our_tokenizer)
 
     @property
     def eot_token_id(self) -> int:
-        return self.engine.tokenizer.end_of_text
+        return self.our_tokenizer.end_of_text
 
     def tok_encode(self, string: str, add_special_tokens: bool | None = None, **unused: Any) -> list[int]:
-        return self.engine.tokenizer.encode(string)
+        return self.our_tokenizer.encode(string)
 
     def _loglikelihood_tokens(self, requests: list[Request], **unused: Any) -> list[tuple[float, bool]]:
         """Requests with the same context, such as a question's choices, are scored together."""
@@ -60,7 +68,7 @@ class EngineLM(TemplateLM):
                 done += n
                 progress.update(done)
 
-            scores = score(self.engine.model, spans, advance)
+            scores = score(self.model, spans, advance)
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         for members, found in zip(groups.values(), scores, strict=True):
             for i, of in zip(members, found, strict=True):
@@ -115,8 +123,8 @@ class EngineLM(TemplateLM):
 
     def _text(self, ids: Sequence[int], stop: Sequence[str]) -> str:
         """Without control tokens, which the harness does not show its tasks either, and up to the first stop."""
-        controls = set(self.engine.tokenizer.controls.values())
-        text = self.engine.tokenizer.decode(id for id in ids if id not in controls)
+        controls = set(self.our_tokenizer.controls.values())
+        text = self.our_tokenizer.decode(id for id in ids if id not in controls)
         return min((text.split(end, 1)[0] for end in stop), key=len, default=text)
 
 
@@ -134,7 +142,11 @@ def _sampling(settings: dict[str, Any]) -> Sampling:
 
 
 def measure_tasks(
-    engine: Engine, tasks: Sequence[str], include: Path | None = None, limit: int | None = None
+    model: Transformer,
+    tokenizer: Tokenizer,
+    tasks: Sequence[str],
+    include: Path | None = None,
+    limit: int | None = None,
 ) -> list[Figure]:
     """Run tasks by name, and those that YAML files in `include` describe; one figure a metric, `task/metric`.
 
@@ -150,7 +162,7 @@ def measure_tasks(
         )
     try:
         found = simple_evaluate(
-            model=EngineLM(engine), tasks=list(tasks), task_manager=manager, limit=limit, log_samples=False,
+            model=EngineLM(model, tokenizer), tasks=list(tasks), task_manager=manager, limit=limit, log_samples=False,
             bootstrap_iters=RESAMPLES,
         )  # fmt: skip
     except (OSError, ValueError) as error:  # its data is on the hub, and the hub is not there
