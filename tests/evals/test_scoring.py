@@ -3,7 +3,7 @@ import torch
 from models import SHAPES, random_model
 
 from crawl2chat.evals import scoring
-from crawl2chat.evals.scoring import Span, common_prefix, score
+from crawl2chat.evals.scoring import Score, Span, common_prefix, score
 
 
 def alone(model, span):
@@ -87,3 +87,9 @@ def test_the_common_prefix_is_that_of_all():
     assert common_prefix([[1, 2, 3], [1, 9, 3], [1, 2, 3]]) == 1
     assert common_prefix([[1], [2]]) == 0
     assert common_prefix([[3, 4]]) == 2
+
+
+def test_of_nothing_the_score_is_nothing():
+    model = random_model("tied")
+    assert score(model, []) == []
+    assert score(model, [[Span([1, 2, 3], 3)]]) == [[Score(0, 0, True)]]

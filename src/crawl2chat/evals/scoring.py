@@ -128,8 +128,9 @@ def _score_rows(model: Transformer, rows: Sequence[_Row], device: torch.device) 
     """−ln p of every scored token, row by row, and whether it is the most probable."""
     features_btc = _features(model, rows, device)
     T = features_btc.shape[1]
-    places = torch.tensor([i * T + place for i, row in enumerate(rows) for place in row.places], device=device)
-    targets = torch.tensor([target for row in rows for target in row.targets], device=device)
+    flat = [i * T + place for i, row in enumerate(rows) for place in row.places]
+    places = torch.tensor(flat, dtype=torch.long, device=device)
+    targets = torch.tensor([target for row in rows for target in row.targets], dtype=torch.long, device=device)
     places, order = places.sort(stable=True)  # several tokens may be predicted from one place
     nats, greedy = torch.empty(len(places), device=device), torch.empty(len(places), dtype=torch.bool, device=device)
     distinct, index_n = places.unique_consecutive(return_inverse=True)
