@@ -35,7 +35,10 @@ for limit, value in (
 ):
     hard = resource.getrlimit(limit)[1]
     value = value if hard == resource.RLIM_INFINITY else min(value, hard)
-    resource.setrlimit(limit, (value, value))
+    try:
+        resource.setrlimit(limit, (value, value))
+    except (ValueError, OSError):  # macOS has no limit of address space
+        pass
 with open("program.py", encoding="utf-8") as file:
     program = file.read()
 del sys.argv[1:]
