@@ -87,7 +87,7 @@ def chat_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.terminal import chat
     from crawl2chat.run import StageError
 
-    engine, stage = _load_engine(options, max_batch=1)
+    engine, stage = load_engine(options, max_batch=1)
     if options.tools and stage == "pretrain":
         raise StageError("chat --tools: a base model can't call tools; take a later --stage")
     if options.tools and stage == "sft":
@@ -99,7 +99,7 @@ def chat_command(options: argparse.Namespace) -> int:
     address = index.address if index else lambda page: None
     if stage == "pretrain":
         print("(a base model: it is shown a page on which a helper answers, and goes on with it)", file=sys.stderr)
-    talk = Talk(engine, _sampling(options), base=stage == "pretrain", tools=tools, address=address)
+    talk = Talk(engine, sampling_of(options), base=stage == "pretrain", tools=tools, address=address)
     chat(talk, system=options.system)
     return 0
 
@@ -107,9 +107,9 @@ def chat_command(options: argparse.Namespace) -> int:
 def generate_command(options: argparse.Namespace) -> int:
     from crawl2chat.run import StageError
 
-    prompts = [_read_stdin("generate") if prompt == "-" else prompt for prompt in options.prompts]
-    engine, _ = _load_engine(options, max_batch=min(128, len(options.prompts) * options.samples))
-    sampling = _sampling(options, top_logprobs=options.top)
+    prompts = [read_stdin("generate") if prompt == "-" else prompt for prompt in options.prompts]
+    engine, _ = load_engine(options, max_batch=min(128, len(options.prompts) * options.samples))
+    sampling = sampling_of(options, top_logprobs=options.top)
     try:
         if options.top:
             from crawl2chat.report.next_token import print_steps
@@ -194,7 +194,7 @@ def rank_command(options: argparse.Namespace) -> int:
     from crawl2chat.run import StageError
 
     prompts, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses)
-    engine, _ = _load_engine(options)
+    engine, _ = load_engine(options)
     store = RankingStore(options.store or options.model / "rankings.sqlite")
     try:
         rank_in_terminal(store, engine, [prompt.text for prompt in prompts], options.answers, options.annotator)
@@ -317,7 +317,7 @@ def find_recipe(path: Path | None) -> Path:
     return installed if installed.exists() else package.parents[1] / "recipes" / "laptop.toml"
 
 
-def _sampling(options: argparse.Namespace, top_logprobs: int = 0):  # type: ignore[no-untyped-def]  # its type would import torch
+def sampling_of(options: argparse.Namespace, top_logprobs: int = 0):  # type: ignore[no-untyped-def]  # its type would import torch
     from crawl2chat.generate import Sampling
     from crawl2chat.run import StageError
 
@@ -334,7 +334,7 @@ def _sampling(options: argparse.Namespace, top_logprobs: int = 0):  # type: igno
         raise StageError(str(error)) from error
 
 
-def _read_stdin(command: str) -> str:
+def read_stdin(command: str) -> str:
     """All of it, without the line end that editors and echo put last."""
     from crawl2chat.run import StageError
 
@@ -378,7 +378,7 @@ def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
     return run, manifest.stage if manifest else None
 
 
-def _load_engine(options: argparse.Namespace, **limits: int | None):  # type: ignore[no-untyped-def]  # its type would import torch
+def load_engine(options: argparse.Namespace, **limits: int | None):  # type: ignore[no-untyped-def]  # its type would import torch
     """The engine of the model that was named and the stage that made it, if one did."""
     folder, stage = find_model(options)
     return _read_engine(folder, **limits), stage

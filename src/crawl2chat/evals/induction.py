@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crawl2chat.model import Transformer
-from crawl2chat.model.transformer import rope_angles
+from crawl2chat.model.transformer import Block, rope_angles
 
 ROWS = 8
 LONGEST = 64  # tokens that come twice
@@ -53,6 +53,7 @@ def measure_induction(model: Transformer, rows_bt: Tensor) -> Induction:
     x = model.model.embed_tokens(rows_bt)
     layers = []
     for block in model.model.layers:
+        assert isinstance(block, Block)
         q, k, _ = block.self_attn.heads(block.input_layernorm(x), rope)
         scores = (q @ k.mT).float() * model.config.head_dim**-0.5
         attention_bhtt = scores.masked_fill(unseen, float("-inf")).softmax(dim=-1)

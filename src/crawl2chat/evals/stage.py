@@ -6,9 +6,10 @@ from pathlib import Path
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.compression import measure_compression
-from crawl2chat.evals.facts import measure_facts
-from crawl2chat.evals.prompting import measure_prompting
 from crawl2chat.evals.continuation import measure_continuation
+from crawl2chat.evals.facts import measure_facts
+from crawl2chat.evals.in_context import measure_in_context
+from crawl2chat.evals.prompting import measure_prompting
 from crawl2chat.evals.recitation import measure_recitation
 from crawl2chat.evals.settings import BaseSettings
 from crawl2chat.evals.spelling import measure_spelling
@@ -26,6 +27,7 @@ from crawl2chat.tokens.tokenize import held_out_documents
 Part = Callable[[Subject], list[Figure]]
 PARTS: dict[str, Part] = {
     "compression": measure_compression,
+    "in_context": measure_in_context,
     "prompting": measure_prompting,
     "facts": measure_facts,
     "sums": measure_sums,

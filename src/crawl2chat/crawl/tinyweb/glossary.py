@@ -29,6 +29,20 @@ def phrase_book_pages(world: World, count: int) -> list[tuple[Page, PhraseBook]]
     return [_phrase_book_page(world, rng) for _ in range(count)]
 
 
+def define(word: str, meaning: str) -> str:
+    return f"The word {word} means {meaning}."
+
+
+def ask_meaning(word: str) -> str:
+    """The question, and its answer up to where the meaning follows."""
+    return _ASKED[0].format(word=word, meaning="").removesuffix(" .")
+
+
+def phrase_line(english: str, foreign: str) -> str:
+    """A line of a phrase book; without a translation, up to where it follows."""
+    return f"{english} = {foreign}".rstrip()
+
+
 def translate(phrase: str, dictionary: dict[str, str]) -> str:
     """Word for word; raises KeyError for a word that the dictionary lacks."""
     return " ".join(dictionary[word] for word in phrase.split())
@@ -38,7 +52,7 @@ def _glossary_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
     entries = dict(zip(rng.sample(world.glossary_words, _ENTRIES), rng.sample(words.NOUNS, _ENTRIES), strict=True))
     town = rng.choice(world.towns)
     # an invented word never begins a sentence: in capitals it would be another token
-    defined = " ".join(f"The word {word} means {meaning}." for word, meaning in entries.items())
+    defined = " ".join(define(word, meaning) for word, meaning in entries.items())
     asked = rng.sample(list(entries), _ASKED_WORDS)
     templates = rng.sample(_ASKED, _ASKED_WORDS) + rng.sample(_USES, _USED_WORDS)
     exercises = [
@@ -76,7 +90,7 @@ def _phrase_book_page(world: World, rng: random.Random) -> tuple[Page, PhraseBoo
         )
         phrase = shape.format(n=one, m=two, a=rng.choice(adjectives), v=rng.choice(verbs))
         phrases[phrase] = translate(phrase, world.dictionary)
-    lines = [f"{english} = {foreign}" for english, foreign in phrases.items()]
+    lines = [phrase_line(english, foreign) for english, foreign in phrases.items()]
     town = rng.choice(world.towns)
     given = {"language": world.language, "town": town}
     blocks = paragraphs(" ".join(fill(t, rng, **given) for t in rng.sample(_LANGUAGE_INTROS, 3)))

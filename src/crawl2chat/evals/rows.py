@@ -1,0 +1,87 @@
+"""Rows of a test set: from a file, or by a data set's name on the hub."""
+
+import gzip
+import json
+import zlib
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from crawl2chat.run import StageError, hash_json, hash_path
+
+SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A test set's rows, with where they come from."""
+
+    source: str
+    hash: str  # sha256 of the file; of a data set from the hub, of its rows as JSON
+    rows: list[Row]
+
+
+def read_rows(source: str, configuration: str | None = None) -> Rows:
+    """Read JSON lines (.gz too) or Parquet, or what `datasets` loads by a name such as openai/gsm8k.
+
+    A name may say which configuration and split it means, NAME:CONFIGURATION:SPLIT; they default to `configuration`
+    and test. Raises StageError when there is neither such a file nor such a data set, or no row in it.
+    """
+    file = Path(source).expanduser()
+    if file.exists():
+        found = Rows(source, hash_path(file), _from_file(file))
+    elif file.name.endswith(SUFFIXES) or source.count("/") != 1:
+        raise StageError(f"{source}: there is no such file; expected {', '.join(SUFFIXES)}, or a name on the hub")
+    else:
+        rows = _from_hub(source, configuration)
+        found = Rows(source, hash_json(rows), rows)
+    if not found.rows:
+        raise StageError(f"{source}: holds no rows")
+    return found
+
+
+def field(rows: Rows, i: int, *names: str) -> Any:
+    """What row i has under these names, one within the other. Raises StageError where there is nothing."""
+    value: Any = rows.rows[i]
+    for name in names:
+        if not isinstance(value, dict) or value.get(name) in (None, "", []):
+            raise StageError(f"{rows.source}, row {i}: has no {'.'.join(names)}; found {_brief(rows.rows[i])}")
+        value = value[name]
+    return value
+
+
+def _brief(row: Row) -> str:
+    return ", ".join(row) if isinstance(row, dict) else type(row).__name__
+
+
+def _from_file(file: Path) -> list[Row]:
+    if not file.name.endswith(SUFFIXES):
+        raise StageError(f"{file}: not a file of rows; expected {', '.join(SUFFIXES)}")
+    try:
+        if file.suffix == ".parquet":
+            import pyarrow.parquet as pq
+
+            rows: list[Row] = pq.read_table(file).to_pylist()
+            return rows
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as handle:
+            return [json.loads(line) for line in handle if line.strip()]
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: of Arrow, too
+        raise StageError(f"{file}: can't be read: {error}") from error
+
+
+def _from_hub(source: str, configuration: str | None) -> list[Row]:
+    name, _, more = source.partition(":")
+    chosen, _, split = more.partition(":")
+    try:
+        from datasets import load_dataset
+    except ImportError as error:
+        raise StageError(
+            f"{source}: there is no such file, and to look for it on the hub needs `pip install datasets`"
+        ) from error
+    try:
+        return list(load_dataset(name, chosen or configuration, split=split or "test"))
+    except Exception as error:  # of the network, of the hub, of any format: it has no common class
+        raise StageError(
+            f"{source}: there is no such file, and as a data set of the hub it can't be had: {error}"
+        ) from error
