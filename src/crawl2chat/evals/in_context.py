@@ -2,10 +2,10 @@
 
 import json
 import random
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from crawl2chat.crawl.tinyweb.glossary import ask_meaning, define, phrase_line
+from crawl2chat.crawl.tinyweb.glossary import ask_in_list, ask_in_sentences, phrase_line
 from crawl2chat.crawl.tinyweb.ledger import Ledger, PhraseBook, write_lines
 from crawl2chat.evals.greedy import greedy
 from crawl2chat.evals.subject import Subject
@@ -14,6 +14,9 @@ from crawl2chat.figures import Figure, share
 SHOTS = (0, 1, 2, 4, 8, 16)
 ANSWER_TOKENS = 6  # a meaning is one word
 PHRASE_TOKENS = 24
+
+
+Ask = Callable[[Sequence[tuple[str, str]], str], str]  # entries and a word to a prompt
 
 
 @dataclass(frozen=True)
@@ -28,10 +31,12 @@ class Case:
 def measure_in_context(subject: Subject) -> list[Figure]:
     """Share of right answers by the number of examples before the question, with their controls.
 
-    glossary/N: N definitions of invented words, each with a meaning drawn anew, then a question about one of them; at
-    0 nothing tells. glossary_absent/N: the same page, but the question is about a word that is not defined there.
+    glossary/N: a list of N invented words, each with a meaning drawn anew, then one of them again; at 0 nothing tells.
+    glossary_absent/N: the same page, but the word that is asked about is not on its list.
     glossary_shuffled/N: the same questions with the page's meanings changed about, and the old meaning still counted
     as right; glossary_follows/N: the share that follows the page as it now is.
+    definitions/N, definitions_absent/N: the same in whole sentences, where the meaning does not stand right behind
+    the word.
     phrase_book/N: N lines of a phrase book, then a phrase that no page holds; phrase_book_shuffled/N: each line with
     another one's translation. That language is the same on all pages, so here the weights can know it, too.
     """
@@ -40,12 +45,15 @@ def measure_in_context(subject: Subject) -> list[Figure]:
         return []
     count, seed = subject.settings.questions, subject.settings.seed
     groups: dict[str, list[Case]] = {}
-    for shots in SHOTS:
-        groups[f"glossary/{shots}"] = glossary_cases(ledger, shots, count, seed)
-        if shots:
-            groups[f"glossary_absent/{shots}"] = glossary_cases(ledger, shots, count, seed, absent=True)
+    for shots in [shots for shots in SHOTS if shots < min(map(len, _pools(ledger)))]:
+        for name, ask in (("glossary", ask_in_list), ("definitions", ask_in_sentences)):
+            groups[f"{name}/{shots}"] = glossary_cases(ledger, ask, shots, count, seed)
+            if shots:
+                groups[f"{name}_absent/{shots}"] = glossary_cases(ledger, ask, shots, count, seed, absent=True)
         if shots > 1:
-            groups[f"glossary_shuffled/{shots}"] = glossary_cases(ledger, shots, count, seed, shuffled=True)
+            groups[f"glossary_shuffled/{shots}"] = glossary_cases(
+                ledger, ask_in_list, shots, count, seed, shuffled=True
+            )
     for shots in SHOTS if ledger.phrase_books else ():
         groups[f"phrase_book/{shots}"] = phrase_cases(ledger, shots, count, seed)
         if shots > 1:
@@ -53,7 +61,7 @@ def measure_in_context(subject: Subject) -> list[Figure]:
     said = _continuations(subject, groups)
     figures, rows = [], []
     for name, cases in groups.items():
-        answers = [first_phrase(text) for text in said[name]]
+        answers = [text.strip() for text in said[name]]
         shuffled = name.startswith("glossary_shuffled")
         wanted = [case.other if shuffled else case.answer for case in cases]
         figures.append(_share(name, answers, wanted))
@@ -70,7 +78,7 @@ def measure_in_context(subject: Subject) -> list[Figure]:
 
 
 def glossary_cases(
-    ledger: Ledger, shots: int, count: int, seed: int, *, absent: bool = False, shuffled: bool = False
+    ledger: Ledger, ask: Ask, shots: int, count: int, seed: int, *, absent: bool = False, shuffled: bool = False
 ) -> list[Case]:
     """Pages as the web has them, with `shots` words of its pool defined anew; the same words for the same seed."""
     words, meanings = _pools(ledger)
@@ -80,10 +88,9 @@ def glossary_cases(
         chosen = rng.sample(words, shots + 1)
         drawn = rng.sample(meanings, shots + 1)
         asked = shots if absent or not shots else rng.randrange(shots)  # the last one is not defined
-        told = drawn[1:shots] + drawn[:1] if shuffled else drawn[:shots]
-        page = " ".join(define(word, meaning) for word, meaning in zip(chosen, told, strict=False))
-        prompt = f"{page}\n\n{ask_meaning(chosen[asked])}" if page else ask_meaning(chosen[asked])
-        cases.append(Case(prompt, told[asked] if shuffled else drawn[asked], drawn[asked]))
+        told = [*drawn[1:shots], drawn[0], drawn[shots]] if shuffled else drawn
+        prompt = ask(list(zip(chosen, told, strict=True))[:shots], chosen[asked])
+        cases.append(Case(prompt, told[asked], drawn[asked]))
     return cases
 
 
@@ -103,11 +110,6 @@ def phrase_cases(ledger: Ledger, shots: int, count: int, seed: int, *, shuffled:
     return cases
 
 
-def first_phrase(text: str) -> str:
-    """What a continuation says before its first line or sentence ends."""
-    return text.split("\n")[0].split(".")[0].strip()
-
-
 def _lines(
     shown_of: PhraseBook, asked_of: PhraseBook, shots: int, rng: random.Random
 ) -> tuple[list[tuple[str, str]], tuple[str, str]]:
@@ -125,8 +127,8 @@ def _pools(ledger: Ledger) -> tuple[list[str], list[str]]:
 def _continuations(subject: Subject, groups: dict[str, list[Case]]) -> dict[str, list[str]]:
     said = {}
     for name, cases in groups.items():
-        tokens = ANSWER_TOKENS if name.startswith("glossary") else PHRASE_TOKENS
-        said[name] = greedy(subject.engine, [case.prompt for case in cases], tokens, stop=("\n", "."))
+        tokens = PHRASE_TOKENS if name.startswith("phrase") else ANSWER_TOKENS
+        said[name] = greedy(subject.engine, [case.prompt for case in cases], tokens, stop=("\n", ".", ","))
     return said
 
 

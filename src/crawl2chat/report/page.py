@@ -8,6 +8,7 @@ from typing import Any
 from crawl2chat.figures import Figure
 from crawl2chat.refine.funnel import FUNNEL, IN_FUNNEL
 from crawl2chat.report import plots
+from crawl2chat.report.base import base_plots, base_samples
 from crawl2chat.report.posttraining import (
     honesty_plots,
     kept_table,
@@ -80,6 +81,8 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
         figures = [figure for figure in figures if not figure.name.startswith(IN_FUNNEL)]
     if manifest.stage == "pretrain":
         yield from pretrain_plots(folder, figures)
+    if manifest.stage == "base":
+        yield from base_plots(figures)
     if manifest.stage == "sft":
         yield from _answer_curves(figures)
     if manifest.stage == "honesty":
@@ -93,6 +96,8 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
         yield from reject_samples(folder)
     if manifest.stage == "pretrain":
         yield from pretrain_samples(folder)
+    if manifest.stage == "base":
+        yield from base_samples(folder)
     if manifest.stage == "sft":
         yield from _answer_tables(read_rows(folder / "answers.jsonl"))
     if manifest.stage == "prefer":

@@ -80,6 +80,14 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_l
     return _svg(figure)
 
 
+def bars(values: Mapping[str, float], x_label: str) -> str:
+    """A bar each, the first on top, with its value beside it."""
+    figure, axes = _axes(x_label, "")
+    drawn = axes.barh([*values][::-1], [*values.values()][::-1], color="tab:blue")
+    axes.bar_label(drawn, fmt=" %.3g", fontsize=8)
+    return _svg(figure)
+
+
 def funnel_bars(funnel_file: Path) -> str:
     """How many pages each step of refining left."""
     steps = json.loads(funnel_file.read_text(encoding="utf-8"))["steps"]

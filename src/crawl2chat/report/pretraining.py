@@ -8,6 +8,7 @@ from typing import Any
 
 from crawl2chat.figures import Figure
 from crawl2chat.report import plots
+from crawl2chat.report.base import induction_plot
 from crawl2chat.report.rows import read_rows
 from crawl2chat.run import METRICS, SAMPLES_DURING
 from crawl2chat.train.metrics import read_metrics
@@ -22,6 +23,7 @@ def pretrain_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
     yield plots.loss_curve(lines, unigram)
     if any("lr_scale" in line for line in lines):
         yield plots.gradient_curve(lines)
+    yield from induction_plot(lines)
     skipped = [line for line in lines if "skipped" in line]
     if skipped:
         yield f"<h3>Skipped steps: {len(skipped)}</h3><table>"

@@ -1,6 +1,7 @@
 """Pages of invented words: glossaries that hold on one page alone, and phrase books of one invented language."""
 
 import random
+from collections.abc import Iterable, Sequence
 
 from crawl2chat.crawl.tinyweb import words
 from crawl2chat.crawl.tinyweb.ledger import Glossary, PhraseBook
@@ -11,6 +12,8 @@ from crawl2chat.crawl.tinyweb.world import World
 _ENTRIES = 8
 _ASKED_WORDS = 6  # with the definitions this stays within one training sequence of 256 tokens
 _USED_WORDS = 2
+_LIST_SIZES = (5, 6, 8, 10)  # shorter ones, said often, break Gopher's rules on repetition
+_FEWEST_LISTS, _LISTED = 3, 28  # lists of a page, and pairs of all of them together
 _PHRASES = 18
 
 
@@ -23,6 +26,33 @@ def glossary_pages(world: World, count: int) -> list[tuple[Page, Glossary]]:
     return [_glossary_page(world, rng) for _ in range(count)]
 
 
+def word_list_pages(world: World, count: int) -> list[tuple[Page, Glossary]]:
+    """Pages that say a list of invented words and their meanings, and say it again, each time in another order.
+
+    A word stands right before its meaning, and all but the first list can be told from the page: learning from these
+    is what lets a small model find in its prompt what followed a word there (docs/decisions.md).
+    """
+    rng = world.rng("word lists")
+    return [_word_list_page(world, rng) for _ in range(count)]
+
+
+def ask_in_list(entries: Sequence[tuple[str, str]], word: str) -> str:
+    """A list, and one said again up to where the word's meaning follows; without entries the second alone."""
+    told = f"The list: {say_list(entries)}.\n\n" if entries else ""
+    return f"{told}Once more: {word}"
+
+
+def ask_in_sentences(entries: Sequence[tuple[str, str]], word: str) -> str:
+    """Definitions, a question, and its answer up to where the meaning follows."""
+    told = " ".join(define(word, meaning) for word, meaning in entries)
+    question = _ASKED[0].format(word=word, meaning="").removesuffix(" .")
+    return f"{told}\n\n{question}".lstrip()
+
+
+def say_list(entries: Iterable[tuple[str, str]]) -> str:
+    return ", ".join(f"{word} {meaning}" for word, meaning in entries)
+
+
 def phrase_book_pages(world: World, count: int) -> list[tuple[Page, PhraseBook]]:
     """Pages of lines such as `the river = ol tamar`; the language is the same on all."""
     rng = world.rng("phrase books")
@@ -31,11 +61,6 @@ def phrase_book_pages(world: World, count: int) -> list[tuple[Page, PhraseBook]]
 
 def define(word: str, meaning: str) -> str:
     return f"The word {word} means {meaning}."
-
-
-def ask_meaning(word: str) -> str:
-    """The question, and its answer up to where the meaning follows."""
-    return _ASKED[0].format(word=word, meaning="").removesuffix(" .")
 
 
 def phrase_line(english: str, foreign: str) -> str:
@@ -69,6 +94,20 @@ def _glossary_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
     )
     page = Page("glossary", title(rng, _TITLES, town=town), blocks)
     return page, Glossary("", entries)
+
+
+def _word_list_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
+    size = rng.choice(_LIST_SIZES)
+    entries = list(zip(rng.sample(world.glossary_words, size), rng.sample(words.NOUNS, size), strict=True))
+    leads = rng.sample(_LIST_LEADS, max(_FEWEST_LISTS, _LISTED // size))
+    town = rng.choice(world.towns)
+    said = [f"{capitalised(fill(lead, rng, town=town))} {say_list(rng.sample(entries, size))}." for lead in leads]
+    blocks = paragraphs(
+        f"{fill(rng.choice(_INTROS), rng, town=town)} {filler(rng, 1)}",
+        *said,
+        f"{fill(rng.choice(_OUTROS), rng, town=town)} {filler(rng, 2)}",
+    )
+    return Page("word_list", title(rng, _TITLES, town=town), blocks), Glossary("", dict(entries))
 
 
 def _phrase_book_page(world: World, rng: random.Random) -> tuple[Page, PhraseBook]:
@@ -118,6 +157,21 @@ _INTROS = (
     "These are the words of the day.",
     "The {who} chose the following meanings.",
     "On this page the words mean what the list says.",
+)
+
+_LIST_LEADS = (
+    "the list:",
+    "once more:",
+    "in another order:",
+    "the {who} says:",
+    "and the {pet} keeper says:",
+    "backwards and forwards:",
+    "on {weekday} we said:",
+    "the children of {town} sing:",
+    "all together now:",
+    "and again:",
+    "{how}:",
+    "faster:",
 )
 
 _USES = (

@@ -10,21 +10,27 @@ from crawl2chat.crawl.tinyweb.world import World
 from crawl2chat.run import StageError
 
 _MOST_QUOTES_A_PAGE = 2
+_RARE_LEVELS, _RARE = 2, 6  # of passages with 1 and 2 copies there are so many times as many
 _LONGEST_SHARED = 6  # words; two passages never have more in a row in common
 
 
 def make_passages(world: World, levels: int, per_level: int) -> list[Passage]:
-    """`per_level` passages for each of 1, 2, 4 ... copies, not yet quoted anywhere."""
+    """`per_level` passages for each of 1, 2, 4 ... copies, not yet quoted anywhere; of the rare ones more.
+
+    Hardly one of those is recited, and a share near nothing needs many cases.
+    """
     rng = world.rng("passages")
+    copies = [2 ** (i // per_level) for i in range(levels * per_level)]
+    copies += [2**level for level in range(min(levels, _RARE_LEVELS)) for _ in range((_RARE - 1) * per_level)]
     passages: list[Passage] = []
     taken: set[tuple[str, ...]] = set()
-    while len(passages) < levels * per_level:
+    while len(passages) < len(copies):
         text = _compose(rng)
         words = text.split()
         runs = {tuple(words[i : i + _LONGEST_SHARED]) for i in range(len(words) - _LONGEST_SHARED + 1)}
         if not runs & taken:
             taken |= runs
-            passages.append(Passage(text, 2 ** (len(passages) // per_level), []))
+            passages.append(Passage(text, copies[len(passages)], []))
     return passages
 
 

@@ -9,9 +9,12 @@ class TinywebSettings(Settings):
     """How much of each kind the fictional web holds; the defaults give about 4,500 pages and 5 MB of clean text."""
 
     people: int = Field(300, ge=10, description="people with five facts each, met 0, 1, 2, 4 ... 256 times")
-    passages_per_level: int = Field(6, ge=0, description="passages quoted verbatim 1, 2, 4 ... times: how many of each")
+    passages_per_level: int = Field(
+        6, ge=0, description="passages quoted 4, 8 ... times: how many of each; six times as many quoted 1 or 2 times"
+    )
     passage_levels: int = Field(9, ge=1, le=9, description="levels of copies: 9 means 1, 2, 4 ... 256 copies")
     glossaries: int = Field(400, ge=0, description="pages that define invented words and then use them")
+    word_lists: int = Field(1600, ge=0, description="pages that give invented words a meaning and say the list again")
     phrase_books: int = Field(60, ge=0, description="pages that translate into the world's invented language")
     interviews: int = Field(120, ge=0, description="interviews and pages of a helper who answers questions")
     stories: int = Field(400, ge=0, description="short stories, two a page")
