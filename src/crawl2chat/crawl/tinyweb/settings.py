@@ -14,7 +14,9 @@ class TinywebSettings(Settings):
     )
     passage_levels: int = Field(9, ge=1, le=9, description="levels of copies: 9 means 1, 2, 4 ... 256 copies")
     glossaries: int = Field(400, ge=0, description="pages that define invented words and then use them")
-    word_lists: int = Field(1600, ge=0, description="pages that give invented words a meaning and say the list again")
+    word_lists: int = Field(
+        0, ge=0, description="pages that say lists of invented words and meanings again; see recipes/induction.toml"
+    )
     phrase_books: int = Field(60, ge=0, description="pages that translate into the world's invented language")
     interviews: int = Field(120, ge=0, description="interviews and pages of a helper who answers questions")
     stories: int = Field(400, ge=0, description="short stories, two a page")
