@@ -1,8 +1,11 @@
 """The stage that says what a base model is: how well it compresses, what it recites, knows, and does by its prompt."""
 
+import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import torch
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.compression import measure_compression
@@ -24,6 +27,7 @@ from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.tokens.tokenize import held_out_documents
 
+SMALL = 20_000_000  # parameters
 Part = Callable[[Subject], list[Figure]]
 PARTS: dict[str, Part] = {
     "compression": measure_compression,
@@ -45,7 +49,7 @@ def measure_base(crawl: Path, documents: Path, model: Path, out: Path, settings:
     """
     subject = load_subject(crawl, documents, model, out, settings)
     figures: list[Figure] = []
-    with Progress("base", len(PARTS), "part") as progress:
+    with _few_threads(subject), Progress("base", len(PARTS), "part") as progress:
         for i, (name, part) in enumerate(PARTS.items()):
             progress.update(i, name)
             began = time.monotonic()
@@ -53,6 +57,19 @@ def measure_base(crawl: Path, documents: Path, model: Path, out: Path, settings:
             figures.append(Figure(f"seconds/{name}", round(time.monotonic() - began, 2), "s"))
         progress.update(len(PARTS), "")
     return figures
+
+
+@contextlib.contextmanager
+def _few_threads(subject: Subject) -> Iterator[None]:
+    """One thread for a small model: its steps are so short that a second one gains little and, where it has to wait for
+    a core, costs many times as much."""
+    before = torch.get_num_threads()
+    if subject.model.n_parameters() < SMALL:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def load_subject(crawl: Path, documents: Path, model: Path, out: Path, settings: BaseSettings) -> Subject:

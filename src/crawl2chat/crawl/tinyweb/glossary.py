@@ -12,8 +12,8 @@ from crawl2chat.crawl.tinyweb.world import World
 _ENTRIES = 8
 _ASKED_WORDS = 6  # with the definitions this stays within one training sequence of 256 tokens
 _USED_WORDS = 2
-_LIST_SIZES = (5, 6, 8, 10)  # shorter ones, said often, break Gopher's rules on repetition
-_FEWEST_LISTS, _LISTED = 3, 28  # lists of a page, and pairs of all of them together
+_LIST_SIZES = (2, 3, 4, 6, 8, 10)  # of two words already one can learn to copy, and then of more
+_FEWEST_LISTS, _LISTED = 3, 40  # lists of a page, and pairs of all of them together
 _PHRASES = 18
 
 
@@ -99,7 +99,7 @@ def _glossary_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
 def _word_list_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
     size = rng.choice(_LIST_SIZES)
     entries = list(zip(rng.sample(world.glossary_words, size), rng.sample(words.NOUNS, size), strict=True))
-    leads = rng.sample(_LIST_LEADS, max(_FEWEST_LISTS, _LISTED // size))
+    leads = rng.choices(_LIST_LEADS, k=max(_FEWEST_LISTS, _LISTED // size))
     town = rng.choice(world.towns)
     said = [f"{capitalised(fill(lead, rng, town=town))} {say_list(rng.sample(entries, size))}." for lead in leads]
     blocks = paragraphs(
