@@ -69,6 +69,9 @@ def readme(run: Run) -> Iterator[str]:
     def points(moment: str) -> str:
         return f"{run('prefer', f'gold/{moment}').value:.1f}"
 
+    def rate(of: str) -> str:
+        return f"{run('base', f'bits_per_byte/{of}').value:.2f}"
+
     longer = run("reinforce", "answer_tokens_after").value / run("reinforce", "answer_tokens_before").value - 1
     precise = [cell(run("refine", name), count=False, digits=1).split(" [")[0]
                for name in ("drop_precision", "drop_recall", "text_f1")]  # fmt: skip
@@ -82,6 +85,13 @@ def readme(run: Run) -> Iterator[str]:
     rows = [
         ["the web must be cleaned", f"of the pages dropped {precise[0]} should be, of those that should be "
          f"{precise[1]} are; words of the texts right: F1 {precise[2]}"],
+        ["a base model is a lossy archive", f"bits a byte of held-out text: {rate('model')}; 5-gram {rate('5_gram')}, "
+         f"xz {rate('xz')}"],
+        ["it recites what it saw often", f"passages to the end: {short('base', 'recall_at_1_to_2_copies')} at 1 or 2 "
+         f"copies, {short('base', 'recall_at_64_copies_and_more')} at 64 and more"],
+        ["its prompt makes it an assistant", f"questions about often met people: bare "
+         f"{short('base', 'assistant_by_prompt/bare')}, on a helper's page "
+         f"{short('base', 'assistant_by_prompt/interview')}"],
         ["a model knows what it read often", f"right about people no question was ever asked about: {known[0]} met "
          f"once, {known[1]} met 8-15 times, {known[2]} met 100 times"],
         ["it makes things up", f"wrong about people who stand on no page: {short('honesty', 'wrong before/0')}"],
@@ -117,6 +127,35 @@ def base(run: Run) -> Iterator[str]:
     rows = [[name.replace("_", " "), cell(run("pretrain", name))] for name in shown if name in run.found["pretrain"]]
     documents = f"{run('refine', 'pages').value:,.0f} / {run('refine', 'kept').value:,.0f}"
     yield from table(["", ""], [["pages / documents", documents], ["model", model], *rows])
+
+
+def base_model(run: Run) -> Iterator[str]:
+    rows = {
+        "bits per byte, held-out documents: model": "bits_per_byte/model", "5-gram": "bits_per_byte/5_gram",
+        "unigram": "bits_per_byte/unigram", "xz / all in one file": "bits_per_byte/xz",
+        "brotli": "bits_per_byte/brotli", "zstd": "bits_per_byte/zstd",
+        "archive, bits per byte of its file": "archive_bits_per_byte",
+        "the coder's message": "archive_coded_bits_per_byte",
+        "the model's own figure there": "archive_model_bits_per_byte", "xz there": "archive_xz_bits_per_byte",
+        "restored bit for bit": "archive_exact",
+        "recited, 1 or 2 copies": "recall_at_1_to_2_copies", "64 copies and more": "recall_at_64_copies_and_more",
+        **{f"facts by completion, met {met}": f"facts_by_exposures/{met}" for met in ("0", "1", "8-15", "100+")},
+        **{f"by question, met {met}": f"answers_by_exposures/{met}" for met in ("0", "1", "8-15", "100+")},
+        "bits stored a parameter": "bits_per_parameter",
+        **{f"assistant by prompt: {page}": f"assistant_by_prompt/{page}" for page in ("bare", "few_shot", "interview")},
+        **{f"word of a list, {n} on the page": f"glossary/{n}" for n in (0, 1, 8)},
+        "8 on the page, but not the one asked for": "glossary_absent/8",
+        "8 definitions in sentences": "definitions/8", "the same, but not of the one asked for": "definitions_absent/8",
+        **{f"phrase, {n} lines before": f"phrase_book/{n}" for n in (0, 1, 8, 16)},
+        "8 lines, translations shuffled": "phrase_book_shuffled/8",
+        "sums at once, 3 digits": "sums_at_once/3", "step by step": "sums_step_by_step/3",
+        "gain of steps, all sums": "steps_gain",
+        "letters counted, read from token embeddings": "letter_count_read/tokens",
+        "from letters": "letter_count_read/letters", "guess": "letter_count_read/guess",
+        "copied in 8 words or more, T = 1": "verbatim/temperature_1", "of held-out text itself": "verbatim/held_out",
+        **{f"distinct 3-grams, T = {t}": f"distinct_3/temperature_{t}" for t in ("0", "0.5", "1")},
+    }  # fmt: skip
+    yield from table(["", ""], [[label, cell(run.found["base"].get(name))] for label, name in rows.items()])
 
 
 def refining(run: Run) -> Iterator[str]:
@@ -233,7 +272,8 @@ def checkups(run: Run) -> Iterator[str]:
 
 
 BLOCKS: dict[str, Callable[[Run], Iterator[str]]] = {
-    "readme": readme, "stages": stages, "base": base, "refining": refining, "knowledge": knowledge, "honesty": honesty,
+    "readme": readme, "stages": stages, "base": base, "base model": base_model, "refining": refining,
+    "knowledge": knowledge, "honesty": honesty,
     "honesty figures": honesty_figures, "identity": identity, "thinking": thinking, "rewards": rewards,
     "reward model": reward_model, "preferences": preferences, "checkups": checkups,
 }  # fmt: skip
