@@ -29,8 +29,8 @@ def glossary_pages(world: World, count: int) -> list[tuple[Page, Glossary]]:
 def word_list_pages(world: World, count: int) -> list[tuple[Page, Glossary]]:
     """Pages that say a list of invented words and their meanings, and say it again, each time in another order.
 
-    A word stands right before its meaning, and all but the first list can be told from the page: learning from these
-    is what lets a small model find in its prompt what followed a word there (docs/decisions.md).
+    A word stands right before its meaning, and all but the first list can be told from the page: of all pages these
+    are the easiest to learn from that a prompt has to be read (docs/decisions.md).
     """
     rng = world.rng("word lists")
     return [_word_list_page(world, rng) for _ in range(count)]
