@@ -4,16 +4,19 @@ import pytest
 from subjects import Parrot, make_subject
 
 from crawl2chat.crawl.tinyweb.glossary import ask_in_list, ask_in_sentences
-from crawl2chat.crawl.tinyweb.ledger import Glossary, Ledger, PhraseBook
+from crawl2chat.crawl.tinyweb.ledger import Glossary, Ledger, PhraseBook, Translation
+from crawl2chat.crawl.tinyweb.words import NOUNS
 from crawl2chat.evals.in_context import SHOTS, glossary_cases, measure_in_context, phrase_cases
 
 WORDS = [f"w{i}x" for i in range(20)]
 MEANINGS = [f"m{i}x" for i in range(20)]
-PHRASES = {f"the noun{i}": f"ol nomo{i}" for i in range(40)}
+DICTIONARY = {"the": "ol", "and": "ku"} | {noun: f"x{noun}" for noun in NOUNS[:6]}
+PHRASES = {f"the {noun}": f"ol x{noun}" for noun in NOUNS[:6]} | {f"the {NOUNS[0]} and the {NOUNS[1]}": "seen"}
 LEDGER = Ledger(
     people=[], passages=[], glossaries=[Glossary("", dict(zip(WORDS, MEANINGS, strict=True)))],
-    phrase_books=[PhraseBook("a", "Nomish", PHRASES), PhraseBook("b", "Nomish", {"a noun": "un nomo"})],
-    dictionary=[], stories=[], verses=[], problems=[], leaked_questions=[], pages=[],
+    phrase_books=[PhraseBook("", "Nomish", PHRASES)],
+    dictionary=[Translation(*entry) for entry in DICTIONARY.items()],
+    stories=[], verses=[], problems=[], leaked_questions=[], pages=[],
 )  # fmt: skip
 
 
@@ -41,12 +44,20 @@ def test_shuffled_pages_tell_another_meaning_and_remember_the_one_before():
         assert f"{after.prompt.split()[-1]} {after.answer}" in after.prompt
 
 
-def test_phrases_are_asked_as_the_next_line_and_never_shown_before():
-    for case in phrase_cases(LEDGER, 16, 30, 0):
+def test_a_phrase_is_asked_that_no_book_holds_and_translated_word_for_word():
+    for case in phrase_cases(LEDGER, 4, 60, 0):
         *lines, last = case.prompt.split("\n")
-        assert last.endswith(" =")
-        assert not any(line.startswith(last) for line in lines)
+        phrase = last.removesuffix(" =")
+        assert len(lines) == 4
+        assert phrase not in PHRASES
+        assert case.answer == " ".join(DICTIONARY[word] for word in phrase.split())
     assert phrase_cases(LEDGER, 0, 5, 0)[0].prompt.endswith(" =")
+
+
+def test_shuffled_lines_have_another_ones_translation():
+    for case in phrase_cases(LEDGER, 4, 30, 0, shuffled=True):
+        pairs = [line.split(" = ") for line in case.prompt.split("\n")[:-1]]
+        assert all(PHRASES[english] != foreign for english, foreign in pairs)
 
 
 def test_a_reader_of_the_page_has_all_right_but_where_nothing_tells(tokenizer, tmp_path):

@@ -2,11 +2,12 @@
 
 import json
 import random
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from crawl2chat.crawl.tinyweb.glossary import ask_in_list, ask_in_sentences, phrase_line
-from crawl2chat.crawl.tinyweb.ledger import Ledger, PhraseBook, write_lines
+from crawl2chat.crawl.tinyweb.glossary import ask_in_list, ask_in_sentences, phrase_line, translate
+from crawl2chat.crawl.tinyweb.ledger import Ledger, write_lines
+from crawl2chat.crawl.tinyweb.words import NOUNS
 from crawl2chat.evals.greedy import greedy
 from crawl2chat.evals.subject import Subject
 from crawl2chat.figures import Figure, share
@@ -43,7 +44,7 @@ def measure_in_context(subject: Subject) -> list[Figure]:
     ledger = subject.ledger
     if ledger is None or not ledger.glossaries:
         return []
-    count, seed = subject.settings.questions, subject.settings.seed
+    count, seed = -(-subject.settings.questions // 2), subject.settings.seed  # of each group, and there are many
     groups: dict[str, list[Case]] = {}
     for shots in [shots for shots in SHOTS if shots < min(map(len, _pools(ledger)))]:
         for name, ask in (("glossary", ask_in_list), ("definitions", ask_in_sentences)):
@@ -95,27 +96,27 @@ def glossary_cases(
 
 
 def phrase_cases(ledger: Ledger, shots: int, count: int, seed: int, *, shuffled: bool = False) -> list[Case]:
-    """Lines of phrase books and a phrase of another book."""
-    books = ledger.phrase_books
+    """Lines of a phrase book, and a phrase of two nouns that stand in no book together."""
+    dictionary = {word.english: word.foreign for word in ledger.dictionary}
+    nouns = [word for word in NOUNS if word in dictionary]
+    on_pages = {phrase for book in ledger.phrase_books for phrase in book.phrases}
     cases = []
     for i in range(count):
         rng = random.Random(f"{seed}/phrases/{shots}/{i}")
-        shown_of, asked_of = rng.sample(books, 2) if len(books) > 1 else (books[0], books[0])
-        lines, (english, foreign) = _lines(shown_of, asked_of, shots, rng)
-        foreigns = [translation for _, translation in lines]
-        if shuffled:
-            foreigns = foreigns[1:] + foreigns[:1]
-        page = "\n".join(phrase_line(e, f) for (e, _), f in zip(lines, foreigns, strict=True))
-        cases.append(Case(f"{page}\n{phrase_line(english, '')}".strip(), foreign))
+        phrase = next(phrase for phrase in _drawn_phrases(nouns, rng) if phrase not in on_pages)
+        book = rng.choice(ledger.phrase_books)
+        lines = rng.sample(list(book.phrases.items()), min(shots, len(book.phrases)))
+        told = [foreign for _, foreign in lines]
+        told = told[1:] + told[:1] if shuffled else told
+        page = "\n".join(phrase_line(english, foreign) for (english, _), foreign in zip(lines, told, strict=True))
+        cases.append(Case(f"{page}\n{phrase_line(phrase, '')}".lstrip(), translate(phrase, dictionary)))
     return cases
 
 
-def _lines(
-    shown_of: PhraseBook, asked_of: PhraseBook, shots: int, rng: random.Random
-) -> tuple[list[tuple[str, str]], tuple[str, str]]:
-    asked = rng.choice(list(asked_of.phrases.items()))
-    others = [line for line in shown_of.phrases.items() if line != asked]
-    return rng.sample(others, min(shots, len(others))), asked
+def _drawn_phrases(nouns: Sequence[str], rng: random.Random) -> Iterator[str]:
+    while True:
+        one, two = rng.sample(nouns, 2)
+        yield f"the {one} and the {two}"
 
 
 def _pools(ledger: Ledger) -> tuple[list[str], list[str]]:
