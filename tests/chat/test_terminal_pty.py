@@ -53,6 +53,8 @@ class Terminal:
             os.execv(sys.executable, [sys.executable, "-c", source])
 
     def type(self, keys):
+        if keys == "\x03":  # CPython's input() overlooks a signal that comes while readline draws the last keys
+            time.sleep(0.3)
         os.write(self.screen, keys.encode())
 
     def wait_for(self, text):
