@@ -78,7 +78,7 @@ def test_help_names_each_setting_with_default_and_meaning():
 def test_shipped_recipes_are_valid(file):
     needed = ["--crawl.warc", "x.warc"] if 'source = "warc"' in file.read_text() else []
     recipe = load_settings(Recipe, file, needed)
-    assert recipe.until in ("tokenizer", "pretrain", "prefer")
+    assert recipe.until in ("tokenizer", "pretrain", "base", "prefer")
 
 
 def test_every_setting_is_documented():
