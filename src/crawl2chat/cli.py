@@ -11,10 +11,8 @@ from crawl2chat.commands import (
     MODEL_STAGES,
     chat_command,
     classify_command,
-    export_command,
     follow,
     generate_command,
-    import_command,
     judge_command,
     plan_command,
     rank_command,
@@ -26,6 +24,7 @@ from crawl2chat.commands import (
 )
 from crawl2chat.eval_commands import add_evaluation
 from crawl2chat.options import add_sampling, size, within
+from crawl2chat.release_commands import export_command, import_command, verify_command
 
 STAGE_HELP = {
     "crawl": "collect pages: a fictional web, your WARC files, Common Crawl",
@@ -200,6 +199,9 @@ def _parser() -> argparse.ArgumentParser:
     )
 
     add_evaluation(add)
+
+    verify = add("verify-release", "load an exported folder in transformers and compare", verify_command)
+    verify.add_argument("release", type=Path, metavar="DIR", help="what `crawl2chat export --out` wrote")
 
     imported = add("import", "take a dense Qwen3 checkpoint as a run's base model", import_command)
     imported.add_argument("checkpoint", type=Path, metavar="FOLDER", help="a Qwen3 in transformers' form, on disk")

@@ -168,7 +168,7 @@ def serve_command(options: argparse.Namespace) -> int:
     ):  # fmt: skip
         if asked is not None and has < asked:
             print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
-    model = Model(engine, options.name or _name(options.model, folder), stage, int(folder.stat().st_mtime))
+    model = Model(engine, options.name or name_of(options.model, folder), stage, int(folder.stat().st_mtime))
 
     def listening() -> None:
         messages = '[{"role": "user", "content": "Who are you?"}]'
@@ -265,49 +265,6 @@ def report_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def export_command(options: argparse.Namespace) -> int:
-    from crawl2chat.exchange.export import export_folder
-    from crawl2chat.exchange.gguf_file import write_gguf
-    from crawl2chat.model.huggingface import model_folder
-    from crawl2chat.run import StageError
-
-    if not options.out and not options.gguf:
-        raise StageError("export: say where to: --out DIR for transformers, --gguf FILE for llama.cpp, or both")
-    if options.out and options.dtype == "q8_0":
-        raise StageError("export --dtype q8_0 is for --gguf FILE alone; leave --out away or take another type")
-    folder, _ = find_model(options)
-    name = options.name or _name(options.model, folder)
-    statement = _read_statement(options.data_statement)
-    if options.out:
-        export_folder(
-            folder, options.out, name=name, dtype=options.dtype, shard_bytes=options.max_shard_size,
-            licence=options.license, data_licence=options.data_license, statement=statement,
-        )  # fmt: skip
-        print(f"transformers: {options.out}")
-    if options.gguf:
-        kind = write_gguf(model_folder(folder), options.gguf, options.dtype, name=name, licence=options.license)
-        print(f"GGUF ({kind}): {options.gguf}")
-    return 0
-
-
-def _read_statement(file: Path | None) -> str | None:
-    from crawl2chat.run import StageError
-
-    try:
-        return file.read_text(encoding="utf-8") if file else None
-    except (OSError, UnicodeDecodeError) as error:
-        raise StageError(f"export --data-statement {file}: can't be read as text in UTF-8: {error}") from error
-
-
-def import_command(options: argparse.Namespace) -> int:
-    from crawl2chat.exchange.importing import import_model
-    from crawl2chat.report import print_stage
-
-    manifest, ran = import_model(options.checkpoint, options.out)
-    print_stage(options.out / "pretrain", manifest, ran)
-    return 0
-
-
 def find_recipe(path: Path | None) -> Path:
     """The file that was named, or laptop.toml as it lies in a checkout or in an installed package."""
     if path is not None:
@@ -353,7 +310,7 @@ def _key(command: str, variable: str | None) -> str | None:
     return os.environ[variable] if variable else None
 
 
-def _name(run: Path, folder: Path) -> str:
+def name_of(run: Path, folder: Path) -> str:
     """What a model is called after its folders, such as laptop-sft."""
     return "-".join(dict.fromkeys([run.resolve().name, folder.resolve().name]))
 

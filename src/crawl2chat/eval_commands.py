@@ -1,4 +1,4 @@
-"""The commands that measure a model, archive texts with it and check a release: their options and what they do."""
+"""The commands that measure a model and archive texts with it: their options and what they do."""
 
 import argparse
 import contextlib
@@ -78,9 +78,6 @@ def add_evaluation(add: Add) -> None:
     )  # fmt: skip
     match.add_argument("--stage", choices=MODEL_STAGES, default="base", help="which of the run's models writes (base)")
     add_sampling(match, temperature=0.8)
-
-    verify = add("verify-release", "load an exported folder in transformers and compare", verify_command)
-    verify.add_argument("release", type=Path, metavar="DIR", help="what `crawl2chat export --out` wrote")
 
 
 def _add_eval(evaluate: argparse.ArgumentParser) -> None:
@@ -277,13 +274,3 @@ def match_command(options: argparse.Namespace) -> int:
     for prompt, text, matches in zip(prompts, texts, find_matches(texts, documents, options.min_words), strict=True):
         print_matches(text, matches, options.min_words, prompt)
     return 0
-
-
-def verify_command(options: argparse.Namespace) -> int:
-    from crawl2chat.exchange.verify import verify_release
-
-    checks = verify_release(options.release)
-    width = max(len(check.name) for check in checks)
-    for check in checks:
-        print(f"{'ok' if check.ok else 'FAILED':8}{check.name:{width + 2}}{check.found}")
-    return 0 if all(check.ok for check in checks) else 1

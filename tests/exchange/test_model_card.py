@@ -210,7 +210,7 @@ def test_results_of_other_suites_stand_in_the_card_whatever_else_lies_there(run,
     evals = run / "evals"
     result = share("accuracy", 3, 8)
     figures = {"accuracy": result.to_json(), "score": {"value": 0.25}}
-    write_json(evals / "arc.json", {"suite": "arc|easy", "model": "/home/somebody/run/sft", "figures": figures})
+    write_json(evals / "arc.json", {"suite": "arc|easy", "model": "/elsewhere/somebody/run/sft", "figures": figures})
     for name, content in (("a", [1]), ("b", {"figures": [2]}), ("c", {"figures": {"x": {"value": "much"}}}), ("d", {})):
         write_json(evals / f"{name}.json", content)
     (evals / "e.json").write_text("{")

@@ -8,6 +8,7 @@ from pathlib import Path
 import torch
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger
+from crawl2chat.evals.archive import SMALL
 from crawl2chat.evals.compression import measure_compression
 from crawl2chat.evals.continuation import measure_continuation
 from crawl2chat.evals.facts import measure_facts
@@ -27,7 +28,6 @@ from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.tokens.tokenize import held_out_documents
 
-SMALL = 20_000_000  # parameters
 Part = Callable[[Subject], list[Figure]]
 PARTS: dict[str, Part] = {
     "compression": measure_compression,

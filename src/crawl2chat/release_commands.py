@@ -1,0 +1,59 @@
+"""What the commands do that take models out and in: export, its check, and import."""
+
+import argparse
+from pathlib import Path
+
+from crawl2chat.commands import find_model, name_of
+
+
+def export_command(options: argparse.Namespace) -> int:
+    from crawl2chat.exchange.export import export_folder
+    from crawl2chat.exchange.gguf_file import write_gguf
+    from crawl2chat.model.huggingface import model_folder
+    from crawl2chat.run import StageError
+
+    if not options.out and not options.gguf:
+        raise StageError("export: say where to: --out DIR for transformers, --gguf FILE for llama.cpp, or both")
+    if options.out and options.dtype == "q8_0":
+        raise StageError("export --dtype q8_0 is for --gguf FILE alone; leave --out away or take another type")
+    folder, _ = find_model(options)
+    name = options.name or name_of(options.model, folder)
+    statement = _read_statement(options.data_statement)
+    if options.out:
+        export_folder(
+            folder, options.out, name=name, dtype=options.dtype, shard_bytes=options.max_shard_size,
+            licence=options.license, data_licence=options.data_license, statement=statement,
+        )  # fmt: skip
+        print(f"transformers: {options.out}")
+    if options.gguf:
+        kind = write_gguf(model_folder(folder), options.gguf, options.dtype, name=name, licence=options.license)
+        print(f"GGUF ({kind}): {options.gguf}")
+    return 0
+
+
+def _read_statement(file: Path | None) -> str | None:
+    from crawl2chat.run import StageError
+
+    try:
+        return file.read_text(encoding="utf-8") if file else None
+    except (OSError, UnicodeDecodeError) as error:
+        raise StageError(f"export --data-statement {file}: can't be read as text in UTF-8: {error}") from error
+
+
+def import_command(options: argparse.Namespace) -> int:
+    from crawl2chat.exchange.importing import import_model
+    from crawl2chat.report import print_stage
+
+    manifest, ran = import_model(options.checkpoint, options.out)
+    print_stage(options.out / "pretrain", manifest, ran)
+    return 0
+
+
+def verify_command(options: argparse.Namespace) -> int:
+    from crawl2chat.exchange.verify import verify_release
+
+    checks = verify_release(options.release)
+    width = max(len(check.name) for check in checks)
+    for check in checks:
+        print(f"{'ok' if check.ok else 'FAILED':8}{check.name:{width + 2}}{check.found}")
+    return 0 if all(check.ok for check in checks) else 1
