@@ -35,8 +35,12 @@ def small_model(tokenizer, context=64):
     return model
 
 
-def make_subject(tokenizer, folder, *, engine=None, ledger=None, texts=("The mill stood by the river.",), **settings):
-    tokens = write_tokens(list(texts), tokenizer, folder / "tokens")
-    documents = [Document(str(i), text) for i, text in enumerate(texts)]
+def make_subject(
+    tokenizer, folder, *, engine=None, ledger=None, texts=("The mill stood by the river.",), held_out=None, **settings
+):
+    """held_out: what the model did not learn from; without it the same texts."""
+    training = write_tokens(list(texts), tokenizer, folder / "tokens")
+    measured = training if held_out is None else write_tokens(list(held_out), tokenizer, folder / "held_out")
+    documents = [Document(str(i), text) for i, text in enumerate(texts if held_out is None else held_out)]
     engine = engine or Engine(small_model(tokenizer), tokenizer)
-    return Subject(engine, tokens, tokens, documents, ledger, BaseSettings(**settings), folder / "out")
+    return Subject(engine, training, measured, documents, ledger, BaseSettings(**settings), folder / "out")

@@ -1,7 +1,7 @@
 import json
 
 import pytest
-from small_subject import small_subject
+from subjects import make_subject
 
 from crawl2chat.evals.continuation import distinct, jackknife, measure_continuation, ngrams, similarity
 
@@ -38,7 +38,7 @@ def test_the_jackknife_of_a_mean_is_the_interval_of_the_mean():
 
 
 def test_every_setting_has_its_figures_and_rows_and_they_are_the_same_again(tokenizer, tmp_path):
-    subject = small_subject(tokenizer, tmp_path, TEXTS[:3], TEXTS[3:], samples=4)
+    subject = make_subject(tokenizer, tmp_path, texts=TEXTS[:3], held_out=TEXTS[3:], samples=4)
     figures = {figure.name: figure for figure in measure_continuation(subject)}
     settings = [f"temperature_{t}" for t in ("0", "0.5", "0.8", "1", "1.2")] + [
         f"top_p_{p}" for p in ("0.5", "0.8", "0.95")
@@ -48,20 +48,20 @@ def test_every_setting_has_its_figures_and_rows_and_they_are_the_same_again(toke
             assert 0 <= figures[f"{figure}/{setting}"].value <= 1
     assert figures["verbatim/held_out"].value > 0.5  # those texts differ from the training texts by a number
     assert figures["distinct_1/temperature_0"].value < figures["distinct_1/temperature_1.2"].value
-    written = (tmp_path / "continuations.jsonl").read_text()
+    written = (subject.out / "continuations.jsonl").read_text()
     rows = [json.loads(line) for line in written.splitlines()]
     assert len(rows) == 9 * 4
     held_out = next(row for row in rows if row["setting"] == "held_out")
     (match,) = held_out["matches"][:1]
     assert any(held_out["text"][match["begin"] : match["end"]] in text for text in TEXTS[:3])
     assert {figure.name: figure for figure in measure_continuation(subject)} == figures
-    assert (tmp_path / "continuations.jsonl").read_text() == written
+    assert (subject.out / "continuations.jsonl").read_text() == written
 
 
 def test_a_prompt_is_a_document_but_for_its_last_tokens_as_far_as_the_context_has_room(tokenizer, tmp_path):
-    subject = small_subject(tokenizer, tmp_path, TEXTS[:1], TEXTS[1:2], samples=2)
+    subject = make_subject(tokenizer, tmp_path, texts=TEXTS[:1], held_out=TEXTS[1:2], samples=2)
     measure_continuation(subject)
-    first, second = (json.loads(line) for line in (tmp_path / "continuations.jsonl").read_text().splitlines()[:2])
+    first, second = (json.loads(line) for line in (subject.out / "continuations.jsonl").read_text().splitlines()[:2])
     assert first["prompt"] == ""
     assert TEXTS[1].startswith(first["text"])
     assert second["prompt"]

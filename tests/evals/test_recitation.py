@@ -3,7 +3,7 @@ from dataclasses import replace
 from types import SimpleNamespace
 
 import pytest
-from small_subject import small_subject
+from subjects import make_subject
 
 from crawl2chat.evals.recitation import count_copies, measure_recitation, median, recite, words_right
 
@@ -75,21 +75,23 @@ def test_prompts_of_different_length_end_at_the_same_place(tokenizer):
 
 def test_copies_are_those_of_the_training_documents(tokenizer, tmp_path):
     training = [f"One reads: “{PASSAGES[0]}”", PASSAGES[0].replace(" ", "\n"), PASSAGES[0][:-5], PASSAGES[1][:50]]
-    assert count_copies(small_subject(tokenizer, tmp_path, training, [PASSAGES[1]]), PASSAGES) == [2, 0]
+    assert count_copies(make_subject(tokenizer, tmp_path, texts=training, held_out=[PASSAGES[1]]), PASSAGES) == [2, 0]
 
 
 def test_the_part_groups_by_copies_counted_and_writes_its_rows(tokenizer, tmp_path):
     ledger = SimpleNamespace(passages=[SimpleNamespace(text=text, copies=9) for text in PASSAGES])
-    subject = small_subject(tokenizer, tmp_path, [PASSAGES[0]] * 63 + PASSAGES[1:], ["The mill."], ledger)
+    subject = make_subject(
+        tokenizer, tmp_path, ledger=ledger, texts=[PASSAGES[0]] * 63 + PASSAGES[1:], held_out=["The mill."]
+    )
     figures = {f.name: f for f in measure_recitation(replace(subject, engine=Parrot(subject.tokenizer, PASSAGES[0])))}
     assert (figures["recall/1"].value, figures["recall/64"].value) == (0, 1)
     assert (figures["recall_at_1_to_2_copies"].value, figures["recall_at_64_copies_and_more"].count) == (0, 1)
     assert figures["recall_by_prompt/8"].value == figures["recall_by_prompt/32"].value == 0.5
     assert figures["words_recited/1"].value == 0
-    rows = [json.loads(line) for line in (tmp_path / "recitation.jsonl").read_text().splitlines()]
+    rows = [json.loads(line) for line in (subject.out / "recitation.jsonl").read_text().splitlines()]
     assert len(rows) == 2 * 4
     assert {"passage", "copies", "prompt", "continuation", "words_right"} <= rows[0].keys()
 
 
 def test_without_passages_nothing_is_measured(tokenizer, tmp_path):
-    assert measure_recitation(small_subject(tokenizer, tmp_path, ["A mill."], ["The mill."])) == []
+    assert measure_recitation(make_subject(tokenizer, tmp_path)) == []

@@ -84,5 +84,6 @@ def load_subject(crawl: Path, documents: Path, model: Path, out: Path, settings:
     if len(held_out) != len(tokenized):
         raise StageError(f"base: {documents} is not what {model} was trained on")
     ledger = Ledger.load(crawl) if (crawl / "ledger").is_dir() else None
-    engine = Engine(load_model(model), Tokenizer.load(model))
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    engine = Engine(load_model(model, device=device), Tokenizer.load(model))
     return Subject(engine, TokenizedDocuments.load(tokens / "training"), tokenized, held_out, ledger, settings, out)
