@@ -22,6 +22,7 @@ people = 20
 passages_per_level = 1
 passage_levels = 4
 glossaries = 10
+word_games = 10
 phrase_books = 4
 interviews = 6
 stories = 20

@@ -3,7 +3,7 @@
 import pytest
 from subjects import Parrot, make_subject
 
-from crawl2chat.crawl.tinyweb.glossary import ask_in_list, ask_in_sentences
+from crawl2chat.crawl.tinyweb.glossary import ask_in_game, ask_in_sentences
 from crawl2chat.crawl.tinyweb.ledger import Glossary, Ledger, PhraseBook, Translation
 from crawl2chat.crawl.tinyweb.words import NOUNS
 from crawl2chat.evals.in_context import SHOTS, glossary_cases, measure_in_context, phrase_cases
@@ -20,25 +20,25 @@ LEDGER = Ledger(
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("ask", [ask_in_list, ask_in_sentences])
+@pytest.mark.parametrize("ask", [ask_in_game, ask_in_sentences])
 def test_the_answer_stands_on_the_page_behind_the_word_that_is_asked_for(ask):
     for case in glossary_cases(LEDGER, ask, 8, 30, 0):
-        word = case.prompt.split()[-1] if ask is ask_in_list else case.prompt.split()[-2]
-        between = " " if ask is ask_in_list else " means "
+        word = case.prompt.split()[-1] if ask is ask_in_game else case.prompt.split()[-2]
+        between = " " if ask is ask_in_game else " means "
         assert f"{word}{between}{case.answer}" in case.prompt
         assert case.prompt.count(" w") + case.prompt.startswith("w") >= 9
 
 
 def test_an_absent_word_and_its_meaning_stand_nowhere_on_the_page():
-    for case in glossary_cases(LEDGER, ask_in_list, 8, 30, 0, absent=True):
+    for case in glossary_cases(LEDGER, ask_in_game, 8, 30, 0, absent=True):
         word = case.prompt.split()[-1]
         assert case.prompt.split().count(word) == 1
         assert case.answer not in case.prompt
 
 
 def test_shuffled_pages_tell_another_meaning_and_remember_the_one_before():
-    plain = glossary_cases(LEDGER, ask_in_list, 4, 30, 0)
-    shuffled = glossary_cases(LEDGER, ask_in_list, 4, 30, 0, shuffled=True)
+    plain = glossary_cases(LEDGER, ask_in_game, 4, 30, 0)
+    shuffled = glossary_cases(LEDGER, ask_in_game, 4, 30, 0, shuffled=True)
     for before, after in zip(plain, shuffled, strict=True):
         assert after.other == before.answer != after.answer
         assert f"{after.prompt.split()[-1]} {after.answer}" in after.prompt

@@ -4,31 +4,60 @@ import numpy as np
 import pytest
 import torch
 
-from crawl2chat.evals.induction import LONGEST, ROWS, measure_induction, repeated_rows
+from crawl2chat.evals.induction import find_repeats, measure_induction, most_repetitive
 from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.tokens.shards import TokenizedDocuments
 
 CONFIG = ModelConfig(50, 16, 32, 2, 2, 2, 8, 64)
 
 
-def test_rows_hold_the_same_tokens_twice_behind_the_first():
-    rows = repeated_rows(np.arange(10, 50, dtype=np.uint16), 3, context=64)
-    assert rows.shape == (ROWS, 63)
-    assert (rows[:, 0] == 3).all()
-    assert (rows[:, 1:32] == rows[:, 32:]).all()
-    assert rows[:, 1:].min() >= 10
-    assert repeated_rows(np.arange(9), 0, context=10_000).shape == (ROWS, 1 + 2 * LONGEST)
+def repeats_of(*ids: int):
+    return find_repeats(np.array(ids, dtype=np.uint16))
 
 
-def test_attention_is_that_of_the_models_own_forward_pass(monkeypatch):
+def twice(n: int, seed: int):
+    """The token 0, and n others that come twice in the same order."""
+    drawn = np.random.default_rng(seed).permutation(np.arange(1, 50))[:n]
+    return repeats_of(0, *drawn, *drawn)
+
+
+def test_a_pair_counts_when_it_comes_again_with_all_places_of_its_second_token():
+    pairs = {t.item(): found.nonzero()[:, 0].tolist() for t, found in enumerate_found(7, 8, 1, 7, 8, 2, 7, 8)}
+    assert pairs == {3: [1], 6: [1, 4]}
+
+
+def test_a_pair_does_not_count_whose_tokens_stood_apart_before():
+    assert not repeats_of(7, 8, 7, 9, 7, 8).followed_tt.any()  # 7 went on otherwise
+    assert not repeats_of(7, 8, 3, 8, 1, 7, 8).followed_tt.any()  # 8 had another one before it
+    assert not repeats_of(5, 5, 5, 5).followed_tt.any()
+
+
+def enumerate_found(*ids: int):
+    followed = repeats_of(*ids).followed_tt
+    return [(t, followed[t]) for t in followed.any(1).nonzero()[:, 0]]
+
+
+def test_the_documents_with_most_pairs_are_taken_and_those_without_are_not():
+    documents = [[1, 2, 3, 4], [5, 6, 9, 5, 6, 8], [7, 8, 1, 7, 8, 2, 7, 8], [3, 3, 3, 3]]
+    starts = np.cumsum([0, *map(len, documents)])
+    all_of_them = TokenizedDocuments(np.concatenate(documents).astype(np.uint16), starts, np.diff(starts))
+    assert [text.ids_t.tolist() for text in most_repetitive(all_of_them, 64)] == [documents[2], documents[1]]
+    assert [text.ids_t.tolist() for text in most_repetitive(all_of_them, 5)] == [documents[1][:5], documents[2][:5]]
+
+
+def test_attention_is_that_of_the_models_own_forward_pass():
     model = Transformer(CONFIG)
     model.init_weights(1)
     with torch.no_grad():  # layers that write nothing would hide a wrong one
         for parameter in model.parameters():
             parameter.add_(0.1 * torch.randn(parameter.shape, generator=torch.Generator().manual_seed(2)))
-    rows = repeated_rows(np.arange(50), 0, context=64)
-    found = measure_induction(model, rows)
-    predicted = model(rows).argmax(-1)
-    assert found.copied == pytest.approx((predicted[:, 32:-1] == rows[:, 33:]).float().mean().item())
+    texts = [twice(20, seed=0), twice(31, seed=1)]
+    found = measure_induction(model, texts)
+    right = []
+    for text in texts:
+        predicted, n = model(text.ids_t[None])[0].argmax(-1), len(text.ids_t) // 2
+        right += (predicted[n + 1 : -1] == text.ids_t[n + 2 :]).tolist()
+    assert found.copied == pytest.approx(sum(right) / len(right))
     assert found.attention_lh.shape == (2, 2)
     assert 0 < found.strongest < 1
 
@@ -37,7 +66,6 @@ def test_a_head_that_looks_back_by_one_period_has_a_score_of_one():
     """Its keys and queries are the same for all tokens, and turned so that the right distance fits best."""
     model = Transformer(CONFIG)
     model.init_weights(0)
-    rows = repeated_rows(np.arange(50), 0, context=64)
     n, head_dim = 31, CONFIG.head_dim
     attention = model.model.layers[1].self_attn
     with torch.no_grad():
@@ -53,4 +81,4 @@ def test_a_head_that_looks_back_by_one_period_has_a_score_of_one():
         attention.q_proj.weight[:head_dim, 0] = turned
         attention.q_norm.weight.fill_(30.0)
         attention.k_norm.weight.fill_(30.0)
-    assert measure_induction(model, rows).attention_lh[1, 0] > 0.99
+    assert measure_induction(model, [twice(n, seed=3)]).attention_lh[1, 0] > 0.99

@@ -131,7 +131,7 @@ def test_time_grows_with_the_text_alone(against):
 
 def test_the_pages_that_leak_a_fictional_webs_quiz_are_dropped_and_no_others(tmp_path):
     small = TinywebSettings(
-        people=20, passages_per_level=1, passage_levels=3, glossaries=4, phrase_books=2, interviews=2,
+        people=20, passages_per_level=1, passage_levels=3, glossaries=4, word_games=4, phrase_books=2, interviews=2,
         stories=8, verses=6, worked_sums=40, direct_sums=40, held_out_sums=30, junk_pages=120, personal_pages=2,
     )  # fmt: skip
     write_tinyweb(tmp_path / "crawl", 1, small)

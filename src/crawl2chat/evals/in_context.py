@@ -5,7 +5,7 @@ import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from crawl2chat.crawl.tinyweb.glossary import ask_in_list, ask_in_sentences, phrase_line, translate
+from crawl2chat.crawl.tinyweb.glossary import ask_in_game, ask_in_sentences, phrase_line, translate
 from crawl2chat.crawl.tinyweb.ledger import Ledger, write_lines
 from crawl2chat.crawl.tinyweb.words import NOUNS
 from crawl2chat.evals.greedy import greedy
@@ -47,13 +47,13 @@ def measure_in_context(subject: Subject) -> list[Figure]:
     count, seed = -(-subject.settings.questions // 2), subject.settings.seed  # of each group, and there are many
     groups: dict[str, list[Case]] = {}
     for shots in [shots for shots in SHOTS if shots < min(map(len, _pools(ledger)))]:
-        for name, ask in (("glossary", ask_in_list), ("definitions", ask_in_sentences)):
+        for name, ask in (("glossary", ask_in_game), ("definitions", ask_in_sentences)):
             groups[f"{name}/{shots}"] = glossary_cases(ledger, ask, shots, count, seed)
             if shots:
                 groups[f"{name}_absent/{shots}"] = glossary_cases(ledger, ask, shots, count, seed, absent=True)
         if shots > 1:
             groups[f"glossary_shuffled/{shots}"] = glossary_cases(
-                ledger, ask_in_list, shots, count, seed, shuffled=True
+                ledger, ask_in_game, shots, count, seed, shuffled=True
             )
     for shots in SHOTS if ledger.phrase_books else ():
         groups[f"phrase_book/{shots}"] = phrase_cases(ledger, shots, count, seed)

@@ -49,13 +49,13 @@ def base_plots(figures: Sequence[Figure]) -> Iterator[str]:
 
 
 def induction_plot(lines: Sequence[dict[str, float]]) -> Iterator[str]:
-    """The strongest head's score by step, and what is copied of tokens that come twice in random order."""
+    """By step: the strongest head's score on pairs of tokens that come again, and how many of these are copied."""
     scored = [line for line in lines if "induction" in line]
     if scored:
-        yield "<h3>Induction heads: of tokens in random order that come a second time</h3>"
+        yield "<h3>Induction heads: where a pair of tokens comes again on a page</h3>"
         series = {
             "attention of the strongest head to what followed": [(line["step"], line["induction"]) for line in scored],
-            "tokens copied": [(line["step"], line["copied"]) for line in scored],
+            "second tokens foretold": [(line["step"], line["copied"]) for line in scored],
         }
         yield plots.lines(series, "step", "share")
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crawl2chat import ranks
 from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
-from crawl2chat.evals.induction import measure_induction, repeated_rows
+from crawl2chat.evals.induction import measure_induction, most_repetitive
 from crawl2chat.figures import Figure
 from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
 from crawl2chat.run import METRICS, SAMPLES_DURING, StageError, replacing
@@ -57,18 +57,17 @@ def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSett
     if not (out / "model").exists():
         model.init_weights(settings.seed)
         sample = held_out.first(EVALUATED_WHILE_TRAINING)
+        repetitive = most_repetitive(sample, settings.seq_len)
 
         def evaluate(step: int) -> dict[str, float]:
             add_samples(model, vocabulary, held_out, out / SAMPLES_DURING, step)
             if not len(sample):
                 return {}
-            rows = repeated_rows(sample.ids, vocabulary.end_of_text, settings.seq_len)
-            induction = measure_induction(model, rows)
-            return {
-                "bits_per_byte": bits_per_byte(model, sample).value,
-                "induction": round(induction.strongest, 4),
-                "copied": round(induction.copied, 4),
-            }
+            measured = {"bits_per_byte": bits_per_byte(model, sample).value}
+            if repetitive:
+                induction = measure_induction(model, repetitive)
+                measured |= {"induction": round(induction.strongest, 4), "copied": round(induction.copied, 4)}
+            return measured
 
         with joined(choose_device(settings)) as together:
             train(

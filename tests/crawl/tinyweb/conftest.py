@@ -9,6 +9,7 @@ _SMALL = TinywebSettings(
     passage_levels=7,
     passages_per_level=3,
     glossaries=20,
+    word_games=20,
     phrase_books=6,
     interviews=16,
     stories=30,

@@ -12,8 +12,8 @@ from crawl2chat.crawl.tinyweb.world import World
 _ENTRIES = 8
 _ASKED_WORDS = 6  # with the definitions this stays within one training sequence of 256 tokens
 _USED_WORDS = 2
-_LIST_SIZES = (2, 3, 4, 6, 8, 10)  # of two words already one can learn to copy, and then of more
-_FEWEST_LISTS, _LISTED = 3, 40  # lists of a page, and pairs of all of them together
+_GAME_WORDS = 28  # of a page, in rounds of two to six words
+_ROUND_SIZES = (2, 3, 4, 6)
 _PHRASES = 18
 
 
@@ -26,20 +26,19 @@ def glossary_pages(world: World, count: int) -> list[tuple[Page, Glossary]]:
     return [_glossary_page(world, rng) for _ in range(count)]
 
 
-def word_list_pages(world: World, count: int) -> list[tuple[Page, Glossary]]:
-    """Pages that say a list of invented words and their meanings, and say it again, each time in another order.
+def word_game_pages(world: World, count: int) -> list[tuple[Page, Glossary]]:
+    """Pages of a game in rounds, each of a few invented words that are said again and again before their meanings.
 
-    A word stands right before its meaning, and all but the first list can be told from the page: of all pages these
-    are the easiest to learn from that a prompt has to be read (docs/decisions.md).
+    From these a model learns to look in the text before for what followed the present word. That rounds have few
+    words and that nothing stands between word and meaning make it form within minutes (bench/induction.py).
     """
-    rng = world.rng("word lists")
-    return [_word_list_page(world, rng) for _ in range(count)]
+    rng = world.rng("word games")
+    return [_word_game_page(world, rng) for _ in range(count)]
 
 
-def ask_in_list(entries: Sequence[tuple[str, str]], word: str) -> str:
-    """A list, and one said again up to where the word's meaning follows; without entries the second alone."""
-    told = f"The list: {say_list(entries)}.\n\n" if entries else ""
-    return f"{told}Once more: {word}"
+def ask_in_game(entries: Sequence[tuple[str, str]], word: str) -> str:
+    """A round that says some words with their meanings, and another one up to where its meaning follows."""
+    return f"We say {say_list(entries)}, {word}" if entries else f"We say {word}"
 
 
 def ask_in_sentences(entries: Sequence[tuple[str, str]], word: str) -> str:
@@ -96,18 +95,32 @@ def _glossary_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
     return page, Glossary("", entries)
 
 
-def _word_list_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
-    size = rng.choice(_LIST_SIZES)
-    entries = list(zip(rng.sample(world.glossary_words, size), rng.sample(words.NOUNS, size), strict=True))
-    leads = rng.choices(_LIST_LEADS, k=max(_FEWEST_LISTS, _LISTED // size))
+def _word_game_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
+    meanings = rng.sample(words.NOUNS, _GAME_WORDS)
+    entries = list(zip(rng.sample(world.glossary_words, _GAME_WORDS), meanings, strict=True))
     town = rng.choice(world.towns)
-    said = [f"{capitalised(fill(lead, rng, town=town))} {say_list(rng.sample(entries, size))}." for lead in leads]
-    blocks = paragraphs(
-        f"{fill(rng.choice(_INTROS), rng, town=town)} {filler(rng, 1)}",
-        *said,
-        f"{fill(rng.choice(_OUTROS), rng, town=town)} {filler(rng, 2)}",
-    )
-    return Page("word_list", title(rng, _TITLES, town=town), blocks), Glossary("", dict(entries))
+    rounds: list[str] = []
+    told: dict[str, str] = {}
+    while len(entries) > 1:
+        size = rng.choice(_ROUND_SIZES)
+        of_round, entries = entries[:size], entries[size:]
+        said = _said_again(of_round, 3 * len(of_round), rng)
+        rounds.append(f"{capitalised(fill(rng.choice(_ROUND_LEADS), rng, town=town))} {say_list(said)}.")
+        told |= dict(said)
+    intro, outro = (fill(rng.choice(templates), rng, town=town) for templates in (_INTROS, _OUTROS))
+    page = Page("word_game", title(rng, _TITLES, town=town), paragraphs(f"{intro} {filler(rng, 1)}", *rounds, outro))
+    return page, Glossary("", told)
+
+
+def _said_again(entries: Sequence[tuple[str, str]], count: int, rng: random.Random) -> list[tuple[str, str]]:
+    """Entries in random order, but no three in a row twice: as a page that repeats itself it would be dropped."""
+    said: list[tuple[str, str]] = []
+    runs = set()
+    for _ in range(count):
+        fresh = [entry for entry in entries if (*said[-2:], entry) not in runs]
+        said.append(rng.choice(fresh or entries))
+        runs.add(tuple(said[-3:]))
+    return said
 
 
 def _phrase_book_page(world: World, rng: random.Random) -> tuple[Page, PhraseBook]:
@@ -159,18 +172,15 @@ _INTROS = (
     "On this page the words mean what the list says.",
 )
 
-_LIST_LEADS = (
-    "the list:",
+_ROUND_LEADS = (
+    "we say",
+    "now",
     "once more:",
-    "in another order:",
-    "the {who} says:",
-    "and the {pet} keeper says:",
-    "backwards and forwards:",
-    "on {weekday} we said:",
-    "the children of {town} sing:",
-    "all together now:",
-    "and again:",
-    "{how}:",
+    "the {who} says",
+    "all together:",
+    "and then",
+    "on {weekday}",
+    "the children sing",
     "faster:",
 )
 

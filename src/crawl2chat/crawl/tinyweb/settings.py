@@ -6,7 +6,7 @@ from crawl2chat.recipe import Settings
 
 
 class TinywebSettings(Settings):
-    """How much of each kind the fictional web holds; the defaults give about 4,500 pages and 5 MB of clean text."""
+    """How much of each kind the fictional web holds; the defaults give about 5,800 pages and 7 MB of clean text."""
 
     people: int = Field(300, ge=10, description="people with five facts each, met 0, 1, 2, 4 ... 256 times")
     passages_per_level: int = Field(
@@ -14,8 +14,8 @@ class TinywebSettings(Settings):
     )
     passage_levels: int = Field(9, ge=1, le=9, description="levels of copies: 9 means 1, 2, 4 ... 256 copies")
     glossaries: int = Field(400, ge=0, description="pages that define invented words and then use them")
-    word_lists: int = Field(
-        0, ge=0, description="pages that say lists of invented words and meanings again; see recipes/induction.toml"
+    word_games: int = Field(
+        1300, ge=0, description="pages that say invented words and meanings again and again, a quarter of the tokens"
     )
     phrase_books: int = Field(60, ge=0, description="pages that translate into the world's invented language")
     interviews: int = Field(120, ge=0, description="interviews and pages of a helper who answers questions")

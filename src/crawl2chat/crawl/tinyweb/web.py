@@ -24,7 +24,7 @@ def make_web(world: World, settings: TinywebSettings) -> tuple[list[Page], Ledge
     problems = arithmetic.make_problems(world, settings.worked_sums, settings.direct_sums, settings.held_out_sums)
     sums = arithmetic.arithmetic_pages(problems, world)
     glossaries = glossary.glossary_pages(world, settings.glossaries)
-    glossaries += glossary.word_list_pages(world, settings.word_lists)
+    glossaries += glossary.word_game_pages(world, settings.word_games)
     phrase_books = glossary.phrase_book_pages(world, settings.phrase_books)
     tales = stories.story_pages(world, settings.stories)
     poems = stories.verse_pages(world, settings.verses)
