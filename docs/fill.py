@@ -89,6 +89,9 @@ def readme(run: Run) -> Iterator[str]:
          f"xz {rate('xz')}"],
         ["it recites what it saw often", f"passages to the end: {short('base', 'recall_at_1_to_2_copies')} at 1 or 2 "
          f"copies, {short('base', 'recall_at_64_copies_and_more')} at 64 and more"],
+        ["it learns from its prompt", f"which meaning an invented word has on this page alone: "
+         f"{short('base', 'glossary/8')} with 8 words on it, {short('base', 'glossary_absent/8')} if it is none of "
+         "them"],
         ["its prompt makes it an assistant", f"questions about often met people: bare "
          f"{short('base', 'assistant_by_prompt/bare')}, on a helper's page "
          f"{short('base', 'assistant_by_prompt/interview')}"],
@@ -143,8 +146,10 @@ def base_model(run: Run) -> Iterator[str]:
         **{f"by question, met {met}": f"answers_by_exposures/{met}" for met in ("0", "1", "8-15", "100+")},
         "bits stored a parameter": "bits_per_parameter",
         **{f"assistant by prompt: {page}": f"assistant_by_prompt/{page}" for page in ("bare", "few_shot", "interview")},
-        **{f"word of a list, {n} on the page": f"glossary/{n}" for n in (0, 1, 8)},
+        **{f"word of a game, {n} on the page": f"glossary/{n}" for n in (0, 1, 2, 4, 8, 16)},
         "8 on the page, but not the one asked for": "glossary_absent/8",
+        "8 on the page, meanings changed about: the page's": "glossary_follows/8",
+        "and the meaning from before": "glossary_shuffled/8",
         "8 definitions in sentences": "definitions/8", "the same, but not of the one asked for": "definitions_absent/8",
         **{f"phrase, {n} lines before": f"phrase_book/{n}" for n in (0, 1, 8, 16)},
         "8 lines, translations shuffled": "phrase_book_shuffled/8",

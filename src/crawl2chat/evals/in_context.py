@@ -32,8 +32,8 @@ class Case:
 def measure_in_context(subject: Subject) -> list[Figure]:
     """Share of right answers by the number of examples before the question, with their controls.
 
-    glossary/N: a list of N invented words, each with a meaning drawn anew, then one of them again; at 0 nothing tells.
-    glossary_absent/N: the same page, but the word that is asked about is not on its list.
+    glossary/N: N invented words, each before a meaning drawn anew, then one of them again; at 0 nothing tells.
+    glossary_absent/N: the same page, but the word that is asked about is none of them.
     glossary_shuffled/N: the same questions with the page's meanings changed about, and the old meaning still counted
     as right; glossary_follows/N: the share that follows the page as it now is.
     definitions/N, definitions_absent/N: the same in whole sentences, where the meaning does not stand right behind

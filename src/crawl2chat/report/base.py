@@ -17,9 +17,10 @@ CURVES = {  # title: (label of the x axis, label of the y axis, series and the f
         "times met", "right", {"by completion": "facts_by_exposures", "by question": "answers_by_exposures"},
     ),
     "Words that the page defines": (
-        "definitions on the page", "right",
-        {"in a list": "glossary", "not in the list": "glossary_absent", "meanings shuffled": "glossary_shuffled",
-         "in sentences": "definitions", "in no sentence": "definitions_absent"},
+        "words on the page", "right",
+        {"word before meaning": "glossary", "word not on the page": "glossary_absent",
+         "old meaning, all changed about": "glossary_shuffled", "in sentences": "definitions",
+         "in no sentence": "definitions_absent"},
     ),
     "Phrases by example": (
         "lines before the question", "right",
