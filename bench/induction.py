@@ -26,16 +26,15 @@ from crawl2chat.run import METRICS, run_stage
 from crawl2chat.train.metrics import read_metrics
 
 LAPTOP = Path(__file__).parents[1] / "recipes" / "laptop.toml"
+LONG_ROUNDS = "games in rounds of 12 words"
 VARIANTS: dict[str, tuple[str, ...]] = {
     "as in the recipe": (),
-    "embedding rate 0.04": ("--pretrain.embedding_lr", "0.04"),
-    "batches of 4,096 tokens": ("--pretrain.batch_tokens", "4096"),
-    "heads of 32 channels": ("--pretrain.head_dim", "32"),
+    "embedding rate 0.01": ("--pretrain.embedding_lr", "0.01"),
+    "batches of 2,048 tokens": ("--pretrain.batch_tokens", "2048"),
     "half as many games": ("--crawl.tinyweb.word_games", "650"),
     "no games": ("--crawl.tinyweb.word_games", "0"),
-    "games in rounds of 12 words": (),
+    LONG_ROUNDS: (),
 }
-LONG_ROUNDS = "games in rounds of 12 words"
 
 
 def train(folder: Path, variant: str, tokens: int, seed: int) -> None:
