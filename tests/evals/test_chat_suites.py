@@ -102,6 +102,10 @@ def test_arc_is_decided_by_the_most_probable_letter(model, tokenizer):
         (CORE_ROW | {"gold": 3}, "row 1: gold = 3"),
         ({"query": "x", "choices": []}, "row 1: has no choices"),
         (HUB_ROW | {"answerKey": "D"}, "row 1: answerKey = 'D'"),
+        (CORE_ROW | {"query": 7}, "row 1: query = 7; expected a text"),
+        (CORE_ROW | {"choices": "abc"}, "row 1: choices = 'abc'; expected a list"),
+        (CORE_ROW | {"choices": ["x"] * 27}, "row 1: choices = .* at most 26"),
+        (HUB_ROW | {"choices": {"text": ["a"], "label": ["1", "2"]}}, "row 1: has 1 choices with 2 labels"),
         ({"something": 1}, r"row 1: has no choices\.label; found something"),
     ],
 )
@@ -127,6 +131,11 @@ def test_samples_of_a_question_count_by_pass_at_k(engine, saying):
     assert values(measured)["gsm8k_pass_at_4"] == 1
 
 
+def test_a_question_that_is_no_text_is_named(engine):
+    with pytest.raises(StageError, match="row 0: answer = 7; expected a text"):
+        measure_gsm8k(engine, rows({"question": "How many?", "answer": 7}), GREEDY)
+
+
 def test_a_question_that_fills_the_context_is_wrong_and_counted(engine):
     long = {"question": "How many? " * 200, "answer": "#### 7"}
     measured = measure_gsm8k(engine, rows(long, {"question": "How many?", "answer": "#### 7"}), GREEDY)
@@ -150,6 +159,17 @@ def test_humaneval_runs_what_was_written_against_the_tests(engine, saying):
     assert [answer["right"] for answer in measured.answers] == [True, False]
     assert "AssertionError" in measured.answers[1]["stderr"]
     assert "def double(x):" in asked[0]
+
+
+def test_each_question_of_humaneval_has_a_line_among_the_answers(engine, saying):
+    saying("    return x / 2\n")
+    long = HUMANEVAL[1] | {"prompt": HUMANEVAL[1]["prompt"] + "    # and so on\n" * 200}
+    measured = measure_humaneval(engine, rows(long, HUMANEVAL[1]), GREEDY, limits=Limits(seconds=3))
+    assert [(answer["answer"], answer["right"]) for answer in measured.answers] == [
+        (None, False), ("    return x / 2\n", True),
+    ]  # fmt: skip
+    assert values(measured)["humaneval_pass_at_1"] == 0.5
+    assert values(measured)["humaneval_questions_too_long"] == 0.5
 
 
 @pytest.mark.parametrize("row", HUMANEVAL)
@@ -193,7 +213,8 @@ def test_rows_are_read_from_each_kind_of_file(tmp_path):
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("a.jsonl", b"{", "can't be read"),
+        ("a.jsonl", b'{"a": 1}\n{', r"a\.jsonl, line 2: can't be read as JSON"),
+        ("a.json", b'[{"a": 1}]', "line 1: holds a list; expected an object"),
         ("a.jsonl.gz", b"{}", "can't be read"),
         ("a.parquet", b"{}", "can't be read"),
         ("a.txt", b"{}", "not a file of rows"),

@@ -189,6 +189,8 @@ def test_answers_are_those_by_a_forward_pass_of_each_text(folder, tasks, model, 
         ("[", "expected a list of objects"),
         ("[{}]", "expected a list of objects"),
         (json.dumps([LISTED[0] | {"type": "essay"}]), "has type 'essay'"),
+        (json.dumps([LISTED[0] | {"random_baseline_percent": 100}]), "random_baseline_percent of 100"),
+        (json.dumps([LISTED[0] | {"shots": -1}]), "has -1 shots"),
         (json.dumps([LISTED[3]]), "holds none of the files"),
     ],
 )
@@ -209,6 +211,17 @@ def test_a_wrong_list_of_tasks_is_named(folder, content, message):
 def test_a_wrong_row_is_named(folder, tasks, rows, message):
     (folder / "schema.jsonl").write_text(lines(rows))
     with pytest.raises(StageError, match=message):
+        read_rows(tasks["schema"])
+
+
+def test_damaged_files_are_named(folder, tasks):
+    whole = (folder / "choice.jsonl.gz").read_bytes()
+    for damaged in (whole[:20] + b"\xff" * 20 + whole[40:], whole[:-12]):
+        (folder / "choice.jsonl.gz").write_bytes(damaged)
+        with pytest.raises(StageError, match=r"choice\.jsonl\.gz.*can't be read"):
+            read_rows(tasks["choice"])
+    (folder / "schema.jsonl").write_text(lines(SCHEMAS[:2]) + "\n" + '{"gold": }')
+    with pytest.raises(StageError, match=r"schema\.jsonl, line 4: can't be read as JSON: Expecting value, column 10"):
         read_rows(tasks["schema"])
 
 

@@ -133,11 +133,45 @@ def test_scores_are_those_through_transformers(engine, tokenizer, folder, tmp_pa
                     assert a[1] == b[1]
     assert 0 < scores["tiny_greedy/acc"] < 1  # or equal scores would say little
     figures = {figure.name: figure for figure in measure_tasks(engine.model, engine.tokenizer, list(KINDS), folder)}
+    assert figures.pop("texts_cut_to_the_context").value > 0
     assert {name: figure.value for name, figure in figures.items()} == pytest.approx(scores, rel=1e-4)
     assert figures["tiny_choice/acc"].count == len(EXAMPLES)
     assert figures["tiny_choice/acc"].unit == "share"
     limited = measure_tasks(engine.model, engine.tokenizer, ["tiny_choice"], folder, limit=2)
-    assert [figure.count for figure in limited] == [2, 2]
+    assert [(figure.value, figure.count) for figure in limited[:1]] == [(0, 8)]
+    assert [figure.count for figure in limited[1:]] == [2, 2]
+    cuts = measure_tasks(engine.model, engine.tokenizer, ["tiny_choice"], folder)[0]
+    assert (cuts.value, cuts.count) == (1 / 4, 16)  # the four choices of the last question
+
+
+def test_what_stands_behind_white_space_alone_is_scored_whole(engine, tokenizer):
+    """As behind nothing; the harness moves the white space into the continuation."""
+    from lm_eval.api.instance import Instance
+
+    from crawl2chat.evals.harness import EngineLM
+
+    def score(*arguments):
+        ((found, _),) = EngineLM(engine.model, tokenizer).loglikelihood([Instance("loglikelihood", {}, arguments, 0)])
+        return found
+
+    assert score(" ", "the mill") == pytest.approx(score("", " the mill"), abs=1e-4)
+
+
+def test_means_of_more_than_right_and_wrong_stay_what_they_are():
+    """As truthfulqa_mc2's acc, a mean of probabilities; an interval of Wilson's would be another figure's."""
+    from crawl2chat.evals.harness import _figures
+
+    (figure,) = _figures("t", {"acc,none": 0.437, "acc_stderr,none": 0.1}, 10)
+    assert (figure.value, figure.unit, figure.interval) == (0.437, "", pytest.approx((0.241, 0.633)))
+    (figure,) = _figures("t", {"acc,none": 0.4, "acc_stderr,none": 0.1}, 10)
+    assert (figure.value, figure.unit, figure.count) == (0.4, "share", 10)
+
+
+@pytest.mark.parametrize("name", ["max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"])
+def test_an_answer_s_length_is_taken_by_each_of_its_names(name):
+    from crawl2chat.evals.harness import _sampling
+
+    assert _sampling({name: 7}).max_tokens == 7
 
 
 def test_a_task_that_there_is_not_is_named(engine, folder):

@@ -1,6 +1,7 @@
 import os
 import socket
 import subprocess
+import sys
 import time
 
 import pytest
@@ -23,6 +24,10 @@ def way(request, monkeypatch):
 
 def test_a_program_that_ends_has_passed(way):
     assert run_program("print('fine')", QUICK).passed
+
+
+def test_a_program_that_keeps_stdout_for_itself_has_passed(way):
+    assert run_program("import io, sys\nprint('x')\nsys.stdout = io.StringIO()\nprint('y')", QUICK).passed
 
 
 def test_an_exception_fails_and_is_shown(way):
@@ -68,6 +73,21 @@ def test_what_it_writes_is_limited(way):
 def test_it_works_in_a_folder_of_its_own_that_is_gone_afterwards(way, tmp_path):
     note = tmp_path / "note"
     assert run_program(f"import os; open('x', 'w').write('y'); open({str(note)!r}, 'w').write(os.getcwd())").passed
+    assert not os.path.exists(note.read_text())
+
+
+def test_folders_nested_deeper_than_python_goes_down_are_removed(tmp_path):
+    note = tmp_path / "note"
+    program = (
+        f"import os\nopen({str(note)!r}, 'w').write(os.getcwd())\nfor _ in range(400): os.mkdir('d'); os.chdir('d')"
+    )
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(350)
+    try:
+        outcome = run_program(program, Limits(seconds=20))
+    finally:
+        sys.setrecursionlimit(limit)
+    assert outcome.passed
     assert not os.path.exists(note.read_text())
 
 

@@ -213,12 +213,30 @@ def test_results_of_other_suites_stand_in_the_card_whatever_else_lies_there(run,
     write_json(evals / "arc.json", {"suite": "arc|easy", "model": "/elsewhere/somebody/run/sft", "figures": figures})
     for name, content in (("a", [1]), ("b", {"figures": [2]}), ("c", {"figures": {"x": {"value": "much"}}}), ("d", {})):
         write_json(evals / f"{name}.json", content)
+    for name, wrong in (("f", {"interval": [0.5]}), ("g", {"count": "many"}), ("h", {"interval": "wide"})):
+        write_json(evals / f"{name}.json", {"figures": {"odd": {"value": 0.125} | wrong}})
     (evals / "e.json").write_text("{")
+    (evals / "folder.json").mkdir()
     card = card_of(run / "sft", tmp_path)
     assert (r"arc\|easy", "sft", "accuracy", str(result), "8") in cells(card)
     assert (r"arc\|easy", "sft", "score", "0.25", "") in cells(card)
     assert "somebody" not in card
     assert "much" not in card
+    assert "odd" not in card
+
+
+def test_results_of_other_suites_for_a_model_that_was_made_anew_since_are_left_out(run, tmp_path):
+    figures = {"accuracy": share("accuracy", 3, 8).to_json()}
+    for stage in ("pretrain", "sft"):
+        content = {"suite": f"of_{stage}", "model": stage, "model_hash": read_manifest(run / stage).hash}
+        write_json(run / "evals" / f"{stage}.json", content | {"figures": figures})
+    card = card_of(run / "sft", tmp_path)
+    assert "of_pretrain" in card
+    assert "of_sft" in card
+    write_json(run / "evals" / "sft.json", {"suite": "of_sft", "model_hash": "that of before", "figures": figures})
+    card = card_of(run / "sft", tmp_path)
+    assert "of_pretrain" in card
+    assert "of_sft" not in card
 
 
 def test_the_data_statement_says_what_is_known_and_what_was_given(run, tmp_path):

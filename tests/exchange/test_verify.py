@@ -124,6 +124,11 @@ def test_a_generation_config_that_stops_elsewhere_is_told(release, ends):
     assert "eos_token_id is" in failures(release)["generation config"]
 
 
+def test_an_end_that_is_no_id_beside_one_that_is_is_told(release):
+    edit(release / "generation_config.json", eos_token_id=[Tokenizer.load(release).eos_id, [1]])
+    assert "eos_token_id is" in failures(release)["generation config"]
+
+
 def test_a_card_must_state_a_licence_and_say_what_the_data_is(stage_folder, tmp_path):
     export_folder(stage_folder, tmp_path / "no licence", name="A model", statement="Made up.")
     assert failures(tmp_path / "no licence")["card"].endswith("export with --license ID")

@@ -19,15 +19,15 @@ The conventions are those of nanochat's core_eval.py, which restate llm-foundry'
 - A text longer than the model's context loses tokens at its left. How many were cut is a figure.
 """
 
-import gzip
 import json
 import math
 import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
+from crawl2chat.evals.rows import Row, json_lines
 from crawl2chat.evals.scoring import Score, Span, common_prefix, score
 from crawl2chat.figures import Figure, share
 from crawl2chat.model import Transformer
@@ -44,7 +44,6 @@ FIELDS: dict[str, dict[str, type]] = {  # of a row, by its task's type
     "language_modeling": {"context": str, "continuation": str},
 }
 OPTIONS = {"multiple_choice": "choices", "schema": "context_options"}
-Row = dict[str, Any]
 
 
 @dataclass(frozen=True)
@@ -83,6 +82,11 @@ def read_tasks(folder: Path) -> tuple[list[Task], list[str]]:
     for task in tasks:
         if task.kind not in FIELDS:
             raise StageError(f"{folder / TASKS}: {task.name} has type {task.kind!r}; expected {', '.join(FIELDS)}")
+        if task.shots < 0 or not 0 <= task.baseline < 1:
+            raise StageError(
+                f"{folder / TASKS}: {task.name} has {task.shots} shots and a random_baseline_percent of "
+                f"{100 * task.baseline:g}; expected shots of at least 0, and a baseline from 0 to below 100"
+            )
     present = [task for task in tasks if task.file.exists()]
     if not present:
         raise StageError(f"{folder}: holds none of the files that its {TASKS} names")
@@ -91,12 +95,7 @@ def read_tasks(folder: Path) -> tuple[list[Task], list[str]]:
 
 def read_rows(task: Task) -> list[Row]:
     """A task's rows in the order in which they are asked."""
-    opened = gzip.open if task.file.suffix == ".gz" else open
-    try:
-        with opened(task.file, "rt", encoding="utf-8") as file:
-            rows = [json.loads(line) for line in file if line.strip()]
-    except (OSError, EOFError, ValueError) as error:
-        raise StageError(f"{task.file}: not JSON lines: {error}") from error
+    rows = json_lines(task.file)
     for i, row in enumerate(rows):
         _check(row, task, i)
     if len(rows) <= task.shots:
@@ -105,9 +104,9 @@ def read_rows(task: Task) -> list[Row]:
     return rows
 
 
-def _check(row: Any, task: Task, i: int) -> None:
+def _check(row: Row, task: Task, i: int) -> None:
     for name, kind in FIELDS[task.kind].items():
-        if not isinstance(row, dict) or not isinstance(row.get(name), kind) or row[name] in ("", []):
+        if not isinstance(row.get(name), kind) or row[name] in ("", []):
             raise StageError(f"{task.file}, row {i}: a task of type {task.kind} needs {name}, a {kind.__name__}")
     if task.kind != "language_modeling" and not 0 <= row["gold"] < len(row[OPTIONS[task.kind]]):
         raise StageError(f"{task.file}, row {i}: gold = {row['gold']} is none of the {OPTIONS[task.kind]}")

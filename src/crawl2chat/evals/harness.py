@@ -4,6 +4,7 @@ Needs the extra `lm-eval`: this module imports it.
 """
 
 import json
+import math
 from collections import defaultdict
 from collections.abc import Sequence
 from functools import cached_property
@@ -26,8 +27,9 @@ from crawl2chat.run import StageError
 from crawl2chat.tokens import Tokenizer
 
 MAX_TOKENS = 256  # of an answer whose task does not say; the harness's own default
+LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # its names, the first one counts
 RESAMPLES = 1000  # for the intervals of metrics that are no means
-SHARES = ("acc", "acc_norm", "exact_match")  # means of right and wrong
+SHARES = ("acc", "acc_norm", "exact_match")  # means of right and wrong, but for some tasks such as truthfulqa_mc2
 Request = tuple[tuple[str, str] | None, list[int], list[int]]  # texts, or None of a window; context and continuation
 
 
@@ -41,6 +43,7 @@ class EngineLM(TemplateLM):
         super().__init__()
         self.model, self.our_tokenizer = model, tokenizer  # `tokenizer` is a name of the harness
         self.max_length = model.config.max_position_embeddings
+        self.n_asked = self.n_cut = 0  # texts to score or to go on with, and those that the context has no room for
 
     @cached_property
     def engine(self) -> Engine:
@@ -78,7 +81,10 @@ class EngineLM(TemplateLM):
         return answers
 
     def _span(self, context: list[int], continuation: list[int]) -> Span:
-        ids = (context + continuation)[-(self.max_length + 1) :]
+        whole = (context or [self.prefix_token_id]) + continuation
+        self.n_asked += 1
+        self.n_cut += len(whole) > self.max_length + 1
+        ids = whole[-(self.max_length + 1) :]
         return Span(ids, max(1, len(ids) - len(continuation)))
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
@@ -110,7 +116,10 @@ class EngineLM(TemplateLM):
                     f"eval --suite lm-eval: a task asks for answers of {sampling.max_tokens} tokens, and the model's "
                     f"context of {self.max_length} leaves no room for its question"
                 )
-            prompts.append((self.tok_encode(text) or [self.eot_token_id])[-room:])
+            prompt = self.tok_encode(text) or [self.eot_token_id]
+            self.n_asked += 1
+            self.n_cut += len(prompt) > room
+            prompts.append(prompt[-room:])
             groups[json.dumps(settings, sort_keys=True)].append(i)
         answers = [""] * len(requests)
         for settings, members in groups.items():
@@ -136,7 +145,7 @@ def _sampling(settings: dict[str, Any]) -> Sampling:
         temperature=settings.get("temperature", 1.0) if draws else 0,
         top_k=settings.get("top_k", 0) if draws else 0,
         top_p=settings.get("top_p", 1.0) if draws else 1,
-        max_tokens=settings.get("max_gen_toks", settings.get("max_new_tokens", MAX_TOKENS)),
+        max_tokens=next((settings[name] for name in LENGTHS if settings.get(name) is not None), MAX_TOKENS),
         stop=tuple([until] if isinstance(until, str) else filter(None, until)),
     )
 
@@ -150,6 +159,7 @@ def measure_tasks(
 ) -> list[Figure]:
     """Run tasks by name, and those that YAML files in `include` describe; one figure a metric, `task/metric`.
 
+    Before them the share of texts (of rolling ones, windows) that lost their beginning, as the context has no room.
     Raises StageError for a task that there is not, or whose data can't be had.
     """
     manager = TaskManager(include_path=str(include) if include else None)
@@ -160,18 +170,18 @@ def measure_tasks(
             f"eval --tasks {','.join(unknown)}: the harness has no such task; `lm_eval --tasks list` prints all, and "
             "--include-path DIR adds your own"
         )
+    asked = EngineLM(model, tokenizer)
     try:
         found = simple_evaluate(
-            model=EngineLM(model, tokenizer), tasks=list(tasks), task_manager=manager, limit=limit, log_samples=False,
+            model=asked, tasks=list(tasks), task_manager=manager, limit=limit, log_samples=False,
             bootstrap_iters=RESAMPLES,
         )  # fmt: skip
     except (OSError, ValueError) as error:  # its data is on the hub, and the hub is not there
         raise StageError(f"eval --suite lm-eval --tasks {','.join(tasks)}: {error}") from error
-    return [
-        figure
-        for task, metrics in found["results"].items()
-        for figure in _figures(task, metrics, found["n-samples"].get(task, {}).get("effective"))
-    ]
+    figures = [share("texts_cut_to_the_context", asked.n_cut, asked.n_asked)]
+    for task, metrics in found["results"].items():
+        figures += _figures(task, metrics, found["n-samples"].get(task, {}).get("effective"))
+    return figures
 
 
 def _figures(task: str, metrics: dict[str, Any], count: int | None) -> list[Figure]:
@@ -183,8 +193,8 @@ def _figures(task: str, metrics: dict[str, Any], count: int | None) -> list[Figu
         title = f"{task}/{name}" if kind == "none" else f"{task}/{name}/{kind}"
         error = metrics.get(f"{name}_stderr,{kind}")
         interval = (value - 1.96 * error, value + 1.96 * error) if isinstance(error, float) else None
-        if name in SHARES and count:
-            figures.append(share(title, round(value * count), count))
+        if name in SHARES and count and math.isclose(value * count, right := round(value * count), abs_tol=1e-6):
+            figures.append(share(title, right, count))
         else:
             figures.append(Figure(title, float(value), "", interval, count))
     return figures

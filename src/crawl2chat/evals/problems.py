@@ -12,6 +12,7 @@ from crawl2chat.evals.core import cut
 from crawl2chat.evals.knowledge import ends_with_number, final_number, question_prompt
 from crawl2chat.evals.rows import Rows
 from crawl2chat.evals.rows import field as value_of
+from crawl2chat.evals.rows import text as text_of
 from crawl2chat.evals.sandbox import Limits, Outcome, run_programs
 from crawl2chat.evals.scoring import Span, score
 from crawl2chat.figures import Figure, mean, share
@@ -75,23 +76,30 @@ def _with_letters(question: str, choices: Sequence[str]) -> str:
 def _choices_of(rows: Rows, i: int) -> tuple[str, list[str], int]:
     """A row's question, its choices, and which of them is right."""
     if "query" in rows.rows[i]:
+        question = text_of(rows, i, "query").removeprefix("Question: ")
         choices, right = value_of(rows, i, "choices"), rows.rows[i].get("gold")
         if not isinstance(right, int) or not 0 <= right < len(choices):
             raise StageError(f"{rows.source}, row {i}: gold = {right!r} is none of its {len(choices)} choices")
-        return value_of(rows, i, "query").removeprefix("Question: "), choices, right
-    labels = value_of(rows, i, "choices", "label")
-    if (key := value_of(rows, i, "answerKey")) not in labels:
-        raise StageError(f"{rows.source}, row {i}: answerKey = {key!r} is none of its labels {', '.join(labels)}")
-    return value_of(rows, i, "question"), value_of(rows, i, "choices", "text"), labels.index(key)
+    else:
+        labels, choices = value_of(rows, i, "choices", "label"), value_of(rows, i, "choices", "text")
+        question = text_of(rows, i, "question")
+        if (key := value_of(rows, i, "answerKey")) not in labels:
+            raise StageError(f"{rows.source}, row {i}: answerKey = {key!r} is none of its labels {', '.join(labels)}")
+        if len(labels) != len(choices):
+            raise StageError(f"{rows.source}, row {i}: has {len(choices)} choices with {len(labels)} labels")
+        right = labels.index(key)
+    if not isinstance(choices, list) or len(choices) > len(ascii_uppercase):
+        raise StageError(f"{rows.source}, row {i}: choices = {choices!r}; expected a list of at most 26 texts")
+    return question, choices, right
 
 
 def measure_gsm8k(engine: Engine, rows: Rows, sampling: Sampling, samples: int = 1) -> Measured:
     """Word problems (arXiv 2110.14168): right if the answer comes to the number behind "####" in the row's."""
-    values = [value_of(rows, i, "answer") for i in range(len(rows.rows))]
+    values = [text_of(rows, i, "answer") for i in range(len(rows.rows))]
     for i, value in enumerate(values):
         if final_number(value) is None:
             raise StageError(f"{rows.source}, row {i}: its answer comes to no number; expected it to end with #### 42")
-    questions = [value_of(rows, i, "question") for i in range(len(rows.rows))]
+    questions = [text_of(rows, i, "question") for i in range(len(rows.rows))]
     completions = _complete(engine, questions, sampling, samples, "gsm8k")
     marks = [
         [c is not None and ends_with_number(c.text, value) for c in of_row]
@@ -113,28 +121,31 @@ def measure_humaneval(
     The model is asked for the whole function in a code block. Of its answer the first such block counts, or all of it.
     """
     n_rows = len(rows.rows)
-    prompts = [value_of(rows, i, "prompt") for i in range(n_rows)]
-    names = [value_of(rows, i, "entry_point") for i in range(n_rows)]
-    tests = [value_of(rows, i, "test") for i in range(n_rows)]
+    prompts = [text_of(rows, i, "prompt") for i in range(n_rows)]
+    names = [text_of(rows, i, "entry_point") for i in range(n_rows)]
+    tests = [text_of(rows, i, "test") for i in range(n_rows)]
     questions = [
         f"Complete this Python function. Answer with the whole function in a code block.\n\n```python\n{prompt}\n```"
         for prompt in (prompt.rstrip() for prompt in prompts)
     ]
     completions = _complete(engine, questions, sampling, samples, "humaneval")
-    written = [(i, c.text) for i, of_row in enumerate(completions) for c in of_row if c]
-    programs = [program_of(prompts[i], names[i], tests[i], text) for i, text in written]
+    programs = [
+        program_of(prompts[i], names[i], tests[i], c.text) for i, of_row in enumerate(completions) for c in of_row if c
+    ]
     outcomes: list[Outcome] = []
     with Progress("sandbox", len(programs), "program") as progress:
         for begin in range(0, len(programs), 16):
             outcomes += run_programs(programs[begin : begin + 16], limits)
             progress.update(len(outcomes))
-    marks: list[list[bool]] = [[False for c in of_row if c is None] for of_row in completions]
-    for (i, _), outcome in zip(written, outcomes, strict=True):
-        marks[i].append(outcome.passed)
-    answers = [
-        {"question": prompts[i], "answer": text, "right": outcome.passed, "stderr": outcome.stderr[-500:]}
-        for (i, text), outcome in zip(written, outcomes, strict=True)
-    ]
+    marks: list[list[bool]] = [[] for _ in completions]
+    answers: list[dict[str, Any]] = []
+    came_of = iter(outcomes)
+    for prompt, of_row, rights in zip(prompts, completions, marks, strict=True):
+        for c in of_row:
+            outcome = next(came_of) if c else Outcome(False, False, "")
+            rights.append(outcome.passed)
+            said = {"question": prompt, "answer": c.text if c else None}
+            answers.append(said | {"right": outcome.passed, "stderr": outcome.stderr[-500:]})
     timed_out = share("humaneval_timed_out", sum(outcome.timed_out for outcome in outcomes), len(outcomes))
     return Measured([*pass_figures("humaneval", marks), timed_out, *_how_it_went("humaneval", completions)], answers)
 

@@ -30,7 +30,8 @@ def read_rows(source: str, configuration: str | None = None) -> Rows:
     """
     file = Path(source).expanduser()
     if file.exists():
-        found = Rows(source, hash_path(file), _from_file(file))
+        rows = _from_file(file)
+        found = Rows(source, hash_path(file), rows)
     elif file.name.endswith(SUFFIXES) or source.count("/") != 1:
         raise StageError(f"{source}: there is no such file; expected {', '.join(SUFFIXES)}, or a name on the hub")
     else:
@@ -41,32 +42,53 @@ def read_rows(source: str, configuration: str | None = None) -> Rows:
     return found
 
 
+def json_lines(file: Path) -> list[Row]:
+    """The objects of a file of JSON lines (.gz too). Raises StageError that names the line which holds none."""
+    rows: list[Row] = []
+    n = 0
+    try:
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as handle:
+            for n, line in enumerate(handle, 1):
+                if line.strip():
+                    rows.append(json.loads(line))
+                    if not isinstance(rows[-1], dict):
+                        raise StageError(f"{file}, line {n}: holds a {type(rows[-1]).__name__}; expected an object")
+    except json.JSONDecodeError as error:  # which takes each line for the first
+        raise StageError(f"{file}, line {n}: can't be read as JSON: {error.msg}, column {error.colno}") from error
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise StageError(f"{file}: can't be read after line {n}: {error}") from error
+    return rows
+
+
 def field(rows: Rows, i: int, *names: str) -> Any:
     """What row i has under these names, one within the other. Raises StageError where there is nothing."""
     value: Any = rows.rows[i]
     for name in names:
         if not isinstance(value, dict) or value.get(name) in (None, "", []):
-            raise StageError(f"{rows.source}, row {i}: has no {'.'.join(names)}; found {_brief(rows.rows[i])}")
+            raise StageError(f"{rows.source}, row {i}: has no {'.'.join(names)}; found {', '.join(rows.rows[i])}")
         value = value[name]
     return value
 
 
-def _brief(row: Row) -> str:
-    return ", ".join(row) if isinstance(row, dict) else type(row).__name__
+def text(rows: Rows, i: int, *names: str) -> str:
+    """As `field`, of what must be a text."""
+    value = field(rows, i, *names)
+    if not isinstance(value, str):
+        raise StageError(f"{rows.source}, row {i}: {'.'.join(names)} = {value!r}; expected a text")
+    return value
 
 
 def _from_file(file: Path) -> list[Row]:
     if not file.name.endswith(SUFFIXES):
         raise StageError(f"{file}: not a file of rows; expected {', '.join(SUFFIXES)}")
-    try:
-        if file.suffix == ".parquet":
-            import pyarrow.parquet as pq
+    if file.suffix != ".parquet":
+        return json_lines(file)
+    import pyarrow.parquet as pq
 
-            rows: list[Row] = pq.read_table(file).to_pylist()
-            return rows
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as handle:
-            return [json.loads(line) for line in handle if line.strip()]
-    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: of Arrow, too
+    try:
+        rows: list[Row] = pq.read_table(file).to_pylist()
+        return rows
+    except (OSError, ValueError) as error:  # ValueError: of Arrow
         raise StageError(f"{file}: can't be read: {error}") from error
 
 

@@ -1,4 +1,4 @@
-"""Running Python programs that a model wrote, so that none of them hangs, fills memory or disk, or outlives its test.
+"""Running Python programs that a model wrote, so that none of them hangs, takes all memory, or outlives its test.
 
 A program runs in an interpreter of its own (`python -I`), in an empty temporary folder, with limits on processor time,
 memory, file size, open files and, unless it is root, on new processes and threads. It and all that it started in its
@@ -6,9 +6,11 @@ process group are killed when it ends or its time is up. Where Linux lets us mak
 network, and no process can leave the group and live on; `isolated()` says whether that is so.
 
 What this is not: a wall against a program that means harm. It can read and write every file that the user who runs it
-can, and without namespaces it can use the network. Put a container or a virtual machine around models you don't trust.
+can, fill the disk with many small ones, as root fork without end until its time is up, and without namespaces use the
+network. Put a container or a virtual machine around models you don't trust.
 """
 
+import contextlib
 import functools
 import os
 import secrets
@@ -17,7 +19,7 @@ import signal
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -42,10 +44,10 @@ for limit, value in (
 with open("program.py", encoding="utf-8") as file:
     program = file.read()
 del sys.argv[1:]
-real = sys.stdout.buffer.raw
+stdout = sys.stdout  # the program may put another in its place
 exec(compile(program, "program.py", "exec"), {"__name__": "__main__"})
-sys.stdout.flush()
-real.write(mark.encode())
+stdout.flush()
+stdout.buffer.raw.write(mark.encode())
 """
 
 
@@ -68,18 +70,18 @@ class Outcome:
 
 
 def run_program(program: str, limits: Limits | None = None) -> Outcome:
-    """Run a program's source. Returns within a second of its time limit, whatever it does."""
+    """Run a program's source. It is killed at its time limit, whatever it does; then what it left behind is removed."""
     limits = limits or Limits()
     mark = secrets.token_hex(16)
     numbers = (int(-(-limits.seconds // 1)), limits.memory, limits.file_size)
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as name, tempfile.TemporaryDirectory() as outside:
-        (Path(name) / "program.py").write_text(program, encoding="utf-8", errors="replace")
-        stdout, stderr = Path(outside) / "stdout", Path(outside) / "stderr"
+    with _temporary_folder() as folder, _temporary_folder() as outside:
+        (folder / "program.py").write_text(program, encoding="utf-8", errors="replace")
+        stdout, stderr = outside / "stdout", outside / "stderr"
         with open(stdout, "wb") as out, open(stderr, "wb") as err:
             process = subprocess.Popen(
                 [*_prefix(), sys.executable, "-I", "-c", LAUNCHER, *map(str, numbers), mark],
-                cwd=name, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
-                env={"PATH": os.defpath, "HOME": name, "TMPDIR": name, "OMP_NUM_THREADS": "1"},
+                cwd=folder, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True,
+                env={"PATH": os.defpath, "HOME": str(folder), "TMPDIR": str(folder), "OMP_NUM_THREADS": "1"},
             )  # fmt: skip
             try:
                 process.wait(limits.seconds)
@@ -107,6 +109,18 @@ def isolated() -> bool:
     except (OSError, subprocess.TimeoutExpired):
         return False
     return tried.returncode == 0
+
+
+@contextlib.contextmanager
+def _temporary_folder() -> Iterator[Path]:
+    folder = tempfile.TemporaryDirectory(ignore_cleanup_errors=True)
+    try:
+        yield Path(folder.name)
+    finally:
+        try:
+            folder.cleanup()
+        except RecursionError:  # a program may nest folders deeper than Python before 3.13 goes down
+            subprocess.run(["rm", "-rf", folder.name], stderr=subprocess.DEVNULL)
 
 
 def _prefix() -> Sequence[str]:

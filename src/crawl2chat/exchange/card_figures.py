@@ -65,18 +65,22 @@ def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
 def _other_suites(made: Sequence[Made]) -> Iterator[tuple[str, ...]]:
     """Rows of what lies in the run's folder evals: JSON with `figures`, and `suite` and `model` where they are said.
 
-    Of a model's path its last part alone is shown, as paths are of somebody's machine.
+    A result with a `model_hash` that none of these stages has is left out: it is of a model that was made anew since,
+    or of another. Of a model's path its last part alone is shown, as paths are of somebody's machine.
     """
+    hashes = [m.manifest.hash for m in made]
     folder = made[-1].folder.parent / EVALS if made else Path()
     for file in sorted(folder.glob("*.json")) if made else ():
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
-            found = [_from_json(name, fields) for name, fields in content["figures"].items()]
-        except (ValueError, KeyError, TypeError, AttributeError):
+            found = [_cells(_from_json(name, fields)) for name, fields in content["figures"].items()]
+        except (OSError, ValueError, LookupError, TypeError, AttributeError):
             continue  # another tool's
+        if content.get("model_hash", made[-1].manifest.hash) not in hashes:
+            continue
         model = Path(str(content.get("model") or "")).name
-        for figure in found:
-            yield str(content.get("suite") or file.stem), model, *_cells(figure)
+        for cells in found:
+            yield str(content.get("suite") or file.stem), model, *cells
 
 
 def _from_json(name: str, fields: dict[str, Any]) -> Figure:

@@ -106,7 +106,7 @@ def check_generation_config(folder: Path) -> str:
     content, tokenizer = read_json_object(folder / "generation_config.json"), Tokenizer.load(folder)
     stated = content.get("eos_token_id")
     ends = stated if isinstance(stated, list) else [stated]
-    if tokenizer.eos_id not in ends or any(end not in tokenizer.stop_ids for end in ends):
+    if tokenizer.eos_id not in ends or any(end not in sorted(tokenizer.stop_ids) for end in ends):
         raise StageError(
             f"eos_token_id is {stated}; expected {tokenizer.eos_id}, the tokenizer's eos_token, and nothing but "
             f"what ends a text or a turn, {sorted(tokenizer.stop_ids)}"
