@@ -105,8 +105,8 @@ def test_arc_is_decided_by_the_most_probable_letter(model, tokenizer):
         (CORE_ROW | {"query": 7}, "row 1: query = 7; expected a text"),
         (CORE_ROW | {"choices": "abc"}, "row 1: choices = 'abc'; expected a list"),
         (CORE_ROW | {"choices": ["x"] * 27}, "row 1: choices = .* at most 26"),
-        (HUB_ROW | {"choices": {"text": ["a"], "label": ["1", "2"]}}, "row 1: has 1 choices with 2 labels"),
-        ({"something": 1}, r"row 1: has no choices\.label; found something"),
+        (HUB_ROW | {"choices": {"text": ["a"], "label": ["1", "2"]}}, "row 1: 1 choices have the labels"),
+        ({"something": 1}, r"row 1: has no choices\.text; found something"),
     ],
 )
 def test_a_row_of_arc_that_is_none_is_named(model, tokenizer, row, message):

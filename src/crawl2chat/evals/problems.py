@@ -75,22 +75,21 @@ def _with_letters(question: str, choices: Sequence[str]) -> str:
 
 def _choices_of(rows: Rows, i: int) -> tuple[str, list[str], int]:
     """A row's question, its choices, and which of them is right."""
-    if "query" in rows.rows[i]:
-        question = text_of(rows, i, "query").removeprefix("Question: ")
-        choices, right = value_of(rows, i, "choices"), rows.rows[i].get("gold")
-        if not isinstance(right, int) or not 0 <= right < len(choices):
-            raise StageError(f"{rows.source}, row {i}: gold = {right!r} is none of its {len(choices)} choices")
-    else:
-        labels, choices = value_of(rows, i, "choices", "label"), value_of(rows, i, "choices", "text")
-        question = text_of(rows, i, "question")
-        if (key := value_of(rows, i, "answerKey")) not in labels:
-            raise StageError(f"{rows.source}, row {i}: answerKey = {key!r} is none of its labels {', '.join(labels)}")
-        if len(labels) != len(choices):
-            raise StageError(f"{rows.source}, row {i}: has {len(choices)} choices with {len(labels)} labels")
-        right = labels.index(key)
+    flat = "query" in rows.rows[i]
+    choices = value_of(rows, i, "choices") if flat else value_of(rows, i, "choices", "text")
     if not isinstance(choices, list) or len(choices) > len(ascii_uppercase):
         raise StageError(f"{rows.source}, row {i}: choices = {choices!r}; expected a list of at most 26 texts")
-    return question, choices, right
+    if flat:
+        question, right = text_of(rows, i, "query").removeprefix("Question: "), rows.rows[i].get("gold")
+        if not isinstance(right, int) or not 0 <= right < len(choices):
+            raise StageError(f"{rows.source}, row {i}: gold = {right!r} is none of its {len(choices)} choices")
+        return question, choices, right
+    labels, key = value_of(rows, i, "choices", "label"), value_of(rows, i, "answerKey")
+    if not isinstance(labels, list) or len(labels) != len(choices):
+        raise StageError(f"{rows.source}, row {i}: {len(choices)} choices have the labels {labels!r}; expected as many")
+    if key not in labels:
+        raise StageError(f"{rows.source}, row {i}: answerKey = {key!r} is none of its labels {labels!r}")
+    return text_of(rows, i, "question"), choices, labels.index(key)
 
 
 def measure_gsm8k(engine: Engine, rows: Rows, sampling: Sampling, samples: int = 1) -> Measured:

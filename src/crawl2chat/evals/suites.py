@@ -129,6 +129,8 @@ def write_result(file: Path, result: Result, *, model: str, model_hash: str) -> 
     if result.measured.answers:
         with replacing(answers) as temporary, open(temporary, "w", encoding="utf-8") as handle:
             handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in result.measured.answers)
+    else:
+        answers.unlink(missing_ok=True)  # another suite's, which these figures do not come from
     settings = {name: value for name, value in asdict(result.asked).items() if value is not None}
     write_json(
         file,
