@@ -19,7 +19,7 @@ from crawl2chat.model import Transformer
 from crawl2chat.model.transformer import Block, rope_angles
 from crawl2chat.tokens.shards import TokenizedDocuments
 
-DOCUMENTS = 8
+DOCUMENTS, TOKENS = 8, 256  # that are looked at, and of each: attention takes layers · heads · tokens² numbers
 
 
 @dataclass(frozen=True)
@@ -63,8 +63,11 @@ def find_repeats(ids: NDArray[np.unsignedinteger]) -> Repeats:
 
 
 def most_repetitive(documents: TokenizedDocuments, context: int) -> list[Repeats]:
-    """The documents whose first `context` tokens have the most pairs that come again; those without are left out."""
-    found = [find_repeats(documents[i][:context]) for i in range(len(documents))]
+    """The documents whose first tokens have the most pairs that come again; those without are left out.
+
+    context: the model's, which is more than is looked at if it is large.
+    """
+    found = [find_repeats(documents[i][: min(context, TOKENS)]) for i in range(len(documents))]
     pairs = [int(repeats.followed_tt.any(1).sum()) for repeats in found]
     order = sorted(range(len(found)), key=lambda i: (-pairs[i], i))[:DOCUMENTS]
     return [found[i] for i in order if pairs[i]]
