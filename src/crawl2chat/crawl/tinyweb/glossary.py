@@ -107,8 +107,8 @@ def _word_game_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
         said = _said_again(of_round, 3 * len(of_round), rng)
         rounds.append(f"{capitalised(fill(rng.choice(_ROUND_LEADS), rng, town=town))} {say_list(said)}.")
         told |= dict(said)
-    intro, outro = (fill(rng.choice(templates), rng, town=town) for templates in (_INTROS, _OUTROS))
-    page = Page("word_game", title(rng, _TITLES, town=town), paragraphs(f"{intro} {filler(rng, 1)}", *rounds, outro))
+    intro, rule, outro = (fill(rng.choice(of), rng, town=town) for of in (_INTROS, _RULES, _OUTROS))
+    page = Page("word_game", title(rng, _TITLES, town=town), paragraphs(f"{intro} {rule}", *rounds, outro))
     return page, Glossary("", told)
 
 
@@ -170,6 +170,15 @@ _INTROS = (
     "These are the words of the day.",
     "The {who} chose the following meanings.",
     "On this page the words mean what the list says.",
+)
+
+_RULES = (  # with the function words that filters look for, as the rounds have few
+    "One of us says a word, and the next has to say what it means.",
+    "The rule is to say each word with its meaning.",
+    "We clap to the words and laugh with the {who} who forgets one.",
+    "The {who} begins, and all of us have to go on {how}.",
+    "Say the word and what it means, and then it is the turn of the {who}.",
+    "The first to forget one of them must bring the {food}.",
 )
 
 _ROUND_LEADS = (
