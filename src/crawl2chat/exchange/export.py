@@ -7,6 +7,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from crawl2chat.exchange.checksums import write_checksums
 from crawl2chat.exchange.lineage import lineage
 from crawl2chat.exchange.model_card import model_card
 from crawl2chat.model.huggingface import SHARD_BYTES, model_folder, open_weights, read_config, read_json_object
@@ -29,7 +30,7 @@ def export_folder(
     data_licence: str | None = None,
     statement: str | None = None,
 ) -> None:
-    """Write config.json, weights, tokenizer, chat template, generation config and README.md into `out`.
+    """Write config.json, weights, tokenizer, chat template, generation config, README.md and checksums into `out`.
 
     model: a stage's folder or one in transformers' form. dtype: float32, bfloat16 or float16; None: as it is stored.
     licence, data_licence, statement: of the model, of its data, and what is to be said of that, for the card.
@@ -59,6 +60,7 @@ def export_folder(
             data_licence=data_licence, statement=statement,
         )  # fmt: skip
         (temporary / "README.md").write_text(card, encoding="utf-8")
+        write_checksums(temporary)
 
 
 def _converted(weights: Weights, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:

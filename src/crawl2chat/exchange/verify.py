@@ -10,6 +10,7 @@ import torch
 
 from crawl2chat.exchange import verify_alike
 from crawl2chat.exchange.card_data import STATEMENT, stated_licence
+from crawl2chat.exchange.checksums import check_checksums
 from crawl2chat.model import load_model
 from crawl2chat.model.huggingface import open_weights, read_config, read_json_object
 from crawl2chat.model.weights import weight_files
@@ -40,6 +41,7 @@ def verify_release(folder: Path) -> list[Check]:
     transformers = verify_alike.package()
     checks = [
         _check("files", check_files, folder),
+        _check("checksums", check_checksums, folder),
         _check("config", check_config, folder),
         _check("weights", check_weights, folder),
         _check("generation config", check_generation_config, folder),
