@@ -53,14 +53,17 @@ def add_evaluation(add: Add) -> None:
     compress = add("compress", "archive a text by a model's predictions", compress_command)
     compress.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
     compress.add_argument("file", nargs="?", default="-", metavar="FILE", help="any file; - or none is stdin")
-    compress.add_argument("--out", type=Path, required=True, metavar="FILE", help="the archive")
+    compress.add_argument(
+        "--out", type=Path, required=True, metavar="FILE",
+        help="the archive, which the same model restores on the same kind of machine with the same libraries",
+    )  # fmt: skip
     compress.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
     compress.add_argument(
         "--device", choices=("cpu", "cuda"), help="where the model runs, now and to restore (a GPU if there is one)"
     )
 
     decompress = add("decompress", "restore a text that `compress` archived", decompress_command)
-    decompress.add_argument("model", type=Path, metavar="RUN", help="the model that archived it")
+    decompress.add_argument("model", type=Path, metavar="RUN", help="the model that archived it; on the same kind of machine")
     decompress.add_argument("archive", type=Path, metavar="FILE", help="what `crawl2chat compress` wrote")
     decompress.add_argument("--out", required=True, metavar="FILE", help="where the text goes; - is stdout")
     decompress.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
