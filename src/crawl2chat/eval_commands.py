@@ -63,7 +63,9 @@ def add_evaluation(add: Add) -> None:
     )
 
     decompress = add("decompress", "restore a text that `compress` archived", decompress_command)
-    decompress.add_argument("model", type=Path, metavar="RUN", help="the model that archived it; on the same kind of machine")
+    decompress.add_argument(
+        "model", type=Path, metavar="RUN", help="the model that archived it; on the same kind of machine"
+    )
     decompress.add_argument("archive", type=Path, metavar="FILE", help="what `crawl2chat compress` wrote")
     decompress.add_argument("--out", required=True, metavar="FILE", help="where the text goes; - is stdout")
     decompress.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")

@@ -98,7 +98,10 @@ def decompress(
     """
     header = read_header(source)
     if header.fingerprint != _fingerprint(model, tokenizer):
-        raise StageError("decompress: this archive was made by another model or tokenizer; name the one that made it (of a run: --stage)")
+        raise StageError(
+            "decompress: this archive was made by another model or tokenizer; name the one that made it (of a run: "
+            "--stage)"
+        )
     if header.window > model.config.max_position_embeddings:
         raise StageError(DAMAGED)
     wrong = DAMAGED if header.environment == _environment(model) else ELSEWHERE
