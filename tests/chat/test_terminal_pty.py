@@ -54,7 +54,7 @@ class Terminal:
 
     def type(self, keys):
         if keys == "\x03":  # CPython's input() overlooks a signal that comes while readline draws the last keys
-            time.sleep(0.3)
+            time.sleep(1.0)
         os.write(self.screen, keys.encode())
 
     def wait_for(self, text):
