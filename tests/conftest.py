@@ -1,3 +1,5 @@
+import gc
+
 import pytest
 
 from crawl2chat.crawl.tinyweb import TinywebSettings, write_tinyweb
@@ -33,3 +35,11 @@ def ledger(crawl_folder) -> Ledger:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     return train_bpe(PROSE, vocab_size=420)
+
+
+@pytest.fixture
+def frozen_heap():
+    """Python's garbage collector passes over what earlier tests left: to walk it takes seconds of whoever is timed."""
+    gc.freeze()
+    yield
+    gc.unfreeze()

@@ -122,6 +122,7 @@ def test_files_that_are_missing_or_of_another_form_are_told_before_any_work(tmp_
         load_questions(DecontaminateSettings(against=[str(tmp_path / "a.parquet")]))
 
 
+@pytest.mark.usefixtures("frozen_heap")
 def test_time_grows_with_the_text_alone(against):
     began = time.process_time()
     check_contamination("sells six eggs a day " * 100_000, against)

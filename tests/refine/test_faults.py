@@ -138,6 +138,7 @@ FILE_FAULTS = {
 
 
 @pytest.mark.parametrize("name", FILE_FAULTS)
+@pytest.mark.usefixtures("frozen_heap")
 def test_reading_goes_on_behind_a_fault_and_ends_soon(name, tmp_path):
     fault = FILE_FAULTS[name]
     path = tmp_path / "a.warc.gz"

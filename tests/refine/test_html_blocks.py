@@ -118,6 +118,7 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
+@pytest.mark.usefixtures("frozen_heap")
 def test_time_grows_with_length_alone(name):
     """Four times the input takes about four times as long; quadratic ways would take sixteen times."""
     page = HOSTILE[name]

@@ -92,6 +92,7 @@ def test_bounds_of_repetition_hold(seed):
         assert grams.duplicate_chars_bound(5) >= grams.duplicate_chars(n)
 
 
+@pytest.mark.usefixtures("frozen_heap")
 def test_repetition_of_long_pages_takes_time_in_proportion():
     words = [f"w{i % 977}" for i in range(100_000)]
     began = time.process_time()
@@ -188,6 +189,7 @@ def test_stop_words_of_english_are_gophers_and_each_list_is_long_enough():
     assert all(len(words) >= 6 for words in lists.values())
 
 
+@pytest.mark.usefixtures("frozen_heap")
 def test_sentences_are_counted_in_linear_time():
     assert count_sentences('He said: "Go." She went! Did he? Nobody knows') == 4
     assert count_sentences("") == 0

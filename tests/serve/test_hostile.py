@@ -85,6 +85,7 @@ UNKNOWN = {f"k{i}": 1 for i in range(60_000)}
         ("/v1/chat/completions", {"messages": [{"role": "user", "tool_calls": [1] * 1_000_000}]}, "at most 128"),
     ],
 )
+@pytest.mark.usefixtures("frozen_heap")
 def test_a_body_with_very_many_mistakes_is_answered_without_going_through_them_all(server, route, body, told):
     content = json.dumps(body)
     began = time.process_time()
