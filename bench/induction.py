@@ -72,7 +72,7 @@ def main() -> None:
             folder = (arguments.keep or Path(temporary)) / variant.replace(" ", "-").replace(",", "")
             sizes: AbstractContextManager[object] = nullcontext()
             if variant == LONG_ROUNDS:
-                sizes = patch.object(glossary, "_ROUND_SIZES", (12,))
+                sizes = patch.object(glossary, "ROUND_SIZES", (12,))
             with sizes:
                 train(folder, variant, arguments.tokens, arguments.seed)
             found = measure(folder)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from models import random_model
 
+from crawl2chat.evals import core
 from crawl2chat.evals.core import (
     cut,
     is_right,
@@ -146,6 +147,14 @@ def test_the_score_is_the_mean_centred_accuracy_of_the_tasks_that_are_there(fold
     assert by_name["core"].value == pytest.approx(sum(centred) / 3)
     assert by_name["core"].interval[0] < by_name["core"].value < by_name["core"].interval[1]
     assert (by_name["core_tasks_present"].value, by_name["core_tasks_present"].unit) == (3, "of 4")
+
+
+def test_a_task_with_no_right_answer_leaves_the_score_uncertain(folder, model, tokenizer, monkeypatch):
+    monkeypatch.setattr(core, "is_right", lambda task, row, scores: False)
+    figures, _ = measure_core(model, tokenizer, folder, limit=2)
+    variance = (2 / 6) * (4 / 6) / 6  # of 0 of 2, with two cases more on either side
+    half = 1.96 * (variance * (1 / 0.75**2 + 1 / 0.5**2 + 1)) ** 0.5 / 3
+    assert figures[0].interval == pytest.approx((figures[0].value - half, figures[0].value + half))
 
 
 def test_a_limit_asks_fewer_questions_with_the_same_examples(folder, model, tokenizer, tasks):

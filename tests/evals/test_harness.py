@@ -157,6 +157,17 @@ def test_what_stands_behind_white_space_alone_is_scored_whole(engine, tokenizer)
     assert score(" ", "the mill") == pytest.approx(score("", " the mill"), abs=1e-4)
 
 
+@pytest.mark.parametrize("continuation", ["", " mill" * 100])
+def test_an_answer_that_is_nothing_or_longer_than_the_context_is_refused(engine, tokenizer, continuation):
+    """As by the harness's own model; scored on what remains of it, it would pass for another one."""
+    from lm_eval.api.instance import Instance
+
+    from crawl2chat.evals.harness import EngineLM
+
+    with pytest.raises(StageError, match="expected 1 to 64, the model's context"):
+        EngineLM(engine.model, tokenizer).loglikelihood([Instance("loglikelihood", {}, ("The", continuation), 0)])
+
+
 def test_means_of_more_than_right_and_wrong_stay_what_they_are():
     """As truthfulqa_mc2's acc, a mean of probabilities; an interval of Wilson's would be another figure's."""
     from crawl2chat.evals.harness import _figures

@@ -48,7 +48,7 @@ def test_a_copied_stretch_is_marked_with_its_length_its_copies_and_where_it_stan
         "   2  8 words, once, first in d3 http://host/3",
         "91.7 % of 24 words stand in matches of at least 8 words",
         "Something else.",
-        "0.0 % of 2 words stand in matches of at least 8 words",
+        "2 words are too few for a match of at least 8 words (--min-words)",
     ]
 
 
@@ -77,7 +77,7 @@ def test_what_a_model_writes_is_looked_for(run, capsys):
     assert main(["match", str(run), "When the", "--generate", "2", "--max-tokens", "5"]) == 0
     out = capsys.readouterr().out
     assert out.count("When the") == 2
-    assert out.count("stand in matches of at least 8 words") == 2
+    assert out.count("too few for a match of at least 8 words") == 2
 
 
 def test_without_a_text_or_a_place_the_command_says_so(tmp_path, capsys):

@@ -65,6 +65,13 @@ def test_weights_that_changed_on_the_way_are_named_though_both_sides_read_them_a
     assert "not as they were exported: model.safetensors;" in checksums(release).found
 
 
+def test_files_that_came_since_are_named_but_not_hidden_ones(release):
+    (release / ".gitattributes").write_text("*.safetensors filter=lfs\n")
+    assert checksums(release).ok
+    (release / "modeling.py").write_text("print('gotcha')\n")
+    assert "not exported, and loaders may take it for a part: modeling.py;" in checksums(release).found
+
+
 def test_a_card_may_be_written_on_but_a_missing_or_odd_list_of_checksums_is_told(release):
     (release / "README.md").write_text((release / "README.md").read_text() + "\nMore words.\n")
     assert checksums(release).ok

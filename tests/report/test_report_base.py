@@ -1,24 +1,47 @@
 """The report's part on the base model: what was measured is shown, and nothing else."""
 
 import json
+import re
 
+from crawl2chat.evals.parts import NOTES, by_part
+from crawl2chat.evals.stage import MEASURES
 from crawl2chat.figures import Figure, share
-from crawl2chat.report.base import base_plots, base_samples, induction_plot
+from crawl2chat.report.base import base_parts, base_samples, induction_plot
 
 
-def test_curves_are_drawn_of_what_was_measured_alone():
+def test_each_part_has_its_plots_and_all_its_figures():
     figures = [
         Figure("bits_per_byte/model", 0.26, "bits/byte", (0.25, 0.27), 79),
         Figure("bits_per_byte/xz", 1.67, "bits/byte", None, 79),
-        *(share(f"recall/{n}", n, 64) for n in (1, 8, 64)),
+        Figure("seconds/compression", 9.0, "s"),
         share("glossary/8", 3, 10),
+        Figure("seconds/in_context", 2.0, "s"),
+        Figure("seconds/sums", 0.1, "s"),
+        *(share(f"distinct_3/{name}", 30, 64) for name in ("held_out", "temperature_0.5", "top_p_0.95")),
+        Figure("seconds/continuation", 2.0, "s"),
+        *(share(f"recall/{n}", n, 64) for n in (1, 8, 64)),
+        Figure("seconds/recitation", 2.0, "s"),
     ]
-    page = "".join(base_plots(figures))
-    assert page.count("<svg") == 3
-    assert "Passages continued word for word" in page
-    assert "Words that the page defines" in page
-    assert "Sums" not in page
-    assert "".join(base_plots([])) == ""
+    page = "".join(base_parts(figures))
+    assert re.findall("<h3>(.*?)</h3>", page) == [
+        "Compression", "Learning from the prompt", "Continuation and diversity", "Recitation",
+    ]  # fmt: skip
+    assert re.findall("<h4>(.*?)</h4>", page) == [
+        "Bits a byte of held-out text", "Words that the page defines", "Texts by temperature", "Texts by top-p",
+        "Passages continued word for word",
+    ]  # fmt: skip
+    assert page.count("<svg") == 5
+    assert page.count("what people wrote</text>") == 2  # beside both kinds of settings
+    assert page.count("<tr><td>") == 9
+    assert "".join(base_parts([])) == ""
+
+
+def test_every_part_of_the_suite_is_explained():
+    assert list(NOTES) == list(MEASURES)
+
+
+def test_figures_behind_the_last_part_are_not_lost():
+    assert [(part.title, len(found)) for part, found in by_part([share("a/1", 1, 2)])] == [("Others", 1)]
 
 
 def test_the_step_at_which_induction_forms_is_a_plot():

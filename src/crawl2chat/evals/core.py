@@ -180,7 +180,7 @@ def measure_core(
             n_cut += cuts
             accuracy = share(f"core_accuracy/{task.name}", right, asked[task])
             centred.append(task.centred(accuracy.value))
-            variances.append(accuracy.value * (1 - accuracy.value) / asked[task] / (1 - task.baseline) ** 2)
+            variances.append(_variance(right, asked[task]) / (1 - task.baseline) ** 2)
             figures += [accuracy, Figure(f"core_centred/{task.name}", centred[-1], count=asked[task])]
     core = math.fsum(centred) / len(tasks)
     half = 1.96 * math.sqrt(math.fsum(variances)) / len(tasks)
@@ -190,6 +190,12 @@ def measure_core(
         share("core_questions_cut_to_the_context", n_cut, n_rows),
     ]
     return first + figures, absent
+
+
+def _variance(right: int, count: int) -> float:
+    """Of a share, as if two cases more were right and two wrong (Agresti and Coull 1998): never 0."""
+    share = (right + 2) / (count + 4)
+    return share * (1 - share) / (count + 4)
 
 
 def _ask(

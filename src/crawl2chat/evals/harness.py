@@ -81,11 +81,17 @@ class EngineLM(TemplateLM):
         return answers
 
     def _span(self, context: list[int], continuation: list[int]) -> Span:
+        """What is scored, its beginning cut to what the context has room for; as in the harness, never the answer."""
+        if not 0 < len(continuation) <= self.max_length:
+            raise StageError(
+                f"eval --suite lm-eval: a task asks how probable an answer of {len(continuation):,} tokens is; "
+                f"expected 1 to {self.max_length:,}, the model's context"
+            )
         whole = (context or [self.prefix_token_id]) + continuation
         self.n_asked += 1
         self.n_cut += len(whole) > self.max_length + 1
         ids = whole[-(self.max_length + 1) :]
-        return Span(ids, max(1, len(ids) - len(continuation)))
+        return Span(ids, len(ids) - len(continuation))
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
         """Of whole texts: each token once, in windows of the context's length, behind one token of what came before."""

@@ -55,8 +55,11 @@ def print_matches(text: str, matches: Sequence[Match], min_words: int, prompt: s
         where = _readable(console, " ".join(filter(None, [match.document, match.url])))
         console.print(Text(f"{number:4}  {match.words} words, {times}, first in {where}", _colour(number)))
     covered, n = covered_words(text, matches)
-    share = f"{100 * covered / n:.1f} % of " if n else ""
-    console.print(f"{share}{n:,} words stand in matches of at least {min_words} words", style="bold")
+    if n < min_words:
+        console.print(f"{n:,} words are too few for a match of at least {min_words} words (--min-words)", style="bold")
+        return
+    share = f"{100 * covered / n:.1f} % of"
+    console.print(f"{share} {n:,} words stand in matches of at least {min_words} words", style="bold")
 
 
 def _pieces(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, Match | None]]:

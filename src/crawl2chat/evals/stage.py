@@ -13,6 +13,7 @@ from crawl2chat.evals.compression import measure_compression
 from crawl2chat.evals.continuation import measure_continuation
 from crawl2chat.evals.facts import measure_facts
 from crawl2chat.evals.in_context import measure_in_context
+from crawl2chat.evals.parts import TIMES
 from crawl2chat.evals.prompting import measure_prompting
 from crawl2chat.evals.recitation import measure_recitation
 from crawl2chat.evals.settings import BaseSettings
@@ -28,8 +29,7 @@ from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.tokens.tokenize import held_out_documents
 
-Part = Callable[[Subject], list[Figure]]
-PARTS: dict[str, Part] = {
+MEASURES: dict[str, Callable[[Subject], list[Figure]]] = {  # by part, as `parts.NOTES` has them
     "compression": measure_compression,
     "in_context": measure_in_context,
     "prompting": measure_prompting,
@@ -49,13 +49,13 @@ def measure_base(crawl: Path, documents: Path, model: Path, out: Path, settings:
     """
     subject = load_subject(crawl, documents, model, out, settings)
     figures: list[Figure] = []
-    with _few_threads(subject), Progress("base", len(PARTS), "part") as progress:
-        for i, (name, part) in enumerate(PARTS.items()):
+    with _few_threads(subject), Progress("base", len(MEASURES), "part") as progress:
+        for i, (name, measure) in enumerate(MEASURES.items()):
             progress.update(i, name)
             began = time.monotonic()
-            figures += part(subject)
-            figures.append(Figure(f"seconds/{name}", round(time.monotonic() - began, 2), "s"))
-        progress.update(len(PARTS), "")
+            figures += measure(subject)
+            figures.append(Figure(TIMES + name, round(time.monotonic() - began, 2), "s"))
+        progress.update(len(MEASURES), "")
     return figures
 
 

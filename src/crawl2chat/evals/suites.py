@@ -125,7 +125,7 @@ def print_figures(title: str, result: Result) -> None:
 
 def write_result(file: Path, result: Result, *, model: str, model_hash: str) -> None:
     """Write the figures as JSON; where the model was asked to answer, also `FILE.answers.jsonl`, a line an answer."""
-    answers = file.with_suffix(".answers.jsonl")
+    answers = file.with_name(f"{file.name.removesuffix('.json')}.answers.jsonl")
     if result.measured.answers:
         with replacing(answers) as temporary, open(temporary, "w", encoding="utf-8") as handle:
             handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in result.measured.answers)

@@ -8,7 +8,7 @@ from typing import Any
 from crawl2chat.figures import Figure
 from crawl2chat.refine.funnel import FUNNEL, IN_FUNNEL
 from crawl2chat.report import plots
-from crawl2chat.report.base import base_plots, base_samples
+from crawl2chat.report.base import base_parts, base_samples
 from crawl2chat.report.posttraining import (
     honesty_plots,
     kept_table,
@@ -19,7 +19,7 @@ from crawl2chat.report.posttraining import (
 )
 from crawl2chat.report.pretraining import pretrain_plots, pretrain_samples
 from crawl2chat.report.refining import funnel_table, reject_samples
-from crawl2chat.report.rows import read_rows
+from crawl2chat.report.rows import figure_table, read_rows
 from crawl2chat.run import Manifest, StageError, is_current, read_manifest, replacing
 
 STYLE = """
@@ -81,8 +81,6 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
         figures = [figure for figure in figures if not figure.name.startswith(IN_FUNNEL)]
     if manifest.stage == "pretrain":
         yield from pretrain_plots(folder, figures)
-    if manifest.stage == "base":
-        yield from base_plots(figures)
     if manifest.stage == "sft":
         yield from _answer_curves(figures)
     if manifest.stage == "honesty":
@@ -91,7 +89,10 @@ def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
         yield from reinforce_plots(folder)
     if manifest.stage == "prefer":
         yield from prefer_plots(folder)
-    yield _figure_table(figures)
+    if manifest.stage == "base":
+        yield from base_parts(figures)
+    else:
+        yield figure_table(figures)
     if manifest.stage == "refine":
         yield from reject_samples(folder)
     if manifest.stage == "pretrain":
@@ -117,15 +118,6 @@ def _answer_curves(figures: Sequence[Figure]) -> Iterator[str]:
     if all(sums.values()):
         yield "<h3>Held-out sums</h3>"
         yield plots.share_curves(sums, "")
-
-
-def _figure_table(figures: Sequence[Figure]) -> str:
-    rows = [
-        f'<tr><td>{escape(f.name.replace("_", " "))}<td class="n">{escape(str(f))}'
-        f'<td class="n">{f"{f.count:,}" if f.count else ""}'
-        for f in figures
-    ]
-    return f"<table><tr><th>figure<th>value [95 % interval]<th>of{''.join(rows)}</table>"
 
 
 def _answer_tables(rows: Sequence[dict[str, Any]]) -> Iterator[str]:

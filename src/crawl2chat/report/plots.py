@@ -8,6 +8,8 @@ from typing import Any
 
 from crawl2chat.figures import Figure
 
+LEVELS = {"guess": "what guessing gives", "people": "what people wrote"}  # groups that stand beside all others
+
 
 def loss_curve(metrics: Sequence[Mapping[str, Any]], unigram: float | None = None) -> str:
     """Training loss (nats a token) by step, and bits per byte on held-out text beside it."""
@@ -45,17 +47,25 @@ def gradient_curve(metrics: Sequence[Mapping[str, Any]]) -> str:
 
 
 def share_curves(groups: Mapping[str, Sequence[Figure]], x_label: str, y_label: str = "right answers") -> str:
-    """Shares with their intervals over named groups on the x axis, a line a series."""
+    """Shares with their intervals over named groups on the x axis, a line a series; LEVELS are dotted across it."""
     figure, axes = _axes(x_label, y_label)
-    for series, figures in groups.items():
+    levels = set()
+    for series, all_figures in groups.items():
+        level_of = {f: name for f in all_figures if (name := f.name.partition("/")[2]) in LEVELS}
+        figures = [f for f in all_figures if f not in level_of]
         names = [figure.name.partition("/")[2] for figure in figures]
         values = [figure.value for figure in figures]
         bounds = [figure.interval or (figure.value, figure.value) for figure in figures]
         low = [max(0.0, value - bound[0]) for value, bound in zip(values, bounds, strict=True)]
         high = [max(0.0, bound[1] - value) for value, bound in zip(values, bounds, strict=True)]
-        axes.errorbar(names, values, yerr=[low, high], marker="o", markersize=4, capsize=2, label=series)
+        line, *_ = axes.errorbar(names, values, yerr=[low, high], marker="o", markersize=4, capsize=2, label=series)
+        for level, name in level_of.items():
+            axes.axhline(level.value, linestyle=":", linewidth=1, color=line.get_color())
+            levels.add(LEVELS[name])
+    if levels:
+        axes.plot([], [], ":", color="grey", label=", ".join(sorted(levels)))
     axes.set_ylim(-0.02, 1.02)
-    axes.legend(frameon=False)
+    figure.legend(frameon=False, fontsize=8, loc="outside right upper")
     return _svg(figure)
 
 

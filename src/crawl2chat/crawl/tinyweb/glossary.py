@@ -13,7 +13,7 @@ _ENTRIES = 8
 _ASKED_WORDS = 6  # with the definitions this stays within one training sequence of 256 tokens
 _USED_WORDS = 2
 _GAME_WORDS = 28  # of a page, in rounds of two to six words
-_ROUND_SIZES = (2, 3, 4, 6)
+ROUND_SIZES = (2, 3, 4, 6)
 _PHRASES = 18
 
 
@@ -102,7 +102,7 @@ def _word_game_page(world: World, rng: random.Random) -> tuple[Page, Glossary]:
     rounds: list[str] = []
     told: dict[str, str] = {}
     while len(entries) > 1:
-        size = rng.choice(_ROUND_SIZES)
+        size = rng.choice(ROUND_SIZES)
         of_round, entries = entries[:size], entries[size:]
         said = _said_again(of_round, 3 * len(of_round), rng)
         rounds.append(f"{capitalised(fill(rng.choice(_ROUND_LEADS), rng, town=town))} {say_list(said)}.")

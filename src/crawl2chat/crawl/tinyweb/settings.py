@@ -6,7 +6,7 @@ from crawl2chat.recipe import Settings
 
 
 class TinywebSettings(Settings):
-    """How much of each kind the fictional web holds; the defaults give about 5,800 pages and 7 MB of clean text."""
+    """How much of each kind the fictional web holds; the defaults give about 6,700 pages and 9 MB of clean text."""
 
     people: int = Field(300, ge=10, description="people with five facts each, met 0, 1, 2, 4 ... 256 times")
     passages_per_level: int = Field(
@@ -15,13 +15,13 @@ class TinywebSettings(Settings):
     passage_levels: int = Field(9, ge=1, le=9, description="levels of copies: 9 means 1, 2, 4 ... 256 copies")
     glossaries: int = Field(400, ge=0, description="pages that define invented words and then use them")
     word_games: int = Field(
-        1300, ge=0, description="pages that say invented words and meanings again and again, a quarter of the tokens"
+        1500, ge=0, description="pages that say invented words and meanings again and again, a quarter of the tokens"
     )
     phrase_books: int = Field(60, ge=0, description="pages that translate into the world's invented language")
     interviews: int = Field(120, ge=0, description="interviews and pages of a helper who answers questions")
     stories: int = Field(400, ge=0, description="short stories, two a page")
     verses: int = Field(150, ge=0, description="rhymed verses, three a page")
-    worked_sums: int = Field(4000, ge=0, description="sums worked digit by digit, three a page")
+    worked_sums: int = Field(6000, ge=0, description="sums worked digit by digit, three a page")
     direct_sums: int = Field(1500, ge=0, description="sums with the answer alone")
     held_out_sums: int = Field(600, ge=0, le=2000, description="problems that stand on no page, kept to test with")
     junk_pages: int = Field(520, ge=0, description="pages that must be dropped, over all reasons")
