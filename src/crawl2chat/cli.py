@@ -23,7 +23,7 @@ from crawl2chat.commands import (
     tokens_command,
 )
 from crawl2chat.eval_commands import add_evaluation
-from crawl2chat.options import add_sampling, size, within
+from crawl2chat.options import add_sampling, licence, size, within
 from crawl2chat.release_commands import export_command, import_command, verify_command
 
 STAGE_HELP = {
@@ -192,8 +192,12 @@ def _parser() -> argparse.ArgumentParser:
         "--max-shard-size", type=size, default="5GB", metavar="SIZE", help="bytes a weight file, such as 500MB (5GB)"
     )
     export.add_argument("--name", metavar="NAME", help="the model's name in its card and in GGUF (from the folders)")
-    export.add_argument("--license", metavar="ID", help="licence to state in the card, such as apache-2.0 (none)")
-    export.add_argument("--data-license", metavar="ID", help="licence of the training data to state in the card")
+    export.add_argument(
+        "--license", type=licence, metavar="ID", help="licence to state in the card, such as apache-2.0 (none)"
+    )
+    export.add_argument(
+        "--data-license", type=licence, metavar="ID", help="licence of the training data to state in the card"
+    )
     export.add_argument(
         "--data-statement", type=Path, metavar="FILE", help="Markdown to put in the card's data statement"
     )

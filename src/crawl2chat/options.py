@@ -34,6 +34,15 @@ def size(text: str) -> int:
     return n_bytes
 
 
+def licence(text: str) -> str:
+    """A type for argparse: a licence's identifier in the form that hubs and SPDX write."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected an identifier such as apache-2.0 or cc-by-4.0; `other` for a licence of your own"
+        )
+    return text
+
+
 def add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:
     """Controls of sampling. Which values are possible is for Sampling to say."""
     controls = parser.add_argument_group("how the next token is drawn")

@@ -9,6 +9,7 @@ from models import random_model
 from crawl2chat import __version__
 from crawl2chat.cli import main
 from crawl2chat.crawl.settings import CrawlSettings
+from crawl2chat.evals.parts import NOTES
 from crawl2chat.exchange.export import export_folder
 from crawl2chat.exchange.lineage import lineage
 from crawl2chat.figures import Figure, share
@@ -109,6 +110,8 @@ def test_every_figure_of_every_stage_stands_in_the_card(run, tmp_path):
     assert ("gopher_quality", r"a\|b", "2", "0.28 %") in found
     assert ("pretrain", "2026-03-04", "123.5 s", "6 cores, x86_64, Python 3.12.8", "0.9.7") in found
     assert {("crawl", "29"), ("pretrain", "31"), ("sft", "37")} <= {line[:2] for line in found}
+    (of_crawl,) = (line[2] for line in found if line[:2] == ("crawl", "29"))
+    assert f"tinyweb.people {CrawlSettings().tinyweb.people}" in of_crawl  # settings of tables, too
 
 
 def test_no_number_stands_in_the_card_that_the_run_does_not_have(run, tmp_path):
@@ -165,6 +168,28 @@ def test_of_a_model_from_elsewhere_only_what_is_known_is_said(checkpoint, tmp_pa
     assert "No evaluation of it is known here." in card
 
 
+@pytest.mark.parametrize("written", ["[mit, cc-by-4.0]", "\n- mit\n- cc-by-4.0"])
+def test_several_licences_of_a_model_from_elsewhere_go_on_with_it(checkpoint, tmp_path, written):
+    yaml = pytest.importorskip("yaml")
+    (checkpoint / "README.md").write_text(f"---\nlicense: {written}\nlicense_name: {{odd: 1}}\n---\n# Theirs\n")
+    card = card_of(checkpoint, tmp_path)
+    assert yaml.safe_load(card.split("---\n")[1])["license"] == ["mit", "cc-by-4.0"]
+    assert card.endswith("## Licence\n\n- license: mit, cc-by-4.0\n")
+
+
+@pytest.mark.parametrize("head", ["license: [mit", "- mit", "license: 5", "license: []", "license:"])
+def test_what_is_no_licence_is_none(checkpoint, tmp_path, head):
+    (checkpoint / "README.md").write_text(f"---\n{head}\n---\n# Theirs\n")
+    assert "No licence was stated when this was exported." in card_of(checkpoint, tmp_path)
+
+
+def test_a_licence_that_no_hub_could_read_is_refused(run, tmp_path, capsys):
+    for option in ("--license", "--data-license"):
+        with pytest.raises(SystemExit):
+            main(["export", str(run), option, "do as you like", "--out", str(tmp_path / "out")])
+        assert "expected an identifier such as apache-2.0" in capsys.readouterr().err
+
+
 def test_without_a_licence_the_card_says_so(run, tmp_path):
     assert "No licence was stated when this was exported." in card_of(run / "sft", tmp_path)
     assert "license" not in card_of(run / "sft", tmp_path).split("---")[1]
@@ -194,8 +219,9 @@ def test_what_the_base_suite_measured_stands_in_the_card_as_of_the_base_model(ru
     assert ("recall/64", str(recall), "6") in cells(card)
     assert ("words recited/64", str(words), "") in cells(card)
     assert seconds.name not in card
-    section = card.partition("### Of the base model")[2].partition("###")[0]
+    section = card.partition("### Of the base model")[2].partition("\n## ")[0]
     assert "on what pretraining left. Later stages changed that model." in section
+    assert f"#### Recitation\n\n{NOTES['recitation'].note}\n\n| figure |" in section
     assert "base" not in [made.manifest.stage for made in lineage(run / "sft")]
 
 
@@ -249,6 +275,7 @@ def test_the_data_statement_says_what_is_known_and_what_was_given(run, tmp_path)
     assert statement["licence"] == "no text of other people is in it"
     given = card_of(run / "sft", tmp_path, data_licence="cc0-1.0", statement="It was *made up*.\n")
     assert ("licence", "cc0-1.0") in cells(given)
+    assert "- licence of the training data: cc0-1.0\n" in given
     assert "\n\nIt was *made up*.\n\n## " in given
 
 

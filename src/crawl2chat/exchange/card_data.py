@@ -5,6 +5,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from crawl2chat.exchange.card_figures import OF_DATA, figures, settings_of, table
 from crawl2chat.exchange.lineage import Made
 from crawl2chat.figures import Figure
@@ -12,6 +14,7 @@ from crawl2chat.refine.funnel import FUNNEL, read_funnel, rows
 
 STATED = ("license", "license_name", "license_link")  # fields of an imported model's card that go on with it
 STATEMENT = "## Data statement"
+Licence = dict[str, str | list[str]]  # STATED fields of a card
 MASKS = (("e-mail and public IP addresses", "mask_pii"), ("phone numbers", "mask_phones"))
 
 
@@ -46,22 +49,37 @@ def data_statement(made: Sequence[Made], licence: str | None, text: str | None) 
         yield text.strip()
 
 
-def licences(stated: dict[str, str]) -> str:
-    lines = [f"{key.replace('_', ' ')}: {value}" for key, value in stated.items()]
-    return "\n".join(f"- {line}" for line in lines or ["No licence was stated when this was exported."])
+def licences(stated: Licence, of_data: str | None) -> str:
+    lines = [f"{key.replace('_', ' ')}: {listed(value)}" for key, value in stated.items()]
+    lines = lines or ["No licence was stated when this was exported."]
+    if of_data:
+        lines.append(f"licence of the training data: {of_data}")
+    return "\n".join(f"- {line}" for line in lines)
 
 
-def stated_licence(models: Sequence[Path]) -> dict[str, str]:
-    """The licence that a card in one of these folders states in its front matter, word for word."""
+def listed(value: str | list[str]) -> str:
+    return value if isinstance(value, str) else ", ".join(value)
+
+
+def stated_licence(models: Sequence[Path]) -> Licence:
+    """The licence, or several, that a card in one of these folders states in its front matter."""
     for file in (folder / "README.md" for folder in models):
         if not file.is_file():
             continue
         head = re.match(r"---\r?\n(.*?)\r?\n---", file.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
-        found = re.findall(r"^(\w+):[ \t]*([^\s#].*?)[ \t\r]*$", head.group(1) if head else "", re.MULTILINE)
-        stated = {key: value.strip("'\"") for key, value in found if key in STATED}
-        if stated:
+        try:
+            found = yaml.safe_load(head.group(1)) if head else None
+        except yaml.YAMLError:
+            continue  # no hub reads it either
+        if isinstance(found, dict) and (stated := {key: found[key] for key in STATED if _is_stated(found.get(key))}):
             return stated
     return {}
+
+
+def _is_stated(value: object) -> bool:
+    """A word, or a list of words; YAML may hold anything."""
+    words = value if isinstance(value, list) else [value]
+    return bool(words) and all(isinstance(word, str) and word for word in words)
 
 
 def _known_of_data(made: Sequence[Made]) -> dict[str, str]:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from crawl2chat.evals.parts import by_part
 from crawl2chat.exchange.lineage import Made, base_suite
 from crawl2chat.figures import Figure
 from crawl2chat.refine.funnel import IN_FUNNEL
@@ -39,11 +40,14 @@ def evaluations(made: Sequence[Made], rounded_to: str | None) -> Iterator[str]:
     yield "## Evaluations"
     yield from stages
     if base:
-        found = [_cells(f) for f in base.manifest.figure_list() if not f.name.startswith("seconds/")]
         yield "### Of the base model"
-        yield table(("figure", "value [95 % interval]", "of"), found)
         told = "This is the base model" if made[-1].manifest.stage == "pretrain" else "Later stages changed that model"
         yield f"Measured by the stage base on what pretraining left{before}. {told}."
+        for part, found in by_part(base.manifest.figure_list()):
+            yield f"#### {part.title}"
+            if part.note:
+                yield part.note
+            yield table(("figure", "value [95 % interval]", "of"), [_cells(f) for f in found])
     if others:
         yield "### By other suites"
         yield table(("suite", "model", "figure", "value [95 % interval]", "of"), others)

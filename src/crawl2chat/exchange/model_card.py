@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat import __version__
-from crawl2chat.exchange.card_data import data, data_statement, licences, stated_licence
+from crawl2chat.exchange.card_data import Licence, data, data_statement, licences, stated_licence
 from crawl2chat.exchange.card_figures import OF_DATA, evaluations, figures, is_evaluated, settings_of, table
 from crawl2chat.exchange.lineage import Made
 from crawl2chat.model.huggingface import on_meta
@@ -47,7 +47,7 @@ def model_card(
     model: the folder with its config.json; made: its lineage; rounded: whether `dtype` is not that of the run;
     statement: what the person who exports says of the data.
     """
-    stated = {"license": licence} if licence else stated_licence([model, *(m.folder / "model" for m in made)])
+    stated: Licence = {"license": licence} if licence else stated_licence([model, *(m.folder / "model" for m in made)])
     parts = [
         front_matter(made, stated),
         f"# {name}",
@@ -65,12 +65,12 @@ def model_card(
         "## Limits",
         *_limits(config, made),
         "## Licence",
-        licences(stated),
+        licences(stated, data_licence),
     ]
     return "\n\n".join(parts) + "\n"
 
 
-def front_matter(made: Sequence[Made], stated: dict[str, str]) -> str:
+def front_matter(made: Sequence[Made], stated: Licence) -> str:
     """What the hub reads; a value is written as JSON, which is YAML."""
     tags = ["crawl2chat", "qwen3", *(["conversational"] if _chats(made) else [])]
     fields: dict[str, Any] = {**stated, "library_name": "transformers", "pipeline_tag": "text-generation", "tags": tags}
@@ -120,13 +120,22 @@ def _settings(made: Sequence[Made]) -> Iterator[str]:
     """Seeds, and every number and switch a stage was given; words may be paths of somebody's machine."""
     found = []
     for m in made:
-        flat = {key: value for key, value in m.manifest.settings.items() if isinstance(value, (bool, int, float))}
+        flat = {key: value for key, value in _flat(m.manifest.settings) if isinstance(value, (bool, int, float))}
         if flat:
             seed = flat.pop("seed", "")
             found.append((m.manifest.stage, seed, ", ".join(f"{key} {value}" for key, value in flat.items())))
     if found:
         yield "## Settings"
         yield table(("stage", "seed", "settings"), found)
+
+
+def _flat(settings: dict[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings as they are given by flags: `tinyweb.people` stands in the table `tinyweb`."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{table}{key}.")
+        else:
+            yield table + key, value
 
 
 def _time(made: Sequence[Made]) -> Iterator[str]:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from crawl2chat.exchange import verify_alike
-from crawl2chat.exchange.card_data import STATEMENT, stated_licence
+from crawl2chat.exchange.card_data import STATEMENT, listed, stated_licence
 from crawl2chat.exchange.checksums import check_checksums
 from crawl2chat.model import load_model
 from crawl2chat.model.huggingface import open_weights, read_config, read_json_object
@@ -131,7 +131,7 @@ def check_card(folder: Path) -> str:
         raise StageError("README.md states no licence; export with --license ID")
     if not card.partition(f"\n{STATEMENT}\n")[2].partition("\n## ")[0].strip():
         raise StageError("README.md says nothing of the data; export with --data-license ID, --data-statement FILE")
-    return f"licence {licence}, data statement, {len(card):,} characters"
+    return f"licence {listed(licence)}, data statement, {len(card):,} characters"
 
 
 def _check(name: str, check: Callable[..., str], *arguments: Any) -> Check:
