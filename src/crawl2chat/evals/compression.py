@@ -33,7 +33,6 @@ from crawl2chat.refine.documents import Document
 from crawl2chat.run import StageError
 from crawl2chat.tokens import Tokenizer
 
-MEASURED_TOKENS = 4_000_000  # of held-out documents at most
 NGRAM_TOKENS = 20_000_000  # of training that n-grams are counted in at most: a minute and 2.5 GB
 PRIMED_BYTES = 2_000_000  # of training text that zstd has before it; with more it takes too long
 GROUPS = 12  # the largest sources, or languages, that have figures of their own
@@ -48,10 +47,9 @@ def measure_compression(subject: Subject) -> list[Figure]:
     5-gram model's text is joined likewise, and they have learned from all of the training text (5-grams of the first
     NGRAM_TOKENS).
     """
-    held_out = subject.held_out.first(MEASURED_TOKENS)
-    if not len(held_out):
+    held_out, documents = subject.held_out, subject.documents
+    if not documents:
         return []
-    documents = subject.documents[: len(held_out)]
     texts = [document.text.encode("utf-8", errors="replace") for document in documents]
     vocab_size = subject.model.config.vocab_size
     five_grams = KneserNey(subject.training.ids[:NGRAM_TOKENS], vocab_size, order=5)

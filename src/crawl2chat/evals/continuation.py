@@ -41,16 +41,22 @@ def measure_continuation(subject: Subject) -> list[Figure]:
     `distinct_N`: distinct n-grams over all n-grams of a setting (Li et al., arXiv 1510.03055, section 5.1).
     `self_similarity`: the share of a text's 3-grams that stand in another one of its setting, mean over all pairs.
     `verbatim`: share of a text's words in training matches of 8 words or more, mean over texts.
+    `training_text_searched`: share of the training tokens in which copies are looked for.
     `ended`: share of the texts behind held-out documents that end within 80 tokens. Writes continuations.jsonl.
+    Measures nothing where no document was held out.
     """
+    if not subject.documents:
+        return []
     tokens = min(TOKENS, subject.engine.context // 2)
     prompts, written = _beginnings(subject, tokens)
     groups = {HELD_OUT: written} | _continue(subject.engine, prompts, tokens, subject.settings.seed)
     texts = [continuation.text for group in groups.values() for continuation in group]
-    found = iter(find_matches(texts, training_texts(subject.tokenizer, subject.training)))
+    found = iter(find_matches(texts, training_texts(subject.tokenizer, subject.searched)))
     matches = {name: [next(found) for _ in group] for name, group in groups.items()}
     _write(subject, groups, matches)
-    return [figure for name, group in groups.items() for figure in _figures(name, group, matches[name])]
+    n_tokens = len(subject.training.ids)
+    searched = Figure("training_text_searched", len(subject.searched.ids) / n_tokens, "share", None, n_tokens)
+    return [searched, *(figure for name, group in groups.items() for figure in _figures(name, group, matches[name]))]
 
 
 def _figures(name: str, group: Sequence[Continuation], matches: Sequence[Sequence[Match]]) -> list[Figure]:

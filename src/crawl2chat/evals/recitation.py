@@ -69,7 +69,7 @@ def measure_recitation(subject: Subject) -> list[Figure]:
 
 def count_copies(subject: Subject, passages: Sequence[str]) -> list[int]:
     """How often each passage stands whole in the training documents; the ledger counts those held out, too."""
-    found = find_matches(passages, training_texts(subject.tokenizer, subject.training))
+    found = find_matches(passages, training_texts(subject.tokenizer, subject.searched))
     return [
         next((m.copies for m in matches if (m.begin, m.end) == (0, len(passage))), 0)
         for passage, matches in zip(passages, found, strict=True)

@@ -11,4 +11,9 @@ class BaseSettings(Settings):
     seed: int = Field(0, ge=0, description="of what is drawn and asked")
     questions: int = Field(400, ge=1, description="questions of each kind; more give narrower intervals")
     samples: int = Field(64, ge=2, description="continuations drawn at each temperature and each top-p")
+    searched_tokens: int = Field(
+        1_000_000_000,
+        ge=1,
+        description="of training text, at most, in which copies are looked for; 8 minutes on a core",
+    )
     archive_bytes: int = Field(40_000, ge=0, description="of held-out text that is archived and restored; 0: none")

@@ -3,6 +3,7 @@
 import contextlib
 import time
 from collections.abc import Callable, Iterator
+from itertools import islice
 from pathlib import Path
 
 import torch
@@ -24,11 +25,12 @@ from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine
 from crawl2chat.model import load_model
 from crawl2chat.progress import Progress
-from crawl2chat.run import StageError, read_manifest
+from crawl2chat.run import StageError, hash_path, read_manifest
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.tokens.tokenize import held_out_documents
 
+HELD_OUT_TOKENS = 4_000_000  # that are measured at most, and held in memory as text, too
 MEASURES: dict[str, Callable[[Subject], list[Figure]]] = {  # by part, as `parts.NOTES` has them
     "compression": measure_compression,
     "in_context": measure_in_context,
@@ -79,10 +81,12 @@ def load_subject(crawl: Path, documents: Path, model: Path, out: Path, settings:
     if manifest is None or not tokens.is_dir():
         raise StageError(f"base: {model} is no finished pretrain stage's folder, so what it learned from is not known")
     pretraining = manifest.settings
-    held_out = list(held_out_documents(documents, held_out=pretraining["held_out"], seed=pretraining["seed"]))
+    if manifest.inputs["refine"] != hash_path(documents):
+        raise StageError(f"base: {documents} is not what {model} was trained on; run pretrain again")
     tokenized = TokenizedDocuments.load(tokens / "held_out")
-    if len(held_out) != len(tokenized):
-        raise StageError(f"base: {documents} is not what {model} was trained on")
+    tokenized = tokenized.first(max(HELD_OUT_TOKENS, int(tokenized.starts[:2][-1])))
+    found = held_out_documents(documents, held_out=pretraining["held_out"], seed=pretraining["seed"])
+    held_out = list(islice(found, len(tokenized)))
     ledger = Ledger.load(crawl) if (crawl / "ledger").is_dir() else None
     device = "cuda" if torch.cuda.is_available() else "cpu"
     engine = Engine(load_model(model, device=device), Tokenizer.load(model))

@@ -25,6 +25,11 @@ class Subject:
     out: Path
 
     @property
+    def searched(self) -> TokenizedDocuments:
+        """Of the training documents those in which copies are looked for."""
+        return self.training.first(self.settings.searched_tokens)
+
+    @property
     def model(self) -> Transformer:
         return self.engine.model
 
