@@ -1,6 +1,6 @@
 """What makes a model learn from its prompt: accuracy on word games, with one thing changed at a time.
 
-    python bench/induction.py [--tokens 3000000] [--seed 1] [--keep FOLDER] [--only NAME ...]
+    python bench/induction.py [--tokens 4000000] [--seed 1] [--keep FOLDER] [--only NAME ...]
 
 Each line is a fictional web of its own and a model trained on it with the recipe laptop.toml but for what the line
 names; rates fall over the last 30 % of the tokens. Then the base suite's questions: games of 8 invented words, each
@@ -31,7 +31,7 @@ VARIANTS: dict[str, tuple[str, ...]] = {
     "as in the recipe": (),
     "embedding rate 0.01": ("--pretrain.embedding_lr", "0.01"),
     "batches of 2,048 tokens": ("--pretrain.batch_tokens", "2048"),
-    "half as many games": ("--crawl.tinyweb.word_games", "650"),
+    "half as many games": ("--crawl.tinyweb.word_games", "750"),
     "no games": ("--crawl.tinyweb.word_games", "0"),
     LONG_ROUNDS: (),
 }
@@ -59,7 +59,7 @@ def measure(folder: Path) -> dict[str, float]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--tokens", type=int, default=3_000_000, help="tokens each model is trained on")
+    parser.add_argument("--tokens", type=int, default=4_000_000, help="tokens each model is trained on")
     parser.add_argument("--seed", type=int, default=1, help="of the fictional web")
     parser.add_argument("--keep", type=Path, help="folder for webs and models")
     parser.add_argument("--only", nargs="+", choices=VARIANTS, default=list(VARIANTS), metavar="NAME")

@@ -43,6 +43,8 @@ def cell(figure: Figure | None, *, count: bool = True, digits: int = 0) -> str:
     if figure is None:
         return "–"
     if figure.unit == "share":
+        if 0 < min(figure.value, 1 - figure.value) < 0.01:  # not to be read as none or all
+            digits = max(1, digits)
         text, scale, unit = f"{100 * figure.value:.{digits}f} %", 100, digits
     else:
         unit = 0 if float(figure.value).is_integer() or figure.value >= 1000 else 3

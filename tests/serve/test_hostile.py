@@ -174,6 +174,7 @@ def test_an_endless_body_is_cut_off(server, monkeypatch):
         connection.sendall(endless)
 
 
+@pytest.mark.usefixtures("frozen_heap")
 def test_a_byte_a_second_ends_after_a_while_and_blocks_nobody(server, monkeypatch):
     monkeypatch.setattr(guards, "BODY_SECONDS", 0.5)
     monkeypatch.setattr(guards, "HEAD_SECONDS", 0.5)

@@ -27,7 +27,7 @@ class PreferSettings(PolicySettings):
     compared: int = Field(40, ge=1, description="comparisons with the start's answers that a check asks for")
     best_of: int = Field(64, ge=1, description="answers a prompt among which the best is chosen, at most")
 
-    steps: int = Field(56, ge=1, description="optimiser steps")
+    steps: int = Field(80, ge=1, description="optimiser steps")
     prompts: int = Field(8, ge=1, description="prompts a step")
     max_tokens: int = Field(96, ge=1, description="tokens an answer may take; a verse has about 60")
     matrix_lr: float = Field(0.006, gt=0, description="Muon's learning rate for the policy's matrices")

@@ -94,7 +94,7 @@ def _page(worked: Sequence[Problem], direct: Sequence[Problem], world: World, rn
     rng.shuffle(texts)
     town = rng.choice(world.towns)
     # worked sums repeat themselves by nature; with less prose around them one page in nine breaks Gopher's rules
-    body = [filler(rng, 3), *texts[:2], *([" ".join(answers)] if answers else []), *texts[2:], filler(rng, 4)]
+    body = [filler(rng, 4), *texts[:2], *([" ".join(answers)] if answers else []), *texts[2:], filler(rng, 4)]
     return Page("arithmetic", title(rng, _TITLES, town=town), paragraphs(*body))
 
 

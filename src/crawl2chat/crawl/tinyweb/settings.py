@@ -22,7 +22,7 @@ class TinywebSettings(Settings):
     stories: int = Field(400, ge=0, description="short stories, two a page")
     verses: int = Field(150, ge=0, description="rhymed verses, three a page")
     worked_sums: int = Field(6000, ge=0, description="sums worked digit by digit, three a page")
-    direct_sums: int = Field(1500, ge=0, description="sums with the answer alone")
+    direct_sums: int = Field(2250, ge=0, description="sums with the answer alone")
     held_out_sums: int = Field(600, ge=0, le=2000, description="problems that stand on no page, kept to test with")
     junk_pages: int = Field(520, ge=0, description="pages that must be dropped, over all reasons")
     personal_pages: int = Field(80, ge=0, description="kept pages with e-mail or IP addresses to be masked")
