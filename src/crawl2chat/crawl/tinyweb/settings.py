@@ -6,7 +6,7 @@ from crawl2chat.recipe import Settings
 
 
 class TinywebSettings(Settings):
-    """How much of each kind the fictional web holds; by default about 7,100 pages, of which 6,600 stay (9 MB of text)."""
+    """How much of each kind the fictional web holds; by default 7,100 pages, of which 6,600 stay (9 MB of text)."""
 
     people: int = Field(300, ge=10, description="people with five facts each, met 0, 1, 2, 4 ... 256 times")
     passages_per_level: int = Field(
