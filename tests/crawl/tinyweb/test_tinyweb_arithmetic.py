@@ -17,21 +17,21 @@ def problem(left: int, operator: str, right: int) -> Problem:
 
 
 def check(steps: str, wanted: Problem) -> None:
-    written, carried = [], 0
-    for term, total, digit, carry in re.findall(r"give ([\d+-]+)=(\d+), so write (\d) and \w+ (\d)\.", steps):
+    written, carried = "", 0
+    for term, total, so_far, carry in re.findall(r"give ([\d+-]+)=(\d+), so write (\d+) and \w+ (\d)\.", steps):
         numbers_in_term = [int(number) for number in re.findall(r"\d+", term)]
         sign = 1 if wanted.operator == "+" else -1
         assert numbers_in_term[0] + sign * sum(numbers_in_term[1:]) == int(total)
         if written:
             assert numbers_in_term[2] == carried
-        assert int(digit) == int(total) % 10
-        written.append(digit)
-        carried = int(carry)
-    if "The carry gives 1, so write 1." in steps:
-        written.append("1")
+        assert so_far == f"{int(total) % 10}{written}"
+        written, carried = so_far, int(carry)
+    if last := re.search(r"The carry gives 1, so write (\d+)\.", steps):
+        assert last[1] == f"1{written}"
+        written = last[1]
     else:
         assert wanted.operator == "-" or carried == 0
-    assert int("".join(reversed(written))) == wanted.answer
+    assert int(written) == wanted.answer
     assert steps.endswith(direct_answer(wanted))
 
 
@@ -51,11 +51,11 @@ def test_steps_of_subtractions_are_right(left, right):
 
 def test_the_form_of_the_steps_is_what_later_stages_train_on():
     assert worked_steps(problem(347, "+", 86)) == (
-        "The ones give 7+6=13, so write 3 and carry 1. The tens give 4+8+1=13, so write 3 and carry 1. "
-        "The hundreds give 3+0+1=4, so write 4 and carry 0. The answer is 433."
+        "The ones give 7+6=13, so write 3 and carry 1. The tens give 4+8+1=13, so write 33 and carry 1. "
+        "The hundreds give 3+0+1=4, so write 433 and carry 0. The answer is 433."
     )
     assert worked_steps(problem(52, "-", 37)) == (
-        "The ones give 12-7=5, so write 5 and borrow 1. The tens give 5-3-1=1, so write 1 and borrow 0. "
+        "The ones give 12-7=5, so write 5 and borrow 1. The tens give 5-3-1=1, so write 15 and borrow 0. "
         "The answer is 15."
     )
 

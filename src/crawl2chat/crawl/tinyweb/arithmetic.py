@@ -22,18 +22,20 @@ def direct_answer(problem: Problem) -> str:
 
 
 def worked_steps(problem: Problem) -> str:
-    """The way on paper, lowest digit first, and the answer: one short sentence a digit.
+    """The way on paper, lowest digit first, and the answer: one short sentence a digit, with all that is written so far.
 
-    347+86: The ones give 7+6=13, so write 3 and carry 1. The tens give 4+8+1=13, so write 3 and carry 1.
-    The hundreds give 3+0+1=4, so write 4 and carry 0. The answer is 433.
-    52-37: The ones give 12-7=5, so write 5 and borrow 1. The tens give 5-3-1=1, so write 1 and borrow 0.
+    347+86: The ones give 7+6=13, so write 3 and carry 1. The tens give 4+8+1=13, so write 33 and carry 1.
+    The hundreds give 3+0+1=4, so write 433 and carry 0. The answer is 433.
+    52-37: The ones give 12-7=5, so write 5 and borrow 1. The tens give 5-3-1=1, so write 15 and borrow 0.
     The answer is 15.
+    Were each digit written alone, the answer would have to gather them from three sentences in reverse, which a small
+    model learns in some trainings and in others not.
     """
     left, right = problem.operands
     if min(left, right) < 0 or problem.answer < 0 or max(left, right) >= 10 ** len(_PLACES):
         raise ValueError(f"{problem.question}: steps are written for whole numbers of up to {len(_PLACES)} digits")
     sentences: list[str] = []
-    carry = 0
+    carry, written = 0, ""
     for place, a, b in zip(_PLACES, _digits(left, right), _digits(right, left), strict=False):
         before = f"{problem.operator}{carry}" if sentences else ""
         if problem.operator == "+":
@@ -45,9 +47,10 @@ def worked_steps(problem: Problem) -> str:
             a += 10 * carry
             total = a - needed
         term = f"{a}{problem.operator}{b}{before}={total}"
-        sentences.append(f"The {place} give {term}, so write {total % 10} and {word} {carry}.")
+        written = f"{total % 10}{written}"
+        sentences.append(f"The {place} give {term}, so write {written} and {word} {carry}.")
     if problem.operator == "+" and carry:
-        sentences.append("The carry gives 1, so write 1.")
+        sentences.append(f"The carry gives 1, so write 1{written}.")
     return " ".join([*sentences, direct_answer(problem)])
 
 
