@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from crawl2chat.cli import main
+from crawl2chat.exchange.checksums import check_checksums
 from crawl2chat.exchange.export import export_folder
 from crawl2chat.exchange.gguf_file import write_gguf
 from crawl2chat.exchange.importing import TEXTS
@@ -154,3 +155,7 @@ def test_one_command_writes_both_forms(stage_folder, tmp_path, capsys):
     assert len(list(release.glob("*.safetensors"))) > 3
     assert "\n# Zoë\n" in (release / "README.md").read_text()
     assert 'license: "mit"' in (release / "README.md").read_text()
+    assert "files as they were exported" in check_checksums(release)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(StageError, match="not as they were exported: m.gguf"):
+        check_checksums(release)
