@@ -93,6 +93,12 @@ def test_an_imported_model_goes_out_as_it_came_in(checkpoint, tmp_path, capsys):
     assert torch.equal(*theirs)
 
 
+def test_a_folder_that_is_called_like_a_licence_is_passed_over(checkpoint, tmp_path):
+    (checkpoint / "LICENSES").mkdir()
+    export_folder(checkpoint, tmp_path / "release", name="A model")
+    assert (tmp_path / "release" / "LICENSE").exists()
+
+
 def test_values_that_the_type_can_not_hold_are_refused(stage_folder, tmp_path):
     model, tokenizer = load_model(stage_folder), Tokenizer.load(stage_folder)
     with torch.no_grad():
