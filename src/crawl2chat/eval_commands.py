@@ -114,6 +114,8 @@ def eval_command(options: argparse.Namespace) -> int:
             raise StageError(f"eval --suite {suite} takes no --{name.replace('_', '-')}")
     if suite in NEEDED and not getattr(options, NEEDED[suite]):
         raise StageError(f"eval --suite {suite}: needs --{NEEDED[suite]}; see `crawl2chat eval --help`")
+    if options.out and options.out.is_dir():  # which writing a file of this name would remove
+        raise StageError(f"eval --out {options.out}: there is a folder of this name; name a file")
     if suite == "base":
         return _measure_base(options)
 

@@ -7,6 +7,7 @@ from crawl2chat.commands import find_model, name_of
 
 
 def export_command(options: argparse.Namespace) -> int:
+    from crawl2chat.exchange.checksums import write_checksums
     from crawl2chat.exchange.export import export_folder
     from crawl2chat.exchange.gguf_file import write_gguf
     from crawl2chat.model.huggingface import model_folder
@@ -27,6 +28,8 @@ def export_command(options: argparse.Namespace) -> int:
         print(f"transformers: {options.out}")
     if options.gguf:
         kind = write_gguf(model_folder(folder), options.gguf, options.dtype, name=name, licence=options.license)
+        if options.out and options.gguf.resolve().parent == options.out.resolve():
+            write_checksums(options.out)  # now that the release has this file, too
         print(f"GGUF ({kind}): {options.gguf}")
     return 0
 

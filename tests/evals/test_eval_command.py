@@ -118,6 +118,14 @@ def test_what_can_not_be_measured_is_said(run, gsm8k, arguments, message, capsys
     assert message in capsys.readouterr().err
 
 
+def test_a_folder_is_not_replaced_by_the_figures(exported, core, tmp_path, capsys):
+    (tmp_path / "results" / "of-others").mkdir(parents=True)
+    arguments = ["--data", str(core), "--out", str(tmp_path / "results")]
+    assert main(["eval", str(exported), "--suite", "core", *arguments]) == 1
+    assert "there is a folder of this name; name a file" in capsys.readouterr().err
+    assert (tmp_path / "results" / "of-others").is_dir()
+
+
 def test_of_a_model_from_elsewhere_nobody_knows_what_it_learned_from(exported, capsys):
     assert main(["eval", str(exported), "--suite", "base"]) == 1
     assert "no run's folder with a pretrain stage" in capsys.readouterr().err

@@ -8,6 +8,7 @@ import torch
 from safetensors.torch import load_file
 
 from crawl2chat.cli import main
+from crawl2chat.exchange.checksums import check_checksums
 from crawl2chat.exchange.export import export_folder
 from crawl2chat.exchange.gguf_file import write_gguf
 from crawl2chat.exchange.importing import TEXTS
@@ -92,6 +93,12 @@ def test_an_imported_model_goes_out_as_it_came_in(checkpoint, tmp_path, capsys):
     assert torch.equal(*theirs)
 
 
+def test_a_folder_that_is_called_like_a_licence_is_passed_over(checkpoint, tmp_path):
+    (checkpoint / "LICENSES").mkdir()
+    export_folder(checkpoint, tmp_path / "release", name="A model")
+    assert (tmp_path / "release" / "LICENSE").exists()
+
+
 def test_values_that_the_type_can_not_hold_are_refused(stage_folder, tmp_path):
     model, tokenizer = load_model(stage_folder), Tokenizer.load(stage_folder)
     with torch.no_grad():
@@ -154,3 +161,7 @@ def test_one_command_writes_both_forms(stage_folder, tmp_path, capsys):
     assert len(list(release.glob("*.safetensors"))) > 3
     assert "\n# Zoë\n" in (release / "README.md").read_text()
     assert 'license: "mit"' in (release / "README.md").read_text()
+    assert "files as they were exported" in check_checksums(release)
+    file.write_bytes(file.read_bytes()[:-1])
+    with pytest.raises(StageError, match="not as they were exported: m.gguf"):
+        check_checksums(release)

@@ -156,6 +156,9 @@ def test_another_tools_manifest_beside_is_passed_over(run):
     for text in ("{", '{"name": "web app"}', "[]"):
         (run / "other" / "manifest.json").write_text(text)
         assert len(lineage(run / "sft")) == 5
+    (run / "other" / "manifest.json").unlink()
+    (run / "other" / "manifest.json").mkdir()
+    assert len(lineage(run / "sft")) == 5
 
 
 def test_of_a_model_from_elsewhere_only_what_is_known_is_said(checkpoint, tmp_path):
@@ -177,7 +180,9 @@ def test_several_licences_of_a_model_from_elsewhere_go_on_with_it(checkpoint, tm
     assert card.endswith("## Licence\n\n- license: mit, cc-by-4.0\n")
 
 
-@pytest.mark.parametrize("head", ["license: [mit", "- mit", "license: 5", "license: []", "license:"])
+@pytest.mark.parametrize(
+    "head", ["license: [mit", "- mit", "license: 5", "license: []", "license:", "license: mit\ndate: 2024-13-45"]
+)
 def test_what_is_no_licence_is_none(checkpoint, tmp_path, head):
     (checkpoint / "README.md").write_text(f"---\n{head}\n---\n# Theirs\n")
     assert "No licence was stated when this was exported." in card_of(checkpoint, tmp_path)

@@ -117,6 +117,23 @@ def test_a_missing_file_and_a_garbled_one_are_named(release, file, failed):
     assert failed in found
 
 
+@pytest.mark.parametrize(
+    ("file", "changes", "told"),
+    [
+        ("config.json", {"hidden_size": "32"}, "hidden_size = '32'; expected a whole number of at least 1"),
+        ("config.json", {"num_key_value_heads": 0}, "num_key_value_heads = 0; expected a whole number of at least 1"),
+        ("config.json", {"max_position_embeddings": 64.5}, "max_position_embeddings = 64.5; expected a whole number"),
+        ("tokenizer_config.json", None, "tokenizer_config.json beside it is no object"),
+    ],
+)
+def test_values_of_another_kind_are_named(release, file, changes, told):
+    if changes:
+        edit(release / file, **changes)
+    else:
+        (release / file).write_text("[]")
+    assert told in failures(release)["config"]
+
+
 def test_truncated_weights_are_told_and_not_loaded(release):
     content = (release / "model.safetensors").read_bytes()
     (release / "model.safetensors").write_bytes(content[:-100])

@@ -10,6 +10,7 @@ import statistics
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from itertools import accumulate, takewhile
 
 from crawl2chat.evals.matches import find_matches, training_texts
 from crawl2chat.evals.subject import Subject
@@ -79,14 +80,15 @@ def count_copies(subject: Subject, passages: Sequence[str]) -> list[int]:
 def recite(engine: Engine, passages: Sequence[str], copies: Sequence[int], begin: int, n_tokens: int) -> list[Recital]:
     """Prompt with `n_tokens` of each passage's tokens from `begin` on, and go on greedily.
 
-    A passage's beginning stands behind the end-of-text token. Passages that end with the prompt are left out.
+    A passage's beginning stands behind the end-of-text token. Passages that end with the prompt are left out, and
+    those that the engine's context has no room for.
     """
-    tokenizer = engine.tokenizer
+    tokenizer, end = engine.tokenizer, begin + n_tokens
+    room = engine.context + begin if begin else engine.context - 1  # for a passage
     cut = [(tokenizer.encode(passage), passage, n) for passage, n in zip(passages, copies, strict=True)]
-    cut = [(ids, passage, n) for ids, passage, n in cut if len(ids) > begin + n_tokens]
+    cut = [(ids, passage, n) for ids, passage, n in cut if end < len(ids) <= room]
     if not cut:
         return []
-    end = begin + n_tokens
     prompts = [[*([] if begin else [tokenizer.end_of_text]), *ids[begin:end]] for ids, _, _ in cut]
     longest = max(len(ids) for ids, _, _ in cut) - end
     completions = engine.generate(prompts, Sampling(temperature=0, max_tokens=longest + 2))
@@ -102,16 +104,16 @@ def words_right(expected: str, found: str) -> int:
     """How many of the expected words stand in `found` before the first that differs; behind the last, anything may."""
     pairs = enumerate(zip(expected, found, strict=False))
     departure = next((i for i, (one, other) in pairs if one != other), min(len(expected), len(found)))
-    same = expected[:departure]
-    within_a_word = departure < len(expected) and same and not same[-1].isspace()
+    same, rest = expected[:departure], expected[departure:]
+    within_a_word = same and not same[-1].isspace() and rest and not (departure == len(found) and rest[0].isspace())
     return len(same.split()) - bool(within_a_word)
 
 
 def median(name: str, values: Sequence[float], unit: str) -> Figure:
     """The median with the narrowest interval of order statistics that is sure to hold 95 % (fewer than 6 have none)."""
     ordered, n = sorted(values), len(values)
-    below = [sum(math.comb(n, i) for i in range(k + 1)) / 2**n for k in range(n)]  # that at most k lie below the median
-    outside = sum(tail <= 0.025 for tail in below)  # so many may be left out at each end
+    below = accumulate(math.comb(n, k) for k in range(n))  # over 2^n: the chance that at most k lie below the median
+    outside = sum(1 for _ in takewhile(lambda ways: 40 * ways <= 2**n, below))  # so many may be left out at each end
     interval = (ordered[outside - 1], ordered[n - outside]) if outside else None
     return Figure(name, statistics.median(ordered), unit, interval, n)
 

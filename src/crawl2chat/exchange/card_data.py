@@ -69,7 +69,7 @@ def stated_licence(models: Sequence[Path]) -> Licence:
         head = re.match(r"---\r?\n(.*?)\r?\n---", file.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
         try:
             found = yaml.safe_load(head.group(1)) if head else None
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError, LookupError):  # the latter two of dates and numbers that are none
             continue  # no hub reads it either
         if isinstance(found, dict) and (stated := {key: found[key] for key in STATED if _is_stated(found.get(key))}):
             return stated

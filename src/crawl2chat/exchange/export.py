@@ -50,7 +50,7 @@ def export_folder(
         write_json(temporary / "generation_config.json", _generation_config(place, tokenizer))
         tokenizer.save(temporary)
         for folder in (place, *(origin.folder / "model" for origin in made)):
-            for file in (file for pattern in LICENCES for file in sorted(folder.glob(pattern))):
+            for file in (file for pattern in LICENCES for file in sorted(folder.glob(pattern)) if file.is_file()):
                 shutil.copyfile(file, temporary / file.name)
         sizes = {name: shape.numel() * as_type.itemsize for name, shape in weights.shapes.items()}
         save_weights(temporary, _converted(weights, as_type), sizes, shard_bytes)

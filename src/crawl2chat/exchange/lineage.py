@@ -58,7 +58,7 @@ def _manifests(parent: Path) -> Iterator[tuple[Path, Manifest]]:
     for place in sorted(path for path in parent.iterdir() if path.is_dir()):
         try:
             manifest = read_manifest(place)
-        except StageError:
-            continue  # another tool's, so none of ours has its hash
+        except (StageError, OSError):
+            continue  # another tool's, or another person's, so none of ours has its hash
         if manifest:
             yield place, manifest

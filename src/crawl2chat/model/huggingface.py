@@ -18,6 +18,7 @@ REFUSED = {  # what a Qwen3 config.json may say and this model does not do; each
     "quantization_config": (None,),
     "hidden_act": (None, "silu"),
 }
+SIZES = tuple(field.name for field in fields(ModelConfig) if field.type is int)
 
 
 def save_model(model: Transformer, folder: Path, *, stop_ids: list[int], pad_id: int) -> None:
@@ -92,6 +93,9 @@ def read_config(folder: Path) -> ModelConfig:
         content["num_key_value_heads"] = content["num_attention_heads"]
     content.setdefault("tie_word_embeddings", False)  # what transformers takes a silent config to mean
     known = {field.name: content[field.name] for field in fields(ModelConfig) if content.get(field.name) is not None}
+    for name, value in known.items():
+        if name in SIZES and (type(value) is not int or value < 1):
+            raise StageError(f"{file}: {name} = {value!r}; expected a whole number of at least 1")
     try:
         return ModelConfig(**known)
     except (TypeError, ValueError) as error:

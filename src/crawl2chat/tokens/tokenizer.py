@@ -172,7 +172,7 @@ class Tokenizer:
         """The id that its files call the end; of ours the end of a turn."""
         token = json.loads(self.files.get(CONFIG, "{}")).get("eos_token")
         name = token.get("content") if isinstance(token, dict) else token
-        return self.controls.get(name or IM_END, self.im_end)
+        return self.controls.get(name, self.im_end) if isinstance(name, str) else self.im_end
 
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them.
@@ -212,7 +212,8 @@ class Tokenizer:
         texts = {name: _read_text(path) for name, path in files.items() if path.is_file()}
         try:
             content = json.loads(texts[TOKENIZER])
-            json.loads(texts.get(CONFIG, "{}"))
+            if not isinstance(json.loads(texts.get(CONFIG, "{}")), dict):
+                raise TypeError(f"{CONFIG} beside it is no object")
             tokenizer = Tokenizer._from_huggingface(content, file)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
