@@ -1,3 +1,5 @@
+import time
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -66,6 +68,17 @@ def test_a_match_says_where_how_long_how_often_and_in_which_document_first():
     assert text[match.begin : match.end] == OLD
     assert (match.words, match.copies, match.document, match.url) == (14, 2, "d1", "http://host/1")
     assert covered_words(text, [match]) == (14, 20)
+
+
+def test_words_of_a_long_text_with_many_matches_are_counted_quickly():
+    """Each word was held against each match."""
+    sources = [" ".join(f"w{7 * i + j}" for j in range(9)) for i in range(12_000)]
+    text = " x ".join(sources)
+    (matches,) = find_matches([text], documents(*sources))
+    assert len(matches) == 12_000
+    began = time.monotonic()
+    assert covered_words(text, matches) == (9 * 12_000, 10 * 12_000 - 1)
+    assert time.monotonic() - began < 8
 
 
 def test_a_word_glued_to_a_quotation_mark_is_no_other_word(tokenizer, tmp_path):

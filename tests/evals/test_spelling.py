@@ -1,10 +1,12 @@
 import random
+import tracemalloc
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from subjects import make_subject
 
-from crawl2chat.evals.letters import count_letters, readout
+from crawl2chat.evals.letters import count_letters, read_tokens, readout
 from crawl2chat.evals.spelling import count_task, decimals_task, measure_spelling, reverse_task, solve, spell_task
 
 
@@ -52,6 +54,15 @@ def test_a_readout_finds_what_is_linear_in_its_inputs_and_nothing_in_noise():
     assert np.abs(readout(inputs, targets) - targets).max() < 0.01
     noise = rng.normal(size=(300, 3))
     assert np.abs(readout(inputs, noise) - noise).mean() > np.abs(noise).mean() * 0.95
+
+
+def test_tokens_are_counted_without_a_copy_of_the_training_text_that_is_many_times_as_large(tokenizer):
+    training = SimpleNamespace(ids=np.zeros(3 << 24, dtype=np.uint16))
+    tracemalloc.start()
+    read_tokens(SimpleNamespace(training=training, tokenizer=tokenizer), np.zeros((tokenizer.vocab_size, 4)))
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert peak < 1.5 * 8 * (1 << 24)
 
 
 def test_letters_are_counted_from_letters_and_not_from_tokens_that_tell_nothing_of_them(tokenizer):

@@ -26,11 +26,17 @@ def unigram_bits_per_byte(training: TokenizedDocuments, documents: TokenizedDocu
 
 def unigram_nats(training: TokenizedDocuments, documents: TokenizedDocuments, vocab_size: int) -> NDArray[np.float64]:
     """−ln p of every token, in the order of `documents.ids`."""
-    counts = np.ones(vocab_size)
-    for start in range(0, len(training.ids), 1 << 24):
-        counts += np.bincount(training.ids[start : start + (1 << 24)], minlength=vocab_size)
+    counts = count_ids(training, vocab_size) + 1.0
     nats: NDArray[np.float64] = -np.log(counts / counts.sum())[documents.ids]
     return nats
+
+
+def count_ids(documents: TokenizedDocuments, vocab_size: int) -> NDArray[np.int64]:
+    """How often each id occurs; some at a time, as NumPy takes 8 bytes for each id that it counts."""
+    counts = np.zeros(vocab_size, dtype=np.int64)
+    for start in range(0, len(documents.ids), 1 << 24):
+        counts += np.bincount(documents.ids[start : start + (1 << 24)], minlength=vocab_size)
+    return counts
 
 
 @torch.inference_mode()

@@ -19,6 +19,7 @@ TOP_PS = (0.5, 0.8, 0.95)  # at temperature 1
 TOKENS = 80  # of a continuation at most
 LEFT = 40  # tokens of a held-out document behind the part that is a prompt
 GROUPS = 16  # of the jackknife
+STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)  # by groups − 2
 HELD_OUT = "held_out"  # the group of what people wrote
 
 Grams = Sequence[tuple[str, ...]]
@@ -43,9 +44,9 @@ def measure_continuation(subject: Subject) -> list[Figure]:
     `verbatim`: share of a text's words in training matches of 8 words or more, mean over texts.
     `training_text_searched`: share of the training tokens in which copies are looked for.
     `ended`: share of the texts behind held-out documents that end within 80 tokens. Writes continuations.jsonl.
-    Measures nothing where no document was held out.
+    Measures nothing where fewer than two documents were held out, as one text is like no other.
     """
-    if not subject.documents:
+    if len(subject.documents) < 2:
         return []
     tokens = min(TOKENS, subject.engine.context // 2)
     prompts, written = _beginnings(subject, tokens)
@@ -99,16 +100,19 @@ def jackknife(name: str, texts: Sequence[Grams], statistic: Callable[[Sequence[G
     if n < 2:
         return Figure(name, value, "share", None, len(texts))
     without = [statistic([text for i, text in enumerate(texts) if i % n != left_out]) for left_out in range(n)]
-    half = 2.13 * math.sqrt((n - 1) * statistics.pvariance(without))  # Student's t for 15 degrees of freedom
+    half = STUDENT_T[n - 2] * math.sqrt((n - 1) * statistics.pvariance(without))
     return Figure(name, value, "share", (max(0.0, value - half), min(1.0, value + half)), len(texts))
 
 
 def _beginnings(subject: Subject, tokens: int) -> tuple[list[list[int]], list[Continuation]]:
-    """Prompts, every second one the end-of-text token alone, and how the held-out documents go on behind them."""
+    """Prompts, every second one the end-of-text token alone, and how the held-out documents go on behind them.
+
+    Each document is taken once: a second time it would make what people wrote look alike.
+    """
     decode, room = subject.tokenizer.decode, subject.engine.context - tokens
     prompts, written = [], []
-    for i in range(subject.settings.samples):
-        ids = subject.held_out[i % len(subject.held_out)].tolist()
+    for i in range(min(subject.settings.samples, len(subject.held_out))):
+        ids = subject.held_out[i].tolist()
         end = max(1, len(ids) - LEFT) if i % 2 else 1
         prompt = ids[max(0, end - room) : end]
         prompts.append(prompt)

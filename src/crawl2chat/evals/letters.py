@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from crawl2chat.evals.bits_per_byte import count_ids
 from crawl2chat.evals.subject import Subject
 from crawl2chat.figures import Figure, mean, share
 from crawl2chat.tokens import Tokenizer
@@ -42,7 +43,7 @@ def read_tokens(subject: Subject, embedded: Floats) -> list[Figure]:
     Read from tokens that the readout was not fitted to; the guess always says what is most common.
     """
     letters = re.compile(rb" ?[A-Za-z]{2,}")
-    n_met = np.bincount(np.asarray(subject.training.ids), minlength=len(embedded))
+    n_met = count_ids(subject.training, len(embedded))
     tokens = [(id, text.decode()) for text, id in subject.tokenizer.ranks.items() if letters.fullmatch(text)]
     met = sorted((token for token in tokens if n_met[token[0]]), key=lambda token: -n_met[token[0]])
     figures: list[Figure] = []

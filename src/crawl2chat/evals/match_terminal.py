@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from crawl2chat.evals.matches import ITEM, Match, covered_words
+from crawl2chat.evals.matches import ITEM, Match, covered_words, matches_by_place
 from crawl2chat.refine.documents import Document, read_documents
 from crawl2chat.refine.extract import NOT_TEXT
 from crawl2chat.run import StageError, hash_path, read_manifest
@@ -65,9 +65,10 @@ def print_matches(text: str, matches: Sequence[Match], min_words: int, prompt: s
 def _pieces(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, Match | None]]:
     """The text cut where another match begins to be the longest one, or none does."""
 
+    matches_at = matches_by_place(matches)
+
     def longest(item: tuple[int, int]) -> Match | None:
-        at = [match for match in matches if match.begin <= item[0] < match.end]
-        return max(at, key=lambda match: match.words) if at else None
+        return max(matches_at(item[0]), key=lambda match: match.words, default=None)
 
     end = 0
     for match, items in groupby((item.span() for item in ITEM.finditer(text)), longest):

@@ -5,7 +5,8 @@ and the texts then gives the longest match at every place. So memory grows with 
 """
 
 import re
-from collections.abc import Iterable, Iterator, Sequence
+from bisect import bisect_right
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import repeat
 
@@ -91,9 +92,16 @@ def _longest(
 
 
 def covered_words(text: str, matches: Sequence[Match]) -> tuple[int, int]:
-    """How many of a text's words stand in one of its matches, and how many words it has."""
+    """How many of a text's words stand in one of its matches (as `find_matches` gives them), and how many it has."""
     words = [item.start() for item in ITEM.finditer(text) if _is_word(item.group())]
-    return sum(any(match.begin <= word < match.end for match in matches) for word in words), len(words)
+    matches_at = matches_by_place(matches)
+    return sum(bool(matches_at(word)) for word in words), len(words)
+
+
+def matches_by_place(matches: Sequence[Match]) -> Callable[[int], Sequence[Match]]:
+    """Tells which matches of a text, in their order, a place in it lies within; they end in the order they begin in."""
+    begins, ends = [match.begin for match in matches], [match.end for match in matches]
+    return lambda place: matches[bisect_right(ends, place) : bisect_right(begins, place)]
 
 
 class _Shared:

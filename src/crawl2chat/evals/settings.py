@@ -10,7 +10,9 @@ class BaseSettings(Settings):
 
     seed: int = Field(0, ge=0, description="of what is drawn and asked")
     questions: int = Field(400, ge=1, description="questions of each kind; more give narrower intervals")
-    samples: int = Field(64, ge=2, description="continuations drawn at each temperature and each top-p")
+    samples: int = Field(
+        64, ge=2, description="texts drawn at each temperature and each top-p, at most one a held-out document"
+    )
     searched_tokens: int = Field(
         1_000_000_000,
         ge=1,
