@@ -23,7 +23,7 @@ from crawl2chat.tokens.shards import write_tokens
 from crawl2chat.train.pretrain import save_stage_model
 
 TEXTS = [LINE * 3, LINE * 2 + "Nobody knew who had built it.", LINE + "Zwei Mühlen.", LINE * 4, LINE]
-URLS = ["http://a.example/1", "http://b.example/1", "http://b.example/2", "", "http://a.example/2"]
+URLS = ["http://a.example/1", "http://b.example/1", "http://b.example/2", "http://[b/3", "http://a.example/2"]
 LANGUAGES = ["en", "en", "de", "en", "en"]
 
 

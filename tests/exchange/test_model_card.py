@@ -242,7 +242,13 @@ def test_results_of_other_suites_stand_in_the_card_whatever_else_lies_there(run,
     result = share("accuracy", 3, 8)
     figures = {"accuracy": result.to_json(), "score": {"value": 0.25}}
     write_json(evals / "arc.json", {"suite": "arc|easy", "model": "/elsewhere/somebody/run/sft", "figures": figures})
-    for name, content in (("a", [1]), ("b", {"figures": [2]}), ("c", {"figures": {"x": {"value": "much"}}}), ("d", {})):
+    for name, content in (
+        ("a", [1]),
+        ("b", {"figures": [2]}),
+        ("c", {"figures": {"x": {"value": "much"}}}),
+        ("i", {"figures": {"x": {"value": 10**400}}}),
+        ("d", {}),
+    ):
         write_json(evals / f"{name}.json", content)
     for name, wrong in (("f", {"interval": [0.5]}), ("g", {"count": "many"}), ("h", {"interval": "wide"})):
         write_json(evals / f"{name}.json", {"figures": {"odd": {"value": 0.125} | wrong}})

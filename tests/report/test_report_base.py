@@ -53,17 +53,21 @@ def test_the_step_at_which_induction_forms_is_a_plot():
 def test_what_was_recited_and_said_can_be_read_as_text(tmp_path):
     recital = {
         "copies": 4,
+        "passage": "Far <b> on the hill",
         "prompt": "Far <b>",
         "prompt_tokens": 16,
         "continuation": "on",
         "words_right": 1,
         "words": 2,
     }
-    (tmp_path / "recitation.jsonl").write_text(json.dumps(recital) + "\n", encoding="utf-8")
+    from_its_middle = recital | {"prompt": "the hill"}
+    lines = (json.dumps(row) + "\n" for row in (recital, from_its_middle))
+    (tmp_path / "recitation.jsonl").write_text("".join(lines), encoding="utf-8")
     row = {"group": "glossary/8", "prompt": "The list: a b", "said": "b", "right": "b"}
     (tmp_path / "in-context.jsonl").write_text(json.dumps(row) + "\n", encoding="utf-8")
     page = "".join(base_samples(tmp_path))
     assert "Far &lt;b&gt;" in page
     assert "1 of 2" in page
+    assert "the hill" not in page  # was prompted for another figure
     assert "The list: a b" in page
     assert "".join(base_samples(tmp_path / "elsewhere")) == ""

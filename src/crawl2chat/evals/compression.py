@@ -161,7 +161,14 @@ def _by_program(name: str, program: Program, texts: Sequence[bytes]) -> Figure:
 def _by_source(subject: Subject, documents: Sequence[Document]) -> list[str]:
     """The kind of page in a fictional web, otherwise the host."""
     kinds = {page.url: page.kind for page in subject.ledger.pages} if subject.ledger else {}
-    return [kinds.get(document.url) or urlsplit(document.url).hostname or "" for document in documents]
+    return [kinds.get(document.url) or _host(document.url) for document in documents]
+
+
+def _host(url: str) -> str:
+    try:
+        return urlsplit(url).hostname or ""
+    except ValueError:  # such as an unclosed bracket of an IPv6 address; whoever made the documents let it pass
+        return ""
 
 
 def _largest(groups: Sequence[str], n_bytes: NDArray[np.int64]) -> list[tuple[str, list[int]]]:

@@ -78,7 +78,7 @@ def _other_suites(made: Sequence[Made]) -> Iterator[tuple[str, ...]]:
         try:
             content = json.loads(file.read_text(encoding="utf-8"))
             found = [_cells(_from_json(name, fields)) for name, fields in content["figures"].items()]
-        except (OSError, ValueError, LookupError, TypeError, AttributeError):
+        except (OSError, ValueError, LookupError, TypeError, AttributeError, OverflowError):
             continue  # another tool's
         if content.get("model_hash", made[-1].manifest.hash) not in hashes:
             continue

@@ -99,7 +99,8 @@ def induction_plot(lines: Sequence[dict[str, float]]) -> Iterator[str]:
 
 def base_samples(folder: Path) -> Iterator[str]:
     """What was recited, and what was said on each kind of page."""
-    recited = [row for row in read_rows(folder / "recitation.jsonl") if row["prompt_tokens"] == 16]
+    rows = read_rows(folder / "recitation.jsonl")  # some are prompted with their middle, to compare prompts' lengths
+    recited = [row for row in rows if row["prompt_tokens"] == 16 and row["passage"].startswith(row["prompt"])]
     if recited:
         yield "<h3>Passages and their continuations</h3><table><tr><th>copies<th>given<th>continued<th>words right"
         recited.sort(key=lambda row: row["copies"])

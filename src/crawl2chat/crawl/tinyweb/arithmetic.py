@@ -22,7 +22,7 @@ def direct_answer(problem: Problem) -> str:
 
 
 def worked_steps(problem: Problem) -> str:
-    """The way on paper, lowest digit first, and the answer: one short sentence a digit, with all that is written so far.
+    """The way on paper, lowest digit first, and the answer: a sentence a digit, with all that is written so far.
 
     347+86: The ones give 7+6=13, so write 3 and carry 1. The tens give 4+8+1=13, so write 33 and carry 1.
     The hundreds give 3+0+1=4, so write 433 and carry 0. The answer is 433.
