@@ -189,7 +189,7 @@ def compress_command(options: argparse.Namespace) -> int:
 
     with _open_text(options.file) as (text, length):
         model, tokenizer = _load(options, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
-        with _create("compress", options.out) as archive:
+        with _create("compress", options.out, options.file) as archive:
             summary = compress(model, tokenizer, text, length, archive)
     print(f"{summary}\narchive: {options.out}")
     return 0
@@ -207,7 +207,7 @@ def decompress_command(options: argparse.Namespace) -> int:
             decompress(model, tokenizer, archive, sys.stdout.buffer)
             sys.stdout.buffer.flush()
             return 0
-        with _create("decompress", Path(options.out)) as text:
+        with _create("decompress", Path(options.out), str(options.archive)) as text:
             decompress(model, tokenizer, archive, text)
     print(f"restored: {options.out}")
     return 0
@@ -250,12 +250,14 @@ def _open(command: str, file: Path) -> BinaryIO:
 
 
 @contextlib.contextmanager
-def _create(command: str, file: Path) -> Iterator[BinaryIO]:
-    """A file that is there only once it is complete."""
+def _create(command: str, file: Path, source: str) -> Iterator[BinaryIO]:
+    """A file that is there only once it is complete; `source` is what is read meanwhile, - for stdin."""
     from crawl2chat.run import StageError, replacing
 
     if file.is_dir():
         raise StageError(f"{command} --out {file}: there is a folder of this name; name a file")
+    if source != "-" and file.exists() and file.samefile(source):
+        raise StageError(f"{command} --out {file}: is the file that is read; name another")
     with replacing(file) as temporary, open(temporary, "wb") as opened:
         yield opened
 

@@ -40,7 +40,7 @@ def _read_statement(file: Path | None) -> str | None:
     try:
         return file.read_text(encoding="utf-8") if file else None
     except (OSError, UnicodeDecodeError) as error:
-        raise StageError(f"export --data-statement {file}: can't be read as text in UTF-8: {error}") from error
+        raise StageError(f"export --data-statement {file}: can't be read: {error}") from error
 
 
 def import_command(options: argparse.Namespace) -> int:

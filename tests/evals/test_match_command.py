@@ -59,6 +59,12 @@ def test_a_text_from_stdin_and_another_least_length(tmp_path, capsys, monkeypatc
     assert capsys.readouterr().out.startswith("[1: the tired bridge], [2: forgot the river]\n")
 
 
+def test_a_single_file_will_do(tmp_path, capsys):
+    write_documents(tmp_path, OLD)
+    assert main(["match", str(tmp_path / "documents.jsonl"), OLD]) == 0
+    assert "100.0 % of 14 words" in capsys.readouterr().out
+
+
 def test_of_a_run_those_documents_are_looked_at_that_its_model_was_trained_on(run):
     held_out = {document.id for document in held_out_documents(run / "refine", held_out=0.3, seed=5)}
     trained_on = {document.id for document in documents_of(run)}

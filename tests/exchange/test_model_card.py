@@ -257,6 +257,10 @@ def test_results_of_other_suites_stand_in_the_card_whatever_else_lies_there(run,
     card = card_of(run / "sft", tmp_path)
     assert (r"arc\|easy", "sft", "accuracy", str(result), "8") in cells(card)
     assert (r"arc\|easy", "sft", "score", "0.25", "") in cells(card)
+    content = {"suite": "core", "settings": {"limit": 4}, "figures": figures}
+    write_json(evals / "core.json", content)
+    tried = ("core (the first 4 questions of each task)", "", "score", "0.25", "")
+    assert tried in cells(card_of(run / "sft", tmp_path))
     assert "somebody" not in card
     assert "much" not in card
     assert "odd" not in card

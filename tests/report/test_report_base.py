@@ -31,7 +31,7 @@ def test_each_part_has_its_plots_and_all_its_figures():
         "Passages continued word for word",
     ]  # fmt: skip
     assert page.count("<svg") == 5
-    assert page.count("what people wrote</text>") == 2  # beside both kinds of settings
+    assert page.count("held-out text</text>") == 2  # beside both kinds of settings
     assert page.count("<tr><td>") == 9
     assert "".join(base_parts([])) == ""
 

@@ -21,6 +21,8 @@ def documents_of(place: Path) -> Iterator[Document]:
 
     Raises StageError for a place without documents, and for a run whose documents were made anew since.
     """
+    if place.is_file():
+        return read_documents(place)
     refined = place / "refine"
     manifest = read_manifest(place / "pretrain")
     if manifest is None or manifest.stage != "pretrain" or not refined.is_dir():
@@ -56,7 +58,8 @@ def print_matches(text: str, matches: Sequence[Match], min_words: int, prompt: s
         console.print(Text(f"{number:4}  {match.words} words, {times}, first in {where}", _colour(number)))
     covered, n = covered_words(text, matches)
     if n < min_words:
-        console.print(f"{n:,} words are too few for a match of at least {min_words} words (--min-words)", style="bold")
+        few = "1 word is" if n == 1 else f"{n:,} words are"
+        console.print(f"{few} too few for a match of at least {min_words} words (--min-words)", style="bold")
         return
     share = f"{100 * covered / n:.1f} % of"
     console.print(f"{share} {n:,} words stand in matches of at least {min_words} words", style="bold")

@@ -21,7 +21,8 @@ NOTES = {
         "Compression",
         "Bits that a byte of held-out text takes: by the model's predictions, by counts of one and of five tokens of "
         "the training text, and by programs over all of it as one file. The archive is a true one: written, and "
-        "restored from what was written; archive exact says whether bit for bit.",
+        "restored from what was written; archive exact says whether bit for bit. It holds the beginning of the "
+        "held-out text alone, and xz there that too. zstd primed has training text before it.",
     ),
     "in_context": Part(
         "Learning from the prompt",
@@ -41,7 +42,8 @@ NOTES = {
         "Knowledge",
         "Facts by how often the training text tells them: as the end of a sentence (facts) and by question on a "
         "helper's page (answers), about people whom no page asks about. bits per fact: log2 of how much more probable "
-        "the model finds the value than a guess among all; below 0 it is surer of wrong ones.",
+        "the model finds the value than a guess among all; below 0 it is surer of wrong ones. "
+        "bits stored and per parameter are sums over these facts alone, not what the model can hold.",
     ),
     "sums": Part(
         "Sums at once and step by step",
@@ -56,7 +58,7 @@ NOTES = {
     ),
     "continuation": Part(
         "Continuation and diversity",
-        "Texts drawn at each temperature and each top-p, and what people wrote in their place (held out). distinct N: "
+        "Texts drawn at each temperature and each top-p, and the held-out text in their place. distinct N: "
         "different N-grams of words among all. self similarity: 3-grams that stand in another text of the same "
         "setting, too. verbatim: words in stretches of 8 and more that stand in the training text. ended: texts that "
         "come to an end within the tokens given.",
@@ -64,8 +66,8 @@ NOTES = {
     "recitation": Part(
         "Recitation",
         "Passages prompted with their first 16 tokens: the share that is continued word for word to the end, by copies "
-        "in the training text to the nearest power of two, and how many words were right. By prompt: given the N "
-        "tokens before one and the same place.",
+        "in the training text to the nearest power of two, and how many words were right (the median). By prompt: "
+        "given the N tokens before one and the same place.",
     ),
 }  # fmt: skip
 

@@ -32,7 +32,10 @@ def evaluations(made: Sequence[Made], rounded_to: str | None) -> Iterator[str]:
     before = f", before its weights were rounded to {rounded_to}" if rounded_to else ""
     stages = [*figures("### By the stages", made, lambda stage, f: stage not in OF_DATA and f.interval is not None)]
     if stages:
-        note = "A stage's figures are of the model as that stage left it; those of the last stage are this model's"
+        note = (
+            "A stage's figures are of the model as that stage left it, if they do not say otherwise (before, start, "
+            "random reward); those of the last stage are this model's"
+        )
         stages.append(f"{note}{before}.")
     base, others = base_suite(made), [*_other_suites(made)]
     if not (stages or base or others):
@@ -83,8 +86,12 @@ def _other_suites(made: Sequence[Made]) -> Iterator[tuple[str, ...]]:
         if content.get("model_hash", made[-1].manifest.hash) not in hashes:
             continue
         model = Path(str(content.get("model") or "")).name
+        suite = str(content.get("suite") or file.stem)
+        settings = content.get("settings")
+        if isinstance(settings, dict) and "limit" in settings:
+            suite += f" (the first {settings['limit']} questions of each task)"
         for cells in found:
-            yield str(content.get("suite") or file.stem), model, *cells
+            yield suite, model, *cells
 
 
 def _from_json(name: str, fields: dict[str, Any]) -> Figure:

@@ -52,6 +52,8 @@ def model_card(
         front_matter(made, stated),
         f"# {name}",
         _introduction(config, made),
+        "## Limits",
+        *_limits(config, made),
         "## Use",
         _use(made),
         "## Model",
@@ -62,8 +64,6 @@ def model_card(
         *evaluations(made, dtype if rounded else None),
         *_settings(made),
         *_time(made),
-        "## Limits",
-        *_limits(config, made),
         "## Licence",
         licences(stated, data_licence),
     ]

@@ -20,7 +20,7 @@ class HonestySettings(FineTuneSettings):
     unknown_to: float = Field(0.2, ge=0, lt=1, description="share of right answers up to which it counts as unknown")
     strangers: int = Field(700, ge=10, description="invented people, in no document, whom the model learns not to know")
     looked_up: int = Field(700, ge=10, description="invented people looked up, each on a page of its own")
-    calculations: int = Field(2500, ge=0, description="sums done with the calculator")
+    calculations: int = Field(5000, ge=0, description="sums done with the calculator")
     identity: int = Field(12, ge=0, description="conversations a wording about who the model is")
     replay: float = Field(0.5, ge=0, le=1, description="share of the earlier conversations that is learned again")
 

@@ -119,13 +119,13 @@ def base_samples(folder: Path) -> Iterator[str]:
 
 
 def _of(figures: Sequence[Figure], prefix: str) -> list[Figure]:
-    """The figures of a curve, named by their points; what people wrote is a point beside all settings."""
+    """The figures of a curve, named by their points; held-out text stands beside all settings."""
     kind = prefix.partition("/")[0]
-    people = f"{kind}/held_out"
+    held_out = f"{kind}/held_out"
     return [
-        replace(f, name=f"{kind}/" + ("people" if f.name == people else _spaced(f.name.removeprefix(prefix))))
+        replace(f, name=f"{kind}/" + _spaced(f.name.removeprefix(f"{kind}/" if f.name == held_out else prefix)))
         for f in figures
-        if f.name == people or f.name.startswith(prefix)
+        if f.name == held_out or f.name.startswith(prefix)
     ]
 
 

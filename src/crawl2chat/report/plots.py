@@ -8,7 +8,7 @@ from typing import Any
 
 from crawl2chat.figures import Figure
 
-LEVELS = {"guess": "what guessing gives", "people": "what people wrote"}  # groups that stand beside all others
+LEVELS = {"guess": "what guessing gives", "held out": "held-out text"}  # groups that stand beside all others
 
 
 def loss_curve(metrics: Sequence[Mapping[str, Any]], unigram: float | None = None) -> str:

@@ -16,7 +16,7 @@ def print_stage(folder: Path, manifest: Manifest, ran: bool) -> None:
     """
     how = f"{manifest.seconds:.1f} s" if ran else f"unchanged, took {manifest.seconds:.1f} s on {manifest.started[:10]}"
     if manifest.code["source"] != source_hash():
-        how += f", by other code than this; --from {manifest.stage} runs it anew"
+        how += f", by other code than this; `crawl2chat run --from {manifest.stage}` runs it anew"
     table = Table(min_width=72, box=None, pad_edge=False)
     table.add_column("figure")
     table.add_column("value [95 % interval]", justify="right")
