@@ -4,6 +4,7 @@ import json
 import re
 
 import pytest
+import yaml
 from models import random_model
 
 from crawl2chat import __version__
@@ -127,7 +128,6 @@ def test_no_number_stands_in_the_card_that_the_run_does_not_have(run, tmp_path):
 
 
 def test_the_front_matter_is_yaml_that_the_hub_reads(run, tmp_path):
-    yaml = pytest.importorskip("yaml")
     head = card_of(run / "sft", tmp_path, licence="cc-by-4.0").split("---\n")[1]
     assert yaml.safe_load(head) == {
         "language": ["en"],
@@ -173,7 +173,6 @@ def test_of_a_model_from_elsewhere_only_what_is_known_is_said(checkpoint, tmp_pa
 
 @pytest.mark.parametrize("written", ["[mit, cc-by-4.0]", "\n- mit\n- cc-by-4.0"])
 def test_several_licences_of_a_model_from_elsewhere_go_on_with_it(checkpoint, tmp_path, written):
-    yaml = pytest.importorskip("yaml")
     (checkpoint / "README.md").write_text(f"---\nlicense: {written}\nlicense_name: {{odd: 1}}\n---\n# Theirs\n")
     card = card_of(checkpoint, tmp_path)
     assert yaml.safe_load(card.split("---\n")[1])["license"] == ["mit", "cc-by-4.0"]

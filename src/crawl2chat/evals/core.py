@@ -194,8 +194,8 @@ def measure_core(
 
 def _variance(right: int, count: int) -> float:
     """Of a share, as if two cases more were right and two wrong (Agresti and Coull 1998): never 0."""
-    share = (right + 2) / (count + 4)
-    return share * (1 - share) / (count + 4)
+    adjusted = (right + 2) / (count + 4)
+    return adjusted * (1 - adjusted) / (count + 4)
 
 
 def _ask(

@@ -43,7 +43,8 @@ NOTES = {
         "Facts by how often the training text tells them: as the end of a sentence (facts) and by question on a "
         "helper's page (answers), about people whom no page asks about. bits per fact: log2 of how much more probable "
         "the model finds the value than a guess among all; below 0 it is surer of wrong ones. "
-        "bits stored and per parameter are sums over these facts alone, not what the model can hold.",
+        "by wordings: facts told equally often, in fewer and in more different wordings. bits stored and per "
+        "parameter are sums over these facts alone, not what the model can hold.",
     ),
     "sums": Part(
         "Sums at once and step by step",
@@ -61,7 +62,7 @@ NOTES = {
         "Texts drawn at each temperature and each top-p, and the held-out text in their place. distinct N: "
         "different N-grams of words among all. self similarity: 3-grams that stand in another text of the same "
         "setting, too. verbatim: words in stretches of 8 and more that stand in the training text. ended: texts that "
-        "come to an end within the tokens given.",
+        "come to an end within the tokens given. training text searched: the share in which copies were looked for.",
     ),
     "recitation": Part(
         "Recitation",

@@ -15,7 +15,7 @@ class TinywebSettings(Settings):
     passage_levels: int = Field(9, ge=1, le=9, description="levels of copies: 9 means 1, 2, 4 ... 256 copies")
     glossaries: int = Field(400, ge=0, description="pages that define invented words and then use them")
     word_games: int = Field(
-        1500, ge=0, description="pages that say invented words and meanings again and again, a quarter of the tokens"
+        1500, ge=0, description="pages that say invented words and meanings again and again, a fifth of the tokens"
     )
     phrase_books: int = Field(60, ge=0, description="pages that translate into the world's invented language")
     interviews: int = Field(120, ge=0, description="interviews and pages of a helper who answers questions")
