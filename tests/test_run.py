@@ -135,7 +135,7 @@ def test_a_file_that_settings_name_counts_as_an_input(source, tmp_path, capsys):
     for content, runs in (("a", True), ("a", False), ("b", True)):
         inputs, out = {"source": source}, tmp_path / "out"
         assert run_stage(STAGE, inputs, out, Words(), outside={"list": content})[1] == runs
-    assert "done anew, since inputs.list changed" in capsys.readouterr().err
+    assert "made again, since these changed: inputs.list" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("leftover", [".manifest.json.tmp", ".words.txt.tmp", "..started.json.tmp"])

@@ -147,9 +147,10 @@ def _parser() -> argparse.ArgumentParser:
     run.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
     run.add_argument("--conversations", metavar="FILE", help="JSON lines to fine-tune on, instead of made ones")
     run.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (runs/ and the recipe's name)")
-    run.add_argument("--from", dest="first", choices=STAGE_HELP, metavar="STAGE", help="run this and later ones anew")
+    run.add_argument("--from", dest="first", choices=STAGE_HELP, metavar="STAGE", help="make this and later ones again")
     run.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="stop after this stage")
-    run.add_argument("--force", action="store_true", help="run every stage anew")
+    run.add_argument("--force", action="store_true", help="make every stage again, those made by hand included")
+    run.add_argument("--prune", action="store_true", help="delete stages that were moved aside when made again")
     run.add_argument("--settings", action=_ShowSettings, help="list every setting with its default and leave")
 
     for name, text in STAGE_HELP.items():
@@ -159,7 +160,7 @@ def _parser() -> argparse.ArgumentParser:
             stage.add_argument("inputs", action=_Append, nargs=optional, type=Path, metavar=metavar, help=help)
         stage.add_argument("--recipe", type=Path, metavar="FILE", help="take the stage's settings from this recipe")
         stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
-        stage.add_argument("--force", action="store_true", help="run it anew")
+        stage.add_argument("--force", action="store_true", help="make it again, even if nothing changed")
         if name == "refine":
             stage.add_argument(
                 "--explain", metavar="URL",

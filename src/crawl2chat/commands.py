@@ -14,6 +14,7 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.pipeline import Recipe, run_pipeline
     from crawl2chat.recipe import load_settings
     from crawl2chat.report import print_stage, write_report
+    from crawl2chat.run import prune
 
     file = find_recipe(options.recipe)
     for name in ("conversations", "until"):
@@ -23,12 +24,15 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     folder = options.out or Path("runs") / file.stem
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
         print_stage(folder / result.stage.name, result.manifest, result.ran)
+    if options.prune:
+        count, n_bytes = prune(folder)
+        print(f"pruned: {count} replaced stages, {n_bytes / 1e6:,.1f} MB", file=sys.stderr)
     print(f"report: {write_report(folder)}")
     return 0
 
 
 def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.pipeline import Recipe, find_stage, outside_inputs
+    from crawl2chat.pipeline import Recipe, check_settings, find_stage, from_conversations, outside_inputs
     from crawl2chat.recipe import load_settings
     from crawl2chat.report import print_stage
     from crawl2chat.run import StageError, run_stage
@@ -40,9 +44,15 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     stage = find_stage(options.command)
     table = type(Recipe.model_fields[stage.name].default)
     settings = load_settings(table, options.recipe, flags, table=stage.name)
-    inputs = dict(zip(stage.inputs, getattr(options, "inputs", []), strict=True))
+    places = getattr(options, "inputs", [])
+    if stage.name == "sft" and places[0].is_file():
+        stage = from_conversations(stage)
+    inputs = dict(zip(stage.inputs, places, strict=True))
     outside = outside_inputs(stage, settings)
-    manifest, ran = run_stage(stage, inputs, options.out, settings, outside=outside, force=options.force)
+    check_settings(stage, settings)
+    manifest, ran = run_stage(
+        stage, inputs, options.out, settings, outside=outside, force=options.force, made_by="command"
+    )
     print_stage(options.out, manifest, ran)
     return 0
 

@@ -26,6 +26,8 @@ METRICS = "metrics.jsonl"
 SAMPLES_DURING = "samples-during.jsonl"
 TRACKED = "tracked.json"  # what a tracker calls the run
 STARTED = ".started.json"  # marks a folder as a stage's own and says what it is being made from
+REPLACED = "replaced"  # a folder beside stages, with finished work that another run took the place of
+KEPT_FROM_SECONDS = 60  # work that took longer than this is moved there, not deleted
 # How a stage went: with times, names and as often as was asked for, so these differ between equal runs.
 NOT_RESULTS = {MANIFEST, METRICS, SAMPLES_DURING, TRACKED, STARTED, ".lock"}
 
@@ -62,6 +64,11 @@ class Manifest:
     started: str
     seconds: float
     machine: dict[str, Any]  # where and how it ran, which decides nothing
+    made_by: str = "run"  # "command": by the stage's own command, so a run keeps it
+
+    @property
+    def made_by_hand(self) -> bool:
+        return self.made_by == "command"
 
     @property
     def hash(self) -> str:
@@ -80,12 +87,14 @@ def run_stage(
     *,
     outside: Mapping[str, str] | None = None,
     force: bool = False,
+    made_by: str = "run",
 ) -> tuple[Manifest, bool]:
     """Run one stage into `out`, or skip it. Returns its manifest and whether it ran.
 
     Same settings and inputs and a manifest: skipped. Same settings and inputs without one (it was killed):
-    the function runs again over what it left. Anything else: the folder is emptied first, with a word on what
-    is new. `outside`: hashes of files that settings name, which count as inputs.
+    the function runs again over what it left. Anything else: the folder is emptied first, with a line that says
+    what has changed; work of more than a minute is moved aside instead (`REPLACED`).
+    `outside`: hashes of files that settings name, which count as inputs.
     Raises StageError for missing inputs, or when `out` is or holds an input or files that no stage wrote.
     """
     for name, path in inputs.items():
@@ -95,18 +104,18 @@ def run_stage(
             raise StageError(f"{stage.name}: --out {out} and its input {name} ({path}) must be different folders")
     wanted: dict[str, Any] = {
         "stage": stage.name,
-        "settings": settings.model_dump(mode="json", exclude=set(settings.HOW_IT_RUNS)),
+        "settings": settings_that_count(settings),
         "inputs": {name: hash_path(path) for name, path in inputs.items()} | dict(outside or {}),
     }
     with _locked(out):
         finished = read_manifest(out)
-        if finished and not force and not _differences(vars(finished), wanted):
+        if finished and not force and not differences(vars(finished), wanted):
             return finished, False
         made_from = vars(finished) if finished else _read_json(out / STARTED)
         if force or finished or made_from != wanted:
-            if finished and made_from:
-                _say_why_anew(stage.name, made_from, wanted)
             _empty(out, stage.name, made_from)
+            if made_from:
+                _say_why_again(stage.name, made_from, wanted)
             write_json(out / STARTED, wanted)
         _sweep(out)
         started = time.strftime("%Y-%m-%dT%H:%M:%S%z")
@@ -134,6 +143,7 @@ def run_stage(
                 "python": platform.python_version(),
                 "settings": settings.model_dump(mode="json", include=set(settings.HOW_IT_RUNS)),
             },
+            made_by=made_by,
         )
         write_json(out / MANIFEST, vars(manifest))
         (out / STARTED).unlink()
@@ -229,7 +239,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def is_current(run: Path, manifest: Manifest) -> bool:
-    """Whether a stage's inputs are still those it was made from, as far as they are stages of the same run."""
+    """Whether a stage's inputs are still those it was made from, as far as they are stages of the same run.
+
+    A stage that was made by hand has the inputs that its maker chose, from anywhere.
+    """
+    if manifest.made_by_hand:
+        return True
     for name, made_from in manifest.inputs.items():
         now = read_manifest(run / name)
         if now and now.hash != made_from:
@@ -237,21 +252,44 @@ def is_current(run: Path, manifest: Manifest) -> bool:
     return True
 
 
-def _differences(made_from: dict[str, Any], wanted: dict[str, Any]) -> list[str]:
-    """Names of what is not as it was: `stage`, `inputs.refine`, `settings.depth` …"""
+def settings_that_count(settings: Settings) -> dict[str, Any]:
+    """A stage's settings as its manifest holds them: without those that change only how it runs, not its result."""
+    return settings.model_dump(mode="json", exclude=set(settings.HOW_IT_RUNS))
+
+
+def differences(made_from: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What has changed since a stage was made: `settings.epochs 20 → 2`, `inputs.refine`; `stage` for another stage."""
     if made_from["stage"] != wanted["stage"]:
         return ["stage"]
+    settings = _flat(made_from["settings"]), _flat(wanted["settings"])
+    changed = [
+        f"settings.{name} {_shown(settings[0], name)} → {_shown(settings[1], name)}"
+        for name in sorted({*settings[0], *settings[1]})
+        if settings[0].get(name) != settings[1].get(name)
+    ]
+    inputs = made_from["inputs"], wanted["inputs"]
     return [
-        f"{part}.{name}"
-        for part in ("inputs", "settings")
-        for name in sorted({*made_from[part], *wanted[part]})
-        if made_from[part].get(name) != wanted[part].get(name)
+        *(f"inputs.{n}" for n in sorted({*inputs[0], *inputs[1]}) if inputs[0].get(n) != inputs[1].get(n)),
+        *changed,
     ]
 
 
-def _say_why_anew(stage: str, made_from: dict[str, Any], wanted: dict[str, Any]) -> None:
-    changed = ", ".join(_differences(made_from, wanted))
-    print(f"{stage}: done anew, {f'since {changed} changed' if changed else 'as asked'}", file=sys.stderr)
+def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Nested tables as dotted names, as they are typed on the command line."""
+    flat: dict[str, Any] = {}
+    for name, value in settings.items():
+        flat |= _flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return flat
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    text = json.dumps(settings[name], ensure_ascii=False) if name in settings else "(absent)"
+    return text if len(text) <= 40 else text[:39] + "…"
+
+
+def _say_why_again(stage: str, made_from: dict[str, Any], wanted: dict[str, Any]) -> None:
+    changed = ", ".join(differences(made_from, wanted))
+    print(f"{stage}: made again, {f'since these changed: {changed}' if changed else 'as asked'}", file=sys.stderr)
 
 
 def _read_json(path: Path) -> Any:
@@ -271,8 +309,39 @@ def _empty(out: Path, stage: str, made_from: dict[str, Any] | None) -> None:
     if made_from and made_from["stage"] != stage:
         raise StageError(f"{out}: is a folder of the stage {made_from['stage']}; give {stage} another one")
     marks = {MANIFEST, STARTED}  # go last: killed in between, the folder is still known as a stage's own
-    for path in sorted(contents, key=lambda p: p.name in marks):
-        _remove(path)
+    contents.sort(key=lambda p: p.name in marks)
+    aside = _place_aside(out, made_from) if made_from else None
+    for path in contents:
+        if aside:
+            aside.mkdir(parents=True, exist_ok=True)
+            shutil.move(path, aside / path.name)
+        else:
+            _remove(path)
+    if aside:
+        print(f"{stage}: what was there is now in {aside} (`run --prune` deletes such folders)", file=sys.stderr)
+
+
+def _place_aside(out: Path, made_from: dict[str, Any]) -> Path | None:
+    """Where a stage's work goes when it is made again; None if it took too little time to be worth keeping."""
+    marks = [file for file in (out / MANIFEST, out / STARTED) if file.exists()]
+    if "seconds" in made_from:
+        seconds, began = made_from["seconds"], made_from["started"][:19].replace(":", "")
+    else:  # it was killed: from its first mark to its last file
+        first = marks[0].stat().st_mtime
+        seconds = max(path.stat().st_mtime for path in out.rglob("*") if path.name != ".lock") - first
+        began = time.strftime("%Y-%m-%dT%H%M%S", time.localtime(first))
+    return out.parent / REPLACED / f"{out.name}-{began}" if seconds > KEPT_FROM_SECONDS else None
+
+
+def prune(run: Path) -> tuple[int, int]:
+    """Delete the stages of a run that were moved aside; returns how many there were, and their bytes."""
+    folders = [f for f in sorted((run / REPLACED).glob("*/")) if (f / MANIFEST).exists() or (f / STARTED).exists()]
+    n_bytes = sum(file.stat().st_size for folder in folders for file in folder.rglob("*") if file.is_file())
+    for folder in folders:
+        shutil.rmtree(folder)
+    with contextlib.suppress(OSError):  # absent, or with files of somebody else in it
+        (run / REPLACED).rmdir()
+    return len(folders), n_bytes
 
 
 @contextlib.contextmanager

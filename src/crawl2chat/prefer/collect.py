@@ -1,5 +1,6 @@
 """Rankings for the reward model, and how well it agrees with rankings that it has not seen."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -23,6 +24,7 @@ from crawl2chat.run import StageError
 from crawl2chat.tokens import Tokenizer
 
 TEST_SHARE = 0.2  # of the topics; their rankings measure the reward model
+SQLITE = b"SQLite format 3\x00"
 _RANKING_SEEDS = 1 << 32  # draws of rankings are apart from those of RL, which count up from 0
 
 
@@ -42,13 +44,40 @@ def rank_by_taste(
 
 
 def read_rankings(file: Path) -> list[Ranking]:
-    """All rankings of a store. Raises StageError where there is none, or too few to fit and to measure with."""
+    """All rankings of a store.
+
+    Raises StageError for a file that is missing or not a store, and for too few rankings to fit and to measure with.
+    """
     if not file.is_file():
         raise StageError(f"prefer.rankings = {file}: no such file; make it with `crawl2chat rank`")
+    with file.open("rb") as content:
+        beginning = content.read(1 << 16)
+    if not beginning.startswith(SQLITE):
+        raise StageError(
+            f"prefer.rankings = {file}: {_form_of(beginning)}; expected a store of rankings that `crawl2chat rank` "
+            "wrote (SQLite)"
+        )
     rankings = list(RankingStore(file).rankings())
     if len({ranking.prompt for ranking in rankings}) < 5:
         raise StageError(f"{file}: holds {len(rankings)} rankings; at least 5 prompts must be ranked")
     return rankings
+
+
+def _form_of(beginning: bytes) -> str:
+    """What a file that is not a store of rankings seems to be, by its first bytes."""
+    if not beginning.strip():
+        return "an empty file"
+    try:
+        line = beginning.decode("utf-8-sig").strip().split("\n")[0]
+    except UnicodeDecodeError:
+        return "neither a database nor text"
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return f"text that begins with {line[:40]!r}"
+    pairs = isinstance(row, dict) and {"chosen", "rejected"} <= row.keys()
+    kind = " (pairs of a chosen and a rejected answer, which are not read here)" if pairs else ""
+    return f"JSON with the fields {', '.join(row)}{kind}" if isinstance(row, dict) else "JSON that is not an object"
 
 
 def split_by_topic(

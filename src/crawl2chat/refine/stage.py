@@ -60,6 +60,19 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         return _refine(crawl, out, settings)
 
 
+def check_refine(settings: RefineSettings) -> None:
+    """Raise StageError for a file, language or library that the settings name and that isn't there or can't be used.
+
+    Reported here, before any work, and not by the first worker process that needs it.
+    """
+    require_extractor(settings.extractor)
+    require_languages(settings.languages)
+    load_blocklists([settings.blocklist] if settings.blocklist else [])
+    load_questions(settings.decontaminate)
+    if settings.classifier.model:
+        load_classifier(settings.classifier.model)
+
+
 def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     began = time.monotonic()
     figures = []
@@ -67,12 +80,9 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         warcs = [(path, warc_name(path, crawl)) for path in list_warcs(crawl)]
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
         blocklists = [path for path in (settings.blocklist, blocklist_of(crawl)) if path]
-        require_extractor(settings.extractor)
-        require_languages(settings.languages)
-        load_blocklists(blocklists)  # a missing file is told now, not by a worker
+        check_refine(settings)
+        load_blocklists(blocklists)  # the web's own, too
         settings = with_questions_of(crawl, settings)
-        if settings.classifier.model:
-            load_classifier(settings.classifier.model)
         at_once, each = split_cores(settings.engine, settings.workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]
         map_shards(
