@@ -175,14 +175,14 @@ def _parser() -> argparse.ArgumentParser:
 
     rank = add("rank", "rank a model's answers yourself, for --prefer.rankings", rank_command)
     rank.add_argument("model", type=Path, metavar="RUN", help="a run's folder with a crawl and a chat model")
-    rank.add_argument("--stage", choices=MODEL_STAGES[1:], help="whose answers (the last one's)")
+    rank.add_argument("--stage", choices=MODEL_STAGES[1:], help="whose answers (of the best by its check-up)")
     rank.add_argument("--answers", type=int, default=2, metavar="K", help="answers to a prompt; 2 is one key a pair")
     rank.add_argument("--store", type=Path, metavar="FILE", help="where rankings go (RUN/rankings.sqlite)")
     rank.add_argument("--annotator", default="me", metavar="NAME", help="whose taste it is")
 
     export = add("export", "write a model as others load it: for transformers, for llama.cpp", export_command)
     export.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    export.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    export.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
     export.add_argument("--out", type=Path, metavar="DIR", help="a new folder: weights, tokenizer, model card")
     export.add_argument("--gguf", type=Path, metavar="FILE", help="one file for llama.cpp and its kin")
     export.add_argument(
@@ -328,7 +328,7 @@ def _add_machines(plan: argparse.ArgumentParser) -> None:
 
 def _add_chat(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    chat.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    chat.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
     chat.add_argument("--tools", action="store_true", help="let it search the run's documents and use a calculator")
     chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
     add_sampling(chat, temperature=0.0)
@@ -339,7 +339,7 @@ def _add_generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument(
         "prompts", nargs="+", metavar="TEXT", help="beginnings of documents, all run as one batch; - is all of stdin"
     )
-    generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
     generate.add_argument(
         "--samples", type=within(int, 1), default=1, metavar="N", help="draw N continuations of each (1)"
     )
@@ -352,7 +352,7 @@ def _add_generate(generate: argparse.ArgumentParser) -> None:
 
 def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    serve.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    serve.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
     serve.add_argument("--name", metavar="NAME", help="what clients call the model (from the folders)")
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (this machine alone)")
     serve.add_argument("--port", type=within(int, 0, 65535), default=8000, help="0 takes a free one (8000)")

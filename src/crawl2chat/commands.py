@@ -326,21 +326,40 @@ def name_of(run: Path, folder: Path) -> str:
 
 
 def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
-    """The folder of the model that was named, and the stage that made it, if one did ("import" of one from outside)."""
+    """The folder of the model that was named, and the stage that made it, if one did ("import" of one from outside).
+
+    Of a run without --stage: the best assistant by its check-ups, or its base model where no assistant was trained.
+    """
+    from crawl2chat.chat.assistant import CHAT_STAGES, best_assistant
     from crawl2chat.run import StageError, is_current, read_manifest
 
     run = options.model
     if not run.is_dir():
         raise StageError(f"{run}: there is no such folder; expected a run's, such as runs/laptop, or a model's")
-    for name in [options.stage] if options.stage else reversed(MODEL_STAGES):
-        folder = run / ("pretrain" if name == "base" else name)
-        manifest = read_manifest(folder)
-        if manifest and is_current(run, manifest):
-            return folder, manifest.stage
-        if manifest:
-            print(f"{folder}: made from an earlier state of the run, so left out", file=sys.stderr)
     if options.stage:
-        raise StageError(f"{run}: has no finished model of the stage {options.stage}")
+        folder = run / ("pretrain" if options.stage == "base" else options.stage)
+        manifest = read_manifest(folder)
+        if not manifest:
+            raise StageError(f"{run}: has no finished model of the stage {options.stage}")
+        if not is_current(run, manifest):
+            raise StageError(
+                f"{folder}: made from an earlier state of the run; run it again, or name this folder itself"
+            )
+        return folder, manifest.stage
+    best, choices = best_assistant(run)
+    for name in CHAT_STAGES:
+        if read_manifest(run / name) and all(choice.folder.name != name for choice in choices):
+            print(f"{run / name}: made from an earlier state of the run, so left out", file=sys.stderr)
+    if best:
+        if best.folder != choices[-1].folder:
+            scores = ", ".join(f"{choice.folder.name} {choice.score:.0%}" for choice in choices if choice.score)
+            print(
+                f"(the stage {best.folder.name}, the best assistant by the run's check-ups: {scores})", file=sys.stderr
+            )
+        return best.folder, best.manifest.stage
+    base = read_manifest(run / "pretrain")
+    if base and is_current(run, base):
+        return run / "pretrain", base.stage
     manifest = read_manifest(run)
     return run, manifest.stage if manifest else None
 

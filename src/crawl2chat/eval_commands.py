@@ -57,7 +57,7 @@ def add_evaluation(add: Add) -> None:
         "--out", type=Path, required=True, metavar="FILE",
         help="the archive, which the same model restores on the same kind of machine with the same libraries",
     )  # fmt: skip
-    compress.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    compress.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
     compress.add_argument(
         "--device", choices=("cpu", "cuda"), help="where the model runs, now and to restore (a GPU if there is one)"
     )
@@ -68,7 +68,7 @@ def add_evaluation(add: Add) -> None:
     )
     decompress.add_argument("archive", type=Path, metavar="FILE", help="what `crawl2chat compress` wrote")
     decompress.add_argument("--out", required=True, metavar="FILE", help="where the text goes; - is stdout")
-    decompress.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    decompress.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
 
     match = add("match", "find what of a text stands word for word in training documents", match_command)
     match.add_argument("documents", type=Path, metavar="DOCUMENTS", help="a run's folder, a refine stage's, or files")
@@ -89,7 +89,7 @@ def _add_eval(evaluate: argparse.ArgumentParser) -> None:
     evaluate.epilog, evaluate.formatter_class = EVAL_HELP, argparse.RawDescriptionHelpFormatter
     evaluate.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
     evaluate.add_argument("--suite", choices=SUITES, required=True, help="what to measure; they are listed below")
-    evaluate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the last one)")
+    evaluate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
     evaluate.add_argument(
         "--data", metavar="PLACE", help="the questions: a folder of core; else a file or a hub's name"
     )

@@ -417,6 +417,18 @@ def test_calls_are_shown_as_they_come_and_the_answer_streams(tokenizer, capsys):
     assert "bot> [search: Zoë]\n     Page 7: mill\nbot> Page 7 says: at the mill. (p7)" in capsys.readouterr().out
 
 
+def test_a_call_without_tools_is_never_printed_and_is_remarked_on(tokenizer, capsys):
+    called = call("search", query="Kes") | {"content": "Let me see."}
+    talk = Talk(ScriptedEngine(tokenizer, called, call("search", query="Kes")), Sampling(temperature=0))
+    dialogue = Dialogue(talk)
+    for question, said in (("Who is Kes?", "Let me see."), ("And now?", "")):
+        dialogue.ask(question)
+        shown = capsys.readouterr().out
+        assert "tool_call" not in shown
+        assert f"bot> {said}\n(the model tried to call a tool" in shown
+    assert dialogue.messages[-1] == {"role": "assistant", "content": ""}
+
+
 def test_a_model_that_only_calls_is_stopped_and_that_is_said(tokenizer, capsys):
     engine = ScriptedEngine(tokenizer, call("search", query="x"))
     chat(Talk(engine, GREEDY, tools={"search": lambda asked, query: "nothing"}), read=say("Where?"))

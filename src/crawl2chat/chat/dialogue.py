@@ -143,6 +143,8 @@ class Dialogue:
         }
         if reply.ended in endings:
             self.remark(endings[reply.ended])
+        if reply.called_in_vain:
+            self.remark("the model tried to call a tool, and none was offered; `chat --tools` offers them")
         if self.shows_stats:
             self.remark(show_stats(reply))
 

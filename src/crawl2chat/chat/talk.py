@@ -32,6 +32,7 @@ class Reply:
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     first_seconds: float | None = None  # until the first token
+    called_in_vain: bool = False  # a tool, where none was offered; such a call is never part of the text
 
 
 class Talk:
@@ -125,6 +126,7 @@ class Talk:
         if reply.ended == "interrupted" and not text:
             return []
         message = Message(role="assistant", content=text)
+        reply.called_in_vain = not self.tools and self._calls(completion)
         if self.tools and reply.ended != "interrupted":  # a call that was begun is no call
             parsed = parse_reply(self.engine.tokenizer, completion.ids)
             message = parsed if parsed.get("tool_calls") else Message(role="assistant", content=text.strip())
@@ -133,12 +135,15 @@ class Talk:
 
     def _spoken(self, completion: Completion) -> str:
         """The text so far without the calls in it; it only ever grows."""
-        if not self.base and not self.tools:
-            return completion.text
-        opening = self.engine.tokenizer.controls.get(TOOL_CALL[0], -1)
-        if self.tools and opening in completion.ids:
-            return self.engine.tokenizer.decode(completion.ids[: completion.ids.index(opening)]).lstrip()
-        return completion.text.lstrip()
+        text = completion.text
+        if self._calls(completion):
+            opening = self.engine.tokenizer.controls[TOOL_CALL[0]]
+            text = self.engine.tokenizer.decode(completion.ids[: completion.ids.index(opening)])
+        return text.lstrip() if self.base or self.tools else text
+
+    def _calls(self, completion: Completion) -> bool:
+        """Whether a chat model has begun to call a tool, offered or not."""
+        return not self.base and self.engine.tokenizer.controls.get(TOOL_CALL[0], -1) in completion.ids
 
 
 def fit_context(talk: Talk, opening: list[Message], history: list[Message]) -> list[Message] | None:

@@ -1,0 +1,46 @@
+"""Which of a run's models to talk to: the best assistant by the check-up that stages take after training."""
+
+import statistics
+from dataclasses import dataclass
+from pathlib import Path
+
+from crawl2chat.run import Manifest, is_current, read_manifest
+
+CHAT_STAGES = ("sft", "honesty", "reinforce", "prefer")
+CHECKUP = "checkup/"
+BEFORE = f"before {CHECKUP}"  # in honesty's manifest: the same check-up of the model it began with, sft's
+LOW_IS_GOOD = ("refused on well-known people", "wrong on people never met")
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A chat model of a run, and its score by the check-up: from 0 to 1, or None where none was taken."""
+
+    folder: Path
+    manifest: Manifest
+    score: float | None
+
+
+def best_assistant(run: Path) -> tuple[Choice | None, list[Choice]]:
+    """The chat model of a run with the best check-up, and all that there are, in the order of the stages.
+
+    The latest of equals; without check-ups the latest of all, since no stage is then known to have done harm. The
+    last stage is often not the best: following a reward model to its end is meant to show how it is gamed.
+    """
+    found = [(run / stage, read_manifest(run / stage)) for stage in CHAT_STAGES]
+    current = {folder.name: manifest for folder, manifest in found if manifest and is_current(run, manifest)}
+    choices = [Choice(run / name, manifest, _score(name, current)) for name, manifest in current.items()]
+    scored = [choice for choice in choices if choice.score is not None]
+    best = max(reversed(scored or choices[-1:]), key=lambda choice: choice.score or 0, default=None)
+    return best, choices
+
+
+def _score(stage: str, manifests: dict[str, Manifest]) -> float | None:
+    """Mean over the check-up's figures, those that should be low taken from 1."""
+    prefix, manifest = (BEFORE, manifests.get("honesty")) if stage == "sft" else (CHECKUP, manifests[stage])
+    shares = {
+        name.removeprefix(prefix): figure["value"]
+        for name, figure in (manifest.figures.items() if manifest else ())
+        if name.startswith(prefix)
+    }
+    return statistics.fmean(1 - v if n in LOW_IS_GOOD else v for n, v in shares.items()) if shares else None
