@@ -258,6 +258,8 @@ def _create(command: str, file: Path, source: str) -> Iterator[BinaryIO]:
         raise StageError(f"{command} --out {file}: there is a folder of this name; name a file")
     if source != "-" and file.exists() and file.samefile(source):
         raise StageError(f"{command} --out {file}: is the file that is read; name another")
+    if file.exists():
+        raise StageError(f"{command} --out {file}: exists already and stays as it is; name another file, or remove it")
     with replacing(file) as temporary, open(temporary, "wb") as opened:
         yield opened
 

@@ -1,4 +1,5 @@
 import itertools
+from pathlib import Path
 import lzma
 from dataclasses import replace
 from types import SimpleNamespace
@@ -136,6 +137,17 @@ def test_the_commands_say_what_they_cannot_read_or_write(subject, tmp_path, caps
         assert main([command, str(model), *rest]) == 1
         assert message in capsys.readouterr().err
         assert not (tmp_path / "out").exists()
+
+
+def test_a_file_that_exists_is_not_overwritten(subject, tmp_path, capsys):
+    model, text, notes = tmp_path / "model", tmp_path / "text", tmp_path / "notes.txt"
+    save_stage_model(subject.model, subject.tokenizer, model)
+    text.write_text("The mill")
+    notes.write_text("mine")
+    for file in (notes, Path("/dev/null")):
+        assert main(["compress", str(model), str(text), "--out", str(file)]) == 1
+        assert "exists already and stays as it is" in capsys.readouterr().err
+    assert notes.read_text() == "mine"
 
 
 def test_the_commands_take_stdin_and_give_stdout(subject, tmp_path, capsysbinary, monkeypatch):
