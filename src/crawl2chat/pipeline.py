@@ -1,7 +1,6 @@
 """The whole way: the recipe with a table a stage, and the run that takes the stages in order."""
 
 import importlib.util
-import os
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -19,6 +18,7 @@ from crawl2chat.recipe import Settings, to_toml
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.reinforce.settings import PolicySettings, ReinforceSettings
 from crawl2chat.run import (
+    AnyPath,
     Manifest,
     Stage,
     StageError,
@@ -189,7 +189,7 @@ def check_settings(stage: Stage, settings: Settings) -> None:
 
 
 def run_pipeline(
-    recipe: Recipe, folder: str | os.PathLike[str], *, first: str | None = None, force: bool = False
+    recipe: Recipe, folder: AnyPath, *, first: str | None = None, force: bool = False
 ) -> Iterator[StageResult]:
     """Run the stages into `folder`, one at a time; yields each as it is done.
 

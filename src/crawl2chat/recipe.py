@@ -2,6 +2,7 @@
 
 import difflib
 import json
+import os
 import tomllib
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -35,7 +36,9 @@ class RecipeError(Exception):
 S = TypeVar("S", bound=Settings)
 
 
-def load_settings(model: type[S], file: Path | None = None, flags: Sequence[str] = (), *, table: str = "") -> S:
+def load_settings(
+    model: type[S], file: str | os.PathLike[str] | None = None, flags: Sequence[str] = (), *, table: str = ""
+) -> S:
     """Read `file` (TOML) and lay dotted flags (`--pretrain.depth 6` or `--pretrain.depth=6`) over it.
 
     With a `table`, only that table of the file counts, and all flags must be of it.
@@ -45,7 +48,7 @@ def load_settings(model: type[S], file: Path | None = None, flags: Sequence[str]
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(file.read_text(encoding="utf-8"))
+            values = tomllib.loads(Path(file).read_text(encoding="utf-8"))
         except (OSError, UnicodeDecodeError) as error:
             raise RecipeError(f"{source}: can't be read: {error}") from error
         except tomllib.TOMLDecodeError as error:

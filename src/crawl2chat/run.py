@@ -21,6 +21,8 @@ from crawl2chat import __version__, ranks
 from crawl2chat.figures import Figure
 from crawl2chat.recipe import Settings
 
+AnyPath = str | os.PathLike[str]  # what public functions take for a file or folder
+
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 SAMPLES_DURING = "samples-during.jsonl"
@@ -81,8 +83,8 @@ class Manifest:
 
 def run_stage(
     stage: Stage,
-    inputs: Mapping[str, Path],
-    out: Path,
+    inputs: Mapping[str, AnyPath],
+    out: AnyPath,
     settings: Settings,
     *,
     outside: Mapping[str, str] | None = None,
@@ -97,7 +99,8 @@ def run_stage(
     `outside`: hashes of files that settings name, which count as inputs.
     Raises StageError for missing inputs, or when `out` is or holds an input or files that no stage wrote.
     """
-    for name, path in inputs.items():
+    places, out = {name: Path(path) for name, path in inputs.items()}, Path(out)
+    for name, path in places.items():
         if not path.exists():
             raise StageError(f"{stage.name}: its input {name} ({path}) does not exist; make it first")
         if path.resolve().is_relative_to(out.resolve()) or out.resolve().is_relative_to(path.resolve()):
@@ -105,7 +108,7 @@ def run_stage(
     wanted: dict[str, Any] = {
         "stage": stage.name,
         "settings": settings_that_count(settings),
-        "inputs": {name: hash_path(path) for name, path in inputs.items()} | dict(outside or {}),
+        "inputs": {name: hash_path(path) for name, path in places.items()} | dict(outside or {}),
     }
     with _locked(out):
         finished = read_manifest(out)
@@ -124,12 +127,12 @@ def run_stage(
             ranks.call_others(
                 {
                     "stage": stage.name,
-                    "inputs": [str(inputs[name].resolve()) for name in stage.inputs],
+                    "inputs": [str(places[name].resolve()) for name in stage.inputs],
                     "out": str(out.resolve()),
                     "settings": settings.model_dump(mode="json"),
                 }
             )
-        figures = stage.load()(*(inputs[name] for name in stage.inputs), out, settings)
+        figures = stage.load()(*(places[name] for name in stage.inputs), out, settings)
         manifest = Manifest(
             **wanted,
             outputs=hash_files(out),
@@ -150,8 +153,9 @@ def run_stage(
         return manifest, True
 
 
-def read_manifest(folder: Path) -> Manifest | None:
+def read_manifest(folder: AnyPath) -> Manifest | None:
     """The manifest of a finished stage; None where there is none. Raises StageError when it can't be read."""
+    folder = Path(folder)
     fields = _read_json(folder / MANIFEST)
     if fields is None:
         return None

@@ -1,7 +1,7 @@
 import itertools
-from pathlib import Path
 import lzma
 from dataclasses import replace
+from pathlib import Path
 from types import SimpleNamespace
 
 import numpy as np

@@ -33,7 +33,7 @@ from crawl2chat.evals.knowledge import (
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
-from crawl2chat.run import METRICS, StageError, replacing
+from crawl2chat.run import METRICS, AnyPath, StageError, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.train.data import RowBatches
@@ -46,13 +46,14 @@ SUMS_PER_DIGITS = 100
 FEW_STEPS = 50
 
 
-def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> list[Figure]:
+def sft(conversations: AnyPath, model: AnyPath, out: AnyPath, settings: SftSettings) -> list[Figure]:
     """Train `model` on the assistant's part of conversations.
 
     `conversations` is a file of JSON lines, or the crawl folder of a fictional web: conversations are then made
     from its ledger, two people of five are held out of them and one is left to be probed; the answers about those
     who were taught and those who were held out are measured.
     """
+    conversations, model, out = Path(conversations), Path(model), Path(out)
     ledger = None if conversations.is_file() else load_ledger(conversations, "sft")
     made = conversations_of(ledger, settings) if ledger else read_conversations(conversations)
     write_conversations(made, out / "conversations.jsonl")

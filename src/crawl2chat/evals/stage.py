@@ -25,7 +25,7 @@ from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine
 from crawl2chat.model import load_model
 from crawl2chat.progress import Progress
-from crawl2chat.run import StageError, hash_path, read_manifest
+from crawl2chat.run import AnyPath, StageError, hash_path, read_manifest
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.tokens.tokenize import held_out_documents
@@ -43,12 +43,15 @@ MEASURES: dict[str, Callable[[Subject], list[Figure]]] = {  # by part, as `parts
 }
 
 
-def measure_base(crawl: Path, documents: Path, model: Path, out: Path, settings: BaseSettings) -> list[Figure]:
+def measure_base(
+    crawl: AnyPath, documents: AnyPath, model: AnyPath, out: AnyPath, settings: BaseSettings
+) -> list[Figure]:
     """Measure the base model of a pretrain stage's folder.
 
     documents: what it was pretrained on. Where `crawl` is a fictional web, all parts are measured; of others, what
     needs no ledger of truth.
     """
+    crawl, documents, model, out = map(Path, (crawl, documents, model, out))
     subject = load_subject(crawl, documents, model, out, settings)
     figures: list[Figure] = []
     with _few_threads(subject), Progress("base", len(MEASURES), "part") as progress:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crawl2chat.refine.documents import Document
-from crawl2chat.run import StageError, replacing
+from crawl2chat.run import AnyPath, StageError, replacing
 
 MOST_WORDS = 60  # of a passage; the model's context has to hold it
 NOTHING_FOUND = "Nothing found."
@@ -33,9 +33,9 @@ def shown(query: str, found: Passage | None) -> str:
     return f"Page {found.page}: {' '.join(words[:MOST_WORDS])}{' …' if len(words) > MOST_WORDS else ''}\n{query}"
 
 
-def build_index(documents: Iterable[Document], file: Path) -> int:
+def build_index(documents: Iterable[Document], file: AnyPath) -> int:
     """Index every paragraph of the documents; returns how many. The file appears when it is complete."""
-    with replacing(file) as temporary:
+    with replacing(Path(file)) as temporary:
         database = sqlite3.connect(temporary)
         database.execute("CREATE TABLE pages (number INTEGER PRIMARY KEY, url TEXT)")
         database.execute("CREATE VIRTUAL TABLE paragraphs USING fts5(text, page UNINDEXED, tokenize='unicode61')")
@@ -52,7 +52,8 @@ def build_index(documents: Iterable[Document], file: Path) -> int:
 class SearchIndex:
     """A built index, opened for reading."""
 
-    def __init__(self, file: Path) -> None:
+    def __init__(self, file: AnyPath) -> None:
+        file = Path(file)
         if not file.is_file():
             raise StageError(f"{file}: no search index here; the honesty stage makes one")
         self.database = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)  # as_uri quotes # and ?

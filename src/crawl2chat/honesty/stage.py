@@ -44,7 +44,7 @@ from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.honesty.thinking import thinking
 from crawl2chat.model import load_model
 from crawl2chat.refine.documents import read_documents
-from crawl2chat.run import replacing, write_json
+from crawl2chat.run import AnyPath, replacing, write_json
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.devices import choose_device
 
@@ -61,7 +61,7 @@ class Boundary:
 
 
 def honesty(
-    crawl: Path, documents: Path, base: Path, model: Path, out: Path, settings: HonestySettings
+    crawl: AnyPath, documents: AnyPath, base: AnyPath, model: AnyPath, out: AnyPath, settings: HonestySettings
 ) -> list[Figure]:
     """Probe what `model` knows of the fictional web, teach it its boundary, tools and identity; measure both sides.
 
@@ -69,6 +69,7 @@ def honesty(
     Three groups of people, none of them in two: those whose questions were taught before, those who are probed here,
     and those who are only asked about at the end.
     """
+    crawl, documents, base, model, out = map(Path, (crawl, documents, base, model, out))
     ledger = load_ledger(crawl, "honesty")
     tokenizer = Tokenizer.load(model)
     write_json(out / CARD, settings.card.model_dump())

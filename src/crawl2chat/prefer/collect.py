@@ -20,7 +20,7 @@ from crawl2chat.prefer.reward_model import Reading, RewardModel, fit_reward_mode
 from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.prefer.verses import VersePrompt
 from crawl2chat.reinforce.grpo import sample_groups
-from crawl2chat.run import StageError
+from crawl2chat.run import AnyPath, StageError
 from crawl2chat.tokens import Tokenizer
 
 TEST_SHARE = 0.2  # of the topics; their rankings measure the reward model
@@ -43,11 +43,12 @@ def rank_by_taste(
     store.save(file)
 
 
-def read_rankings(file: Path) -> list[Ranking]:
+def read_rankings(file: AnyPath) -> list[Ranking]:
     """All rankings of a store.
 
     Raises StageError for a file that is missing or not a store, and for too few rankings to fit and to measure with.
     """
+    file = Path(file)
     if not file.is_file():
         raise StageError(f"prefer.rankings = {file}: no such file; make it with `crawl2chat rank`")
     with file.open("rb") as content:

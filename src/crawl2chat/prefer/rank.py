@@ -9,7 +9,7 @@ from pathlib import Path
 
 from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.run import StageError, replacing
+from crawl2chat.run import AnyPath, StageError, replacing
 
 ANSWER_TOKENS = 128
 MOST_ANSWERS = 9  # each has a digit
@@ -55,7 +55,7 @@ class Ranking:
 class RankingStore:
     """Prompts, answers in the order shown, and rankings as lists of answers' ids; each ranking is one transaction."""
 
-    def __init__(self, file: Path | None = None) -> None:
+    def __init__(self, file: AnyPath | None = None) -> None:
         """file: made if it does not exist; None keeps the store in memory. Raises StageError if it is no store."""
         try:
             self.connection = sqlite3.connect(file or ":memory:")
@@ -97,9 +97,9 @@ class RankingStore:
             shown = sorted(ids)
             yield Ranking(prompt, tuple(answers[id] for id in shown), tuple(map(shown.index, ids)), annotator)
 
-    def save(self, file: Path) -> None:
+    def save(self, file: AnyPath) -> None:
         """Write the whole store at once; equal contents added in equal order give equal bytes."""
-        with replacing(file) as temporary:
+        with replacing(Path(file)) as temporary:
             temporary.write_bytes(self.connection.serialize())
 
 

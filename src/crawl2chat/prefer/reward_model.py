@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.progress import Progress
-from crawl2chat.run import StageError, replacing, write_json
+from crawl2chat.run import AnyPath, StageError, replacing, write_json
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.devices import deterministic
 from crawl2chat.train.optim import MuonAdamW
@@ -78,7 +78,7 @@ class RewardModel(nn.Module):
         device = self.score.weight.device
         return ids_bt.to(device), torch.tensor([len(reading) - 1 for reading in readings], device=device)
 
-    def save(self, folder: Path, pad_id: int) -> None:
+    def save(self, folder: AnyPath, pad_id: int) -> None:
         """Write `config.json` and `model.safetensors` in one atomic step, under transformers' names."""
         config = {
             "architectures": ["Qwen3ForSequenceClassification"],
@@ -95,13 +95,14 @@ class RewardModel(nn.Module):
             for name, tensor in self.state_dict().items()
             if name != "offset"
         }
-        with replacing(folder) as temporary:
+        with replacing(Path(folder)) as temporary:
             write_json(temporary / "config.json", config)
             save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
 
     @staticmethod
-    def load(folder: Path, device: str = "cpu") -> "RewardModel":
+    def load(folder: AnyPath, device: str = "cpu") -> "RewardModel":
         """Read what `save` wrote. Raises StageError when the folder holds no reward model."""
+        folder = Path(folder)
         file = folder / "config.json"
         if not file.exists():
             raise StageError(f"{folder}: no reward model in it (config.json is missing)")

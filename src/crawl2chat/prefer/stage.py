@@ -34,7 +34,7 @@ from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.prefer.verses import VersePrompt, verse_prompts
 from crawl2chat.reinforce.grpo import Prompts, optimise_policy
 from crawl2chat.reinforce.replay import replay_batches
-from crawl2chat.run import METRICS, StageError, replacing, write_json
+from crawl2chat.run import METRICS, AnyPath, StageError, replacing, write_json
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.metrics import Metrics
@@ -52,12 +52,13 @@ class _Verses:
     held_out: list[VersePrompt]
 
 
-def prefer(crawl: Path, model: Path, out: Path, settings: PreferSettings) -> list[Figure]:
+def prefer(crawl: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSettings) -> list[Figure]:
     """Rank verses of `model`, fit a reward model to the rankings, follow it, and keep what was preferred most.
 
     `crawl`: the folder of a fictional web, whose verses have the topics. `model`: an earlier stage's folder, whose
     conversations, if there are any, are replayed. Each phase leaves a file and is not done again after a kill.
     """
+    crawl, model, out = Path(crawl), Path(model), Path(out)
     asked, held_out = verse_prompts(_verses_of(crawl))
     hand_on(model, out)
     tokenizer, start = Tokenizer.load(model), load_model(model, device=choose_device(settings))

@@ -23,7 +23,7 @@ from crawl2chat.reinforce.passing import Solved, encode_problems, gain, is_right
 from crawl2chat.reinforce.problems import in_epochs, read_problems
 from crawl2chat.reinforce.replay import renewed, replay_batches
 from crawl2chat.reinforce.settings import ReinforceSettings
-from crawl2chat.run import METRICS, StageError, replacing
+from crawl2chat.run import METRICS, AnyPath, StageError, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.metrics import read_metrics
@@ -35,12 +35,13 @@ WATCHED = 64  # held-out problems answered while training
 Reward = Callable[[int, Sequence[Question], Groups], Tensor]  # of a step's problems, (P, K)
 
 
-def reinforce(problems: Path, model: Path, out: Path, settings: ReinforceSettings) -> list[Figure]:
+def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: ReinforceSettings) -> list[Figure]:
     """Train the earlier stage's `model` on problems by rewarding right answers; measure it on held-out problems.
 
     `problems` is the crawl folder of a fictional web or a file in GSM8K's form. The same training with coin flips
     for rewards is the control: what it gains is not owed to the rewards (arXiv 2506.10947).
     """
+    problems, model, out = Path(problems), Path(model), Path(out)
     tokenizer = Tokenizer.load(model)
     start = load_model(model, device=choose_device(settings))
     training, held_out, too_long = _fitting(problems, tokenizer, start, settings)

@@ -20,7 +20,7 @@ from crawl2chat.report.posttraining import (
 from crawl2chat.report.pretraining import pretrain_plots, pretrain_samples
 from crawl2chat.report.refining import funnel_table, reject_samples
 from crawl2chat.report.rows import figure_table, read_rows
-from crawl2chat.run import Manifest, StageError, is_current, read_manifest, replacing
+from crawl2chat.run import AnyPath, Manifest, StageError, is_current, read_manifest, replacing
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -37,12 +37,13 @@ STAGE_ORDER = ("crawl", "refine", "tokenizer", "import", "pretrain", "base", "sf
 SHOWN = 8  # samples, answers and rejects of each kind
 
 
-def read_run(run: Path) -> list[tuple[Path, Manifest]]:
+def read_run(run: AnyPath) -> list[tuple[Path, Manifest]]:
     """A run's finished stages in the order of the way, each with its folder.
 
     A stage that was made from an earlier state of another stage of the run is left out: its figures are not this
     run's any more. Raises StageError when there is none.
     """
+    run = Path(run)
     finished = [(folder, read_manifest(folder)) for folder in sorted(run.glob("*/"))]
     current = [(folder, manifest) for folder, manifest in finished if manifest and is_current(run, manifest)]
     if not current:
@@ -51,8 +52,9 @@ def read_run(run: Path) -> list[tuple[Path, Manifest]]:
     return sorted(current, key=lambda entry: order.get(entry[1].stage, len(order)))
 
 
-def write_report(run: Path) -> Path:
+def write_report(run: AnyPath) -> Path:
     """Write `run/report.html` from what the finished stages left; returns its path."""
+    run = Path(run)
     parts = [f"<h1>{escape(run.name)}</h1>"]
     stages = read_run(run)
     for folder, manifest in stages:

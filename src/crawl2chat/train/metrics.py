@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import torch
 
 from crawl2chat.figures import Figure
-from crawl2chat.run import replacing
+from crawl2chat.run import AnyPath, replacing
 
 
 class Tracker(Protocol):
@@ -89,8 +89,9 @@ def peak_memory(device: str) -> int:
     return peak if sys.platform == "darwin" else peak * 1024  # Linux counts in KiB
 
 
-def read_metrics(file: Path) -> list[dict[str, Any]]:
+def read_metrics(file: AnyPath) -> list[dict[str, Any]]:
     """The lines of a `metrics.jsonl`; none if there is no such file."""
+    file = Path(file)
     if not file.exists():
         return []
     lines = []

@@ -9,7 +9,7 @@ from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
 from crawl2chat.evals.induction import measure_induction, most_repetitive
 from crawl2chat.figures import Figure
 from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
-from crawl2chat.run import METRICS, SAMPLES_DURING, StageError, replacing
+from crawl2chat.run import METRICS, SAMPLES_DURING, AnyPath, StageError, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.tokenize import tokenize
 from crawl2chat.train.data import DocumentBatches
@@ -26,11 +26,12 @@ EVALUATED_WHILE_TRAINING = 100_000  # tokens; the whole held-out part is measure
 TIE_BELOW_DEPTH = 12  # small models can't afford a head of their own
 
 
-def pretrain(documents: Path, tokenizer: Path, out: Path, settings: PretrainSettings) -> list[Figure]:
+def pretrain(documents: AnyPath, tokenizer: AnyPath, out: AnyPath, settings: PretrainSettings) -> list[Figure]:
     """Train a model to predict the next token of the documents; measure it on documents held out.
 
     Under torchrun all ranks make this call; the first does all but the training alone, and returns the figures.
     """
+    documents, tokenizer, out = Path(documents), Path(tokenizer), Path(out)
     vocabulary = Tokenizer.load(tokenizer)
     with ranks.first_rank_first():
         training, held_out = tokenize(

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
-from crawl2chat.run import replacing
+from crawl2chat.run import AnyPath, replacing
 
 Relation = Literal["birthplace", "birth_year", "trade", "food", "pet"]
 RELATIONS: tuple[Relation, ...] = ("birthplace", "birth_year", "trade", "food", "pet")
@@ -137,9 +137,9 @@ class Ledger:
     pages: list[PageTruth]
 
     @staticmethod
-    def load(crawl_folder: Path) -> "Ledger":
+    def load(crawl_folder: AnyPath) -> "Ledger":
         """Read `crawl_folder/ledger`. Raises FileNotFoundError where the crawl is not a fictional web."""
-        folder = crawl_folder / "ledger"
+        folder = Path(crawl_folder) / "ledger"
         if not folder.is_dir():
             raise FileNotFoundError(f"{folder}: no ledger here; only the fictional web (crawl.source tinyweb) has one")
         return Ledger(**{f.name: [_from_json(f.name, line) for line in _lines(folder, f.name)] for f in fields(Ledger)})
