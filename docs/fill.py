@@ -17,7 +17,7 @@ ROOT = Path(__file__).parents[1]
 MET = ("0", "1", "2-3", "4-7", "8-15", "16-31", "32-63", "64-99", "100+")
 CHECKUP = (
     "right on well-known people", "refused on well-known people", "wrong on people never met", "identity",
-    "sums at once", "sums step by step", "sums asked plainly", "answers that end",
+    "sums at once", "sums step by step", "sums asked plainly", "answers that end", "stories when asked for one",
 )  # fmt: skip
 
 

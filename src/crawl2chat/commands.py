@@ -330,7 +330,7 @@ def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
 
     Of a run without --stage: the best assistant by its check-ups, or its base model where no assistant was trained.
     """
-    from crawl2chat.chat.assistant import CHAT_STAGES, best_assistant
+    from crawl2chat.chat.assistant import CHAT_STAGES, assistants, best_of
     from crawl2chat.run import StageError, is_current, read_manifest
 
     run = options.model
@@ -346,7 +346,8 @@ def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
                 f"{folder}: made from an earlier state of the run; run it again, or name this folder itself"
             )
         return folder, manifest.stage
-    best, choices = best_assistant(run)
+    choices = assistants(run)
+    best = best_of(choices)
     for name in CHAT_STAGES:
         if read_manifest(run / name) and all(choice.folder.name != name for choice in choices):
             print(f"{run / name}: made from an earlier state of the run, so left out", file=sys.stderr)

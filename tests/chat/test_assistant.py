@@ -2,7 +2,7 @@ import argparse
 
 import pytest
 
-from crawl2chat.chat.assistant import best_assistant
+from crawl2chat.chat.assistant import assistants, best_assistant, best_of
 from crawl2chat.commands import find_model
 from crawl2chat.run import MANIFEST, Manifest, StageError, write_json
 
@@ -25,7 +25,7 @@ def run(tmp_path):
 
 
 def chosen(run) -> str | None:
-    best, _ = best_assistant(run.folder)
+    best = best_of(assistants(run.folder))
     return best.folder.name if best else None
 
 
@@ -79,3 +79,11 @@ def test_the_choice_of_another_than_the_last_is_said(run, capsys):
 def test_a_run_without_an_assistant_has_its_base_model(run):
     run("pretrain", {})
     assert find_model(argparse.Namespace(model=run.folder, stage=None))[0].name == "pretrain"
+
+
+def test_the_call_for_notebooks_gives_the_folder_or_says_what_is_missing(run):
+    with pytest.raises(StageError, match="has no finished chat model"):
+        best_assistant(str(run.folder))
+    run("honesty", GOOD)
+    run("prefer", BAD)
+    assert best_assistant(str(run.folder)) == run.folder / "honesty"

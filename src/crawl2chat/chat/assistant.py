@@ -1,10 +1,11 @@
 """Which of a run's models to talk to: the best assistant by the check-up that stages take after training."""
 
 import statistics
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crawl2chat.run import Manifest, is_current, read_manifest
+from crawl2chat.run import AnyPath, Manifest, StageError, is_current, read_manifest
 
 CHAT_STAGES = ("sft", "honesty", "reinforce", "prefer")
 CHECKUP = "checkup/"
@@ -21,18 +22,28 @@ class Choice:
     score: float | None
 
 
-def best_assistant(run: Path) -> tuple[Choice | None, list[Choice]]:
-    """The chat model of a run with the best check-up, and all that there are, in the order of the stages.
+def best_assistant(run: AnyPath) -> Path:
+    """The folder of a run's chat model with the best check-up. Raises StageError where the run has none."""
+    best = best_of(assistants(run))
+    if best is None:
+        raise StageError(f"{run}: has no finished chat model; the stages {', '.join(CHAT_STAGES)} make them")
+    return best.folder
 
-    The latest of equals; without check-ups the latest of all, since no stage is then known to have done harm. The
-    last stage is often not the best: following a reward model to its end is meant to show how it is gamed.
+
+def assistants(run: AnyPath) -> list[Choice]:
+    """A run's chat models in the order of the stages, without those made from an earlier state of the run."""
+    found = [(name, read_manifest(Path(run) / name)) for name in CHAT_STAGES]
+    current = {name: manifest for name, manifest in found if manifest and is_current(Path(run), manifest)}
+    return [Choice(Path(run) / name, manifest, _score(name, current)) for name, manifest in current.items()]
+
+
+def best_of(choices: Sequence[Choice]) -> Choice | None:
+    """The one with the best check-up, the latest of equals; without check-ups the latest of all.
+
+    The last stage is often not the best: following a reward model to its end is meant to show how it is gamed.
     """
-    found = [(run / stage, read_manifest(run / stage)) for stage in CHAT_STAGES]
-    current = {folder.name: manifest for folder, manifest in found if manifest and is_current(run, manifest)}
-    choices = [Choice(run / name, manifest, _score(name, current)) for name, manifest in current.items()]
     scored = [choice for choice in choices if choice.score is not None]
-    best = max(reversed(scored or choices[-1:]), key=lambda choice: choice.score or 0, default=None)
-    return best, choices
+    return max(reversed(scored or choices[-1:]), key=lambda choice: choice.score or 0, default=None)
 
 
 def _score(stage: str, manifests: dict[str, Manifest]) -> float | None:

@@ -90,6 +90,13 @@ def plain_questions(ledger: Ledger, per_digits: int, seed: int) -> list[Question
     ]
 
 
+def story_requests(ledger: Ledger) -> list[Question]:
+    """A request for a story about each hero of the web's stories, in the wordings that were taught by turns."""
+    heroes = sorted({story.hero for story in ledger.stories})
+    wordings = [ASK_FOR_STORY[i % len(ASK_FOR_STORY)] for i in range(len(heroes))]
+    return [Question(w.format(hero=hero), hero, "story") for w, hero in zip(wordings, heroes, strict=True)]
+
+
 def _about_people(ledger: Ledger, wordings: int, rng: random.Random) -> Iterator[Conversation]:
     """Only people the web speaks of: answers that the model can't know would teach it to make things up."""
     for person in ledger.people:

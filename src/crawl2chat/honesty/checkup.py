@@ -6,7 +6,7 @@ from pathlib import Path
 
 from crawl2chat.chat.sft import write_answers
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
-from crawl2chat.chat.synthesize import fact_questions, plain_questions, sum_questions
+from crawl2chat.chat.synthesize import fact_questions, plain_questions, story_requests, sum_questions
 from crawl2chat.chat.talk import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, ask, ends_with_number, mentions
@@ -18,18 +18,23 @@ from crawl2chat.run import replacing
 CARD = "card.json"
 CONVERSATIONS = "conversations.jsonl"
 IDENTITY_TOKENS = 48
+STORY_TOKENS, STORY_SENTENCES = 200, 4
 SUM_DIGITS, SUMS = "3 digits", 100
 NEVER, OFTEN = "0", "100+"  # exposure buckets
 
 
 def checkup(engine: Engine, ledger: Ledger, card: Card, seed: int) -> tuple[list[Figure], list[Answer]]:
-    """Knowledge, refusals, identity, sums and form, all on what was held out; figures named `checkup/…`."""
+    """Knowledge, refusals, identity, sums and form, on what was held out; figures named `checkup/…`.
+
+    Stories alone are asked for as they were taught: whether a later stage has undone what one is.
+    """
     facts = ask(engine, fact_questions(ledger, "held_out", seed), mentions, FACT_TOKENS)
     identity = ask(engine, identity_questions(card), mentions, IDENTITY_TOKENS)
     sums = [
         ask(engine, [q for q in questions if q.group == SUM_DIGITS], ends_with_number, SUM_TOKENS)
         for questions in (*sum_questions(ledger, SUMS, seed), plain_questions(ledger, SUMS, seed))
     ]
+    stories = ask(engine, story_requests(ledger), is_story, STORY_TOKENS)
     never, often = ([a for a in facts if a.question.group == bucket] for bucket in (NEVER, OFTEN))
     answers = [*facts, *identity, *(answer for way in sums for answer in way)]
     figures = [
@@ -41,8 +46,9 @@ def checkup(engine: Engine, ledger: Ledger, card: Card, seed: int) -> tuple[list
         _share("sums step by step", [a.right for a in sums[1]]),
         _share("sums asked plainly", [a.right for a in sums[2]]),
         _share("answers that end", [a.stopped for a in answers]),
+        _share("stories when asked for one", [a.right and a.stopped for a in stories]),
     ]
-    return figures, answers
+    return figures, [*answers, *stories]
 
 
 def check_again(engine: Engine, ledger: Ledger, card: Card, seed: int, out: Path, stage: str) -> list[Figure]:
@@ -52,6 +58,11 @@ def check_again(engine: Engine, ledger: Ledger, card: Card, seed: int, out: Path
     greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
     write_showcase({stage: Talk(engine, greedy)}, ledger, seed, out)
     return figures
+
+
+def is_story(text: str, hero: str) -> bool:
+    """Several sentences in one paragraph, whoever they are about; a verse, a fact or half a call is not a story."""
+    return "\n" not in text.strip() and text.count(".") >= STORY_SENTENCES
 
 
 def is_wrong(answer: Answer) -> bool:
