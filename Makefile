@@ -3,7 +3,7 @@ BIN := .venv/bin
 RECIPE ?= recipes/laptop.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test lint bench
+.PHONY: help install run test examples lint bench
 
 help:     ## show what there is to make
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile | expand -t 18
@@ -15,6 +15,9 @@ run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipe
 
 test: .venv/.installed  ## all tests
 	$(BIN)/pytest
+
+examples: .venv/.installed  ## ask what README and tour show, of the models that `make run` made
+	$(BIN)/pytest tests/test_documented_answers.py
 
 lint: .venv/.installed  ## style, types, import floors
 	$(BIN)/ruff check .

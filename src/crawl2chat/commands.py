@@ -334,6 +334,11 @@ def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
     from crawl2chat.run import StageError, is_current, read_manifest
 
     run = options.model
+    if run.is_file():
+        raise StageError(
+            f"{run}: is a file; expected a run's folder, such as runs/laptop, or a model's with config.json and safetensors"
+            + (" (GGUF files are not read)" if run.suffix == ".gguf" else "")
+        )
     if not run.is_dir():
         raise StageError(f"{run}: there is no such folder; expected a run's, such as runs/laptop, or a model's")
     if options.stage:

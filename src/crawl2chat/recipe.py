@@ -113,7 +113,7 @@ def _put(table: dict[str, Any], path: Sequence[str], value: Any) -> str | None:
 
 def _describe(model: type[Settings], problem: Any, prefix: str = "") -> str:
     path = [str(part) for part in problem["loc"]]
-    name = prefix + ".".join(path) or "the recipe"
+    name = (prefix + ".".join(path)).removesuffix(".") or "the recipe"
     if problem["type"] == "extra_forbidden":
         known = [field for field, _, _ in _fields(model, prefix)] + list(model.model_fields)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)

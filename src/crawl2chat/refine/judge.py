@@ -8,6 +8,7 @@ import heapq
 import http.client
 import json
 import re
+import sys
 import time
 import urllib.error
 import urllib.request
@@ -151,6 +152,8 @@ def judge_files(
                 lines.flush()
                 counts["scored" if result.score is not None else "unscored"] += 1
             else:
+                if not counts["unanswered"]:
+                    print(f"judge: no answer from {judge.url}: {result}", file=sys.stderr)
                 counts["unanswered"] += 1
             is_failure = isinstance(result, NoAnswer) or result.score is None
             failed = failed + 1 if is_failure else 0
