@@ -336,7 +336,7 @@ def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
     run = options.model
     if run.is_file():
         raise StageError(
-            f"{run}: is a file; expected a run's folder, such as runs/laptop, or a model's with config.json and safetensors"
+            f"{run}: is a file; expected a run's folder, such as runs/laptop, or a model's (config.json, safetensors)"
             + (" (GGUF files are not read)" if run.suffix == ".gguf" else "")
         )
     if not run.is_dir():
