@@ -20,6 +20,7 @@ from crawl2chat.chat.settings import FineTuneSettings, SftSettings
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
 from crawl2chat.chat.talk import Talk
+from crawl2chat.chat.tools import offer_by_name
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import (
     FACT_TOKENS,
@@ -33,7 +34,7 @@ from crawl2chat.evals.knowledge import (
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
-from crawl2chat.run import METRICS, StageError, replacing
+from crawl2chat.run import METRICS, StageError, read_manifest, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 from crawl2chat.train.data import RowBatches
@@ -49,12 +50,12 @@ FEW_STEPS = 50
 def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> list[Figure]:
     """Train `model` on the assistant's part of conversations.
 
-    `conversations` is a file of JSON lines, or the crawl folder of a fictional web: conversations are then made
-    from its ledger, two people of five are held out of them and one is left to be probed; the answers about those
-    who were taught and those who were held out are measured.
+    `conversations` is a file that `read_conversations` reads, or the crawl folder of a fictional web: conversations
+    are then made from its ledger, two people of five are held out of them and one is left to be probed; the answers
+    about those who were taught and those who were held out are measured.
     """
     ledger = None if conversations.is_file() else load_ledger(conversations, "sft")
-    made = conversations_of(ledger, settings) if ledger else read_conversations(conversations)
+    made = conversations_of(ledger, settings) if ledger else _read(conversations, model)
     write_conversations(made, out / "conversations.jsonl")
     tokenizer = Tokenizer.load(model)
     figures = fine_tune(made, model, tokenizer, out, settings, "sft", training_documents(model))
@@ -65,6 +66,21 @@ def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> l
         greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
         write_showcase({"base": Talk(base, greedy, base=True), "sft": Talk(engine, greedy)}, ledger, settings.seed, out)
     return figures
+
+
+def _read(file: Path, model: Path) -> list[Conversation]:
+    """The conversations of a file; what it holds that is not learned is said. Tools are offered as `serve` does it."""
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    read = read_conversations(file, say)
+    n_offers = sum("tools" in messages[0] for messages in read)
+    manifest = read_manifest(model)
+    if not n_offers or manifest is None or manifest.stage == "import":
+        return read
+    say(f"{file}: {n_offers:,} conversations offer tools; a model made here is given their names, no descriptions")
+    return [offer_by_name(messages) for messages in read]
 
 
 def load_ledger(folder: Path, stage: str) -> Ledger:
