@@ -364,6 +364,11 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         "--allowed-host", action="append", default=[], metavar="NAME",
         help="a name under which clients reach this server; beside --host and localhost; repeatable",
     )  # fmt: skip
+    access.add_argument(
+        "--allow-origin", action="append", default=[], metavar="ORIGIN",
+        help="allow pages of this origin to use the server from a browser (CORS), such as http://localhost:3000; "
+        "* allows all and needs a key or --no-key; repeatable (default: none)",
+    )  # fmt: skip
     room = serve.add_argument_group("room")
     room.add_argument("--max-batch", type=within(int, 1), metavar="N", help="answers made at a time (64)")
     room.add_argument(

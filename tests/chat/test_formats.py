@@ -196,7 +196,7 @@ def test_a_conversation_without_anything_to_learn_is_left_out_and_counted(readin
         ({"messages": [ASK, {"role": "assistant", "tool_calls": [{"name": 3}]}]}, "message 2: tool_calls = "),
         ({"messages": [ASK, {"role": "assistant", "tool_calls": [{"type": "custom"}]}]}, "only calls of functions"),
         ({"messages": [ASK, {"role": "assistant", "function_call": {"name": "f", "arguments": "{"}}]}, "of f are"),
-        ({"messages": [ASK, "Here."]}, 'message 2: message = "Here."'),
+        ({"messages": [ASK, "Here."]}, 'message 2 = "Here."'),
         ({"messages": [ASK, {**SAY, "content": "\ud800"}]}, "message 2: holds half of a surrogate pair"),
         ({"messages": PLAIN, "tools": "find"}, 'tools = "find": expected a list'),
         ({"messages": PLAIN, "tools": [{"type": "function"}]}, "tools = "),

@@ -178,7 +178,8 @@ def _read_turn(turn: object, place: str, row: Row) -> Message:
         _refuse_in_message(raw)
         learned = _is_learned(raw)
     except MessageError as error:
-        raise RowError(f"{place}: {error}", f"{error.field}: {error.problem}") from None
+        at = f"{place}: {error.field}" if error.field else place
+        raise RowError(at + error.told, f"{error.field}: {error.problem}") from None
     if learned is False and message["role"] == "assistant":
         message["weight"] = 0
     elif learned and message["role"] != "assistant":
@@ -199,7 +200,7 @@ def _read_turn(turn: object, place: str, row: Row) -> Message:
 def _as_openai(turn: object) -> dict[str, Any]:
     """The turn with `role` and `content`, whatever they are called."""
     if not isinstance(turn, dict):
-        raise MessageError("message", "expected an object with a role and a content", turn)
+        raise MessageError("", "expected an object with a role and a content", turn)
     raw = {name: value for name, value in turn.items() if name not in ("from", "value")}
     role = raw.setdefault("role", turn.get("from"))
     if "content" not in raw:

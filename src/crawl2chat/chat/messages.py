@@ -17,11 +17,15 @@ _NOTHING = object()
 
 
 class MessageError(ValueError):
-    """What is wrong with a field: its name, what it holds, and what was expected or what to do."""
+    """What is wrong with a field: its name, what it holds, and what was expected or what to do.
+
+    `field` is empty for the message itself; `told` is what to say behind the field's name.
+    """
 
     def __init__(self, field: str, problem: str, value: object = _NOTHING) -> None:
-        super().__init__(f"{field}: {problem}" if value is _NOTHING else f"{field} = {shown(value)}: {problem}")
         self.field, self.problem = field, problem
+        self.told = f": {problem}" if value is _NOTHING else f" = {shown(value)}: {problem}"
+        super().__init__(field + self.told)
 
 
 def read_message(raw: object, roles: Mapping[str, str] = OPENAI_ROLES) -> Message:
@@ -32,7 +36,7 @@ def read_message(raw: object, roles: Mapping[str, str] = OPENAI_ROLES) -> Messag
     Fields that this does not know are left to the caller. Raises MessageError.
     """
     if not isinstance(raw, dict):
-        raise MessageError("message", "expected an object with a role and a content", raw)
+        raise MessageError("", "expected an object with a role and a content", raw)
     role = _read_role(raw.get("role"), roles)
     calls = _read_calls(raw, role)
     if raw.get("audio"):
