@@ -56,6 +56,7 @@ def refusal(reading):
         ({"question": "Where?", "answer": "Here."}, "pairs (question, answer)"),
         ({"prompt": [ASK], "completion": [SAY]}, "pairs (prompt, completion)"),
         ({"messages": None, "prompt": "Where?", "completion": "Here."}, "pairs (prompt, completion)"),
+        ({"messages": [], "prompt": "Where?", "completion": "Here.", "turns": None}, "pairs (prompt, completion)"),
     ],
 )
 def test_forms_of_others_are_read_and_named_in_one_line(reading, row, form):
@@ -198,6 +199,8 @@ def test_a_conversation_without_anything_to_learn_is_left_out_and_counted(readin
         ({"messages": [ASK, {"role": "assistant", "function_call": {"name": "f", "arguments": "{"}}]}, "of f are"),
         ({"messages": [ASK, "Here."]}, 'message 2 = "Here."'),
         ({"messages": [ASK, {**SAY, "content": "\ud800"}]}, "message 2: holds half of a surrogate pair"),
+        ({"messages": PLAIN, "system": "\ud800"}, "system: holds half of a surrogate pair"),
+        ({"messages": PLAIN, "tools": [{"name": "f", "description": "\ud800"}]}, "tools: holds half of a surrogate"),
         ({"messages": PLAIN, "tools": "find"}, 'tools = "find": expected a list'),
         ({"messages": PLAIN, "tools": [{"type": "function"}]}, "tools = "),
         ({"messages": [{"role": "system", "content": "a"}, *PLAIN], "system": "b"}, "system: is another text"),

@@ -103,14 +103,14 @@ def read_row(value: object) -> Row:
     given = {name: value for name, value in given.items() if value is not None}  # as tables write what a row lacks
     _refuse(given)
     turns, pair = _turns_of(given), _pair_of(given)
-    if turns:
+    if turns and (given[turns] or not pair):
         row = _read_turns(given, turns)
     elif pair:
         row = _read_pair(given, *pair)
     else:
         hint = next((f"{hint}; " for key, hint in WRONG_FORMS.items() if key in given), "")
         raise RowError(f"found an object with the keys {keys or '(none)'}; {hint}{EXPECTED}", "form")
-    row.messages = _with_tools(given, _with_system(given, row.messages))
+    row.messages = _with_tools(given, _with_system(given, row))
     if all(message["role"] != "assistant" for message in row.messages):
         raise RowError("no assistant message to learn from")
     return row
@@ -118,7 +118,7 @@ def read_row(value: object) -> Row:
 
 def _read_turns(given: dict[str, Any], name: str) -> Row:
     turns = given[name]
-    if not isinstance(turns, list) or not turns:
+    if not turns:
         raise RowError(f"{name} must be a list that is not empty")
     row = Row([], PLAIN)
     row.messages += [_read_turn(turn, f"message {number}", row) for number, turn in enumerate(turns, 1)]
@@ -139,7 +139,7 @@ def _read_pair(given: dict[str, Any], asked: str, answer: str) -> Row:
     question = given[asked]
     if asked == "instruction":
         known |= {*MORE_INPUT, "history"}
-        row.messages += _history(given.get("history"))
+        row.messages += _history(given.get("history"), row)
         texts = [question, *(given[name] for name in MORE_INPUT if given.get(name))]
         if not all(isinstance(text, str) for text in texts):
             raise RowError(f"{asked} and what belongs to it ({', '.join(MORE_INPUT)}) must be texts")
@@ -162,12 +162,13 @@ def _side(value: Any, name: str, role: str, row: Row) -> list[Message]:
     return [_read_turn({"role": role, "content": value}, name, row)]
 
 
-def _history(pairs: Any) -> Iterator[Message]:
+def _history(pairs: Any, row: Row) -> Iterator[Message]:
     """LLaMA-Factory's earlier rounds, which are learned as well."""
     for pair in pairs or []:
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise RowError("history must be a list of [question, answer]")
-        yield from (Message(role="user", content=pair[0]), Message(role="assistant", content=pair[1]))
+        for role, text in zip(("user", "assistant"), pair, strict=True):
+            yield _read_turn({"role": role, "content": text}, "history", row)
 
 
 def _read_turn(turn: object, place: str, row: Row) -> Message:
@@ -190,8 +191,9 @@ def _read_turn(turn: object, place: str, row: Row) -> Message:
         row.remarks.add(
             f"{', '.join(SPELLED_OUT)} and the like spelled out, which stay text and never are control tokens"
         )
-    if not _encodable(message):
-        raise RowError(f"{place}: holds half of a surrogate pair, which is not text", "surrogate")
+    _check_encodable(message["content"], place)
+    if message.get("tool_calls"):
+        _check_encodable(json.dumps(message["tool_calls"], ensure_ascii=False), place)
     known = KNOWN_IN_MESSAGE | ({"name"} if message["role"] == "tool" else set())
     row.unused |= {f"messages' {name}" for name in _unknown(raw, known)}
     return message
@@ -250,19 +252,19 @@ def _is_learned(raw: dict[str, Any]) -> bool | None:
     return next(iter(said.values()), None)
 
 
-def _with_system(given: dict[str, Any], messages: list[Message]) -> list[Message]:
-    """With the system message that the row holds beside its turns, unless it is among them."""
+def _with_system(given: dict[str, Any], row: Row) -> list[Message]:
+    """The messages with the system message that the row holds next to its turns, unless it is among them."""
     system = next((given[name] for name in SYSTEM if given.get(name)), None)
     if system is None:
-        return messages
+        return row.messages
     if not isinstance(system, str):
         raise RowError(f"system: expected a text, found {shown(system)}", "system no text")
-    spoken = [message["content"] for message in messages if message["role"] == "system"]
+    spoken = [message["content"] for message in row.messages if message["role"] == "system"]
     if system in spoken:
-        return messages
+        return row.messages
     if spoken:
         raise RowError("system: is another text than that of the system message among the turns")
-    return [Message(role="system", content=system), *messages]
+    return [_read_turn({"role": "system", "content": system}, "system", row), *row.messages]
 
 
 def _with_tools(given: dict[str, Any], messages: list[Message]) -> list[Message]:
@@ -282,6 +284,7 @@ def _with_tools(given: dict[str, Any], messages: list[Message]) -> list[Message]
         read = [read_function(tool) for tool in tools]
     except MessageError as error:
         raise RowError(str(error), "tools") from None
+    _check_encodable(json.dumps(read, ensure_ascii=False), "tools")
     first, rest = Message(role="system", content=""), messages
     if messages and messages[0]["role"] == "system":
         first, rest = messages[0], messages[1:]
@@ -307,7 +310,8 @@ def _unknown(given: dict[str, Any], known: Set[str]) -> set[str]:
 
 
 def _turns_of(given: dict[str, Any]) -> str | None:
-    return next((name for name in TURNS if name in given and not isinstance(given[name], str)), None)
+    lists = [name for name in TURNS if isinstance(given.get(name), list)]
+    return next((name for name in lists if given[name]), lists[0] if lists else None)
 
 
 def _pair_of(given: dict[str, Any]) -> tuple[str, str] | None:
@@ -318,13 +322,11 @@ def _are_turns(value: list[Any]) -> bool:
     return bool(value) and all(isinstance(turn, dict) and ("role" in turn or "from" in turn) for turn in value)
 
 
-def _encodable(message: Message) -> bool:
-    calls = json.dumps(message["tool_calls"], ensure_ascii=False) if message.get("tool_calls") else ""
+def _check_encodable(text: str, place: str) -> None:
     try:
-        (message["content"] + calls).encode()
+        text.encode()
     except UnicodeEncodeError:
-        return False
-    return True
+        raise RowError(f"{place}: holds half of a surrogate pair, which is not text", "surrogate") from None
 
 
 def _kind(value: object) -> str:

@@ -37,6 +37,7 @@ from crawl2chat.model import load_model
 from crawl2chat.run import METRICS, StageError, read_manifest, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
+from crawl2chat.tokens.tokenizer import TOOL_CALL, TOOL_RESPONSE
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.loop import train
@@ -55,9 +56,9 @@ def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> l
     about those who were taught and those who were held out are measured.
     """
     ledger = None if conversations.is_file() else load_ledger(conversations, "sft")
-    made = conversations_of(ledger, settings) if ledger else _read(conversations, model)
-    write_conversations(made, out / "conversations.jsonl")
     tokenizer = Tokenizer.load(model)
+    made = conversations_of(ledger, settings) if ledger else _read(conversations, model, tokenizer)
+    write_conversations(made, out / "conversations.jsonl")
     figures = fine_tune(made, model, tokenizer, out, settings, "sft", training_documents(model))
     if ledger:
         engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
@@ -68,13 +69,20 @@ def sft(conversations: Path, model: Path, out: Path, settings: SftSettings) -> l
     return figures
 
 
-def _read(file: Path, model: Path) -> list[Conversation]:
-    """The conversations of a file; what it holds that is not learned is said. Tools are offered as `serve` does it."""
+def _read(file: Path, model: Path, tokenizer: Tokenizer) -> list[Conversation]:
+    """The conversations of a file, with tools offered as `serve` offers them; reports what of it is not learned."""
 
     def say(text: str) -> None:
         print(text, file=sys.stderr)
 
     read = read_conversations(file, say)
+    n_calls = sum(any(m["role"] == "tool" or m.keys() & {"tool_calls", "tools"} for m in messages) for messages in read)
+    missing = [tag for tag in (*TOOL_CALL, *TOOL_RESPONSE) if tag not in tokenizer.controls]
+    if n_calls and missing:
+        raise StageError(
+            f"{file}: {n_calls:,} conversations have tools, for which this model's tokenizer has no token "
+            f"{', '.join(missing)}; take them out"
+        )
     n_offers = sum("tools" in messages[0] for messages in read)
     manifest = read_manifest(model)
     if not n_offers or manifest is None or manifest.stage == "import":
