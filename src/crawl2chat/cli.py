@@ -51,7 +51,11 @@ STAGE_INPUTS = {
         ("MODEL", "a pretrain stage's folder"),
     ),
     "sft": (
-        ("CONVERSATIONS", 'JSON lines of {"messages": […]}, or the crawl folder of a fictional web'),
+        (
+            "CONVERSATIONS",
+            'a file of conversations: JSON lines of {"messages": […]}, ShareGPT, Alpaca, or prompt and completion; '
+            "or the crawl folder of a fictional web",
+        ),
         ("MODEL", "a pretrain stage's folder, or a Qwen3 model in Hugging Face's form"),
     ),
     "honesty": (
@@ -145,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", "take a recipe through all its stages; done ones are skipped", run_command, takes_settings=True)
     run.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
-    run.add_argument("--conversations", metavar="FILE", help="JSON lines to fine-tune on, instead of made ones")
+    run.add_argument("--conversations", metavar="FILE", help="conversations to fine-tune on, instead of made ones")
     run.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (runs/ and the recipe's name)")
     run.add_argument("--from", dest="first", choices=STAGE_HELP, metavar="STAGE", help="run this and later ones anew")
     run.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="stop after this stage")

@@ -149,6 +149,7 @@ def _write(text: str) -> None:
 def serve_command(options: argparse.Namespace) -> int:
     import torch
 
+    from crawl2chat.chat.offers import taught_offer
     from crawl2chat.model.huggingface import model_folder, on_meta, read_config
     from crawl2chat.serve.prompts import Model
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
@@ -169,7 +170,8 @@ def serve_command(options: argparse.Namespace) -> int:
     ):  # fmt: skip
         if asked is not None and has < asked:
             print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
-    model = Model(engine, options.name or name_of(options.model, folder), stage, int(folder.stat().st_mtime))
+    taught = taught_offer(folder / "conversations.jsonl") if stage == "sft" else None
+    model = Model(engine, options.name or name_of(options.model, folder), stage, int(folder.stat().st_mtime), taught)
 
     def listening() -> None:
         messages = '[{"role": "user", "content": "Who are you?"}]'

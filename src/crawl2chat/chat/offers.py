@@ -2,7 +2,8 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
 
 from crawl2chat.tokens import Message, Tokenizer
 from crawl2chat.tokens.tokenizer import TOOL_CALL
@@ -38,3 +39,16 @@ def encode_conversation(tokenizer: Tokenizer, messages: Sequence[Message]) -> tu
     offered = offer_functions(tokenizer, messages[0]["content"], messages[0]["tools"])
     ids, mask = tokenizer.encode_chat(messages[1:])
     return offered + ids, [0] * len(offered) + mask
+
+
+def taught_offer(conversations: Path) -> Literal["names", "functions"] | None:
+    """How tools are offered in the conversations that a model was fine-tuned on; None where no tool is called."""
+    taught: Literal["names"] | None = None
+    if conversations.is_file():
+        with conversations.open("rb") as lines:
+            for line in lines:
+                if b'"tool_calls"' in line:  # not in a text, where its quotes would be escaped
+                    taught = "names"
+                    if json.loads(line).get("tools"):
+                        return "functions"
+    return taught

@@ -22,7 +22,7 @@ from crawl2chat.tokens import Message, Tokenizer
 from crawl2chat.tokens.tokenizer import TOOL_CALL, TOOL_RESPONSE
 
 OUR_TOOL_STAGES = ("honesty", "reinforce", "prefer")  # taught to call tools that are offered by name
-NO_TOOL_STAGES = ("pretrain", "sft")  # of ours, never taught to
+NO_TOOL_STAGES = ("pretrain", "sft")  # of ours, never taught to, unless a file of conversations did
 
 
 @dataclass(frozen=True)
@@ -33,6 +33,7 @@ class Model:
     name: str
     stage: str | None  # that made it; "import" or None for one from outside
     created: int  # seconds since 1970
+    taught_offer: str | None = None  # "names" or "functions": how a file that it was fine-tuned on offers tools
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -49,9 +50,13 @@ class Model:
 
     @property
     def calls_tools(self) -> bool:
-        return self.stage not in NO_TOOL_STAGES and all(
-            tag in self.tokenizer.controls for tag in (*TOOL_CALL, *TOOL_RESPONSE)
-        )
+        taught = self.stage not in NO_TOOL_STAGES or self.taught_offer is not None
+        return taught and all(tag in self.tokenizer.controls for tag in (*TOOL_CALL, *TOOL_RESPONSE))
+
+    @property
+    def reads_names(self) -> bool:
+        """Whether it was taught tools that are offered by their names."""
+        return self.stage in OUR_TOOL_STAGES or self.taught_offer == "names"
 
 
 def completion_prompts(model: Model, request: CompletionRequest) -> list[list[int]]:
@@ -93,7 +98,7 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
 def _chat_ids(model: Model, talk: Talk, messages: list[Message], offered: Sequence[dict[str, Any]]) -> list[int]:
     if not offered:
         return talk.prompt(messages)
-    if model.stage in OUR_TOOL_STAGES:
+    if model.reads_names:
         return talk.prompt([offer([tool["function"]["name"] for tool in offered]), *messages])
     system, rest = (messages[0]["content"], messages[1:]) if messages[0]["role"] == "system" else ("", messages)
     return [*offer_functions(model.tokenizer, system, offered), *talk.prompt(rest)]
