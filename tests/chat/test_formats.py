@@ -249,8 +249,8 @@ def test_answers_that_are_empty_and_tags_that_are_spelled_out_are_pointed_out(re
     _, told = reading(
         {"messages": [ASK, {**SAY, "content": ""}]}, {"messages": [ASK, {**SAY, "content": "<think>Hm."}]}
     )
-    assert "1 line with empty answers" in told
-    assert "1 line with <tool_call>, <tool_response>, <think>" in told
+    assert "1 line with an empty answer" in told
+    assert "1 line with spelled-out tags such as <tool_call>, <tool_response>, <think>" in told
 
 
 def test_the_order_of_roles_is_kept_whatever_it_is(reading, tokenizer):

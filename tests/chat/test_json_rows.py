@@ -86,7 +86,7 @@ def test_what_is_something_else_is_named(tmp_path, content, told):
 
 
 def test_a_table_is_told_what_to_become(tmp_path):
-    with pytest.raises(StageError, match="is a table as text; expected JSON lines"):
+    with pytest.raises(StageError, match="is CSV, which is not read; expected JSON lines"):
         read(tmp_path, "prompt,completion\na,b\n", "chats.csv")
 
 

@@ -1,6 +1,6 @@
 """What others call a conversation, row by row: OpenAI, ShareGPT, Alpaca, prompt and completion.
 
-Rows come out as `list[Message]`. What they hold beyond that either changes nothing, or is noted by name, or is refused.
+A row becomes a `list[Message]`. A field that this does not carry over is metadata, or is noted by name, or is refused.
 """
 
 import json
@@ -54,7 +54,8 @@ KNOWN_IN_MESSAGE = frozenset(
      *LEARNED, *MASKED, *SPANS, *REASONING)
 )  # fmt: skip
 WRONG_FORMS = {  # a key that shows what a row is, and what to say of it
-    "rejected": "preferences (chosen, rejected) are not conversations to learn from; keep the chosen answers alone",
+    "rejected": "preferences (chosen, rejected) are not conversations to learn from; keep only the chosen answers",
+    "non_preferred_output": "preferences are not conversations to learn from; keep only the preferred answers",
     "contents": "this is Gemini's form",
     "mapping": "this is ChatGPT's export of an account",
     "text": "texts without turns are documents, for refine and pretrain",
@@ -133,7 +134,7 @@ def _read_turns(given: dict[str, Any], name: str) -> Row:
 def _read_pair(given: dict[str, Any], asked: str, answer: str) -> Row:
     """A question and its answer. Only the answer is learned, also where the prompt holds answers, as in TRL."""
     if given.get("label") is False or given.get("kto_tag") is False:
-        raise RowError("label = false: marks an answer that is not wanted (KTO); take such rows out")
+        raise RowError("label = false: marks an unwanted answer (KTO); remove such rows")
     row = Row([], f"{'Alpaca' if asked == 'instruction' else 'pairs'} ({asked}, {answer})")
     known = {asked, answer, *SYSTEM, *OFFERS}
     question = given[asked]
@@ -184,18 +185,19 @@ def _read_turn(turn: object, place: str, row: Row) -> Message:
     if learned is False and message["role"] == "assistant":
         message["weight"] = 0
     elif learned and message["role"] != "assistant":
-        row.remarks.add("marks to learn messages that no assistant wrote, which are never learned")
+        row.remarks.add("a mark to learn what the assistant did not write; only the assistant's messages are learned")
     if message["role"] == "assistant" and not message["content"] and not message.get("tool_calls"):
-        row.remarks.add("empty answers, from which the model learns to say nothing")
+        row.remarks.add("an empty answer, which teaches the model to say nothing")
     if any(tag in message["content"] for tag in SPELLED_OUT):
         row.remarks.add(
-            f"{', '.join(SPELLED_OUT)} and the like spelled out, which stay text and never are control tokens"
+            f"spelled-out tags such as {', '.join(SPELLED_OUT)}, which stay text and do not become control tokens"
         )
     _check_encodable(message["content"], place)
     if message.get("tool_calls"):
         _check_encodable(json.dumps(message["tool_calls"], ensure_ascii=False), place)
-    known = KNOWN_IN_MESSAGE | ({"name"} if message["role"] == "tool" else set())
-    row.unused |= {f"messages' {name}" for name in _unknown(raw, known)}
+    if not raw.keys() <= KNOWN_IN_MESSAGE:
+        known = KNOWN_IN_MESSAGE | {"name"} if message["role"] == "tool" else KNOWN_IN_MESSAGE
+        row.unused |= {f"messages' {name}" for name in _unknown(raw, known)}
     return message
 
 
@@ -224,14 +226,15 @@ def _calls_in(content: object) -> list[Any]:
 
 
 def _refuse_in_message(raw: dict[str, Any]) -> None:
+    """Fields without which a message means something else."""
     for name in REASONING:
         if raw.get(name):
             raise MessageError(
-                name, "reasoning beside the answer can't be learned; move it into content, or take the field out"
+                name, "reasoning apart from the answer can't be learned; move it into content, or remove the field"
             )
     for name in MEDIA:
         if raw.get(name):
-            raise MessageError(name, "can't be read; this model reads text alone")
+            raise MessageError(name, "can't be read; this model reads only text")
     for name in SPANS:
         if raw.get(name):
             raise MessageError(name, "parts of a message can't be left out of learning; weight 0 leaves out all of it")
@@ -295,7 +298,7 @@ def _refuse(given: dict[str, Any]) -> None:
     """Fields of a row without which it means something else."""
     for name in MEDIA:
         if given.get(name):
-            raise RowError(f"{name}: can't be read; this model reads text alone")
+            raise RowError(f"{name}: can't be read; this model reads only text")
     if given.get("rejected"):
         raise RowError(WRONG_FORMS["rejected"])
 

@@ -49,7 +49,7 @@ class JsonRows:
             first = list(islice(lines, 2))
             values = [_loads(text) for _, text in first]
             if self.file.suffix.lower() in TABLES and any(isinstance(value, NotJson) for value in values):
-                raise StageError(f"{self.file}: is a table as text; expected JSON lines, one object for each row of it")
+                raise StageError(f"{self.file}: is CSV, which is not read; expected JSON lines, one object per row")
             alone = len(values) == 1 and not isinstance(values[0], NotJson)
             if alone and not self.is_row(values[0]):
                 yield from self._items(values)

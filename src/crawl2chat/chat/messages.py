@@ -40,7 +40,7 @@ def read_message(raw: object, roles: Mapping[str, str] = OPENAI_ROLES) -> Messag
     role = _read_role(raw.get("role"), roles)
     calls = _read_calls(raw, role)
     if raw.get("audio"):
-        raise MessageError("audio", "can't be read; this model reads text alone")
+        raise MessageError("audio", "can't be read; this model reads only text")
     content, refusal = read_content(raw.get("content")), raw.get("refusal")
     if refusal:
         if content or not isinstance(refusal, str) or role != "assistant":
@@ -65,9 +65,7 @@ def read_content(value: object) -> str | None:
         kinds = {str(part.get("type")) for part in value if isinstance(part, dict) and _part_text(part) is None}
         unreadable = ", ".join(sorted(kinds - {*TEXT_PARTS, "None"}))
         if unreadable:
-            raise MessageError(
-                "content", f"parts of type {unreadable[:100]} can't be read; this model reads text alone"
-            )
+            raise MessageError("content", f"parts of type {unreadable[:100]} can't be read; this model reads only text")
     raise MessageError("content", "expected a text, or a list of parts {'type': 'text', 'text': …}", value)
 
 

@@ -80,14 +80,16 @@ def _read(file: Path, model: Path, tokenizer: Tokenizer) -> list[Conversation]:
     missing = [tag for tag in (*TOOL_CALL, *TOOL_RESPONSE) if tag not in tokenizer.controls]
     if n_calls and missing:
         raise StageError(
-            f"{file}: {n_calls:,} conversations have tools, for which this model's tokenizer has no token "
-            f"{', '.join(missing)}; take them out"
+            f"{file}: {n_calls:,} of {len(read):,} conversations use tools, but this model's tokenizer has no token "
+            f"{', '.join(missing)}; remove these conversations"
         )
     n_offers = sum("tools" in messages[0] for messages in read)
     manifest = read_manifest(model)
     if not n_offers or manifest is None or manifest.stage == "import":
         return read
-    say(f"{file}: {n_offers:,} conversations offer tools; a model made here is given their names, no descriptions")
+    say(
+        f"{file}: tools offered in {n_offers:,} of {len(read):,} conversations; this model reads their names, not their descriptions"
+    )
     return [offer_by_name(messages) for messages in read]
 
 

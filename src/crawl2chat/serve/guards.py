@@ -50,8 +50,8 @@ class Guard:
     ) -> None:
         """hosts: names under which the server may be asked, beside those of loopback. key: what clients must send.
 
-        origins: of pages that may read answers in a browser, as `read_origin` gives them. Their headers are on whatever
-        is answered, refusals and failures as well, or the page could not tell why.
+        origins: of pages that may read answers in a browser, as `read_origin` returns them. Refusals and failures carry
+        the CORS headers as well, or the page could not read why.
         """
         self.app, self.metrics, self.origins = app, metrics, frozenset(origins)
         self.answer: ASGIApp = self._answer
@@ -128,8 +128,8 @@ class Guard:
         origin = headers.get("origin")
         if origin is not None and not ({origin, "*"} & self.origins or _origin_host(origin) in self.hosts):
             return ApiError(
-                403, f"pages of other sites may not use it (header Origin: {origin[:100]}); --allow-origin allows them",
-                code="origin_not_allowed",
+                403, f"pages of {origin[:100]} may not use this server (header Origin); start it with --allow-origin "
+                "to allow that", code="origin_not_allowed",
             )  # fmt: skip
         if self.key is None or path == "/health":
             return None

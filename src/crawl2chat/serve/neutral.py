@@ -1,8 +1,8 @@
-"""Fields of other servers and of OpenAI's that are not done here, with the values at which they change nothing.
+"""Request fields of OpenAI and of other servers that are not supported here, with the values that change nothing.
 
-Clients send many of them unasked, and those who use a client can't change what it sends. So a field at one of these
-values is let through, and at any other it is refused by name: a server that leaves out what it does not know gives
-another answer than the one that was asked for. Null is let through for every field.
+Clients send many of them by default, and their users can't change that. A field with one of these values is accepted;
+with any other it is refused by name, because ignoring it would silently give another answer than the one asked for.
+Null is accepted for every field.
 """
 
 from collections.abc import Mapping

@@ -1,7 +1,7 @@
 """What clients may send: OpenAI's fields, and what is accepted in each.
 
 Types are strict, since a number in quotes is a mistake that should be heard of. Null is a field that was not sent.
-A field that would change the answer is refused if we don't do it; `neutral` has those that would not.
+A field that is not supported is refused, unless its value changes nothing (`neutral`).
 """
 
 import difflib

@@ -40,8 +40,8 @@ def bind(host: str, port: int) -> socket.socket:
 def check_origins(given: Sequence[str], key: str | None, no_key: bool) -> list[str]:
     """Return the origins of `--allow-origin` as browsers send them.
 
-    Raises StageError for what is not an origin, and for `*` where no key is needed, unless that was said: any page
-    that somebody on this machine opens could then ask the server and read its answers.
+    Raises StageError for what is not an origin, and for `*` without a key or --no-key: any page that somebody on this
+    machine opens could then ask the server and read its answers.
     """
     origins = []
     for text in given:
@@ -51,7 +51,7 @@ def check_origins(given: Sequence[str], key: str | None, no_key: bool) -> list[s
             raise StageError(f"serve --allow-origin {text}: {error}") from error
     if "*" in origins and key is None and not no_key:
         raise StageError(
-            "serve --allow-origin *: any page that is opened in a browser could use the server; "
+            "serve --allow-origin *: any page opened in a browser could then use the server; "
             "name the origins, give --key-variable NAME, or say --no-key if anybody may use it"
         )
     return origins
