@@ -87,9 +87,8 @@ def _read(file: Path, model: Path, tokenizer: Tokenizer) -> list[Conversation]:
     manifest = read_manifest(model)
     if not n_offers or manifest is None or manifest.stage == "import":
         return read
-    say(
-        f"{file}: tools offered in {n_offers:,} of {len(read):,} conversations; this model reads their names, not their descriptions"
-    )
+    counted = f"{n_offers:,} of {len(read):,} conversations"
+    say(f"{file}: tools offered in {counted}; this model reads their names, not their descriptions")
     return [offer_by_name(messages) for messages in read]
 
 
