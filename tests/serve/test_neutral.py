@@ -1,5 +1,7 @@
 """Fields that other servers know: let through where they change nothing, refused by name where they would."""
 
+import json
+
 import openai
 import pytest
 
@@ -58,7 +60,8 @@ def test_null_is_let_through_on_every_route_and_inside(server):
         {"top_k": 0}, {"min_p": 0}, {"repetition_penalty": 1}, {"presence_penalty": 0}, {"n": 1}, {"stream": False},
         {"tools": []}, {"tool_choice": "auto"}, {"tool_choice": "none"}, {"parallel_tool_calls": True},
         {"length_penalty": 1.0},
-        {"chat_template_kwargs": {"enable_thinking": False}}, {"logprobs": False, "top_logprobs": 0},
+        {"chat_template_kwargs": {"enable_thinking": False}},
+        {"response_format": {"type": "text", "json_schema": None}}, {"logprobs": False, "top_logprobs": 0},
         {"stream_options": {}}, {"store": True}, {"user": "me"}, {"n_predict": -1},
     ],
 )  # fmt: skip
@@ -88,6 +91,8 @@ def test_a_chat_with_fields_at_their_usual_values_is_the_same_chat(server, field
         ({"functions": [{"name": "f"}]}, "functions = "),
         ({"mirostat": 2}, "mirostat = 2"),
         ({"tools": [{"type": "function", "function": {"name": "a b"}}]}, 'tools.0.name = "a b": expected at most 64'),
+        ({"tools": [{"type": "function", "function": {"name": "f", "parameters": 5}}]}, "tools.0.parameters = 5"),
+        ({"tools": ["search"]}, 'tools.0 = "search": expected'),
         ({"messages": ["hello"]}, 'messages.0 = "hello": expected an object'),
     ],
 )
@@ -97,6 +102,11 @@ def test_what_would_change_the_answer_is_refused_by_name(server, field, told):
     error = response.json()["error"]
     assert told in error["message"]
     assert error["param"]
+
+
+def test_a_byte_order_mark_before_the_body_is_passed_over(server):
+    marked = b"\xef\xbb\xbf" + json.dumps(COMPLETION).encode()
+    assert text(server.http.post("/v1/completions", content=marked)) == text(server.post("/v1/completions", COMPLETION))
 
 
 def test_names_that_others_use_lead_to_fields_of_ours():

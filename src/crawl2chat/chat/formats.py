@@ -286,7 +286,7 @@ def _with_tools(given: dict[str, Any], messages: list[Message]) -> list[Message]
     try:
         read = [read_function(tool) for tool in tools]
     except MessageError as error:
-        raise RowError(str(error), "tools") from None
+        raise RowError(f"tools{error.field and ': ' + error.field}{error.told}", "tools") from None
     _check_encodable(json.dumps(read, ensure_ascii=False), "tools")
     first, rest = Message(role="system", content=""), messages
     if messages and messages[0]["role"] == "system":

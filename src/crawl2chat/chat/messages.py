@@ -76,8 +76,11 @@ def read_function(raw: object) -> dict[str, Any]:
     """
     function = raw.get("function", raw) if isinstance(raw, dict) else None
     if not isinstance(function, dict) or not isinstance(function.get("name"), str) or not function["name"]:
-        raise MessageError("tools", 'expected a list of {"type": "function", "function": {"name": "…", …}}', raw)
+        raise MessageError("", 'expected a list of {"type": "function", "function": {"name": "…", …}}', raw)
     kept = {name: function[name] for name in ("name", "description", "parameters") if function.get(name) is not None}
+    for name, kind, expected in (("description", str, "a text"), ("parameters", dict, "a JSON schema, an object")):
+        if name in kept and not isinstance(kept[name], kind):
+            raise MessageError(name, f"expected {expected}", kept[name])
     return {"type": "function", "function": kept}
 
 

@@ -66,4 +66,6 @@ OTHER_NAMES = {
 
 def is_neutral(value: object, neutral: tuple[object, ...]) -> bool:
     """Whether a value is among these. Numbers are equal by value; true and false are not numbers."""
+    if isinstance(value, dict):
+        value = {name: inner for name, inner in value.items() if inner is not None}
     return any(other is ANY or ((type(value) is bool) == (type(other) is bool) and value == other) for other in neutral)

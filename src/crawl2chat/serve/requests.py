@@ -4,6 +4,7 @@ Types are strict, since a number in quotes is a mistake that should be heard of.
 A field that is not supported is refused, unless its value changes nothing (`neutral`).
 """
 
+import codecs
 import difflib
 import re
 from collections.abc import Mapping
@@ -239,7 +240,7 @@ AnyRequest = TypeVar("AnyRequest", Request, CompletionRequest, ChatRequest, Toke
 def parse(kind: type[AnyRequest], body: bytes) -> AnyRequest:
     """The request that the body holds. Raises ApiError that names each field, what it held and what was expected."""
     try:
-        return kind.model_validate_json(body)
+        return kind.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         raise _explained(kind, error) from None
 
