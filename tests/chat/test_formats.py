@@ -1,12 +1,16 @@
 """Conversations as other tools write them, and what is said of what can't be learned from them."""
 
 import json
+from contextlib import suppress
 from itertools import groupby
 from operator import itemgetter
 
 import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
 
 from crawl2chat.chat.conversations import pack, read_conversations, write_conversations
+from crawl2chat.chat.formats import RowError, read_row
 from crawl2chat.chat.offers import encode_conversation
 from crawl2chat.chat.tools import offer_by_name
 from crawl2chat.run import StageError
@@ -156,8 +160,8 @@ def test_what_is_marked_as_not_to_be_learned_is_read_and_not_learned(reading, to
     conversations, told = reading(row)
     write_conversations(conversations, tmp_path / "again.jsonl")
     again = read_conversations(tmp_path / "again.jsonl")
-    for given in (conversations, again):
-        ids, weights, _ = pack(given, tokenizer, seq_len=127, seed=0)
+    for some in (conversations, again):
+        ids, weights, _ = pack(some, tokenizer, seq_len=127, seed=0)
         assert tokenizer.decode(ids[0][weights[0] == 1]) == "Here.<|im_end|>"
         assert "WRONG<|im_end|>" in tokenizer.decode(ids[0])
     assert told == ""
@@ -278,3 +282,30 @@ def test_tools_of_a_conversation_are_offered_as_in_the_server_and_survive_the_fi
     named = offer_by_name(conversation)
     assert named[0] == {"role": "system", "content": "Tools: find."}
     assert named[1:] == row["messages"]
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers(-2, 2) | st.floats(allow_nan=False) | st.text(max_size=4),
+    lambda inner: st.lists(inner, max_size=3)
+    | st.dictionaries(
+        st.sampled_from(
+            ["messages", "conversations", "role", "from", "content", "value", "tool_calls", "function", "name", "type",
+             "arguments", "weight", "prompt", "completion", "instruction", "output", "history", "system", "tools",
+             "text", "function_call", "refusal", "other"]
+        ),
+        inner | st.sampled_from(["user", "assistant", "gpt", "function_call", "{}"]),
+        max_size=5,
+    ),
+    max_leaves=25,
+)  # fmt: skip
+
+
+@given(JSON)
+@example({"messages": [{"role": "assistant", "content": None, "function_call": [1]}]})
+@example({"messages": [{"role": ["user"], "content": "x"}]})
+@example({"instruction": "i", "output": "o", "history": 3})
+@example({"conversations": [{"from": {}, "value": "x"}, {"from": ["gpt"], "value": 1}]})
+def test_whatever_json_holds_is_a_conversation_or_a_refusal(tokenizer, value):
+    with suppress(RowError):
+        ids, mask = encode_conversation(tokenizer, read_row(value).messages)
+        assert len(ids) == len(mask)

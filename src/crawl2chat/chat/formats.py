@@ -165,7 +165,7 @@ def _side(value: Any, name: str, role: str, row: Row) -> list[Message]:
 
 def _history(pairs: Any, row: Row) -> Iterator[Message]:
     """LLaMA-Factory's earlier rounds, which are learned as well."""
-    for pair in pairs or []:
+    for pair in pairs if isinstance(pairs, list) else [pairs] if pairs else []:
         if not (isinstance(pair, list) and len(pair) == 2 and all(isinstance(text, str) for text in pair)):
             raise RowError("history must be a list of [question, answer]")
         for role, text in zip(("user", "assistant"), pair, strict=True):
