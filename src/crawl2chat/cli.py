@@ -51,7 +51,11 @@ STAGE_INPUTS = {
         ("MODEL", "a pretrain stage's folder"),
     ),
     "sft": (
-        ("CONVERSATIONS", 'JSON lines of {"messages": […]}, or the crawl folder of a fictional web'),
+        (
+            "CONVERSATIONS",
+            'a file of conversations: JSON lines of {"messages": […]}, ShareGPT, Alpaca, or prompt and completion; '
+            "or the crawl folder of a fictional web",
+        ),
         ("MODEL", "a pretrain stage's folder, or a Qwen3 model in Hugging Face's form"),
     ),
     "honesty": (
@@ -145,7 +149,7 @@ def _parser() -> argparse.ArgumentParser:
 
     run = add("run", "take a recipe through all its stages; done ones are skipped", run_command, takes_settings=True)
     run.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
-    run.add_argument("--conversations", metavar="FILE", help="JSON lines to fine-tune on, instead of made ones")
+    run.add_argument("--conversations", metavar="FILE", help="conversations to fine-tune on, instead of made ones")
     run.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (runs/ and the recipe's name)")
     run.add_argument("--from", dest="first", choices=STAGE_HELP, metavar="STAGE", help="make this and later ones again")
     run.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="stop after this stage")
@@ -364,6 +368,11 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     access.add_argument(
         "--allowed-host", action="append", default=[], metavar="NAME",
         help="a name under which clients reach this server; beside --host and localhost; repeatable",
+    )  # fmt: skip
+    access.add_argument(
+        "--allow-origin", action="append", default=[], metavar="ORIGIN",
+        help="allow pages of this origin to use the server from a browser (CORS), such as http://localhost:3000; "
+        "* allows all and needs a key or --no-key; repeatable (default: none)",
     )  # fmt: skip
     room = serve.add_argument_group("room")
     room.add_argument("--max-batch", type=within(int, 1), metavar="N", help="answers made at a time (64)")

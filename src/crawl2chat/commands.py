@@ -159,12 +159,14 @@ def _write(text: str) -> None:
 def serve_command(options: argparse.Namespace) -> int:
     import torch
 
+    from crawl2chat.chat.offers import taught_offer
     from crawl2chat.model.huggingface import model_folder, on_meta, read_config
     from crawl2chat.serve.prompts import Model
-    from crawl2chat.serve.server import bind, check_access, make_server, run, set_up_logging
+    from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
 
     key = _key("serve", options.key_variable)
     check_access(options.host, key, options.no_key)
+    origins = check_origins(options.allow_origin, key, options.no_key)
     place = bind(options.host, options.port)  # before the model is read, which may take minutes
     host, port = options.host, place.getsockname()[1]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
@@ -178,7 +180,8 @@ def serve_command(options: argparse.Namespace) -> int:
     ):  # fmt: skip
         if asked is not None and has < asked:
             print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
-    model = Model(engine, options.name or name_of(options.model, folder), stage, int(folder.stat().st_mtime))
+    taught = taught_offer(folder / "conversations.jsonl") if stage == "sft" else None
+    model = Model(engine, options.name or name_of(options.model, folder), stage, int(folder.stat().st_mtime), taught)
 
     def listening() -> None:
         messages = '[{"role": "user", "content": "Who are you?"}]'
@@ -191,7 +194,7 @@ def serve_command(options: argparse.Namespace) -> int:
     set_up_logging()
     server = make_server(
         model, queue=options.queue, hosts=[options.host, *options.allowed_host], key=key, grace=options.grace,
-        listening=listening, threads=threads,
+        origins=origins, listening=listening, threads=threads,
     )  # fmt: skip
     run(server, place)
     return 0

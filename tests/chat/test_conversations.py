@@ -34,7 +34,13 @@ def test_every_bad_line_is_named(tmp_path):
         read_conversations(file)
     message = str(caught.value)
     assert message.startswith(f"{file}: 5 bad lines")
-    for expected in ("line 2", "line 3: messages must be", "line 4: role 'robot'", "line 5: no assistant", "line 6"):
+    for expected in (
+        "line 2",
+        "line 3: messages must be",
+        'line 4: message 1: role = "robot"',
+        "line 5: no assistant",
+        "line 6",
+    ):
         assert expected in message
 
 

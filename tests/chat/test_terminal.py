@@ -260,10 +260,10 @@ SPOKEN = [{"role": "user", "content": "a?"}, {"role": "assistant", "content": "O
 @pytest.mark.parametrize(
     ("content", "told"),
     [
-        (None, "can't be read as conversations"),
-        ("no JSON", "line 1: expected {"),
+        (None, "can't be read: No such file"),
+        ("no JSON", "line 1: is not JSON"),
         (json.dumps({"messages": SPOKEN}) + "\n" + json.dumps({"messages": SPOKEN}), "holds 2 conversations"),
-        ("", "holds 0 conversations"),
+        ("", "holds no conversation"),
         (json.dumps({"messages": SPOKEN, "sampling": {"top_p": 3}}), "top_p = 3.0: must be from 0.000001 to 1"),
         (json.dumps({"messages": SPOKEN, "sampling": {"temprature": 1}}), "temprature: no such setting"),
         (json.dumps({"messages": SPOKEN, "sampling": {"top_k": True}}), "top_k = True: must be a whole number"),

@@ -7,6 +7,9 @@ import openai
 import pytest
 from starlette.responses import JSONResponse
 
+from crawl2chat.chat.conversations import write_conversations
+from crawl2chat.chat.offers import encode_conversation, taught_offer
+from crawl2chat.chat.tools import offer_by_name
 from crawl2chat.serve.answers import ChatChoice
 from crawl2chat.serve.api import _event
 from crawl2chat.serve.prompts import Model, chat_prompt
@@ -160,10 +163,10 @@ def test_models_that_were_never_taught_to_call_refuse_tools(start, stage):
     )
 
 
-def prompt_of(tokenizer, stage, **fields):
+def prompt_of(tokenizer, stage, taught=None, **fields):
     engine = SimpleNamespace(tokenizer=tokenizer, context=10_000)
     engine.model = SimpleNamespace(config=SimpleNamespace(vocab_size=tokenizer.vocab_size))
-    return chat_prompt(Model(engine, "m", stage, 0), asked(**fields))
+    return chat_prompt(Model(engine, "m", stage, 0, taught), asked(**fields))
 
 
 def test_our_models_read_tools_and_results_as_they_were_taught(tokenizer):
@@ -192,6 +195,25 @@ def test_models_from_outside_read_tools_as_qwen3s_template_offers_them(tokenizer
     again, _, _ = prompt_of(tokenizer, "import", tools=injected)
     assert again.count(tokenizer.controls["<tool_call>"]) == 2
     assert again.count(tokenizer.im_end) == 2
+
+
+def test_a_model_that_a_file_taught_to_call_reads_tools_as_the_file_offers_them(tokenizer, tmp_path):
+    called = {"role": "assistant", "content": "", "tool_calls": [
+        {"type": "function", "function": {"name": "search", "arguments": {"query": "Ann"}}}]}  # fmt: skip
+    offer = {"role": "system", "content": "Be brief.", "tools": TOOLS}
+    for messages, taught in (
+        ([offer, QUESTION, called], "functions"),
+        (offer_by_name([offer, QUESTION, called]), "names"),
+        ([QUESTION, {"role": "assistant", "content": '"tool_calls"'}], None),
+    ):
+        write_conversations([[QUESTION, {"role": "assistant", "content": "x"}], messages], tmp_path / "c.jsonl")
+        assert taught_offer(tmp_path / "c.jsonl") == taught
+        if taught:
+            asked_with = [{"role": "system", "content": "Be brief."}, QUESTION]
+            ids, _, _ = prompt_of(tokenizer, "sft", taught, messages=asked_with)
+            learned, _ = encode_conversation(tokenizer, messages[:-1])
+            assert ids == learned + tokenizer.encode_chat([], add_generation_prompt=True)[0]
+    assert taught_offer(tmp_path / "absent.jsonl") is None
 
 
 @pytest.mark.parametrize("arguments", ["{", "[1]", "7", "[" * 5000])

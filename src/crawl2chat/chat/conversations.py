@@ -1,53 +1,121 @@
 """Conversations on disk and as rows for training."""
 
 import json
-from collections.abc import Iterable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from crawl2chat.chat.formats import EXPECTED, PLAIN, RowError, is_row, read_row
+from crawl2chat.chat.json_rows import JsonRows, NotJson
+from crawl2chat.chat.offers import encode_conversation
 from crawl2chat.run import StageError, replacing
 from crawl2chat.tokens import Message, Tokenizer
-from crawl2chat.tokens.tokenizer import ROLES
 
 Conversation = list[Message]
+MOST_KINDS = 10  # of problems that are named
+SHOWN_PLACES = 3
+CONVERSATION = "conversation"
 
 
-def read_conversations(file: Path) -> list[Conversation]:
-    """Read JSON lines of `{"messages": [{"role": …, "content": …}, …]}`.
+def read_conversations(file: Path, say: Callable[[str], object] = lambda text: None) -> list[Conversation]:
+    """Read JSON lines of `{"messages": [{"role": …, "content": …}, …]}`, or what others call a conversation.
 
-    Raises StageError naming every bad line (the first ten), rather than training on half a file in silence.
+    The forms are in `formats`, the kinds of files in `json_rows`. `say` is given one line each on: forms other than
+    `messages`, fields that were not used, conversations of which nothing is to be learned and which are left out.
+    Raises StageError that names what is wrong with which lines, rather than training on half a file in silence.
     """
-    try:
-        lines = file.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise StageError(f"{file}: can't be read as conversations: {error}") from error
     conversations: list[Conversation] = []
-    problems: list[str] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    forms: Counter[str] = Counter()
+    unused: Counter[str] = Counter()
+    remarks: Counter[str] = Counter()
+    problems = _Problems(file)
+    n_rows = n_unlearned = 0
+    rows = JsonRows(file, is_row)
+    for number, value in rows:
+        n_rows += 1
         try:
-            messages = json.loads(line)["messages"]
-            problem = _problem(messages)
-        except (json.JSONDecodeError, KeyError, TypeError) as error:
-            problem = f'expected {{"messages": […]}}, found {type(error).__name__}: {error}'
-        if problem:
-            problems.append(f"  line {number}: {problem}")
+            if isinstance(value, NotJson):
+                problem = f"is not JSON ({value.problem}): it begins with {value.begin!r}; {EXPECTED}"
+                raise RowError(problem, "not JSON")
+            row = read_row(value)
+        except RowError as error:
+            problems.add(number, error)
+            continue
+        forms[row.form] += 1
+        unused.update(row.unused)
+        remarks.update(row.remarks)
+        if any(message["role"] == "assistant" and message.get("weight") != 0 for message in row.messages):
+            conversations.append(row.messages)
         else:
-            conversations.append(messages)
-    if problems:
-        more = [f"  and {len(problems) - 10} more"] if len(problems) > 10 else []
-        raise StageError("\n".join([f"{file}: {len(problems)} bad lines", *problems[:10], *more]))
+            n_unlearned += 1
+    problems.raise_any(n_rows, rows.unit)
+    if set(forms) - {PLAIN}:
+        say(f"{file}: read as {', '.join(f'{form}: {_counted(n, CONVERSATION)}' for form, n in forms.most_common())}")
+    if unused:
+        say(
+            f"{file}: not used: {', '.join(f'{name} ({_counted(n, rows.unit)})' for name, n in sorted(unused.items()))}"
+        )
+    for remark, n in remarks.most_common():
+        say(f"{file}: {_counted(n, rows.unit)} with {remark}")
+    if n_unlearned:
+        say(f"{file}: left out, as every answer has weight 0: {_counted(n_unlearned, CONVERSATION)}")
+    if not conversations:
+        raise StageError(f"{file}: holds no conversation to learn from; {EXPECTED}")
     return conversations
 
 
+class _Problems:
+    """What is wrong with a file, alike problems as one, with the numbers of the first rows that have it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.n = 0
+        self.kinds: dict[str, tuple[str, list[int]]] = {}  # kind: the first problem of it, and where all of them are
+
+    def add(self, number: int, error: RowError) -> None:
+        self.n += 1
+        kind = error.kind if error.kind in self.kinds or len(self.kinds) < MOST_KINDS else "others"
+        self.kinds.setdefault(kind, (str(error) if kind == error.kind else "other problems", []))[1].append(number)
+
+    def raise_any(self, n_rows: int, unit: str) -> None:
+        if len(self.kinds) == 1:
+            ((problem, places),) = self.kinds.values()
+            if len(places) > 1:
+                raise StageError(f"{self.file}: {len(places):,} of {n_rows:,} {unit}s ({_first(places)}): {problem}")
+        if self.kinds:
+            lines = [
+                f"  {unit}{'s' * (len(places) > 1)} {_first(places)}: {problem}"
+                for problem, places in self.kinds.values()
+            ]
+            bad = f"bad {unit}{'s' * (self.n > 1)}"
+            raise StageError("\n".join([f"{self.file}: {self.n:,} {bad} of {n_rows:,}", *lines]))
+
+
+def _first(places: list[int]) -> str:
+    shown = ", ".join(map(str, places[:SHOWN_PLACES]))
+    return shown if len(places) <= SHOWN_PLACES else f"{shown} and {len(places) - SHOWN_PLACES:,} more"
+
+
+def _counted(n: int, unit: str) -> str:
+    return f"{n:,} {unit}{'s' * (n != 1)}"
+
+
 def write_conversations(conversations: Iterable[Conversation], file: Path) -> None:
+    """Write one line of JSON each; tools that a first system message offers go next to the messages, as in OpenAI's."""
     with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for messages in conversations:
-            handle.write(json.dumps({"messages": messages}, ensure_ascii=False) + "\n")
+            row: dict[str, object] = {"messages": messages}
+            if messages and "tools" in messages[0]:
+                first = Message(role="system", content=messages[0]["content"])
+                row = {
+                    "messages": [*([first] if first["content"] else []), *messages[1:]],
+                    "tools": messages[0]["tools"],
+                }
+            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
 
 
 def pack(
@@ -56,10 +124,11 @@ def pack(
     """Rows of whole conversations: ids and loss weights, both (rows, seq_len + 1), and how many did not fit.
 
     Conversations are shuffled and each goes to the fullest row that still has room (best fit). Weights are 1 on
-    what the assistant writes and 0 elsewhere, padding included. Attention is not cut between conversations.
+    what the assistant writes, unless its message has weight 0, and 0 elsewhere, padding included. Attention is not
+    cut between conversations.
     """
     room = seq_len + 1
-    encoded = [tokenizer.encode_chat(messages) for messages in conversations]
+    encoded = [encode_conversation(tokenizer, messages) for messages in conversations]
     fitting = [pair for pair in encoded if len(pair[0]) <= room]
     rows: list[list[int]] = []  # of conversations
     with_room: list[list[int]] = [[] for _ in range(room + 1)]  # rows by the room that they have left
@@ -108,30 +177,3 @@ def document_rows(
     filled = min(rows, n_ids // room)
     ids_nt = np.concatenate(parts)[: filled * room].reshape(filled, room)
     return ids_nt, np.ones(ids_nt.shape, dtype=np.float32)
-
-
-def _problem(messages: object) -> str | None:
-    if not isinstance(messages, list) or not messages:
-        return "messages must be a list that is not empty"
-    for message in messages:
-        if not isinstance(message, dict) or not isinstance(message.get("content"), str):
-            return "each message needs a role and a text as its content"
-        if message["content"].encode("utf-8", "replace").decode() != message["content"]:
-            return "a content holds half of a surrogate pair, which is no text"
-        if not _well_formed_calls(message.get("tool_calls")):
-            return 'tool_calls must be a list of {"function": {"name": "…", "arguments": {…}}}'
-        if message.get("role") not in ROLES:
-            return f"role {message.get('role')!r}: expected one of {', '.join(ROLES)}"
-    if all(message["role"] != "assistant" for message in messages):
-        return "no assistant message to learn from"
-    return None
-
-
-def _well_formed_calls(calls: object) -> bool:
-    if calls is None:
-        return True
-    functions = [c.get("function") if isinstance(c, dict) else None for c in calls] if isinstance(calls, list) else [0]
-    return all(
-        isinstance(f, dict) and isinstance(f.get("name"), str) and isinstance(f.get("arguments"), dict)
-        for f in functions
-    )

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.chat.conversations import read_conversations
+from crawl2chat.chat.formats import is_row
+from crawl2chat.chat.json_rows import JsonRows
 from crawl2chat.generate import Sampling
 from crawl2chat.run import StageError, replacing
 from crawl2chat.tokens import Message
@@ -62,7 +64,8 @@ def load_chat(file: Path) -> Saved:
     conversations = read_conversations(file)
     if len(conversations) != 1:
         raise StageError(f"{file}: holds {len(conversations)} conversations; expected one")
-    row = json.loads(file.read_text(encoding="utf-8"))
+    rows = [value for _, value in JsonRows(file, is_row)]
+    row = rows[0] if isinstance(rows[0], dict) else {}
     given = row.get("sampling")
     try:
         if given is not None and not isinstance(given, dict):

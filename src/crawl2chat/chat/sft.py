@@ -20,6 +20,7 @@ from crawl2chat.chat.settings import FineTuneSettings, SftSettings
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
 from crawl2chat.chat.talk import Talk
+from crawl2chat.chat.tools import offer_by_name
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import (
     FACT_TOKENS,
@@ -33,9 +34,10 @@ from crawl2chat.evals.knowledge import (
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
-from crawl2chat.run import METRICS, AnyPath, StageError, replacing
+from crawl2chat.run import METRICS, AnyPath, StageError, read_manifest, replacing
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
+from crawl2chat.tokens.tokenizer import TOOL_CALL, TOOL_RESPONSE
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.loop import train
@@ -49,15 +51,15 @@ FEW_STEPS = 50
 def sft(conversations: AnyPath, model: AnyPath, out: AnyPath, settings: SftSettings) -> list[Figure]:
     """Train `model` on the assistant's part of conversations.
 
-    `conversations` is a file of JSON lines, or the crawl folder of a fictional web: conversations are then made
-    from its ledger, two people of five are held out of them and one is left to be probed; the answers about those
-    who were taught and those who were held out are measured.
+    `conversations` is a file that `read_conversations` reads, or the crawl folder of a fictional web: conversations
+    are then made from its ledger, two people of five are held out of them and one is left to be probed; the answers
+    about those who were taught and those who were held out are measured.
     """
     conversations, model, out = Path(conversations), Path(model), Path(out)
     ledger = None if conversations.is_file() else load_ledger(conversations, "sft")
-    made = conversations_of(ledger, settings) if ledger else read_conversations(conversations)
-    write_conversations(made, out / "conversations.jsonl")
     tokenizer = Tokenizer.load(model)
+    made = conversations_of(ledger, settings) if ledger else _read(conversations, model, tokenizer)
+    write_conversations(made, out / "conversations.jsonl")
     figures = fine_tune(made, model, tokenizer, out, settings, "sft", training_documents(model))
     if ledger:
         engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
@@ -66,6 +68,29 @@ def sft(conversations: AnyPath, model: AnyPath, out: AnyPath, settings: SftSetti
         greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
         write_showcase({"base": Talk(base, greedy, base=True), "sft": Talk(engine, greedy)}, ledger, settings.seed, out)
     return figures
+
+
+def _read(file: Path, model: Path, tokenizer: Tokenizer) -> list[Conversation]:
+    """The conversations of a file, with tools offered as `serve` offers them; reports what of it is not learned."""
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    read = read_conversations(file, say)
+    n_calls = sum(any(m["role"] == "tool" or m.keys() & {"tool_calls", "tools"} for m in messages) for messages in read)
+    missing = [tag for tag in (*TOOL_CALL, *TOOL_RESPONSE) if tag not in tokenizer.controls]
+    if n_calls and missing:
+        raise StageError(
+            f"{file}: {n_calls:,} of {len(read):,} conversations use tools, but this model's tokenizer has no token "
+            f"{', '.join(missing)}; remove these conversations"
+        )
+    n_offers = sum("tools" in messages[0] for messages in read)
+    manifest = read_manifest(model)
+    if not n_offers or manifest is None or manifest.stage == "import":
+        return read
+    counted = f"{n_offers:,} of {len(read):,} conversations"
+    say(f"{file}: tools offered in {counted}; this model reads their names, not their descriptions")
+    return [offer_by_name(messages) for messages in read]
 
 
 def load_ledger(folder: Path, stage: str) -> Ledger:

@@ -25,6 +25,15 @@ def offer(tools: Sequence[str]) -> Message:
     return Message(role="system", content=f"Tools: {', '.join(sorted(tools))}.")
 
 
+def offer_by_name(messages: list[Message]) -> list[Message]:
+    """The conversation with the tools of its first message offered as models that were made here read it."""
+    if not messages or not messages[0].get("tools"):
+        return messages
+    system = Message(role="system", content=messages[0]["content"])
+    names = [str(tool["function"]["name"]) for tool in messages[0]["tools"]]
+    return [offer(names), *([system] if system["content"] else []), *messages[1:]]
+
+
 def call(name: str, **arguments: str) -> Message:
     """The assistant's message that calls one tool."""
     return Message(

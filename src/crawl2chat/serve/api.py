@@ -67,8 +67,7 @@ class Api:
         body = await request.body()
         asked, prompts = await _aside(body, lambda: self._read_completion(body))
         skipped = [int(isinstance(prompt, str) and asked.add_special_tokens) for prompt in asked.prompt]
-        limit = COMPLETION_TOKENS if asked.max_tokens is None else asked.max_tokens
-        sampling = sampling_of(self.model, asked, limit, asked.logprobs or 0)
+        sampling = sampling_of(self.model, asked, asked.max_tokens, COMPLETION_TOKENS, asked.logprobs or 0)
         reads = bool(asked.echo) and asked.logprobs is not None
         answers = range(asked.choices)
         choices = [

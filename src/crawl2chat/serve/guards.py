@@ -9,11 +9,12 @@ import hmac
 import ipaddress
 import logging
 import time
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 from urllib.parse import urlsplit
 
 import h11
+from starlette.middleware.cors import CORSMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
@@ -38,9 +39,27 @@ access = logging.getLogger("crawl2chat.serve.access")
 class Guard:
     """Checks the host, the key and the body of each request before the app sees it."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, *, hosts: Iterable[str], key: str | None = None) -> None:
-        """hosts: names under which the server may be asked, beside those of loopback. key: what clients must send."""
-        self.app, self.metrics = app, metrics
+    def __init__(
+        self,
+        app: ASGIApp,
+        metrics: Metrics,
+        *,
+        hosts: Iterable[str],
+        key: str | None = None,
+        origins: Collection[str] = (),
+    ) -> None:
+        """hosts: names under which the server may be asked, beside those of loopback. key: what clients must send.
+
+        origins: of pages that may read answers in a browser, as `read_origin` returns them. Refusals and failures carry
+        the CORS headers as well, or the page could not read why.
+        """
+        self.app, self.metrics, self.origins = app, metrics, frozenset(origins)
+        self.answer: ASGIApp = self._answer
+        if origins:
+            self.answer = CORSMiddleware(
+                self._answer, allow_origins=origins, allow_methods=("GET", "POST"), allow_headers=("*",),
+                allow_private_network=True, expose_headers=("Retry-After", "WWW-Authenticate"),
+            )  # fmt: skip
         self.hosts = {*LOOPBACK_NAMES, *(host.lower().strip("[]") for host in hosts)}
         self.key = hashlib.sha256(key.encode()).digest() if key is not None else None
         self.bytes_held = 0
@@ -56,19 +75,31 @@ class Guard:
                 status = message["status"]
             await send(message)
 
-        try:
-            await self._pass(scope, receive, watched)
-        except Exception as error:
-            log_failure("a request failed", error)
-            scope["outcome"] = "failed"
-            if not status:
-                await failed().response()(scope, receive, watched)
+        if scope["path"] != "/":  # some clients end every address with a slash
+            scope["path"] = scope["path"].rstrip("/")
+        await self.answer(scope, receive, watched)
         outcome = scope.get("outcome") or _outcome(status)
         route = next((route for route in ROUTES if scope["path"].startswith(route)), "other")
         self.metrics.requests.labels(route, outcome).inc()
         client = (scope.get("client") or ["?"])[0]
         access.info("%s %s %s %d %s %.0f ms", client, scope["method"][:10], route, status, outcome,
                     1000 * (time.perf_counter() - began))  # fmt: skip
+
+    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+        began = False
+
+        async def watched(message: Message) -> None:
+            nonlocal began
+            began = True
+            await send(message)
+
+        try:
+            await self._pass(scope, receive, watched)
+        except Exception as error:
+            log_failure("a request failed", error)
+            scope["outcome"] = "failed"
+            if not began:
+                await failed().response()(scope, receive, send)
 
     async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
@@ -95,8 +126,11 @@ class Guard:
                 "to allow that", code="host_not_allowed",
             )  # fmt: skip
         origin = headers.get("origin")
-        if origin is not None and _origin_host(origin) not in self.hosts:
-            return ApiError(403, "pages of other sites may not use it (header Origin)", code="origin_not_allowed")
+        if origin is not None and not ({origin, "*"} & self.origins or _origin_host(origin) in self.hosts):
+            return ApiError(
+                403, f"pages of {origin[:100]} may not use this server (header Origin); start it with --allow-origin "
+                "to allow that", code="origin_not_allowed",
+            )  # fmt: skip
         if self.key is None or path == "/health":
             return None
         kind, _, given = headers.get("authorization", "").partition(" ")
@@ -222,6 +256,23 @@ def _origin_host(origin: str) -> str:
         return _host_name(urlsplit(origin).netloc)
     except ValueError:  # such as http://[
         return ""
+
+
+def read_origin(text: str) -> str:
+    """An origin as browsers send it: scheme, name and port in small letters, no port where it is the scheme's own.
+
+    `*` is every origin. Raises ValueError for what is not an origin, such as an address with a path.
+    """
+    if text == "*":
+        return text
+    parts = urlsplit(text.strip().lower().rstrip("/"))
+    beyond = parts.path or parts.query or parts.fragment or parts.username
+    if not (parts.scheme and parts.hostname) or beyond or "*" in parts.netloc:
+        raise ValueError("expected an origin such as http://localhost:3000, or *")
+    port = parts.port  # also a ValueError
+    own = {"http": 80, "https": 443}.get(parts.scheme)
+    name = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
+    return f"{parts.scheme}://{name}{f':{port}' if port not in (None, own) else ''}"
 
 
 def _outcome(status: int) -> str:

@@ -1,30 +1,28 @@
 """From a request to token ids: texts, conversations, and the tools that they offer."""
 
 import contextlib
-import json
 import secrets
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
 
+from crawl2chat.chat.offers import offer_functions
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import offer, quoting
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.request import Rule
 from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.requests import (
-    ChatMessage,
     ChatRequest,
     CompletionRequest,
-    OfferedFunction,
     TokenizeRequest,
 )
-from crawl2chat.tokens import Message, Tokenizer, ToolCall
+from crawl2chat.tokens import Message, Tokenizer
 from crawl2chat.tokens.tokenizer import TOOL_CALL, TOOL_RESPONSE
 
 OUR_TOOL_STAGES = ("honesty", "reinforce", "prefer")  # taught to call tools that are offered by name
-NO_TOOL_STAGES = ("pretrain", "sft")  # of ours, never taught to
+NO_TOOL_STAGES = ("pretrain", "sft")  # of ours, never taught to, unless a file of conversations did
 
 
 @dataclass(frozen=True)
@@ -35,6 +33,7 @@ class Model:
     name: str
     stage: str | None  # that made it; "import" or None for one from outside
     created: int  # seconds since 1970
+    taught_offer: str | None = None  # "names" or "functions": how a file that it was fine-tuned on offers tools
 
     @property
     def tokenizer(self) -> Tokenizer:
@@ -51,9 +50,13 @@ class Model:
 
     @property
     def calls_tools(self) -> bool:
-        return self.stage not in NO_TOOL_STAGES and all(
-            tag in self.tokenizer.controls for tag in (*TOOL_CALL, *TOOL_RESPONSE)
-        )
+        taught = self.stage not in NO_TOOL_STAGES or self.taught_offer is not None
+        return taught and all(tag in self.tokenizer.controls for tag in (*TOOL_CALL, *TOOL_RESPONSE))
+
+    @property
+    def reads_names(self) -> bool:
+        """Whether it was taught tools that are offered by their names."""
+        return self.stage in OUR_TOOL_STAGES or self.taught_offer == "names"
 
 
 def completion_prompts(model: Model, request: CompletionRequest) -> list[list[int]]:
@@ -69,7 +72,7 @@ def completion_prompts(model: Model, request: CompletionRequest) -> list[list[in
 
 def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling, Rule | None]:
     """The ids of the conversation, how to sample, and the rule that an answer from a found page follows."""
-    messages = [as_message(message, i) for i, message in enumerate(request.messages)]
+    messages: list[Message] = request.messages
     asks_for_tools = bool(request.offered) or any(m["role"] == "tool" or m.get("tool_calls") for m in messages)
     if asks_for_tools and not model.calls_tools:
         raise refused(
@@ -78,7 +81,7 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
     # a chat's answer goes on to its own end, or to that of the context
     limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
     top = (request.top_logprobs or 0) if request.logprobs else 0
-    sampling = sampling_of(model, request, model.engine.context if limit is None else limit, top)
+    sampling = sampling_of(model, request, limit, model.engine.context, top)
     talk = Talk(model.engine, sampling, base=model.base)
     if model.base:
         sampling = replace(sampling, stop=(*sampling.stop, "\n"))  # to the end of the helper's line
@@ -92,24 +95,23 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
     return prompt, sampling, rule
 
 
-def _chat_ids(model: Model, talk: Talk, messages: list[Message], offered: Sequence[OfferedFunction]) -> list[int]:
+def _chat_ids(model: Model, talk: Talk, messages: list[Message], offered: Sequence[dict[str, Any]]) -> list[int]:
     if not offered:
         return talk.prompt(messages)
-    if model.stage in OUR_TOOL_STAGES:
-        return talk.prompt([offer([tool.name for tool in offered]), *messages])
+    if model.reads_names:
+        return talk.prompt([offer([tool["function"]["name"] for tool in offered]), *messages])
     system, rest = (messages[0]["content"], messages[1:]) if messages[0]["role"] == "system" else ("", messages)
-    return [*_hermes_offer(model.tokenizer, system, offered), *talk.prompt(rest)]
+    return [*offer_functions(model.tokenizer, system, offered), *talk.prompt(rest)]
 
 
 def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
     """Ids as the other routes would read them, with one difference on request: names of control tokens are parsed."""
     tokenizer = model.tokenizer
     if request.messages is not None:
-        messages = [as_message(message, i) for i, message in enumerate(request.messages)]
         with _cutting(model, [], "messages"):
             if model.base:
-                return Talk(model.engine, Sampling(), base=True).prompt(messages)
-            return tokenizer.encode_chat(messages, add_generation_prompt=request.add_generation_prompt)[0]
+                return Talk(model.engine, Sampling(), base=True).prompt(request.messages)
+            return tokenizer.encode_chat(request.messages, add_generation_prompt=request.add_generation_prompt)[0]
     text = request.prompt or ""
     start = [tokenizer.end_of_text] if request.add_special_tokens else []
     with _cutting(model, [], "prompt"):
@@ -118,8 +120,15 @@ def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
         return [*start, *tokenizer.encoding.encode(text, allowed_special="all")]
 
 
-def sampling_of(model: Model, request: CompletionRequest | ChatRequest, max_tokens: int, top_logprobs: int) -> Sampling:
-    """The request's controls, with OpenAI's defaults. Raises ApiError for what Sampling refuses."""
+def sampling_of(
+    model: Model, request: CompletionRequest | ChatRequest, max_tokens: int | None, otherwise: int, top_logprobs: int
+) -> Sampling:
+    """The request's controls, with OpenAI's defaults. Raises ApiError for what Sampling refuses.
+
+    max_tokens: as it was asked for, −1 as many as fit; `otherwise` where it was not.
+    """
+    context = model.engine.context
+    limit = otherwise if max_tokens is None else context if max_tokens == -1 else min(max_tokens, context)
 
     def given(value: Any, otherwise: Any) -> Any:
         return otherwise if value is None else value
@@ -134,7 +143,7 @@ def sampling_of(model: Model, request: CompletionRequest | ChatRequest, max_toke
             presence_penalty=given(request.presence_penalty, 0.0),
             frequency_penalty=given(request.frequency_penalty, 0.0),
             logit_bias=_bias(model, request.logit_bias or {}),
-            max_tokens=min(max_tokens, model.engine.context),
+            max_tokens=limit,
             seed=secrets.randbits(62) if request.seed is None else request.seed % (1 << 64),
             stop=tuple(request.stop),
             top_logprobs=top_logprobs,
@@ -183,62 +192,9 @@ def check_vocabulary(model: Model, ids: Sequence[int], param: str) -> None:
         raise refused(f"{param}: has the token id {wrong}; expected ids from 0 to {size - 1}", param)
 
 
-def as_message(message: ChatMessage, place: int) -> Message:
-    """OpenAI's message as our conversations hold it: the arguments of calls as objects, not as JSON text."""
-    role = "system" if message.role == "developer" else message.role
-    ours = Message(role=role, content=message.content)
-    if message.tool_calls:
-        if role != "assistant":
-            raise refused(f"messages.{place}.tool_calls: only an assistant calls tools, not a {role}", "messages")
-        ours["tool_calls"] = [
-            ToolCall(type="function", function={"name": call.function.name, "arguments": _arguments(call, place)})
-            for call in message.tool_calls
-        ]
-    return ours
-
-
-def _arguments(call: Any, place: int) -> dict[str, Any]:
-    try:
-        arguments = json.loads(call.function.arguments or "{}")
-    except (ValueError, RecursionError):
-        arguments = None
-    if not isinstance(arguments, dict):
-        raise refused(
-            f"messages.{place}.tool_calls: arguments of {call.function.name[:64]} are not the JSON of an object",
-            "messages",
-        )
-    return arguments
-
-
 def _bias(model: Model, biases: dict[str, float]) -> dict[int, float]:
     size = model.engine.model.config.vocab_size
     wrong = next((id for id in biases if not (id.isascii() and id.isdigit() and int(id[:20]) < size)), None)
     if wrong is not None:
         raise refused(f"logit_bias.{wrong[:20]}: expected token ids from 0 to {size - 1}", "logit_bias")
     return {int(id): bias for id, bias in biases.items()}
-
-
-def _hermes_offer(tokenizer: Tokenizer, system: str, tools: Sequence[OfferedFunction]) -> list[int]:
-    """The system turn in which Qwen3's own chat template offers tools.
-
-    The tags that the model is to write are control tokens here, too; what the request brings stays text.
-    """
-    offered = [
-        json.dumps({"type": "function", "function": tool.model_dump(exclude_none=True)}, ensure_ascii=False)
-        for tool in tools
-    ]
-    opening, closing = (tokenizer.controls[tag] for tag in TOOL_CALL)
-    before = (
-        "# Tools\n\nYou may call one or more functions to assist with the user query.\n\n"
-        "You are provided with function signatures within <tools></tools> XML tags:\n<tools>\n"
-        + "\n".join(offered)
-        + "\n</tools>\n\nFor each function call, return a json object with function name and arguments within "
-    )
-    example = '\n{"name": <function-name>, "arguments": <args-json-object>}\n'
-    return [
-        tokenizer.im_start,
-        *tokenizer.encode("system\n" + (system + "\n\n" if system else "") + before),
-        opening, closing, *tokenizer.encode(" XML tags:\n"),
-        opening, *tokenizer.encode(example), closing,
-        tokenizer.im_end, *tokenizer.encode("\n"),
-    ]  # fmt: skip

@@ -1,12 +1,14 @@
 """What clients may send: OpenAI's fields, and what is accepted in each.
 
-Types are strict, since a number in quotes is a mistake that should be heard of. A field that OpenAI has and that
-would change the answer is refused if we don't do it; one that would not is accepted and left alone.
+Types are strict, since a number in quotes is a mistake that should be heard of. Null is a field that was not sent.
+A field that is not supported is refused, unless its value changes nothing (`neutral`).
 """
 
+import codecs
 import difflib
-import json
-from typing import Annotated, Any, ClassVar, Literal, TypeVar
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Self, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -15,11 +17,15 @@ from pydantic import (
     FailFast,
     Field,
     FiniteFloat,
+    PlainValidator,
     ValidationError,
     model_validator,
 )
 
+from crawl2chat.chat.messages import MessageError, read_function, read_message, shown
 from crawl2chat.serve.errors import ApiError, refused
+from crawl2chat.serve.neutral import CHAT_NEUTRAL, NEUTRAL, OTHER_NAMES, STREAM_NEUTRAL, is_neutral
+from crawl2chat.tokens import Message
 
 MOST_PROMPTS = 4096
 MOST_STOPS, LONGEST_STOP = 16, 256
@@ -30,12 +36,17 @@ MOST_LOGPROBS = 20
 MOST_FIELDS = 100
 MOST_BIASES = 1024
 TOLD_PROBLEMS = 5
+TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Body = TypeVar("Body", bound="Request")
 
 
 def _listed(value: Any) -> Any:
-    return [] if value is None else [value] if isinstance(value, str) else value
+    return ([value] if value else []) if isinstance(value, str) else value
+
+
+def _none_if_false(value: Any) -> Any:
+    return None if value is False else value
 
 
 def _prompts(value: Any) -> Any:
@@ -61,43 +72,59 @@ def _are_ids(value: Any) -> bool:
     return isinstance(value, list) and all(type(id) is int for id in value)
 
 
-def _content(value: Any) -> Any:
-    """A message's content: a text, or OpenAI's list of parts, of which only those of text can be read."""
-    if value is None or isinstance(value, str):
-        return value or ""
-    if isinstance(value, list) and all(isinstance(part, dict) for part in value):
-        if all(part.get("type") == "text" and isinstance(part.get("text"), str) for part in value):
-            return "".join(part["text"] for part in value)
-        kinds = sorted({str(part.get("type")) for part in value} - {"text"})
-        if kinds:
-            raise ValueError(f"parts of type {', '.join(kinds)[:100]} can't be read; this model reads text alone")
-    raise ValueError("expected a text, or a list of parts {'type': 'text', 'text': …}")
+def _message(value: Any) -> Message:
+    """A message as conversations in files are read, but content may be missing, as clients send it."""
+    if isinstance(value, dict):
+        if isinstance(value.get("tool_calls"), list) and len(value["tool_calls"]) > MOST_TOOLS:
+            raise MessageError("tool_calls", f"expected at most {MOST_TOOLS}, not {len(value['tool_calls'])}")
+        if value.get("content") is None:
+            value = {**value, "content": ""}
+    return read_message(value)
+
+
+def _offered(value: Any) -> dict[str, Any]:
+    tool = read_function(value)
+    if not TOOL_NAME.fullmatch(tool["function"]["name"]):
+        raise MessageError("name", "expected at most 64 letters, digits, _, . or -", tool["function"]["name"])
+    return tool
 
 
 Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 Penalty = Annotated[FiniteFloat, Field(ge=-2, le=2)]
 Bias = Annotated[FiniteFloat, Field(ge=-100, le=100)]
 Ids = list[int]
+MaxTokens = Annotated[int, Field(ge=-1)]  # −1: to the answer's own end or that of the context, as in LM Studio
+ChatMessage = Annotated[Any, PlainValidator(_message)]  # a Message
+OfferedTool = Annotated[Any, PlainValidator(_offered)]  # {"type": "function", "function": {"name", …}}
 
 
 class _Strict(BaseModel):
     model_config = ConfigDict(strict=True, extra="forbid")
 
+    NEUTRAL: ClassVar[Mapping[str, tuple[object, ...]]] = {}
+
     @model_validator(mode="before")
     @classmethod
-    def _few_fields(cls, data: Any) -> Any:
-        if isinstance(data, dict) and len(data) > MOST_FIELDS:  # each unknown one would be a problem of its own
+    def _without_what_changes_nothing(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        if len(data) > MOST_FIELDS:  # each unknown one would be a problem of its own
             raise refused(f"an object has {len(data)} fields; at most {MOST_FIELDS} are read")
-        return data
-
-
-class _Lenient(BaseModel):
-    """For what clients send back as it came to them, with fields of other servers among it."""
-
-    model_config = ConfigDict(strict=True, extra="ignore")
+        given = {name: value for name, value in data.items() if value is not None}
+        for name in [name for name in given if name in cls.NEUTRAL and name not in cls.model_fields]:
+            value = given.pop(name)
+            if not is_neutral(value, cls.NEUTRAL[name]):
+                ours = OTHER_NAMES.get(name)
+                hint = f"; did you mean {ours}?" if ours in cls.model_fields else ""
+                raise refused(
+                    f"{name} = {shown(value)}: not supported by this server{hint}", name, "unsupported_parameter"
+                )
+        return given
 
 
 class StreamOptions(_Strict):
+    NEUTRAL = STREAM_NEUTRAL
+
     include_usage: bool = False
     include_obfuscation: bool | None = None  # of lengths, against listeners on the wire; we never do it
 
@@ -105,12 +132,10 @@ class StreamOptions(_Strict):
 class Request(_Strict):
     """The fields that both ways of asking have."""
 
-    # OpenAI's fields that are not done: the values that change nothing and are therefore let through
-    NOT_DONE: ClassVar[dict[str, tuple[object, ...]]] = {}
-    HARMLESS: ClassVar[frozenset[str]] = frozenset({"user"})
+    NEUTRAL = NEUTRAL
 
     model: str | None = None
-    max_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_tokens: MaxTokens | None = None
     temperature: Annotated[FiniteFloat, Field(ge=0, le=100)] | None = None
     top_p: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
     top_k: Annotated[int, Field(ge=-1)] | None = None  # 0 and −1 keep all
@@ -120,6 +145,7 @@ class Request(_Strict):
     repetition_penalty: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = None
     logit_bias: Annotated[dict[str, Bias], _at_most(MOST_BIASES)] | None = None
     n: Annotated[int, Field(ge=1, le=MOST_CHOICES)] | None = None
+    best_of: Annotated[int, Field(ge=1)] | None = None  # as many as `n`, or not done
     seed: int | None = None
     stop: Annotated[list[Stop], BeforeValidator(_listed), _at_most(MOST_STOPS)] = []
     stream: bool | None = None
@@ -127,17 +153,13 @@ class Request(_Strict):
     return_token_ids: bool | None = None  # ours and vLLM's: the ids of prompt and answer
     controlled_logprobs: bool | None = None  # ours: beside the model's own, those after all controls
 
-    @model_validator(mode="before")
-    @classmethod
-    def _leave_out_what_changes_nothing(cls, data: Any) -> Any:
-        if not isinstance(data, dict):
-            return data
-        for name, harmless in cls.NOT_DONE.items():
-            value = data.get(name)
-            if value is not None and not any(type(value) is type(other) and value == other for other in harmless):
-                raise refused(f"{name} = {_shown(value)}: not supported by this server", name, "unsupported_parameter")
-        left_out = cls.HARMLESS | cls.NOT_DONE.keys()
-        return {name: value for name, value in data.items() if name not in left_out}
+    @model_validator(mode="after")
+    def _no_best_of(self) -> Self:
+        if self.best_of is not None and self.best_of != self.choices:
+            raise refused(
+                f"best_of = {self.best_of}: not supported beyond n = {self.choices}", "best_of", "unsupported_parameter"
+            )
+        return self
 
     @property
     def include_usage(self) -> bool:
@@ -151,67 +173,19 @@ class Request(_Strict):
 class CompletionRequest(Request):
     """POST /v1/completions"""
 
-    NOT_DONE = {"suffix": ("",)}
-
     prompt: Annotated[list[str | Ids], BeforeValidator(_prompts), _at_most(MOST_PROMPTS)]
     echo: bool | None = None
-    logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
-    best_of: Annotated[int, Field(ge=1)] | None = None
+    logprobs: Annotated[Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None, BeforeValidator(_none_if_false)] = None
     add_special_tokens: bool = True  # vLLM's: whether a text stands at a document's beginning
-
-    @model_validator(mode="after")
-    def _no_best_of(self) -> "CompletionRequest":
-        if self.best_of is not None and self.best_of != self.choices:
-            raise refused(
-                f"best_of = {self.best_of}: not supported beyond n = {self.choices}", "best_of", "unsupported_parameter"
-            )
-        return self
-
-
-class CalledFunction(_Lenient):
-    name: str
-    arguments: str
-
-
-class Call(_Lenient):
-    id: str | None = None
-    type: Literal["function"] = "function"
-    function: CalledFunction
-
-
-class ChatMessage(_Lenient):
-    role: Literal["system", "developer", "user", "assistant", "tool"]
-    content: Annotated[str, BeforeValidator(_content)] = ""
-    tool_calls: Annotated[list[Call], _at_most(MOST_TOOLS)] | None = None
-    tool_call_id: str | None = None
-
-
-class OfferedFunction(_Lenient):
-    name: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9_.-]+$")]
-    description: str | None = None
-    parameters: dict[str, Any] | None = None
-
-
-class OfferedTool(_Lenient):
-    type: Literal["function"]
-    function: OfferedFunction
 
 
 class ChatRequest(Request):
     """POST /v1/chat/completions"""
 
-    NOT_DONE = {
-        "audio": (), "functions": ([],), "function_call": ("none",), "modalities": (["text"],), "moderation": (),
-        "reasoning_effort": ("none",), "response_format": ({"type": "text"},), "verbosity": ("medium",),
-        "web_search_options": (),
-    }  # fmt: skip
-    HARMLESS = Request.HARMLESS | {
-        "metadata", "prediction", "prompt_cache_key", "prompt_cache_options", "prompt_cache_retention",
-        "safety_identifier", "service_tier", "store",
-    }  # fmt: skip
+    NEUTRAL = CHAT_NEUTRAL
 
     messages: Annotated[list[ChatMessage], Field(min_length=1), _at_most(MOST_MESSAGES)]
-    max_completion_tokens: Annotated[int, Field(ge=0)] | None = None
+    max_completion_tokens: MaxTokens | None = None
     logprobs: bool | None = None
     top_logprobs: Annotated[int, Field(ge=0, le=MOST_LOGPROBS)] | None = None
     tools: Annotated[list[OfferedTool], _at_most(MOST_TOOLS)] | None = None
@@ -224,15 +198,15 @@ class ChatRequest(Request):
             raise refused("top_logprobs is for logprobs = true alone", "top_logprobs")
         if self.tool_choice not in (None, "none", "auto"):
             raise refused(
-                f"tool_choice = {_shown(self.tool_choice)}: the model can't be made to call a tool; "
+                f"tool_choice = {shown(self.tool_choice)}: the model can't be made to call a tool; "
                 "expected 'auto' or 'none'", "tool_choice", "unsupported_parameter",
             )  # fmt: skip
         return self
 
     @property
-    def offered(self) -> list[OfferedFunction]:
-        """The tools that the model may call."""
-        return [] if self.tool_choice == "none" else [tool.function for tool in self.tools or []]
+    def offered(self) -> list[dict[str, Any]]:
+        """The tools that the model may call, as `read_function` gives them."""
+        return [] if self.tool_choice == "none" else self.tools or []
 
 
 class TokenizeRequest(_Strict):
@@ -266,17 +240,20 @@ AnyRequest = TypeVar("AnyRequest", Request, CompletionRequest, ChatRequest, Toke
 def parse(kind: type[AnyRequest], body: bytes) -> AnyRequest:
     """The request that the body holds. Raises ApiError that names each field, what it held and what was expected."""
     try:
-        return kind.model_validate_json(body)
+        return kind.model_validate_json(body.removeprefix(codecs.BOM_UTF8))
     except ValidationError as error:
         raise _explained(kind, error) from None
 
 
 def _explained(kind: type[BaseModel], error: ValidationError) -> ApiError:
-    problems = error.errors(include_url=False, include_context=False)
+    problems = error.errors(include_url=False)
     told: dict[str, str] = {}
     untold: set[str] = set()
     for problem in problems:
         place = ".".join(str(part) for part in problem["loc"] if not str(part).startswith("function-"))
+        cause = problem.get("ctx", {}).get("error")
+        if isinstance(cause, MessageError):
+            place = f"{place}.{cause.field}" if cause.field else place
         if problem["type"] == "json_invalid":
             return refused(
                 f"the body is not JSON: {problem['msg'].removeprefix('Invalid JSON: ')}", code="invalid_json"
@@ -285,21 +262,16 @@ def _explained(kind: type[BaseModel], error: ValidationError) -> ApiError:
             continue
         if len(told) == TOLD_PROBLEMS:
             untold.add(place)
+        elif isinstance(cause, MessageError):
+            told[place] = place + cause.told
         elif problem["type"] == "missing":
             told[place] = f"{place}: is missing"
         elif problem["type"] == "extra_forbidden":
-            near = difflib.get_close_matches(place, kind.model_fields, 1)
+            known = OTHER_NAMES.get(place) in kind.model_fields
+            near = [OTHER_NAMES[place]] if known else difflib.get_close_matches(place, kind.model_fields, 1)
             told[place] = f"{place[:100]}: no such field" + (f"; did you mean {near[0]}?" if near else "")
         else:
             expected = problem["msg"].removeprefix("Value error, ").replace("Input should be", "expected")
-            told[place] = f"{place or 'the body'} = {_shown(problem['input'])}: {expected}"
+            told[place] = f"{place or 'the body'} = {shown(problem['input'])}: {expected}"
     more = f" (and {len(untold)} more)" if untold else ""
     return refused("; ".join(told.values()) + more, next(iter(told))[:100] or None)
-
-
-def _shown(value: object) -> str:
-    try:
-        text = json.dumps(value, ensure_ascii=False)
-    except (TypeError, ValueError):
-        text = repr(value)
-    return text if len(text) <= 80 else text[:80] + "…"

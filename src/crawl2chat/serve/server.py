@@ -13,7 +13,7 @@ from starlette.types import ASGIApp
 from crawl2chat.run import StageError
 from crawl2chat.serve.api import Api
 from crawl2chat.serve.desk import Desk
-from crawl2chat.serve.guards import Guard, Protocol, is_loopback
+from crawl2chat.serve.guards import Guard, Protocol, is_loopback, read_origin
 from crawl2chat.serve.prompts import Model
 from crawl2chat.serve.worker import Worker
 
@@ -35,6 +35,26 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise StageError(f"serve --port {port}: can't listen there ({error.strerror}); take another --port") from error
     return bound
+
+
+def check_origins(given: Sequence[str], key: str | None, no_key: bool) -> list[str]:
+    """Return the origins of `--allow-origin` as browsers send them.
+
+    Raises StageError for what is not an origin, and for `*` without a key or --no-key: any page that somebody on this
+    machine opens could then ask the server and read its answers.
+    """
+    origins = []
+    for text in given:
+        try:
+            origins.append(read_origin(text))
+        except ValueError as error:
+            raise StageError(f"serve --allow-origin {text}: {error}") from error
+    if "*" in origins and key is None and not no_key:
+        raise StageError(
+            "serve --allow-origin *: any page opened in a browser could then use the server; "
+            "name the origins, give --key-variable NAME, or say --no-key if anybody may use it"
+        )
+    return origins
 
 
 def check_access(host: str, key: str | None, no_key: bool) -> None:
@@ -93,6 +113,7 @@ def make_server(
     queue: int,
     hosts: Sequence[str] = (),
     key: str | None = None,
+    origins: Sequence[str] = (),
     grace: float = 10.0,
     ping_seconds: float = 15.0,
     threads: int | None = None,
@@ -100,7 +121,7 @@ def make_server(
 ) -> Server:
     """A server of the model. queue: answers that may wait beside those that the engine runs; threads: the engine's."""
     desk = Desk(Worker(model.engine, threads), model.engine.max_batch + queue)
-    app = Guard(Api(model, desk, ping_seconds).app(), desk.metrics, hosts=hosts, key=key)
+    app = Guard(Api(model, desk, ping_seconds).app(), desk.metrics, hosts=hosts, key=key, origins=origins)
     return Server(app, desk, grace=grace, connections=desk.room + CONNECTIONS_BEYOND, listening=listening)
 
 

@@ -61,11 +61,17 @@ class ToolCall(TypedDict):
 
 
 class Message(TypedDict):
-    """One turn of a conversation, as OpenAI's API writes it; role `tool` brings back what a called tool said."""
+    """One turn of a conversation, as OpenAI's API writes it; role `tool` brings back what a called tool said.
+
+    `weight`, as in OpenAI's fine-tuning files: 0 for an assistant's message that is read but not learned.
+    `tools`, only in a first system message: the functions that are offered there (`chat.tools.offer_functions`).
+    """
 
     role: str
     content: str
     tool_calls: NotRequired[list[ToolCall]]
+    weight: NotRequired[int]
+    tools: NotRequired[list[dict[str, Any]]]
 
 
 class Tokenizer:
@@ -123,7 +129,8 @@ class Tokenizer:
     ) -> tuple[list[int], list[int]]:
         """ChatML ids of a conversation, and a mask of the same length: 1 where the model is the author.
 
-        The author's part is each assistant's content, its tool calls and the `<|im_end|>` that ends it, nothing else.
+        The author's part is each assistant's content, its tool calls and the `<|im_end|>` that ends it, nothing else;
+        with `weight` 0 not even those. Roles may come in any order, and each message is a turn of its own.
         Raises ValueError for a role that the format does not have.
         """
         ids: list[int] = []
@@ -135,7 +142,7 @@ class Tokenizer:
             header = [self.im_start, *self.encode(role + "\n")]
             content = [*self._content(message), self.im_end]
             ids += header + content + self.encode("\n")
-            authored = int(message["role"] == "assistant")
+            authored = int(message["role"] == "assistant" and message.get("weight") != 0)
             mask += [0] * len(header) + [authored] * len(content) + [0] * (len(ids) - len(mask) - len(header + content))
         if add_generation_prompt:
             prompt = [self.im_start, *self.encode("assistant\n")]
