@@ -9,7 +9,8 @@ from typing import Any
 
 from crawl2chat.evals.asking import generate
 from crawl2chat.evals.core import cut
-from crawl2chat.evals.knowledge import ends_with_number, final_number, question_prompt
+from crawl2chat.evals.grading import is_correct, reference_part
+from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.evals.rows import Rows
 from crawl2chat.evals.rows import field as value_of
 from crawl2chat.evals.rows import text as text_of
@@ -93,23 +94,30 @@ def _choices_of(rows: Rows, i: int) -> tuple[str, list[str], int]:
 
 
 def measure_gsm8k(engine: Engine, rows: Rows, sampling: Sampling, samples: int = 1) -> Measured:
-    """Word problems (arXiv 2110.14168): right if the answer comes to the number behind "####" in the row's."""
-    values = [text_of(rows, i, "answer") for i in range(len(rows.rows))]
-    for i, value in enumerate(values):
-        if final_number(value) is None:
-            raise StageError(f"{rows.source}, row {i}: its answer comes to no number; expected it to end with #### 42")
+    """Word problems (arXiv 2110.14168), or others with short answers: right as grading.py says.
+
+    Raises StageError for a row whose answer can't be graded.
+    """
+    references = [_reference(rows, i) for i in range(len(rows.rows))]
     questions = [text_of(rows, i, "question") for i in range(len(rows.rows))]
     completions = _complete(engine, questions, sampling, samples, "gsm8k")
     marks = [
-        [c is not None and ends_with_number(c.text, value) for c in of_row]
-        for of_row, value in zip(completions, values, strict=True)
+        [c is not None and is_correct(c.text, reference) for c in of_row]
+        for of_row, reference in zip(completions, references, strict=True)
     ]
     answers = [
-        {"question": question, "expected": str(final_number(value)), "answer": c.text if c else None, "right": right}
-        for question, value, of_row, rights in zip(questions, values, completions, marks, strict=True)
+        {"question": question, "expected": reference, "answer": c.text if c else None, "right": right}
+        for question, reference, of_row, rights in zip(questions, references, completions, marks, strict=True)
         for c, right in zip(of_row, rights, strict=True)
     ]
     return Measured(pass_figures("gsm8k", marks) + _how_it_went("gsm8k", completions), answers)
+
+
+def _reference(rows: Rows, i: int) -> str:
+    try:
+        return reference_part(text_of(rows, i, "answer"))
+    except ValueError as error:
+        raise StageError(f"{rows.source}, row {i}: its answer can't be graded: {error}") from error
 
 
 def measure_humaneval(

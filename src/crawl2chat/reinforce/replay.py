@@ -5,7 +5,8 @@ from itertools import compress
 from pathlib import Path
 
 from crawl2chat.chat.conversations import Conversation, pack, read_conversations
-from crawl2chat.evals.knowledge import Question, final_number
+from crawl2chat.evals.grading import final_value
+from crawl2chat.evals.knowledge import Question
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS
 from crawl2chat.reinforce.passing import encode_problems
@@ -35,7 +36,7 @@ def renewed(conversations: Sequence[Conversation], engine: Engine, max_tokens: i
         i
         for i, conversation in enumerate(conversations)
         if [m["role"] for m in conversation] == ["user", "assistant"]
-        and final_number(conversation[1]["content"]) is not None
+        and final_value(conversation[1]["content"]) is not None
     ]
     asked = [Question(conversations[i][0]["content"], conversations[i][1]["content"], "") for i in numbered]
     prompts = encode_problems(asked, engine.tokenizer)
@@ -43,7 +44,7 @@ def renewed(conversations: Sequence[Conversation], engine: Engine, max_tokens: i
     numbered, prompts = list(compress(numbered, fits)), list(compress(prompts, fits))
     made = list(conversations)
     for i, answer in zip(numbered, engine.generate(prompts, Sampling(0, max_tokens=max_tokens)), strict=True):
-        old = final_number(conversations[i][1]["content"])
-        if answer.finish_reason == "stop" and final_number(answer.text) == old:
+        old = final_value(conversations[i][1]["content"])
+        if answer.finish_reason == "stop" and final_value(answer.text) == old:
             made[i] = [conversations[i][0], Message(role="assistant", content=answer.text)]
     return made
