@@ -30,8 +30,8 @@ def item(text, bullet="1. "):
 
 RIGHT = {
     **{f"label {label!r}": f"Here it is:\n```{label}\n{GOOD}\n```\n{WORDS}" for label in (
-        "", "python", "python3", "Python", "PYTHON", "py", "py3", " python", "python ", 'python title="a.py"', "{.python}",
-        "{python}", "python:main.py", "python {linenos=true}", "python3.11", "ipython", ".py", "text", "code",
+        "", "python", "python3", "Python", "PYTHON", "py", "py3", " python", "python ", 'python title="a.py"',
+        "{.python}", "{python}", "python:main.py", "python {linenos=true}", "python3.11", "ipython", ".py", "text", "code",
     )},
     "tildes": f"~~~\n{GOOD}\n~~~\n{WORDS}",
     "tildes with a label": f"~~~~ python3\n{GOOD}\n~~~~\n{WORDS}",
@@ -60,7 +60,8 @@ RIGHT = {
     "body": BODY,
     "body in a fence": f"```python\n{BODY}\n```",
     "body without its indentation": f"```\n{BODY.strip()}\n```",
-    "body with only its first line's indentation lost": f"n = 0\n    for w in words:\n        n = max(n, len(w))\n    return n\n",
+    "body with its first line's indentation lost":
+        "n = 0\n    for w in words:\n        n = max(n, len(w))\n    return n\n",
     "body with tabs": "\tn = 0\n\tfor w in words:\n\t\tn = max(n, len(w))\n\treturn n",
     "body and a closing fence": f"{BODY}\n```\nDone",
     "function with tabs": f"```python\n{GOOD.replace('    ', chr(9))}\n```",
@@ -70,18 +71,19 @@ RIGHT = {
     "the signature again behind it": f"```python\n{GOOD}\n```\nIt has this form:\n```python\n{PROMPT}```",
     "thinking before": f"<think>Perhaps\n```python\n{BAD}\n```\nno</think>\n```python\n{GOOD}\n```",
     "thinking that was opened in the prompt": f"```python\n{BAD}\n```\n</think>\n{GOOD}",
-    "a main part that reads": f"```python\n{GOOD}\n\nif __name__ == '__main__':\n    print(longest(input().split()))\n```",
+    "a main part that reads":
+        f"```python\n{GOOD}\n\nif __name__ == '__main__':\n    print(longest(input().split()))\n```",
     "a wrong assert behind it": f"```python\n{GOOD}\n\nassert longest(['a']) == 2, 'oh'\n```",
-    "tests that exit": f"```python\nimport unittest\n\n{GOOD}\n\nclass T(unittest.TestCase):\n    pass\n\nunittest.main()\n```",
+    "tests that exit":
+        f"```python\nimport unittest\n\n{GOOD}\n\nclass T(unittest.TestCase):\n    pass\n\nunittest.main()\n```",
     "a print that fails": f"```python\n{GOOD}\n\nprint(longest(None))\n```",
     "a future import": f"```python\nfrom __future__ import annotations\n{GOOD}\n```",
     "a table filled by a call": "```python\nKNOWN = {}\ndef fill():\n    KNOWN[0] = 0\nfill()\n"
     + GOOD.replace("default=0", "default=KNOWN[0]") + "\n```",
-    "async": None,
 }  # fmt: skip
-del RIGHT["async"]
 WRONG = {
-    "nothing": "", "words": WORDS, "a fence alone": "```", "an empty block": "```python\n```", "only the prompt": PROMPT,
+    "nothing": "", "words": WORDS, "a fence alone": "```", "an empty block": "```python\n```",
+    "only the prompt": PROMPT,
     "another function": "```python\ndef longer(words):\n    return 3\n```", "a wrong one": f"```python3\n{BAD}\n```",
     "right in its thinking alone": f"<think>\n```python\n{GOOD}\n```\n</think>\n```python\n{BAD}\n```",
     "thinking without an end": f"<think>\n```python\n{GOOD}\n```",

@@ -8,7 +8,7 @@ import ast
 import re
 import textwrap
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from crawl2chat.evals.grading import without_thinking
@@ -129,7 +129,7 @@ def _is_constant(node: ast.stmt) -> bool:
 
 
 def _without_trials(code: str, name: str) -> str:
-    """The code without what a model adds to try it out: asserts, prints, calls of the function or of tests, a main part.
+    """The code without what a model adds to try it out: asserts, prints, calls of the function or tests, a main part.
 
     They say nothing of the function, but may fail, read input or end the program. Other calls may fill a table that
     it needs, so they stay.
