@@ -31,7 +31,7 @@ def item(text, bullet="1. "):
 RIGHT = {
     **{f"label {label!r}": f"Here it is:\n```{label}\n{GOOD}\n```\n{WORDS}" for label in (
         "", "python", "python3", "Python", "PYTHON", "py", "py3", " python", "python ", 'python title="a.py"',
-        "{.python}", "{python}", "python:main.py", "python {linenos=true}", "python3.11", "ipython", ".py", "text", "code",
+        "{.python}", "{python}", "python:main.py", "python {linenos=true}", "python3.11", "ipython", ".py", "text",
     )},
     "tildes": f"~~~\n{GOOD}\n~~~\n{WORDS}",
     "tildes with a label": f"~~~~ python3\n{GOOD}\n~~~~\n{WORDS}",

@@ -16,7 +16,7 @@ from crawl2chat.evals.values import MAX_CHARACTERS, Value, leading_value, plain,
 
 MAX_WORDS = 5  # of a reference that has no mark and is no number: a name, not a solution
 _MARKS = 16  # the last of a text that are looked at
-_MARK = re.compile(r"#{4,}|\\f?boxed\s*\{?|\bans(?:wer)?\s*(?:is|:)", re.IGNORECASE)
+_MARK = re.compile(r"#{4,}|\\f?boxed\s*\{?|\bans(?:wer)?[\s*_]*(?:is|:)", re.IGNORECASE)
 
 
 def is_correct(answer: str, reference: str) -> bool:
@@ -88,7 +88,9 @@ def _marked(text: str) -> Iterator[tuple[str, bool]]:
         newline = text.find("\n", begin)
         stop = len(text) if newline < 0 else newline
         if mark[0].startswith("#"):
-            yield text[begin:stop], stop >= end
+            part = text[begin:stop].rstrip("# \t\r")
+            if part or "####" not in text[text.rfind("\n", 0, begin) + 1 : mark.start()]:  # else it closes a heading
+                yield part, stop >= end
         elif leading_value(text[begin:stop]) or stop >= end:
             yield text[begin:stop], False
 

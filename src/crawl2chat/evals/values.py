@@ -287,7 +287,8 @@ _UNITS = dict(_units())
 _MAGNITUDES = {"hundred": 10**2, "thousand": 10**3, "k": 10**3, "lakh": 10**5, "million": 10**6, "crore": 10**7,
                "billion": 10**9, "trillion": 10**12}  # fmt: skip
 
-_WORD = r"[^\W\d_]{2,}"
+_LETTER = r"[0-9A-Za-z\u00c0-\u02af\u0370-\u058f]"  # or digit; scripts without spaces write 18元, which is 18
+_WORD = r"(?:[^\W\d_]{2,}|[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u9fff\uac00-\ud7af])"
 _CURRENCY = r"(?:US)?\$|[€£¥₹]|(?:Rs|USD|EUR|GBP|INR)\b\.?"
 _PHRASES = r"per\s?cent|[ap]\.m\.?|(?:square|cubic)\s\w+|degrees\s(?:celsius|fahrenheit)|(?:\w+)\sper\s(?:hour|second)"
 _UNIT = "|".join([_PHRASES, *(re.escape(name) for name in sorted(_UNITS, key=len, reverse=True))])
@@ -303,9 +304,9 @@ _DIGITS = r"""(?>
 _NUMBER = re.compile(
     rf"""
     (?P<sign>(?<![\w)\]%])[-+])?
-    (?:(?<![^\W_])(?P<currency>{_CURRENCY})[ ]?)?
+    (?:(?<!{_LETTER})(?P<currency>{_CURRENCY})[ ]?)?
     (?P<inner_sign>(?<=[$€£¥₹])[-+])?
-    (?<![^\W_]) (?<!\w_) (?<!\^)
+    (?<!{_LETTER}) (?<!\w_) (?<!\^)
     (?P<digits>{_DIGITS})
     (?P<power>(?:[ ]?[*x][ ]?1)?[eE][-+]?[0-9]{{1,9}}(?![0-9]))?
     (?:[ ]?/[ ]?(?P<under>{_DIGITS})(?![ ]?/[ ]?[0-9]))?+
@@ -313,7 +314,7 @@ _NUMBER = re.compile(
     (?:st|nd|rd|th)?+
     (?:[ ]?(?P<magnitude>{"|".join(sorted(_MAGNITUDES, key=len, reverse=True))})(?![^\W_]))?+
     (?:[ ]?(?P<unit>{_UNIT})(?![^\W_]))?+
-    (?![^\W_]|_\w)
+    (?!{_LETTER}|_\w)
     """,
     re.VERBOSE | re.IGNORECASE,
 )
@@ -324,7 +325,8 @@ _JOINS = (
     (":", re.compile(r" ?: ?")),
     ("-", re.compile(r" ?(?:-|to) ?")),
     (",", re.compile(rf"{_SPACES}(?:\b(?:and|or|nor)\b)?{_SPACES}", re.IGNORECASE)),
-    (",", re.compile(rf"(?: ?{_WORD}){{1,3}}[ ,(]*\b(?:and|or)\b {_SPACES}", re.IGNORECASE)),
+    (",", re.compile(rf"(?: ?{_WORD}){{1,3}}[ ,(]*\band\b {_SPACES}", re.IGNORECASE)),
+    (",", re.compile(r"[^.!?=]{0,40}\bor\b[^.!?=]{0,40}", re.IGNORECASE)),
     ("?", re.compile(rf"(?: ?{_WORD}){{0,2}}[ )\]]*(?:[-+*/^]|\bx\b)[ (\[$]*")),
 )
 _BARE = re.compile(r"[^\w=+*/^]*")  # between runs
