@@ -5,6 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+from crawl2chat.evals.grading import is_correct
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.tokens import Message, Tokenizer
@@ -66,6 +67,9 @@ def accuracy_by_group(prefix: str, answers: Sequence[Answer]) -> list[Figure]:
     for answer in answers:
         right[answer.question.group].append(answer.right)
     return [share(f"{prefix}/{group}", sum(marks), len(marks)) for group, marks in right.items()]
+
+
+ends_with_number = is_correct  # its name while only numbers were graded, for scripts that use it
 
 
 def mentions(text: str, value: str) -> bool:
