@@ -54,6 +54,15 @@ RIGHT = {
     "no fence": GOOD,
     "no fence, words around": f"Sure, here it is:\n\n{GOOD}\n\n{WORDS}",
     "no fence, words behind": f"{GOOD}\n{WORDS}",
+    "body, words behind": f"{BODY}\n\n{WORDS}",
+    "body, words and a fence around": f"Here it is:\n```python\n{BODY}\n\n{WORDS}\n```",
+    "quoted": textwrap.indent(f"```python\n{GOOD}\n```\n{WORDS}", "> ", lambda line: True),
+    "an import in a block before":
+        "```python\nimport math\n```\nand\n```python\n" + GOOD.replace("helper(", "math.ceil(") + "\n```",
+    "a helper in a block before":
+        "```python\ndef size(w):\n    return len(w)\n```\nand\n```python\n"
+        + GOOD.replace("len(w)", "size(w)") + "\n```",
+    "a lambda": "```python\nlongest = lambda words: max(map(len, words), default=0)\n```",
     "single backticks": f"`{GOOD}`",
     "the prompt repeated": f"```python\n{PROMPT}{BODY}\n```",
     "the prompt and body, no fence": PROMPT + BODY,

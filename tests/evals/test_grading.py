@@ -81,10 +81,11 @@ def test_no_other_value_is_right(ways):
 
 # As the references of mathematics data sets are written.
 MATHEMATICAL = r"""
-\dfrac{5}{\sqrt{7}}  (-\infty, 9]  x^3-6x+4  \text{Tuesday}  6\pi  \{2,4,6\}  4-7i  a+b  \binom{7}{3}  F  22,\!333,\!444  y=5x-8
-0.\overline{6}  \begin{pmatrix}5&6\\7&8\end{pmatrix}  13_6  \left(4,\frac{\pi}{3}\right)  4,5,6  \frac{310}9\text{degrees}
-\$47,\!116  [3,8)  x\in[-3,5]  2.75\times10^{-3}  e^{4}  \pm5  1\pm3\sqrt{5}  \infty  1-\frac{1}{3^{8}}  \frac{x+2}{x-3}  7,-4
-(1,3),(2,5)  4\sqrt[3]{9}  \cos2x  11\text{inches}  9\text{and}10  \mathbf{w}  1999!  2\le{}x\le7  \frac{1}{5},\frac{1}{6}
+\dfrac{5}{\sqrt{7}}  (-\infty,9]  x^3-6x+4  \text{Tuesday}  6\pi  \{2,4,6\}  4-7i  a+b  \binom{7}{3}  F  22,\!333,\!444
+y=5x-8  0.\overline{6}  \begin{pmatrix}5&6\\7&8\end{pmatrix}  13_6  \left(4,\frac{\pi}{3}\right)  4,5,6
+\frac{310}9\text{degrees}  \$47,\!116  [3,8)  x\in[-3,5]  2.75\times10^{-3}  e^{4}  \pm5  1\pm3\sqrt{5}  \infty
+1-\frac{1}{3^{8}}  \frac{x+2}{x-3}  7,-4  (1,3),(2,5)  4\sqrt[3]{9}  \cos2x  11\text{inches}  9\text{and}10
+\mathbf{w}  1999!  2\le{}x\le7  \frac{1}{5},\frac{1}{6}
 """.split()
 
 

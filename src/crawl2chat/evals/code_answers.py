@@ -16,6 +16,7 @@ from crawl2chat.evals.grading import without_thinking
 MAX_CHARACTERS = 100_000  # of code that is looked into; more than any answer that is right
 _FENCE = re.compile(r"(?P<before>.*?)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
 _MARKER = re.compile(r"\s*(?:(?:[-*+>]|\d+[.)])\s+)*$")  # what a fence may be indented by: spaces, and a list's bullet
+_QUOTED_FENCE = re.compile(r"^[ ]{0,3}> ?(?:```|~~~)", re.MULTILINE)
 _LABEL = re.compile(r"\s*[\w+#.-]*\s*$")
 _TRIES_OUT = re.compile(r"(?:main|tests?|check|run_tests?)(?:_|$)")
 _CODE_BEGINS = re.compile(r"^(?:(?:async\s+)?def\s|class\s|import\s|from\s+\S+\s+import\s|@\w)", re.MULTILINE)
@@ -33,18 +34,27 @@ def program_of(prompt: str, name: str, test: str, answer: str) -> str:
     """The program that a HumanEval problem's tests are run in.
 
     The last part of the answer that defines the function counts, behind what comes before the function in the prompt
-    (imports, helpers). If none does, the last that is a body goes behind the prompt.
+    and in blocks of the answer that hold only imports and other functions. If none does, a body goes behind the prompt.
     """
-    parts = list(_parts(without_thinking(answer).replace("\r\n", "\n").replace("\r", "\n")))
-    before = re.split(rf"^(?:async\s+)?def\s+{re.escape(name)}\b", prompt, maxsplit=1, flags=re.MULTILINE)[0]
-    fenced = [part for part in reversed(parts) if part.label is not None and part.text.strip()]
-    outside = [part for part in reversed(parts) if part.label is None and part.text.strip()]
-    whole = (_code_in(part.text) for part in (*fenced, *outside))
-    code = next((before + code for code in whole if _defines(code, name)), None)
-    if code is None:
-        bodies = [part.text for part in (*fenced, *reversed(outside)) if _may_be_python(part)]
+    answer = without_thinking(answer).replace("\r\n", "\n").replace("\r", "\n")
+    if _QUOTED_FENCE.search(answer):
+        answer = re.sub(r"^[ ]{0,3}> ?", "", answer, flags=re.MULTILINE)
+    parts = [part for part in _parts(answer) if part.text.strip()]
+    fenced = [part for part in parts if part.label is not None]
+    outside = [part for part in parts if part.label is None]
+    code = next((code for part in reversed(outside) if _defines(code := _code_in(part.text), name)), None)
+    for i, part in enumerate(fenced):
+        if _defines(found := _code_in(part.text), name):
+            code = "\n".join([*(helper.text for helper in fenced[:i] if _only_helps(helper.text, name)), found])
+    if code is not None:
+        before = re.split(rf"^(?:async\s+)?def\s+{re.escape(name)}\b", prompt, maxsplit=1, flags=re.MULTILINE)[0]
+        code = before + code
+    else:
+        bodies = [part.text for part in (*reversed(fenced), *outside) if _may_be_python(part)]
         # a word in a block must not pass for a body before the lines that are indented as one
-        continued = (prompt + body for ways in zip(*map(_as_bodies, bodies), strict=True) for body in ways)
+        continued = (
+            _up_to_words(prompt + body) for ways in zip(*map(_as_bodies, bodies), strict=True) for body in ways
+        )
         code = next((code for code in continued if _defines(code, name)), prompt + (bodies[0] if bodies else ""))
     return f"{_futures_first(_without_trials(code, name))}\n\n{test}\n\ncheck({name})\n"
 
@@ -88,16 +98,31 @@ def _code_in(text: str) -> str:
     if _parsed(text) is not None:
         return text
     begins = _CODE_BEGINS.search(text)
-    lines = text[begins.start() if begins else 0 :].split("\n")
+    return _up_to_words(text[begins.start() :]) if begins else ""
+
+
+def _up_to_words(code: str) -> str:
+    """The lines before the first that is not Python; empty if that is the first, or if it can't be parsed at all."""
+    lines = code.split("\n")
     while lines:
         try:
             _parse("\n".join(lines))
-            return "\n".join(lines)
+            break
         except SyntaxError as error:
             lines = lines[: min(len(lines), max(1, error.lineno or 1)) - 1]
         except (ValueError, RecursionError, MemoryError):
             return ""
-    return ""
+    return "\n".join(lines)
+
+
+def _only_helps(text: str, name: str) -> bool:
+    """Whether a block holds nothing but imports, functions and classes, and not the function that is asked for."""
+    tree = _parsed(text)
+    return tree is not None and all(
+        isinstance(node, ast.Import | ast.ImportFrom | ast.FunctionDef | ast.ClassDef)
+        and getattr(node, "name", None) != name
+        for node in tree.body
+    )
 
 
 def _as_bodies(text: str) -> list[str]:
@@ -116,12 +141,15 @@ def _without_backticks(text: str) -> str:
 def _defines(code: str, name: str) -> bool:
     """Whether code defines this function at its top, with more in it than a docstring."""
     tree = _parsed(code)
-    return tree is not None and any(
-        isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-        and node.name == name
-        and (len(node.body) > 1 or not _is_constant(node.body[0]))
-        for node in tree.body
-    )
+    return tree is not None and any(_is_definition(node, name) for node in tree.body)
+
+
+def _is_definition(node: ast.stmt, name: str) -> bool:
+    if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return node.name == name and (len(node.body) > 1 or not _is_constant(node.body[0]))
+    if isinstance(node, ast.Assign) and isinstance(node.value, ast.Lambda):
+        return any(isinstance(target, ast.Name) and target.id == name for target in node.targets)
+    return False
 
 
 def _is_constant(node: ast.stmt) -> bool:
