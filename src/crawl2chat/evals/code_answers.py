@@ -14,7 +14,8 @@ from dataclasses import dataclass
 from crawl2chat.evals.grading import without_thinking
 
 MAX_CHARACTERS = 100_000  # of code that is looked into; more than any answer that is right
-_FENCE = re.compile(r"(?P<before>.*?)(?P<fence>`{3,}|~{3,})(?P<info>[^`]*)$")
+MAX_CUTS = 50
+_FENCE = re.compile(r"(?P<before>.*?)(?<![`~])(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`]*)$")
 _MARKER = re.compile(r"\s*(?:(?:[-*+>]|\d+[.)])\s+)*$")  # what a fence may be indented by: spaces, and a list's bullet
 _QUOTED_FENCE = re.compile(r"^[ ]{0,3}> ?(?:```|~~~)", re.MULTILINE)
 _LABEL = re.compile(r"\s*[\w+#.-]*\s*$")
@@ -104,15 +105,15 @@ def _code_in(text: str) -> str:
 def _up_to_words(code: str) -> str:
     """The lines before the first that is not Python; empty if that is the first, or if it can't be parsed at all."""
     lines = code.split("\n")
-    while lines:
+    for _ in range(MAX_CUTS):  # one or two are enough for words behind code
         try:
             _parse("\n".join(lines))
-            break
+            return "\n".join(lines)
         except SyntaxError as error:
             lines = lines[: min(len(lines), max(1, error.lineno or 1)) - 1]
         except (ValueError, RecursionError, MemoryError):
-            return ""
-    return "\n".join(lines)
+            break
+    return ""
 
 
 def _only_helps(text: str, name: str) -> bool:
