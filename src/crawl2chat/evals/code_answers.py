@@ -15,7 +15,7 @@ from crawl2chat.evals.grading import without_thinking
 
 MAX_CHARACTERS = 100_000  # of code that is looked into; more than any answer that is right
 MAX_CUTS = 50
-_FENCE = re.compile(r"(?P<before>.*?)(?<![`~])(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`]*)$")
+_FENCE = re.compile(r"(?P<before>.*?)(?<![`~])(?P<fence>`{3,}+|~{3,}+)(?P<info>[^`]{0,200})$")
 _MARKER = re.compile(r"\s*(?:(?:[-*+>]|\d+[.)])\s+)*$")  # what a fence may be indented by: spaces, and a list's bullet
 _QUOTED_FENCE = re.compile(r"^[ ]{0,3}> ?(?:```|~~~)", re.MULTILINE)
 _LABEL = re.compile(r"\s*[\w+#.-]*\s*$")
