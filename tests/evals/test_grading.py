@@ -153,6 +153,7 @@ def test_a_text_comes_to_its_last_marked_value_or_else_its_last_number(text, val
         ("10-20", "20"), ("10 to 20", "20"), ("10-20", "15"), ("She has 12-7", "7"), ("(3+4)-5", "5"),
         ("1234,567", "567"), ("4\n\nor\n\n5", "5"), ("x is 4 or x is 5", "5"), ("#### 4 or is it 5?", "4"),
         ("It is 4, or else, if you count him, 5.", "5"), ("4... 5", "5"), ("#### 4 5", "4"),
+        ("1 2", "12"), ("#### 1 2", "12"), ("1\n2", "12"), ("1, 2", "12"), ("E 0 4", "E04"),
         ("She has 16 eggs and eats 3. How many are left?", "3"),
         ("<think>#### 12", "12"), ("<think>12</think>", "12"),
         ("#### 3x", "3"), ("#### 3x+1", "3"), ("y = 3x + 2", "2"), (r"#### 2\pi", "2"), (r"#### 2 \sqrt{3}", "3"),

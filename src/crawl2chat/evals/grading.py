@@ -108,9 +108,12 @@ def _to_closing_brace(text: str, begin: int) -> str:
 
 
 def _as_text(text: str) -> str:
-    """What is compared of texts: no case, spaces, quotes, emphasis, final full stop, or brackets around one letter."""
+    """What is compared of texts: no case, quotes, emphasis, final full stop, brackets around one letter, or spaces.
+
+    Spaces between digits stay, since 1 2 is not 12.
+    """
     if len(text) > 2 * MAX_CHARACTERS:
         return ""
-    text = re.sub(r"[\s\"'“”$]", "", plain(text)).casefold().strip("*_").rstrip(".!?,;:")
+    text = re.sub(r"(?<![0-9])\s+|\s+(?![0-9\s])|[\"'“”$]", "", plain(text)).casefold().strip("*_").rstrip(".!?,;:")
     text = re.sub(r"^[a-z]=", "", text)
     return re.sub(r"^\(([a-z])\)$", r"\1", text)
