@@ -29,7 +29,7 @@ suites:
   core        CORE's tasks for base models (DCLM, arXiv 2406.11794): of the 22 those that lie in --data, with core.json
   lm-eval     tasks of lm-evaluation-harness, by --tasks; needs `pip install 'crawl2chat[lm-eval]'`
   arc         a chat model's questions with choices; the letter that it finds most probable counts
-  gsm8k       a chat model's word problems; the number that its answer comes to counts
+  gsm8k       a chat model's word problems; the value that its answer comes to counts
   humaneval   a chat model's Python functions; runs what it wrote, within limits but not behind a wall: take a container
               for models that you don't trust
 

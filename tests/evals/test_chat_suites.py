@@ -144,9 +144,18 @@ def test_a_question_that_fills_the_context_is_wrong_and_counted(engine):
     assert not measured.answers[0]["right"]
 
 
-def test_an_answer_without_a_number_is_refused(engine):
-    with pytest.raises(StageError, match="row 0: its answer comes to no number"):
-        measure_gsm8k(engine, rows({"question": "How many?", "answer": "many"}), GREEDY)
+@pytest.mark.parametrize("answer", ["7\n####", "She has 3 apples and buys 4, so she has 7."])
+def test_an_answer_that_cannot_be_graded_is_refused(engine, answer):
+    with pytest.raises(StageError, match="row 0: its answer can't be graded: "):
+        measure_gsm8k(engine, rows({"question": "How many?", "answer": answer}), GREEDY)
+
+
+def test_answers_of_two_numbers_and_of_none_are_compared_whole(engine, saying):
+    saying("So it is.\n#### 1/2", "#### 2", "#### 7:45 pm", "Oslo")
+    references = ("#### 1/2", "#### 1/2", "#### 19:45", "#### Oslo")
+    measured = measure_gsm8k(engine, rows(*({"question": f"{r}?", "answer": r} for r in references)), GREEDY)
+    assert [answer["right"] for answer in measured.answers] == [True, False, True, True]
+    assert [answer["expected"] for answer in measured.answers] == ["1/2", "1/2", "19:45", "Oslo"]
 
 
 def test_humaneval_runs_what_was_written_against_the_tests(engine, saying):

@@ -38,3 +38,9 @@ def test_an_answer_cut_short_is_not_right():
     assert is_right(PROBLEM, Completion([1], [0.0], "The answer is 2.", "stop"))
     assert not is_right(PROBLEM, Completion([1], [0.0], "The answer is 2", "length"))
     assert not is_right(PROBLEM, Completion([1], [0.0], "The answer is 3.", "stop"))
+
+
+def test_a_reference_of_two_numbers_rewards_itself_and_not_its_last_number():
+    half = Question("Which part?", "1/2", "gsm8k")
+    assert is_right(half, Completion([1], [0.0], "So it is.\n#### 1/2", "stop"))
+    assert not is_right(half, Completion([1], [0.0], "So it is.\n#### 2", "stop"))

@@ -1,4 +1,6 @@
+import gzip
 import json
+import re
 
 import pytest
 
@@ -53,16 +55,57 @@ def test_a_file_in_gsm8ks_form_is_read_and_split_without_overlap(tmp_path):
     assert not {p.text for p in training} & {p.text for p in held_out}
 
 
-def test_every_bad_line_is_named(tmp_path):
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("form", ["lines", "array", "lines.gz", "array.gz"])
+def test_a_file_is_read_in_each_form_that_people_have(tmp_path, form, encoding, newline):
+    rows = [{"question": "Half of a café?", "answer": "#### ½"}, {"question": "Where?", "answer": "Oslo"}]
+    text = json.dumps(rows, ensure_ascii=False, indent=1)
+    if form.startswith("lines"):
+        text = "\n\n".join(json.dumps(row, ensure_ascii=False) for row in rows)
+    content = text.replace("\n", newline).encode(encoding)
+    file = tmp_path / "problems.json"
+    file.write_bytes(gzip.compress(content) if form.endswith("gz") else content)
+    assert [(p.text, p.value) for p in read_gsm8k(file)] == [("Half of a café?", "½"), ("Where?", "Oslo")]
+
+
+def test_each_kind_of_bad_line_is_named_with_its_first_line(tmp_path):
     good = {"question": "?", "answer": "#### 1"}
-    no_mark, no_answer = {"question": "?", "answer": "1"}, {"question": "?"}
-    file = gsm8k(tmp_path, good, "{not json", no_mark, "", no_answer, {"question": "?", "answer": 5})
+    unmarked, no_answer = {"question": "?", "answer": "3 and 4 are 7, so there are 7."}, {"question": "?"}
+    file = gsm8k(tmp_path, good, "{not json", unmarked, "", no_answer, {"question": "?", "answer": 5})
     with pytest.raises(StageError) as error:
         read_gsm8k(file)
     assert [line.split(":")[0].strip() for line in str(error.value).split("\n")[1:]] == [
         "line 2", "line 3", "line 5", "line 6",
     ]  # fmt: skip
-    assert "4 bad lines" in str(error.value)
+    assert "4 bad rows" in str(error.value)
+
+
+def test_lines_that_are_bad_in_the_same_way_are_one_sentence(tmp_path):
+    file = gsm8k(tmp_path, *[{"messages": [], "id": n} for n in range(98)])
+    with pytest.raises(StageError) as error:
+        read_gsm8k(file)
+    heading, kind = str(error.value).split("\n")
+    assert "98 bad rows; expected" in heading
+    assert kind.strip() == 'line 1 and 97 more: found no "question" but messages, id'
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"[1, 2", "begins as a JSON array"),
+        (b"[7]", "item 1: found 7, not an object"),
+        (b"\x1f\x8b broken", "can't be read as problems"),
+        ("{}\ncaf\u00e9".encode("latin-1"), "can't be read as problems"),
+        (b'{"question": " ", "answer": "#### 1"}', 'found "question": " ", not a text'),
+        (b'{"question": "?", "answer": "1\\n####"}', "nothing behind its last mark"),
+    ],
+)
+def test_what_is_no_file_of_problems_is_named(tmp_path, content, message):
+    file = tmp_path / "problems.jsonl"
+    file.write_bytes(content)
+    with pytest.raises(StageError, match=re.escape(message)):
+        read_gsm8k(file)
 
 
 def test_a_folder_that_is_no_fictional_web_and_a_file_too_small_say_what_to_do(tmp_path):

@@ -22,15 +22,8 @@ from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_que
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import offer_by_name
 from crawl2chat.crawl.tinyweb.ledger import Ledger
-from crawl2chat.evals.knowledge import (
-    FACT_TOKENS,
-    SUM_TOKENS,
-    Answer,
-    accuracy_by_group,
-    ask,
-    ends_with_number,
-    mentions,
-)
+from crawl2chat.evals.grading import is_correct
+from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, accuracy_by_group, ask, mentions
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
@@ -170,8 +163,7 @@ def _measure(engine: Engine, ledger: Ledger, seed: int, out: Path) -> list[Figur
     taught = ask(engine, fact_questions(ledger, "train", seed), mentions, FACT_TOKENS)
     held_out = ask(engine, fact_questions(ledger, "held_out", seed), mentions, FACT_TOKENS)
     at_once, in_steps = (
-        ask(engine, questions, ends_with_number, SUM_TOKENS)
-        for questions in sum_questions(ledger, SUMS_PER_DIGITS, seed)
+        ask(engine, questions, is_correct, SUM_TOKENS) for questions in sum_questions(ledger, SUMS_PER_DIGITS, seed)
     )
     answers = [*taught, *held_out, *at_once, *in_steps]
     write_answers(answers, out / "answers.jsonl")

@@ -4,8 +4,8 @@ import re
 from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from decimal import Decimal
 
+from crawl2chat.evals.grading import is_correct
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.tokens import Message, Tokenizer
@@ -69,24 +69,7 @@ def accuracy_by_group(prefix: str, answers: Sequence[Answer]) -> list[Figure]:
     return [share(f"{prefix}/{group}", sum(marks), len(marks)) for group, marks in right.items()]
 
 
-def ends_with_number(text: str, value: str) -> bool:
-    """Whether a text comes to the number `value`: 42 is 42.0, and 1,200 is 1200."""
-    found = final_number(text)
-    return found is not None and found == final_number(value)
-
-
-def final_number(text: str) -> Decimal | None:
-    """The number that a text comes to: the last one behind "####" or "answer is", otherwise the last one of all.
-
-    A minus is a sign unless it stands behind a digit, a letter or a bracket, where it takes away: 12-7 ends with 7.
-    """
-    numbers = _MARKED_NUMBER.findall(text) or _NUMBER.findall(text)
-    return Decimal(numbers[-1].replace(",", "").replace("−", "-").replace("$", "")) if numbers else None
-
-
-_DIGITS = r"(?:(?<![\w)])[-−])?\$?(?:[0-9]{1,3}(?:,[0-9]{3})+(?![0-9])|[0-9]+)(?:\.[0-9]+)?"
-_NUMBER = re.compile(_DIGITS)
-_MARKED_NUMBER = re.compile(rf"(?:####|answer is)[\s:*]*({_DIGITS})", re.IGNORECASE)
+ends_with_number = is_correct  # its name while only numbers were graded, for scripts that use it
 
 
 def mentions(text: str, value: str) -> bool:

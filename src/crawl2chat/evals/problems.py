@@ -1,15 +1,16 @@
 """Tests of chat models: ARC's questions with choices, GSM8K's word problems, HumanEval's functions."""
 
 import math
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from string import ascii_uppercase
 from typing import Any
 
 from crawl2chat.evals.asking import generate
+from crawl2chat.evals.code_answers import program_of
 from crawl2chat.evals.core import cut
-from crawl2chat.evals.knowledge import ends_with_number, final_number, question_prompt
+from crawl2chat.evals.grading import is_correct, reference_part
+from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.evals.rows import Rows
 from crawl2chat.evals.rows import field as value_of
 from crawl2chat.evals.rows import text as text_of
@@ -22,7 +23,6 @@ from crawl2chat.progress import Progress
 from crawl2chat.run import StageError
 from crawl2chat.tokens import Tokenizer
 
-CODE = re.compile(r"```(?:python|py)?[ \t]*\n(.*?)(?:\n```|\Z)", re.DOTALL | re.IGNORECASE)
 PASS_AT = (1, 10, 100)
 
 
@@ -93,23 +93,30 @@ def _choices_of(rows: Rows, i: int) -> tuple[str, list[str], int]:
 
 
 def measure_gsm8k(engine: Engine, rows: Rows, sampling: Sampling, samples: int = 1) -> Measured:
-    """Word problems (arXiv 2110.14168): right if the answer comes to the number behind "####" in the row's."""
-    values = [text_of(rows, i, "answer") for i in range(len(rows.rows))]
-    for i, value in enumerate(values):
-        if final_number(value) is None:
-            raise StageError(f"{rows.source}, row {i}: its answer comes to no number; expected it to end with #### 42")
+    """Word problems (arXiv 2110.14168), or others with short answers: right as grading.py says.
+
+    Raises StageError for a row whose answer can't be graded.
+    """
+    references = [_reference(rows, i) for i in range(len(rows.rows))]
     questions = [text_of(rows, i, "question") for i in range(len(rows.rows))]
     completions = _complete(engine, questions, sampling, samples, "gsm8k")
     marks = [
-        [c is not None and ends_with_number(c.text, value) for c in of_row]
-        for of_row, value in zip(completions, values, strict=True)
+        [c is not None and is_correct(c.text, reference) for c in of_row]
+        for of_row, reference in zip(completions, references, strict=True)
     ]
     answers = [
-        {"question": question, "expected": str(final_number(value)), "answer": c.text if c else None, "right": right}
-        for question, value, of_row, rights in zip(questions, values, completions, marks, strict=True)
+        {"question": question, "expected": reference, "answer": c.text if c else None, "right": right}
+        for question, reference, of_row, rights in zip(questions, references, completions, marks, strict=True)
         for c, right in zip(of_row, rights, strict=True)
     ]
     return Measured(pass_figures("gsm8k", marks) + _how_it_went("gsm8k", completions), answers)
+
+
+def _reference(rows: Rows, i: int) -> str:
+    try:
+        return reference_part(text_of(rows, i, "answer"))
+    except ValueError as error:
+        raise StageError(f"{rows.source}, row {i}: its answer can't be graded: {error}") from error
 
 
 def measure_humaneval(
@@ -117,7 +124,7 @@ def measure_humaneval(
 ) -> Measured:
     """Functions to complete (arXiv 2107.03374): right if the row's tests pass. RUNS WHAT THE MODEL WROTE: sandbox.py.
 
-    The model is asked for the whole function in a code block. Of its answer the first such block counts, or all of it.
+    The model is asked for the whole function in a code block; code_answers.py says what counts of its answer.
     """
     n_rows = len(rows.rows)
     prompts = [text_of(rows, i, "prompt") for i in range(n_rows)]
@@ -147,22 +154,6 @@ def measure_humaneval(
             answers.append(said | {"right": outcome.passed, "stderr": outcome.stderr[-500:]})
     timed_out = share("humaneval_timed_out", sum(outcome.timed_out for outcome in outcomes), len(outcomes))
     return Measured([*pass_figures("humaneval", marks), timed_out, *_how_it_went("humaneval", completions)], answers)
-
-
-def program_of(prompt: str, name: str, test: str, answer: str) -> str:
-    """The program that a problem's tests are run in.
-
-    An answer that defines the function is put behind what stands before it in the prompt (imports, functions that it
-    may call); any other is taken as how the prompt goes on.
-    """
-    block = CODE.search(answer)
-    code = block[1] if block else answer
-    if re.search(rf"^(?:async )?def {re.escape(name)}\b", code, re.MULTILINE):
-        before = re.split(rf"^def {re.escape(name)}\b", prompt, maxsplit=1, flags=re.MULTILINE)[0]
-        code = before + code
-    else:
-        code = prompt + code
-    return f"{code}\n\n{test}\n\ncheck({name})\n"
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

@@ -3,8 +3,8 @@
 import random
 
 from crawl2chat.crawl.tinyweb.arithmetic import STEP_CUE
+from crawl2chat.evals.grading import is_correct
 from crawl2chat.evals.greedy import greedy
-from crawl2chat.evals.knowledge import ends_with_number
 from crawl2chat.evals.subject import Subject
 from crawl2chat.figures import Figure, mean, share
 
@@ -24,7 +24,7 @@ def measure_sums(subject: Subject) -> list[Figure]:
     at_once = greedy(subject.engine, [f"{text} The answer is" for text in asked], AT_ONCE_TOKENS, ("\n", "?", "."))
     stepwise = greedy(subject.engine, [f"{text} {STEP_CUE}" for text in asked], STEPS_TOKENS, ("\n", "?"))
     marks = {
-        name: [ends_with_number(text, str(problem.answer)) for text, problem in zip(texts, problems, strict=True)]
+        name: [is_correct(text, str(problem.answer)) for text, problem in zip(texts, problems, strict=True)]
         for name, texts in (("sums_at_once", at_once), ("sums_step_by_step", stepwise))
     }
     figures: list[Figure] = []

@@ -9,7 +9,8 @@ from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import fact_questions, plain_questions, story_requests, sum_questions
 from crawl2chat.chat.talk import Talk
 from crawl2chat.crawl.tinyweb.ledger import Ledger
-from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, ask, ends_with_number, mentions
+from crawl2chat.evals.grading import is_correct
+from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, ask, mentions
 from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.identity import Card, identity_questions
@@ -31,7 +32,7 @@ def checkup(engine: Engine, ledger: Ledger, card: Card, seed: int) -> tuple[list
     facts = ask(engine, fact_questions(ledger, "held_out", seed), mentions, FACT_TOKENS)
     identity = ask(engine, identity_questions(card), mentions, IDENTITY_TOKENS)
     sums = [
-        ask(engine, [q for q in questions if q.group == SUM_DIGITS], ends_with_number, SUM_TOKENS)
+        ask(engine, [q for q in questions if q.group == SUM_DIGITS], is_correct, SUM_TOKENS)
         for questions in (*sum_questions(ledger, SUMS, seed), plain_questions(ledger, SUMS, seed))
     ]
     stories = ask(engine, story_requests(ledger), is_story, STORY_TOKENS)

@@ -6,7 +6,8 @@ from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.synthesize import sum_questions
 from crawl2chat.chat.tools import answer_with_tools, final_text, offer, written_tokens
 from crawl2chat.crawl.tinyweb.ledger import Ledger
-from crawl2chat.evals.knowledge import SUM_TOKENS, Answer, Question, ask, ends_with_number
+from crawl2chat.evals.grading import is_correct
+from crawl2chat.evals.knowledge import SUM_TOKENS, Answer, Question, ask
 from crawl2chat.figures import Figure, mean, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.lessons import TOOLS
@@ -19,8 +20,8 @@ def thinking(engine: Engine, ledger: Ledger, seed: int) -> tuple[list[Figure], l
     """Accuracy by way and number of digits, and the tokens that the model wrote for an answer, on average."""
     at_once, in_steps = sum_questions(ledger, SUMS_PER_DIGITS, seed)
     ways = {
-        "at once": ask(engine, at_once, ends_with_number, SUM_TOKENS),
-        "step by step": ask(engine, in_steps, ends_with_number, SUM_TOKENS),
+        "at once": ask(engine, at_once, is_correct, SUM_TOKENS),
+        "step by step": ask(engine, in_steps, is_correct, SUM_TOKENS),
         "calculator": _with_calculator(engine, in_steps),
     }
     figures = [figure for way, answers in ways.items() for figure in _by_digits(way, answers)]
@@ -54,5 +55,5 @@ def _with_calculator(engine: Engine, questions: Sequence[Question]) -> list[Answ
     for question, added in zip(questions, replies, strict=True):
         text = final_text(added)
         written = written_tokens(engine.tokenizer, added)
-        answers.append(Answer(question, text, ends_with_number(text, question.value), bool(text), written))
+        answers.append(Answer(question, text, is_correct(text, question.value), bool(text), written))
     return answers

@@ -5,7 +5,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crawl2chat.evals.knowledge import Question, ends_with_number, question_prompt
+from crawl2chat.evals.grading import is_correct
+from crawl2chat.evals.knowledge import Question, question_prompt
 from crawl2chat.figures import Figure, mean, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.engine import Completion
@@ -41,8 +42,8 @@ def solve(engine: Engine, problems: Sequence[Question], samples: int, max_tokens
 
 
 def is_right(problem: Question, answer: Completion) -> bool:
-    """Whether an answer came to an end by itself and to the right number."""
-    return answer.finish_reason == "stop" and ends_with_number(answer.text, problem.value)
+    """Whether an answer came to an end by itself and is correct."""
+    return answer.finish_reason == "stop" and is_correct(answer.text, problem.value)
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

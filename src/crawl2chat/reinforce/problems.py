@@ -4,12 +4,15 @@ import gzip
 import json
 import random
 import zlib
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
+from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
 
 from crawl2chat.chat.problems import ask_as_story, ask_plainly
 from crawl2chat.crawl.tinyweb.ledger import Ledger, Split
-from crawl2chat.evals.knowledge import Question, final_number
+from crawl2chat.evals.grading import reference_part
+from crawl2chat.evals.knowledge import Question
 from crawl2chat.run import StageError
 
 HELD_OUT_SHARE = 5  # of a file, at most one in so many problems is held out
@@ -56,29 +59,30 @@ def sums(ledger: Ledger, split: Split, seed: int) -> list[Question]:
 
 
 def read_gsm8k(file: Path) -> list[Question]:
-    """Read JSON lines (.gz too) of `{"question": …, "answer": "… #### 42"}` (arXiv 2110.14168).
+    """Read JSON lines or a JSON array (.gz too) of `{"question": …, "answer": "… #### 42"}` (arXiv 2110.14168).
 
-    A repeated question counts once. Raises StageError naming every bad line (the first ten), rather than training
-    on half a file in silence.
+    The part behind "####" may be any value or text that grading.py compares; a short answer needs no "####".
+    A repeated question counts once. Raises StageError naming each kind of bad row, with the first line that has it,
+    rather than training on half a file in silence.
     """
-    try:
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as handle:
-            lines = handle.read().split("\n")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise StageError(f"{file}: can't be read as problems: {error}") from error
     problems: dict[str, Question] = {}
-    bad: list[str] = []
-    for number, line in enumerate(lines, 1):
-        if not line.strip():
-            continue
+    bad: dict[str, list[str]] = defaultdict(list)
+    for place, row in _rows(file):
         try:
-            row = json.loads(line)
-            problems.setdefault(row["question"], Question(row["question"], _value(row["answer"]), "gsm8k"))
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            bad.append(f'  line {number}: expected {{"question": …, "answer": "… #### 42"}}, found {_name(error)}')
+            question, part = _question_and_answer(row)
+        except ValueError as error:
+            bad[str(error)].append(place)
+        else:
+            problems.setdefault(question, Question(question, part, "gsm8k"))
     if bad:
-        more = [f"  and {len(bad) - 10} more"] if len(bad) > 10 else []
-        raise StageError("\n".join([f"{file}: {len(bad)} bad lines", *bad[:10], *more]))
+        count = sum(map(len, bad.values()))
+        kinds = [
+            f"  {places[0]}{f' and {len(places) - 1:,} more' if len(places) > 1 else ''}: {found}"
+            for found, places in bad.items()
+        ]
+        more = [f"  and {len(kinds) - 10:,} more kinds"] if len(kinds) > 10 else []
+        expected = 'expected {"question": "…", "answer": "… #### 42"}'
+        raise StageError("\n".join([f"{file}: {count:,} bad rows; {expected}", *kinds[:10], *more]))
     return list(problems.values())
 
 
@@ -92,12 +96,42 @@ def in_epochs(count: int, per_step: int, seed: int, step: int) -> Iterator[int]:
         yield orders[epoch][place]
 
 
-def _value(answer: str) -> str:
-    _, mark, value = answer.rpartition("####")
-    if not mark or final_number(value) is None:
-        raise ValueError('no number behind "####"')
-    return value.strip()
+def _question_and_answer(row: object) -> tuple[str, str]:
+    """Raises ValueError with what was found."""
+    if isinstance(row, ValueError):
+        raise row
+    if not isinstance(row, dict):
+        raise ValueError(f"found {json.dumps(row, ensure_ascii=False)[:40]}, not an object")
+    for name in ("question", "answer"):
+        if name not in row:
+            raise ValueError(f'found no "{name}" but {", ".join(row) or "nothing"}')
+        if not isinstance(row[name], str) or not row[name].strip():
+            raise ValueError(f'found "{name}": {json.dumps(row[name], ensure_ascii=False)[:40]}, not a text')
+    try:
+        return row["question"], reference_part(row["answer"])
+    except ValueError as error:
+        raise ValueError(f"found an answer that can't be graded: {error}") from error
 
 
-def _name(error: Exception) -> str:
-    return str(error) if type(error) is ValueError else f"{type(error).__name__}: {error}"
+def _rows(file: Path) -> Iterator[tuple[str, object]]:
+    """Each row and where it is; a ValueError in the place of a line that is not JSON."""
+    try:
+        content = file.read_bytes()
+        if content.startswith(b"\x1f\x8b"):
+            content = gzip.decompress(content)
+        text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
+        raise StageError(f"{file}: can't be read as problems: {error}") from error
+    if text.lstrip().startswith("["):
+        try:
+            rows = json.loads(text)
+        except (ValueError, RecursionError) as error:
+            raise StageError(f"{file}: begins as a JSON array, but can't be read as one: {error}") from error
+        yield from ((f"item {number}", row) for number, row in enumerate(rows, 1))
+        return
+    for number, line in enumerate(text.split("\n"), 1):
+        if line.strip():
+            try:
+                yield f"line {number}", json.loads(line)
+            except (ValueError, RecursionError):
+                yield f"line {number}", ValueError("found a line that is not JSON")

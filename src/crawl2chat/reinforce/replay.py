@@ -1,11 +1,14 @@
 """Conversations of an earlier stage, learned from once more so that what they taught is not undone."""
 
+import re
 from collections.abc import Sequence
 from itertools import compress
 from pathlib import Path
 
 from crawl2chat.chat.conversations import Conversation, pack, read_conversations
-from crawl2chat.evals.knowledge import Question, final_number
+from crawl2chat.evals.grading import final_value
+from crawl2chat.evals.knowledge import Question
+from crawl2chat.evals.values import Value
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS
 from crawl2chat.reinforce.passing import encode_problems
@@ -26,16 +29,15 @@ def replay_batches(earlier: Path, tokenizer: Tokenizer, context: int, settings: 
 
 
 def renewed(conversations: Sequence[Conversation], engine: Engine, max_tokens: int) -> list[Conversation]:
-    """The conversations with the trained model's own answer wherever it comes to the same number.
+    """The conversations with the trained model's own answer wherever it ends with the same number and value.
 
     Later stages replay them. With the old answers they would teach again what rewards have just untaught:
-    to guess a sum at once.
+    to guess a sum at once. A number may also be part of a name, so digits decide which answers are asked for again.
     """
     numbered = [
         i
         for i, conversation in enumerate(conversations)
-        if [m["role"] for m in conversation] == ["user", "assistant"]
-        and final_number(conversation[1]["content"]) is not None
+        if [m["role"] for m in conversation] == ["user", "assistant"] and _DIGITS.search(conversation[1]["content"])
     ]
     asked = [Question(conversations[i][0]["content"], conversations[i][1]["content"], "") for i in numbered]
     prompts = encode_problems(asked, engine.tokenizer)
@@ -43,7 +45,14 @@ def renewed(conversations: Sequence[Conversation], engine: Engine, max_tokens: i
     numbered, prompts = list(compress(numbered, fits)), list(compress(prompts, fits))
     made = list(conversations)
     for i, answer in zip(numbered, engine.generate(prompts, Sampling(0, max_tokens=max_tokens)), strict=True):
-        old = final_number(conversations[i][1]["content"])
-        if answer.finish_reason == "stop" and final_number(answer.text) == old:
+        if answer.finish_reason == "stop" and _ending(answer.text) == _ending(conversations[i][1]["content"]):
             made[i] = [conversations[i][0], Message(role="assistant", content=answer.text)]
     return made
+
+
+_DIGITS = re.compile(r"[0-9]+")
+
+
+def _ending(text: str) -> tuple[list[str], Value | None]:
+    """A text's last digits, none or one, and the value that it comes to: 1/2 and 2 end with the same digits."""
+    return _DIGITS.findall(text)[-1:], final_value(text)
