@@ -5,7 +5,6 @@ are put in by code, so `<|im_end|>` typed by a user is a handful of harmless byt
 """
 
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import tiktoken
 
 from crawl2chat.run import StageError, replacing, write_json
+from crawl2chat.tokens.runs import cut_white_space, to_nfc
 
 # Qwen2's split: contractions, words with a leading space, single digits, punctuation, line ends, space.
 # One of the few patterns that llama.cpp knows by name.
@@ -92,13 +92,21 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ordinary text; what looks like a control token in it stays text."""
-        return self.encoding.encode_ordinary(self._normalise(text))
+        return _joined(map(self.encoding.encode_ordinary, self._stretches(text)))
+
+    def encode_with_controls(self, text: str) -> list[int]:
+        """Ids of text in which names of control tokens become these tokens."""
+        return _joined(self.encoding.encode(part, allowed_special="all") for part in self._stretches(text))
 
     def encode_batch(self, texts: Sequence[str], threads: int = 2) -> list[list[int]]:
-        return self.encoding.encode_ordinary_batch([self._normalise(text) for text in texts], num_threads=threads)
+        """As `encode`, of many texts."""
+        stretches = [self._stretches(text) for text in texts]
+        flat = [stretch for of_text in stretches for stretch in of_text]
+        encoded = iter(self.encoding.encode_ordinary_batch(flat, num_threads=threads))
+        return [_joined(next(encoded) for _ in of_text) for of_text in stretches]
 
-    def _normalise(self, text: str) -> str:
-        return unicodedata.normalize("NFC", text) if self.nfc else text
+    def _stretches(self, text: str) -> list[str]:
+        return cut_white_space(to_nfc(text) if self.nfc else text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids, control tokens by their names; bytes that are no UTF-8 become U+FFFD."""
@@ -286,6 +294,13 @@ class Tokenizer:
                 "merges": [[printable(left), printable(right)] for left, right in self.merges],
             },
         }
+
+
+def _joined(parts: Iterable[list[int]]) -> list[int]:
+    first, *others = parts
+    for ids in others:
+        first += ids
+    return first
 
 
 def _character_of_byte() -> dict[int, str]:
