@@ -104,7 +104,7 @@ def test_a_stage_works_alone_on_ordinary_files(tmp_path, capsys):
     out = tmp_path / "tokenizer"
     assert run_main("tokenizer", tmp_path / "texts", "--out", out, "--tokenizer.vocab_size", "300") == 0
     assert run_main("tokens", out, "the miller") == 0
-    assert "bytes a token" in capsys.readouterr().out
+    assert "bytes per token" in capsys.readouterr().out
     small = ["--pretrain.seq_len", 16, "--pretrain.batch_tokens", 64, "--pretrain.micro_batch_tokens", 64]
     small += ["--pretrain.depth", 1, "--pretrain.tokens", 640, "--pretrain.compile", "off"]
     model = tmp_path / "model"

@@ -106,6 +106,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(rest)
     if settings and not options.takes_settings:
         parser.error(f"{options.command} takes no settings: {settings[0]}")
+    _expand_tildes(options)
     from crawl2chat.recipe import RecipeError
     from crawl2chat.run import StageError
 
@@ -132,6 +133,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         goes_on = f"; {again}the same command goes on from here" if options.command in ("run", *STAGE_HELP) else ""
         print(f"interrupted{goes_on}", file=sys.stderr)
         return 130
+
+
+def _expand_tildes(options: argparse.Namespace) -> None:
+    """The shell leaves the ~ of --out=~/run as it is."""
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, value.expanduser())
+        elif isinstance(value, list):
+            setattr(options, name, [part.expanduser() if isinstance(part, Path) else part for part in value])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -209,10 +209,13 @@ def tokens_command(options: argparse.Namespace) -> int:
     folder = options.tokenizer
     places = [folder / name for name in ("tokenizer", "pretrain") if (folder / name).is_dir()]  # the latter: imported
     tokenizer = Tokenizer.load([*places, folder][0])
-    ids = tokenizer.encode(options.text)
+    text = options.text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if text != options.text:
+        print("tokens: the text is not UTF-8; each byte that is not became U+FFFD", file=sys.stderr)
+    ids = tokenizer.encode(text)
     for id in ids:
         print(f"{id:6}  {tokenizer.decode_bytes([id])!r}")
-    print(f"{len(ids)} tokens, {len(options.text.encode()) / max(1, len(ids)):.2f} bytes a token")
+    print(f"{len(ids)} tokens, {len(text.encode()) / max(1, len(ids)):.2f} bytes per token")
     return 0
 
 
@@ -294,11 +297,12 @@ def sampling_of(options: argparse.Namespace, top_logprobs: int = 0):  # type: ig
 def read_stdin(command: str) -> str:
     """All of it, without the line end that editors and echo put last."""
     from crawl2chat.run import StageError
+    from crawl2chat.text_files import NotText, decode
 
     try:
-        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise StageError(f"{command} -: stdin is no text in UTF-8: {error}") from error
+        return decode(sys.stdin.buffer.read()).removesuffix("\n")
+    except NotText as error:
+        raise StageError(f"{command} -: stdin can't be read as text: {error}") from error
 
 
 def _key(command: str, variable: str | None) -> str | None:
