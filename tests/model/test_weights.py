@@ -131,7 +131,9 @@ def test_a_tied_checkpoint_may_hold_its_head_if_it_is_the_embedding(tmp_path):
 
 def test_pickled_weights_and_a_broken_index_are_told(folder):
     (folder / ONE_FILE).rename(folder / "pytorch_model.bin")
-    with pytest.raises(StageError, match=r"pytorch_model\.bin is not read, save it anew with transformers"):
+    with pytest.raises(
+        StageError, match=r"pytorch_model\.bin is a PyTorch checkpoint, not safetensors; load it with transformers"
+    ):
         load_model(folder)
     (folder / INDEX).write_text("[]")
     with pytest.raises(StageError, match="not an index of shards"):

@@ -12,7 +12,9 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import tiktoken
 
+from crawl2chat.downloads import what_is_wrong
 from crawl2chat.run import StageError, replacing, write_json
+from crawl2chat.text_files import NotText, decode
 from crawl2chat.tokens.runs import cut_white_space, to_nfc
 
 # Qwen2's split: contractions, words with a leading space, single digits, punctuation, line ends, space.
@@ -29,6 +31,8 @@ CONTROL_TOKENS = (
 ROLES = ("system", "user", "assistant", "tool")
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 FILES = (TOKENIZER, CONFIG, TEMPLATE, "special_tokens_map.json")  # those that transformers keeps a tokenizer in
+# What fine-tuning leaves in tokenizer.json: how its batches were cut and padded. Without it, ids are those of the text.
+NO_LENGTHS = {"truncation": None, "padding": None}
 # ChatML with Hermes-style tool calls, as Qwen's models write them: a tool's answer comes in the user's turn.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -185,7 +189,8 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them.
 
-        A tokenizer that was loaded is written as it was; only a chat template is added where it had none.
+        A tokenizer that was loaded is written as it was, but for truncation and padding, which are left out, and for
+        a chat template, which is added where it had none.
         """
         files = dict(self.files)
         config = json.loads(files.get(CONFIG, "null")) or {
@@ -224,7 +229,10 @@ class Tokenizer:
                 raise TypeError(f"{CONFIG} beside it is no object")
             tokenizer = Tokenizer._from_huggingface(content, file)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
+            wrong = what_is_wrong(file) or f"not a tokenizer.json that can be used: {error!r}"
+            raise StageError(f"{file}: {wrong}") from error
+        if any(content.get(name) for name in NO_LENGTHS):
+            texts[TOKENIZER] = json.dumps(content | NO_LENGTHS, ensure_ascii=False)
         tokenizer.files = texts
         return tokenizer
 
@@ -332,6 +340,6 @@ def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
 
 def _read_text(file: Path) -> str:
     try:
-        return file.read_bytes().decode("utf-8")  # line ends as they are
-    except (OSError, UnicodeDecodeError) as error:
+        return decode(file.read_bytes())  # line ends as they are
+    except (OSError, NotText) as error:
         raise StageError(f"{file}: can't be read: {error}") from error
