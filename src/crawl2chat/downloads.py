@@ -7,7 +7,7 @@ PICKLE = "is a PyTorch checkpoint, not safetensors; load it with transformers an
 KNOWN = {  # by their first bytes
     LFS_POINTER: "is a Git LFS pointer, not the file: run git lfs pull in its folder, or hf download NAME",
     b"PK\x03\x04": PICKLE,
-    b"\x80\x02": PICKLE,
+    b"\x80\x02\x8a\nl\xfc\x9cF\xf9": PICKLE,  # the magic number of PyTorch before 1.6
     b"GGUF": "is a GGUF file, not a model in the form of transformers",
 }
 SHOWN = 60  # bytes of a text

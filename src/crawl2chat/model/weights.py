@@ -47,12 +47,13 @@ class Weights:
                     found[name] = torch.Size(part.get_shape())
         head_too = tied and HEAD in found
         self._compare(found, {HEAD} if head_too else set())
-        if head_too and not torch.equal(self.read(HEAD), self.read(EMBEDDING)):
+        if head_too and not torch.equal(*map(self._read_finite, (HEAD, EMBEDDING))):
             raise StageError(f"{folder}: config.json ties the head to the embedding, but {HEAD} differs from it")
 
-    def read(self, name: str) -> Tensor:
+    def _read_finite(self, name: str) -> Tensor:
         with _opened(self.files[name]) as content:
             tensor: Tensor = content.get_tensor(name)
+            check_finite(self.folder, name, tensor)  # NaN equals nothing
             return tensor
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
