@@ -181,7 +181,7 @@ def test_a_tied_head_of_nan_is_called_that(tmp_path):
 
 
 def rewrite_config(folder, encoding="utf-8", **values):
-    config = json.loads((folder / "config.json").read_text()) | values
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8-sig")) | values
     config = {name: value for name, value in config.items() if value != "absent"}
     (folder / "config.json").write_text(json.dumps(config), encoding=encoding)
 
