@@ -103,5 +103,7 @@ def _to_utf8(content: bytes) -> bytes:
     try:
         return content.decode(encoding).encode()
     except UnicodeDecodeError as error:
-        raise NotText(f"begins with the byte order mark of {encoding.upper()}, but isn't: {error.reason} "
-                      f"at byte {error.start:,}") from error  # fmt: skip
+        name = encoding.upper()
+        raise NotText(
+            f"begins with the byte order mark of {name}, but is not {name}: {error.reason} at byte {error.start:,}"
+        ) from error
