@@ -15,7 +15,6 @@ from crawl2chat.recipe import RecipeError, load_settings
 from crawl2chat.refine.classify import read_labels, read_training_texts
 from crawl2chat.refine.decontaminate import read_questions
 from crawl2chat.refine.urls import load_blocklists
-from crawl2chat.reinforce.problems import read_gsm8k
 from crawl2chat.release_commands import _read_statement
 from crawl2chat.run import StageError
 from crawl2chat.text_files import NotText, decode, open_utf8, read_text
@@ -32,9 +31,6 @@ READERS = {
     ),
     "test questions as JSON": (
         "a.json", '[{"q": "Grüße?"}]', lambda file: list(read_questions(file, ["q"])), [(1, "Grüße?")]
-    ),
-    "problems": (
-        "a.jsonl", '{"question": "Grüße?", "answer": "#### 4"}\n', lambda file: read_gsm8k(file)[0].text, "Grüße?"
     ),
     "labels": (
         "a.jsonl", '{"score": 4, "text": "Grüße"}\n', lambda file: read_labels([file], 3), (["Grüße"], [])

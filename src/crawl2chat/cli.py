@@ -104,9 +104,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     rest, settings = _split_settings(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(rest)
+    _expand_tildes(options)
     if settings and not options.takes_settings:
         parser.error(f"{options.command} takes no settings: {settings[0]}")
-    _expand_tildes(options)
     from crawl2chat.recipe import RecipeError
     from crawl2chat.run import StageError
 

@@ -138,7 +138,7 @@ def run_pipeline(
     if recipe.conversations:
         from crawl2chat.chat.conversations import read_conversations
 
-        read_conversations(Path(recipe.conversations).expanduser())
+        read_conversations(Path(recipe.conversations))
     outside = {stage.name: outside_inputs(stage, getattr(recipe, stage.name)) for stage in STAGES}
     with replacing(folder / "recipe.toml") as temporary:
         temporary.write_text(to_toml(recipe), encoding="utf-8")
@@ -152,7 +152,7 @@ def run_pipeline(
         inputs = {name: folder / name for name in stage.inputs}
         if stage.name == "sft" and recipe.conversations:
             stage = replace(stage, inputs=("conversations", "pretrain"))
-            inputs = {"conversations": Path(recipe.conversations).expanduser(), "pretrain": folder / "pretrain"}
+            inputs = {"conversations": Path(recipe.conversations), "pretrain": folder / "pretrain"}
         settings = getattr(recipe, stage.name)
         manifest, ran = run_stage(
             stage, inputs, folder / stage.name, settings, outside=outside[stage.name], force=i >= anew_from

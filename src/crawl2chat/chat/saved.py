@@ -10,7 +10,6 @@ from typing import Any
 from crawl2chat.chat.conversations import read_conversations
 from crawl2chat.generate import Sampling
 from crawl2chat.run import StageError, replacing
-from crawl2chat.text_files import read_text
 from crawl2chat.tokens import Message
 
 
@@ -63,7 +62,7 @@ def load_chat(file: Path) -> Saved:
     conversations = read_conversations(file)
     if len(conversations) != 1:
         raise StageError(f"{file}: holds {len(conversations)} conversations; expected one")
-    row = json.loads(read_text(file))
+    row = json.loads(file.read_text(encoding="utf-8"))
     given = row.get("sampling")
     try:
         if given is not None and not isinstance(given, dict):

@@ -1,5 +1,6 @@
 """Problems with answers that can be checked: sums of the fictional web, or a file in GSM8K's form."""
 
+import gzip
 import json
 import random
 import zlib
@@ -10,7 +11,6 @@ from crawl2chat.chat.problems import ask_as_story, ask_plainly
 from crawl2chat.crawl.tinyweb.ledger import Ledger, Split
 from crawl2chat.evals.knowledge import Question, final_number
 from crawl2chat.run import StageError
-from crawl2chat.text_files import NotText, read_text
 
 HELD_OUT_SHARE = 5  # of a file, at most one in so many problems is held out
 
@@ -62,8 +62,9 @@ def read_gsm8k(file: Path) -> list[Question]:
     on half a file in silence.
     """
     try:
-        lines = read_text(file).split("\n")
-    except (OSError, EOFError, zlib.error, NotText) as error:
+        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as handle:
+            lines = handle.read().split("\n")
+    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
         raise StageError(f"{file}: can't be read as problems: {error}") from error
     problems: dict[str, Question] = {}
     bad: list[str] = []
