@@ -40,9 +40,9 @@ STAGE_HELP = {
 STAGE_INPUTS = {
     "crawl": (),
     "refine": (("WARC", "a crawl stage's folder, a WARC file, or a folder of them"),),
-    "tokenizer": (("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, or text files"),),
+    "tokenizer": (("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, text or Markdown"),),
     "pretrain": (
-        ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, or text files"),
+        ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, text or Markdown"),
         ("TOKENIZER", "a folder with a tokenizer.json"),
     ),
     "base": (
