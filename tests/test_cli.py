@@ -112,7 +112,7 @@ def test_a_tilde_that_the_shell_left_is_the_home_folder(tmp_path, tokenizer, mon
     monkeypatch.chdir(tmp_path)
     tokenizer.save(tmp_path / "tokenizer")
     assert run_main("tokens", "~/tokenizer", "text") == 0
-    (tmp_path / "texts.txt").write_text("Of the miller and the river.\n\n" * 60)
+    (tmp_path / "texts.txt").write_text("".join(f"{i} Of the miller and the river.\n\n" for i in range(60)))
     lists = ["--positive", "~/texts.txt", "--negative", "~/texts.txt"]
     assert run_main("classify", *lists, "--out=~/model") == 0
     assert (tmp_path / "model").is_dir()
