@@ -16,7 +16,7 @@ SHOWN = 60  # bytes of a text
 def what_is_wrong(file: Path) -> str | None:
     """What a file is instead of a model's file and what to do, if that can be seen from how it begins.
 
-    Of a file that may well be JSON nothing can be said. Raises OSError where it can't be read.
+    None for what may be JSON or safetensors. Raises OSError where it can't be read.
     """
     with open(file, "rb") as content:
         beginning = content.read(200)

@@ -1,7 +1,7 @@
 """Text files as people have them: UTF-8 with or without a byte order mark, UTF-16 or UTF-32 with one, or .gz of these.
 
-Editors and spreadsheets on Windows write such marks. Whatever else is not UTF-8 can't be told apart with certainty
-(Windows-1252, Shift_JIS and others), so it is counted or refused, never guessed.
+Editors and spreadsheets on Windows write such marks. Other encodings, such as Windows-1252 and Shift_JIS, can't be
+told apart with certainty, so what is not UTF-8 is counted or refused, never guessed.
 """
 
 import codecs
@@ -43,7 +43,7 @@ def decode(content: bytes) -> str:
 
 
 def decode_lossy(content: bytes) -> tuple[str, int, int]:
-    """The text of UTF-8 with U+FFFD for what is none, how many bytes are none, and where the first of them is."""
+    """The text with U+FFFD for bytes that are not UTF-8, how many such bytes there are, and where the first one is."""
     try:
         return content.decode(), 0, 0
     except UnicodeDecodeError as error:
@@ -55,7 +55,7 @@ def decode_lossy(content: bytes) -> tuple[str, int, int]:
 def open_utf8(file: Path) -> BinaryIO:
     """Open a file (.gz too) as bytes of UTF-8, behind its byte order mark; UTF-16 and UTF-32 are converted in memory.
 
-    Raises OSError, and NotText for what is UTF-16 without a mark or no text at all.
+    Raises OSError, and NotText for UTF-16 without a mark and for files that are not text.
     """
     stream: gzip.GzipFile | io.BufferedReader = gzip.open(file) if is_gzip(file) else open(file, "rb")  # noqa: SIM115
     try:
@@ -86,7 +86,7 @@ def not_utf8(bad: int, place: str) -> str:
 
 
 def _has_other_encoding(content: bytes) -> bool:
-    """Whether it begins with a mark of UTF-16 or UTF-32. Raises NotText for UTF-16 without, and for what is no text."""
+    """Whether it begins with a mark of UTF-16 or UTF-32. Raises NotText if much of its beginning is NUL."""
     if content.startswith(tuple(OTHER_ENCODINGS)):
         return True
     beginning = content[:LOOKED_AT]
