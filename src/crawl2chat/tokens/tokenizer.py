@@ -223,14 +223,13 @@ class Tokenizer:
             raise StageError(f"{folder}: no tokenizer.json in it; run the tokenizer stage or name its folder")
         files = {name: file.with_name(name) for name in FILES if name != TOKENIZER} | {TOKENIZER: file}
         texts = {name: _read_text(path) for name, path in files.items() if path.is_file()}
+        content = _parse(file, texts[TOKENIZER])
+        if not isinstance(_parse(files[CONFIG], texts.get(CONFIG, "{}")), dict):
+            raise StageError(f"{files[CONFIG]}: expected a JSON object")
         try:
-            content = json.loads(texts[TOKENIZER])
-            if not isinstance(json.loads(texts.get(CONFIG, "{}")), dict):
-                raise TypeError(f"{CONFIG} beside it is no object")
             tokenizer = Tokenizer._from_huggingface(content, file)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
-            wrong = what_is_wrong(file) or f"not a tokenizer.json that can be used: {error!r}"
-            raise StageError(f"{file}: {wrong}") from error
+            raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
         if any(content.get(name) for name in NO_LENGTHS):
             texts[TOKENIZER] = json.dumps(content | NO_LENGTHS, ensure_ascii=False)
         tokenizer.files = texts
@@ -336,6 +335,14 @@ def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
         ]:
             return pattern
     return None
+
+
+def _parse(file: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        wrong = what_is_wrong(file) or f"not a {file.name} that can be used: {error!r}"
+        raise StageError(f"{file}: {wrong}") from error
 
 
 def _read_text(file: Path) -> str:
