@@ -97,6 +97,28 @@ def test_a_missing_input_is_a_message_not_a_traceback(tmp_path, capsys):
     assert "there is no such folder" in capsys.readouterr().err
 
 
+def test_bytes_that_are_not_utf8_in_an_argument_are_said_and_shown(tmp_path, tokenizer, capsys):
+    tokenizer.save(tmp_path)
+    assert run_main("tokens", tmp_path, "caf\udce9") == 0  # as Python takes a Latin-1 é from the shell
+    said = capsys.readouterr()
+    assert "the text is not UTF-8" in said.err
+    assert "tokens" in said.out
+    assert run_main("tokens", tmp_path, "café") == 0
+    assert capsys.readouterr().err == ""
+
+
+def test_a_tilde_that_the_shell_left_is_the_home_folder(tmp_path, tokenizer, monkeypatch, capsys):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    tokenizer.save(tmp_path / "tokenizer")
+    assert run_main("tokens", "~/tokenizer", "text") == 0
+    (tmp_path / "texts.txt").write_text("".join(f"{i} Of the miller and the river.\n\n" for i in range(60)))
+    lists = ["--positive", "~/texts.txt", "--negative", "~/texts.txt"]
+    assert run_main("classify", *lists, "--out=~/model") == 0
+    assert (tmp_path / "model").is_dir()
+    assert not (tmp_path / "~").exists()
+
+
 def test_a_stage_works_alone_on_ordinary_files(tmp_path, capsys):
     (tmp_path / "texts").mkdir()
     for i in range(60):
@@ -104,7 +126,7 @@ def test_a_stage_works_alone_on_ordinary_files(tmp_path, capsys):
     out = tmp_path / "tokenizer"
     assert run_main("tokenizer", tmp_path / "texts", "--out", out, "--tokenizer.vocab_size", "300") == 0
     assert run_main("tokens", out, "the miller") == 0
-    assert "bytes a token" in capsys.readouterr().out
+    assert "bytes per token" in capsys.readouterr().out
     small = ["--pretrain.seq_len", 16, "--pretrain.batch_tokens", 64, "--pretrain.micro_batch_tokens", 64]
     small += ["--pretrain.depth", 1, "--pretrain.tokens", 640, "--pretrain.compile", "off"]
     model = tmp_path / "model"

@@ -95,7 +95,7 @@ def test_a_prompt_comes_from_stdin(capsys, monkeypatch, folder):
     assert generated(capsys, folder, "-", "--max-tokens", 4) == expected
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff")))
     assert main(["generate", str(folder), "-"]) == 1
-    assert "stdin is no text in UTF-8" in capsys.readouterr().err
+    assert "stdin can't be read as text: 1 byte is not UTF-8 (first at byte 0)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

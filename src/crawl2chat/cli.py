@@ -40,9 +40,9 @@ STAGE_HELP = {
 STAGE_INPUTS = {
     "crawl": (),
     "refine": (("WARC", "a crawl stage's folder, a WARC file, or a folder of them"),),
-    "tokenizer": (("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, or text files"),),
+    "tokenizer": (("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, text or Markdown"),),
     "pretrain": (
-        ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, or text files"),
+        ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, text or Markdown"),
         ("TOKENIZER", "a folder with a tokenizer.json"),
     ),
     "base": (
@@ -108,6 +108,7 @@ def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     rest, settings = _split_settings(sys.argv[1:] if arguments is None else arguments)
     options = parser.parse_args(rest)
+    _expand_tildes(options)
     if settings and not options.takes_settings:
         parser.error(f"{options.command} takes no settings: {settings[0]}")
     from crawl2chat.recipe import RecipeError
@@ -136,6 +137,15 @@ def _run(arguments: Sequence[str] | None) -> int:
         goes_on = f"; {again}the same command goes on from here" if options.command in ("run", *STAGE_HELP) else ""
         print(f"interrupted{goes_on}", file=sys.stderr)
         return 130
+
+
+def _expand_tildes(options: argparse.Namespace) -> None:
+    """The shell leaves the ~ of --out=~/run as it is."""
+    for name, value in vars(options).items():
+        if isinstance(value, Path):
+            setattr(options, name, value.expanduser())
+        elif isinstance(value, list):
+            setattr(options, name, [part.expanduser() if isinstance(part, Path) else part for part in value])
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -83,7 +83,7 @@ def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
         recipe = run / "recipe.toml"
     settings = load_settings(RefineSettings, recipe, flags, table="refine")
     crawl, refined = (run / "crawl", run / "refine") if run else (place, options.out)
-    for page in explain.find_pages(crawl, refined, options.explain, settings):
+    for page in explain.find_pages(crawl, refined, text_of("refine --explain", options.explain), settings):
         explain_terminal.print_page(page)
         for seen in explain.watch_page(page, crawl, settings):
             explain_terminal.print_step(seen, settings)
@@ -222,10 +222,11 @@ def tokens_command(options: argparse.Namespace) -> int:
     folder = options.tokenizer
     places = [folder / name for name in ("tokenizer", "pretrain") if (folder / name).is_dir()]  # the latter: imported
     tokenizer = Tokenizer.load([*places, folder][0])
-    ids = tokenizer.encode(options.text)
+    text = text_of("tokens", options.text)
+    ids = tokenizer.encode(text)
     for id in ids:
         print(f"{id:6}  {tokenizer.decode_bytes([id])!r}")
-    print(f"{len(ids)} tokens, {len(options.text.encode()) / max(1, len(ids)):.2f} bytes a token")
+    print(f"{len(ids)} tokens, {len(text.encode()) / max(1, len(ids)):.2f} bytes per token")
     return 0
 
 
@@ -304,14 +305,23 @@ def sampling_of(options: argparse.Namespace, top_logprobs: int = 0):  # type: ig
         raise StageError(str(error)) from error
 
 
+def text_of(command: str, argument: str) -> str:
+    """An argument in which bytes that are not UTF-8, which Python keeps as halves of surrogate pairs, are U+FFFD."""
+    text = argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if text != argument:
+        print(f"{command}: the text is not UTF-8; each byte that is not became U+FFFD", file=sys.stderr)
+    return text
+
+
 def read_stdin(command: str) -> str:
     """All of it, without the line end that editors and echo put last."""
     from crawl2chat.run import StageError
+    from crawl2chat.text_files import NotText, decode
 
     try:
-        return sys.stdin.buffer.read().decode("utf-8").removesuffix("\n")
-    except UnicodeDecodeError as error:
-        raise StageError(f"{command} -: stdin is no text in UTF-8: {error}") from error
+        return decode(sys.stdin.buffer.read()).removesuffix("\n")
+    except NotText as error:
+        raise StageError(f"{command} -: stdin can't be read as text: {error}") from error
 
 
 def _key(command: str, variable: str | None) -> str | None:

@@ -10,6 +10,8 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from crawl2chat.text_files import NotText, read_text
+
 
 class Settings(BaseModel):
     """A table of a recipe. Each field's `description` is its documentation and its line in `--help`."""
@@ -48,8 +50,8 @@ def load_settings(
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(Path(file).read_text(encoding="utf-8"))
-        except (OSError, UnicodeDecodeError) as error:
+            values = tomllib.loads(read_text(Path(file)))
+        except (OSError, NotText) as error:
             raise RecipeError(f"{source}: can't be read: {error}") from error
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{source}: not valid TOML: {error}") from error

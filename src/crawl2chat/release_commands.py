@@ -36,10 +36,11 @@ def export_command(options: argparse.Namespace) -> int:
 
 def _read_statement(file: Path | None) -> str | None:
     from crawl2chat.run import StageError
+    from crawl2chat.text_files import NotText, read_text
 
     try:
-        return file.read_text(encoding="utf-8") if file else None
-    except (OSError, UnicodeDecodeError) as error:
+        return read_text(file) if file else None
+    except (OSError, NotText) as error:
         raise StageError(f"export --data-statement {file}: can't be read: {error}") from error
 
 

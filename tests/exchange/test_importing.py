@@ -7,9 +7,11 @@ import sys
 import pytest
 import torch
 from models import random_model
+from safetensors.torch import load_file, save_file
 from warcs import page_record, write_warc
 
 from crawl2chat.cli import main
+from crawl2chat.exchange.export import export_folder
 from crawl2chat.exchange.gguf_file import write_gguf
 from crawl2chat.exchange.importing import import_model
 from crawl2chat.model import load_model, save_model
@@ -141,6 +143,64 @@ def test_what_is_not_whole_is_refused_and_leaves_no_model(checkpoint, tmp_path):
             import_model(folder, tmp_path / f"run-{i}")
         assert read_manifest(tmp_path / f"run-{i}" / "pretrain") is None
         assert not (tmp_path / f"run-{i}" / "pretrain" / "model").exists()
+
+
+LENGTHS = {
+    "truncation": {"direction": "Right", "max_length": 4, "strategy": "LongestFirst", "stride": 0},
+    "padding": {
+        "strategy": {"Fixed": 512}, "direction": "Left", "pad_to_multiple_of": 8, "pad_id": 0, "pad_type_id": 0,
+        "pad_token": "<|endoftext|>",
+    },
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("kinds", [("truncation",), ("padding",), ("truncation", "padding")])
+def test_truncation_and_padding_do_not_matter_and_are_left_out_of_an_export(checkpoint, tmp_path, kinds):
+    change_json(checkpoint / "tokenizer.json", **{kind: LENGTHS[kind] for kind in kinds})
+    import_model(checkpoint, tmp_path / "run")
+    export_folder(tmp_path / "run" / "pretrain", tmp_path / "release", name="A model")
+    content = json.loads((tmp_path / "release" / "tokenizer.json").read_text())
+    assert (content["truncation"], content["padding"]) == (None, None)
+    text = "The miller's daughter went down to the river."
+    theirs = pytest.importorskip("transformers").AutoTokenizer.from_pretrained(tmp_path / "release")
+    assert theirs.encode(text) == Tokenizer.load(tmp_path / "release").encode(text)
+
+
+@pytest.mark.parametrize("name", ["config.json", "tokenizer.json", "tokenizer_config.json", "generation_config.json"])
+def test_a_byte_order_mark_does_not_matter(checkpoint, tmp_path, name):
+    content = json.loads((checkpoint / name).read_text())
+    (checkpoint / name).write_text(json.dumps(content), encoding="utf-8-sig")
+    import_model(checkpoint, tmp_path / "run")
+    export_folder(tmp_path / "run" / "pretrain", tmp_path / "release", name="A model")
+    json.loads((tmp_path / "release" / name).read_text(encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:9\nsize 7\n", "is a Git LFS pointer, not the file"),
+        (b"", "is empty: download it again"),
+        (b"<html><body>Not found</body></html>", "is a web page"),
+        (b'{"version": "1.0", "mod', "not a tokenizer.*.json that can be used"),
+    ],
+)
+@pytest.mark.parametrize("name", ["tokenizer.json", "tokenizer_config.json"])
+def test_a_tokenizer_that_is_another_file_is_named(checkpoint, tmp_path, name, content, told):
+    (checkpoint / name).write_bytes(content)
+    with pytest.raises(StageError, match=f"{name}: {told}"):
+        import_model(checkpoint, tmp_path / "run")
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf")])
+def test_weights_that_are_no_numbers_are_named_and_not_imported(checkpoint, tmp_path, value):
+    for file in checkpoint.glob("*.safetensors"):
+        weights = load_file(file)
+        if "model.norm.weight" in weights:
+            weights["model.norm.weight"][3] = value
+            save_file(weights, file, metadata={"format": "pt"})
+    with pytest.raises(StageError, match=r"model\.norm\.weight holds NaN or infinite values"):
+        import_model(checkpoint, tmp_path / "run")
+    assert not (tmp_path / "run" / "pretrain" / "model").exists()
 
 
 def change_json(file, **values):

@@ -90,7 +90,7 @@ def test_missing_shards_are_named(sharded):
         load_model(sharded)
 
 
-@pytest.mark.parametrize("kept", [0, 5, 100, -1])
+@pytest.mark.parametrize("kept", [5, 100, -1])
 def test_a_file_that_is_cut_short_is_named(sharded, kept):
     first = sorted(sharded.glob("*.safetensors"))[0]
     first.write_bytes(first.read_bytes()[:kept])
@@ -129,9 +129,96 @@ def test_a_tied_checkpoint_may_hold_its_head_if_it_is_the_embedding(tmp_path):
         load_model(tmp_path)
 
 
+POINTER = b"version https://git-lfs.github.com/spec/v1\noid sha256:4d7a\nsize 988097824\n"
+WRONG_FILES = {
+    "is a Git LFS pointer, not the file: run git lfs pull": POINTER,
+    "is empty: download it again": b"",
+    "is a web page, .*<!DOCTYPE html>": b"<!DOCTYPE html>\n<title>404</title>",
+    "is a text that begins with 'Invalid username or password.'": b"Invalid username or password.",
+}
+
+
+@pytest.mark.parametrize("told", WRONG_FILES)
+@pytest.mark.parametrize("name", ["config.json", ONE_FILE, INDEX, "a shard"])
+def test_what_a_download_left_instead_of_a_file_is_named(folder, sharded, name, told):
+    place = folder if name in ("config.json", ONE_FILE) else sharded
+    file = place / name if name != "a shard" else sorted(place.glob("*.safetensors"))[1]
+    file.write_bytes(WRONG_FILES[told])
+    with pytest.raises(StageError, match=f"{file.name}: {told}"):
+        load_model(place)
+
+
+def test_other_formats_under_the_name_of_weights_are_named(folder):
+    torch.save({"weight": torch.ones(3)}, folder / ONE_FILE)
+    with pytest.raises(StageError, match="is a PyTorch checkpoint, not safetensors; load it with transformers"):
+        load_model(folder)
+    torch.save({"weight": torch.ones(3)}, folder / ONE_FILE, _use_new_zipfile_serialization=False)
+    with pytest.raises(StageError, match="is a PyTorch checkpoint"):
+        load_model(folder)
+    (folder / ONE_FILE).write_bytes(b"GGUF\x03\0\0\0")
+    with pytest.raises(StageError, match="is a GGUF file"):
+        load_model(folder)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_value_that_is_no_number_is_named_with_its_tensor(folder, dtype, value):
+    weights = {name: tensor.to(dtype) for name, tensor in load_file(folder / ONE_FILE).items()}
+    save_file(weights, folder / ONE_FILE)
+    load_model(folder)
+    weights["model.layers.1.mlp.up_proj.weight"][2, 3] = value
+    save_file(weights, folder / ONE_FILE)
+    with pytest.raises(StageError, match=r"model\.layers\.1\.mlp\.up_proj\.weight holds NaN or infinite values"):
+        load_model(folder)
+
+
+def test_a_tied_head_of_nan_is_called_that(tmp_path):
+    save_model(random_model("tied"), tmp_path, stop_ids=[1], pad_id=0)
+    embedding = load_file(tmp_path / ONE_FILE)["model.embed_tokens.weight"] * float("nan")
+    change(tmp_path / ONE_FILE, lm_head__weight=embedding.clone(), model__embed_tokens__weight=embedding)
+    with pytest.raises(StageError, match="lm_head.weight holds NaN or infinite values"):
+        load_model(tmp_path)
+
+
+def rewrite_config(folder, encoding="utf-8", **values):
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8-sig")) | values
+    config = {name: value for name, value in config.items() if value != "absent"}
+    (folder / "config.json").write_text(json.dumps(config), encoding=encoding)
+
+
+@pytest.mark.parametrize(
+    ("values", "field", "meant"),
+    [
+        ({"head_dim": "absent"}, "head_dim", 128),
+        ({"head_dim": None}, "head_dim", 128),
+        ({"max_position_embeddings": "absent"}, "max_position_embeddings", 32768),
+        ({"tie_word_embeddings": "absent"}, "tie_word_embeddings", False),
+        ({"tie_word_embeddings": None}, "tie_word_embeddings", False),
+        ({"rms_norm_eps": "absent"}, "rms_norm_eps", 1e-6),
+        ({"num_key_value_heads": None}, "num_key_value_heads", 4),
+    ],
+)
+def test_what_a_config_does_not_say_is_what_transformers_takes_it_to_mean(folder, values, field, meant):
+    rewrite_config(folder, num_attention_heads=4, **values)
+    assert getattr(read_config(folder), field) == meant
+    transformers = pytest.importorskip("transformers")
+    if values[field] == "absent":
+        assert getattr(transformers.AutoConfig.from_pretrained(folder), field) == meant
+
+
+def test_a_config_without_a_size_is_named_and_one_with_a_byte_order_mark_is_read(folder):
+    rewrite_config(folder, encoding="utf-8-sig")
+    load_model(folder)
+    rewrite_config(folder, vocab_size="absent", hidden_size="absent")
+    with pytest.raises(StageError, match=r"config\.json: has no vocab_size, hidden_size"):
+        read_config(folder)
+
+
 def test_pickled_weights_and_a_broken_index_are_told(folder):
     (folder / ONE_FILE).rename(folder / "pytorch_model.bin")
-    with pytest.raises(StageError, match=r"pytorch_model\.bin is not read, save it anew with transformers"):
+    with pytest.raises(
+        StageError, match=r"pytorch_model\.bin is a PyTorch checkpoint, not safetensors; load it with transformers"
+    ):
         load_model(folder)
     (folder / INDEX).write_text("[]")
     with pytest.raises(StageError, match="not an index of shards"):

@@ -1,3 +1,4 @@
+import json
 import os
 import re
 import signal
@@ -16,7 +17,7 @@ from hypothesis import strategies as st
 from crawl2chat.run import StageError
 from crawl2chat.tokens import tokenize as module
 from crawl2chat.tokens.shards import TokenizedDocuments, join_tokens, write_tokens
-from crawl2chat.tokens.tokenize import pieces, tokenize
+from crawl2chat.tokens.tokenize import held_out_documents, pieces, tokenize
 
 TEXTS = [
     f"Document {i} tells of {i * 7} mills, „Straße“ and nothing else.\n\nThe end. " * (1 + i % 4) for i in range(60)
@@ -118,6 +119,43 @@ def test_empty_documents_are_left_out_and_counted(tokenizer, vocabulary, tmp_pat
     training, _ = tokenize(tmp_path / "a.parquet", vocabulary, tmp_path / "out", held_out=0, seed=0)
     assert contents(training) == encoded(["one", "two"], tokenizer)
     assert "2 documents without a text were left out" in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("part_bytes", [1000, 1 << 20])
+@pytest.mark.parametrize("held_out", [0, 1])
+@pytest.mark.parametrize("name", ["one.txt", "one.md"])
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16", "utf-32"])
+def test_a_text_file_of_any_encoding_with_a_mark_is_one_document(
+    tokenizer, vocabulary, tmp_path, encoding, name, held_out, part_bytes
+):
+    text = "".join(TEXTS)
+    (tmp_path / name).write_bytes(text.replace("\n", "\r\n").encode(encoding))
+    splits = tokenize(
+        tmp_path / name, vocabulary, tmp_path / "out", held_out=held_out, seed=0, part_bytes=part_bytes, workers=1
+    )
+    assert contents(splits[held_out]) == encoded([text], tokenizer)
+    assert len(splits[1 - held_out]) == 0
+    kept_out = [document.text for document in held_out_documents(tmp_path / name, held_out=held_out, seed=0)]
+    assert kept_out == [text] * held_out
+
+
+@pytest.mark.parametrize("part_bytes", [1000, 1 << 20])
+@pytest.mark.parametrize("name", ["one.txt", "one.jsonl"])
+def test_bytes_that_are_not_utf8_are_counted_over_all_parts(vocabulary, tmp_path, capfd, name, part_bytes):
+    line = "Le meunier était là.\n" if name == "one.txt" else '{"text": "Le meunier était là."}\n'
+    (tmp_path / name).write_bytes((line * 200).encode("cp1252"))
+    tokenize(tmp_path / name, vocabulary, tmp_path / "out", held_out=0, seed=0, part_bytes=part_bytes, workers=2)
+    said = capfd.readouterr().err
+    first = 11 if name == "one.txt" else 0
+    assert f"tokenize: {name}: 400 bytes are not UTF-8 (first at byte {first}) and became U+FFFD" in said
+    assert said.count("not UTF-8") == 1
+
+
+def test_a_document_of_a_million_spaces_is_encoded(tokenizer, vocabulary, tmp_path):
+    text = "Table of the year" + " " * 1_200_000 + "end of it"
+    (tmp_path / "a.jsonl").write_text(json.dumps({"text": text}) + "\n")
+    training, _ = tokenize(tmp_path / "a.jsonl", vocabulary, tmp_path / "out", held_out=0, seed=0)
+    assert tokenizer.decode(training[0][1:].tolist()) == text
 
 
 def test_a_file_without_texts_is_named(vocabulary, tmp_path):

@@ -27,7 +27,8 @@ class LineInput:
         self.readline = _import_readline() if read is None and self.interactive else None
         self._read = read or (input if self.interactive else _read_pipe)
         if read is None and hasattr(sys.stdin, "reconfigure"):
-            sys.stdin.reconfigure(errors="replace")  # bytes that are no text are not worth a traceback
+            # bytes that are not text are not worth a traceback, and a byte order mark is not a part of the message
+            sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
 
     def message(self) -> Typed:
         """One line; more if it ends with a backslash, or all between two lines of three quotes.

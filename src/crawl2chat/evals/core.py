@@ -33,6 +33,7 @@ from crawl2chat.figures import Figure, share
 from crawl2chat.model import Transformer
 from crawl2chat.progress import Progress
 from crawl2chat.run import StageError
+from crawl2chat.text_files import read_text
 from crawl2chat.tokens import Tokenizer
 
 TASKS = "core.json"
@@ -64,7 +65,7 @@ class Task:
 def read_tasks(folder: Path) -> tuple[list[Task], list[str]]:
     """The tasks whose file is there, and the names of the others. Raises StageError where there are none."""
     try:
-        listed = json.loads((folder / TASKS).read_text(encoding="utf-8"))
+        listed = json.loads(read_text(folder / TASKS))
         tasks = [
             Task(
                 entry["task"], folder / entry["file"], int(entry["shots"]), entry["type"], entry["delimiter"],

@@ -1,6 +1,5 @@
 """Rows of a test set: from a file, or by a data set's name on the hub."""
 
-import gzip
 import json
 import zlib
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.run import StageError, hash_json, hash_path
+from crawl2chat.text_files import NotText, read_text
 
 SUFFIXES = (".jsonl", ".jsonl.gz", ".json", ".parquet")
 Row = dict[str, Any]
@@ -47,16 +47,15 @@ def json_lines(file: Path) -> list[Row]:
     rows: list[Row] = []
     n = 0
     try:
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8") as handle:
-            for n, line in enumerate(handle, 1):
-                if line.strip():
-                    rows.append(json.loads(line))
-                    if not isinstance(rows[-1], dict):
-                        raise StageError(f"{file}, line {n}: holds a {type(rows[-1]).__name__}; expected an object")
+        for n, line in enumerate(read_text(file).split("\n"), 1):
+            if line.strip():
+                rows.append(json.loads(line))
+                if not isinstance(rows[-1], dict):
+                    raise StageError(f"{file}, line {n}: holds a {type(rows[-1]).__name__}; expected an object")
     except json.JSONDecodeError as error:  # which takes each line for the first
         raise StageError(f"{file}, line {n}: can't be read as JSON: {error.msg}, column {error.colno}") from error
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise StageError(f"{file}: can't be read after line {n}: {error}") from error
+    except (OSError, EOFError, zlib.error, NotText) as error:
+        raise StageError(f"{file}: can't be read: {error}") from error
     return rows
 
 

@@ -66,7 +66,7 @@ def stated_licence(models: Sequence[Path]) -> Licence:
     for file in (folder / "README.md" for folder in models):
         if not file.is_file():
             continue
-        head = re.match(r"---\r?\n(.*?)\r?\n---", file.read_text(encoding="utf-8", errors="replace"), re.DOTALL)
+        head = re.match(r"---\r?\n(.*?)\r?\n---", file.read_text(encoding="utf-8-sig", errors="replace"), re.DOTALL)
         try:
             found = yaml.safe_load(head.group(1)) if head else None
         except (yaml.YAMLError, ValueError, LookupError):  # the latter two of dates and numbers that are none

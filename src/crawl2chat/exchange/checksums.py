@@ -4,6 +4,7 @@ import re
 from pathlib import Path
 
 from crawl2chat.run import StageError, hash_path
+from crawl2chat.text_files import NotText, read_text
 
 SUMS = "SHA256SUMS"
 OWN_WORDS = "README.md"  # the card, which people go on writing
@@ -17,8 +18,8 @@ def write_checksums(folder: Path) -> None:
 def check_checksums(folder: Path) -> str:
     """Raises StageError for files that changed, went or came since the release was made, and where no list is there."""
     try:
-        lines = (folder / SUMS).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
+        lines = read_text(folder / SUMS).splitlines()
+    except (OSError, NotText) as error:
         raise StageError(f"{SUMS} can't be read, so whether files have changed is not known: {error}") from error
     listed, changed = {SUMS, OWN_WORDS}, []
     for line in lines:

@@ -11,7 +11,7 @@ from crawl2chat.exchange.checksums import write_checksums
 from crawl2chat.exchange.lineage import lineage
 from crawl2chat.exchange.model_card import model_card
 from crawl2chat.model.huggingface import SHARD_BYTES, model_folder, open_weights, read_config, read_json_object
-from crawl2chat.model.weights import Weights, save_weights
+from crawl2chat.model.weights import Weights, check_finite, save_weights
 from crawl2chat.run import StageError, replacing, write_json
 from crawl2chat.tokens import Tokenizer
 
@@ -65,9 +65,8 @@ def export_folder(
 
 def _converted(weights: Weights, dtype: torch.dtype) -> Iterator[tuple[str, Tensor]]:
     for name, tensor in weights.items():
+        check_finite(weights.folder, name, tensor)
         converted = tensor.to(dtype=dtype, copy=True)
-        if not torch.isfinite(tensor).all():
-            raise StageError(f"{weights.folder}: {name} holds values that are no numbers; this model is broken")
         if not torch.isfinite(converted).all():
             raise StageError(f"{weights.folder}: {name} holds values that {dtype} can't; take --dtype bfloat16")
         yield name, converted

@@ -141,7 +141,7 @@ def _type_of(gguf: ModuleType, shape: torch.Size, kind: GgufType) -> Any:
 def _in_range(name: str, tensor: Tensor, ggml_type: str) -> Tensor:
     largest = float(tensor.abs().max())
     if not math.isfinite(largest):
-        raise StageError(f"{name} holds values that are no numbers; this model is broken")
+        raise StageError(f"{name} holds NaN or infinite values, so this model is broken")
     if ggml_type == "F16" and largest > LARGEST_HALF:
         raise StageError(f"{name} holds {largest}, which {ggml_type} can't; take --dtype bfloat16 or float32")
     return tensor

@@ -10,11 +10,12 @@ from pydantic import Field
 from crawl2chat.exchange.chat_template import departure_from_chatml
 from crawl2chat.figures import Figure
 from crawl2chat.model.huggingface import on_meta, open_weights, read_config
-from crawl2chat.model.weights import weight_files
+from crawl2chat.model.weights import check_finite, weight_files
 from crawl2chat.recipe import Settings
 from crawl2chat.run import Manifest, Stage, StageError, replacing, run_stage
+from crawl2chat.text_files import read_text
 from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.tokenizer import CONTROL_TOKENS, TOKENIZER
+from crawl2chat.tokens.tokenizer import CONTROL_TOKENS, NO_LENGTHS, TOKENIZER
 
 IMPORT = Stage("import", ("checkpoint",), "crawl2chat.exchange.importing:import_checkpoint")
 COPIED = (  # beside the weights: what describes the model, its tokenizer, and what may be done with it
@@ -57,6 +58,8 @@ def import_checkpoint(checkpoint: Path, out: Path, settings: ImportSettings) -> 
         raise StageError(f"{checkpoint}: no config.json in it; expected a model in the form of transformers")
     config = read_config(checkpoint)
     weights = open_weights(checkpoint, config)
+    for name, tensor in weights.items():
+        check_finite(checkpoint, name, tensor)
     if not (checkpoint / TOKENIZER).exists():
         raise StageError(
             f"{checkpoint}: no {TOKENIZER} in it; make one with transformers: "
@@ -90,7 +93,8 @@ def check_ids(file: Path, tokenizer: Tokenizer) -> int:
     """Compare our ids with those of the library that transformers encodes with; returns the number of texts.
 
     Texts: some in many scripts, and every token of the vocabulary that is text. Control tokens are left out of
-    their tokenizer, as it would find them within text. Raises StageError at the first text that differs.
+    their tokenizer, as it would find them within text, and so are truncation and padding, which fine-tuning leaves in
+    the file and which say nothing about ids. Raises StageError at the first text that differs.
     """
     try:
         import tokenizers
@@ -98,7 +102,7 @@ def check_ids(file: Path, tokenizer: Tokenizer) -> int:
         raise StageError(
             "import checks ids against the package tokenizers: pip install 'crawl2chat[import]'"
         ) from error
-    content = json.loads(file.read_text(encoding="utf-8")) | {"added_tokens": [], "post_processor": None}
+    content = json.loads(read_text(file)) | {"added_tokens": [], "post_processor": None} | NO_LENGTHS
     theirs = tokenizers.Tokenizer.from_str(json.dumps(content))
     vocabulary = (token.decode("utf-8", errors="replace") for token in tokenizer.ranks)
     texts = [*TEXTS, *(text for text in vocabulary if "\ufffd" not in text)]

@@ -6,14 +6,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from crawl2chat.exchange import verify_alike
 from crawl2chat.exchange.card_data import STATEMENT, listed, stated_licence
 from crawl2chat.exchange.checksums import check_checksums
 from crawl2chat.model import load_model
 from crawl2chat.model.huggingface import open_weights, read_config, read_json_object
-from crawl2chat.model.weights import weight_files
+from crawl2chat.model.weights import check_finite, weight_files
 from crawl2chat.run import StageError
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.tokenizer import CONFIG, TOKENIZER
@@ -98,8 +96,7 @@ def check_weights(folder: Path) -> str:
     if types != {str(stated)}:
         raise StageError(f"tensors are of type {', '.join(sorted(types))}, config.json says {stated}")
     for name, tensor in weights.items():
-        if not torch.isfinite(tensor).all():
-            raise StageError(f"{name} holds values that are no numbers; this model is broken")
+        check_finite(folder, name, tensor)
     return f"{len(weights.shapes)} tensors of {stated}, all as config.json has them, all finite"
 
 

@@ -1,15 +1,17 @@
 """Models as folders that transformers loads: `config.json` of a `Qwen3ForCausalLM` and safetensors."""
 
 import json
-from dataclasses import fields
+from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from crawl2chat.downloads import what_is_wrong
 from crawl2chat.model.transformer import ModelConfig, Transformer
-from crawl2chat.model.weights import EMBEDDING, HEAD, Weights, save_weights
+from crawl2chat.model.weights import EMBEDDING, HEAD, Weights, check_finite, save_weights
 from crawl2chat.run import StageError, write_json
+from crawl2chat.text_files import read_text
 
 SHARD_BYTES = 5_000_000_000  # at which transformers begins another file, too
 REFUSED = {  # what a Qwen3 config.json may say and this model does not do; each with the values that say nothing
@@ -18,6 +20,9 @@ REFUSED = {  # what a Qwen3 config.json may say and this model does not do; each
     "quantization_config": (None,),
     "hidden_act": (None, "silu"),
 }
+DEFAULTS = {  # what transformers takes a silent config.json of a Qwen3 to mean, as far as weights can be so
+    "head_dim": 128, "max_position_embeddings": 32768, "tie_word_embeddings": False,
+}  # fmt: skip
 SIZES = tuple(field.name for field in fields(ModelConfig) if field.type is int)
 
 
@@ -59,9 +64,10 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.
     """
     folder = model_folder(folder)
     config = read_config(folder)
-    weights = {
-        name: tensor.to(device=device, dtype=dtype, copy=True) for name, tensor in open_weights(folder, config).items()
-    }
+    weights = {}
+    for name, tensor in open_weights(folder, config).items():
+        check_finite(folder, name, tensor)
+        weights[name] = tensor.to(device=device, dtype=dtype, copy=True)
     if config.tie_word_embeddings:
         weights[HEAD] = weights[EMBEDDING]
     model = on_meta(config)
@@ -91,11 +97,15 @@ def read_config(folder: Path) -> ModelConfig:
     content["rope_theta"] = _rope_theta(content, file)
     if content.get("num_key_value_heads") is None and "num_attention_heads" in content:
         content["num_key_value_heads"] = content["num_attention_heads"]
-    content.setdefault("tie_word_embeddings", False)  # what transformers takes a silent config to mean
+    for name, value in DEFAULTS.items():
+        content[name] = value if content.get(name) is None else content[name]
     known = {field.name: content[field.name] for field in fields(ModelConfig) if content.get(field.name) is not None}
     for name, value in known.items():
         if name in SIZES and (type(value) is not int or value < 1):
             raise StageError(f"{file}: {name} = {value!r}; expected a whole number of at least 1")
+    missing = [field.name for field in fields(ModelConfig) if field.name not in known and field.default is MISSING]
+    if missing:
+        raise StageError(f"{file}: has no {', '.join(missing)}")
     try:
         return ModelConfig(**known)
     except (TypeError, ValueError) as error:
@@ -116,9 +126,10 @@ def on_meta(config: ModelConfig) -> Transformer:
 
 def read_json_object(file: Path) -> dict[str, Any]:
     try:
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = json.loads(read_text(file))
     except (OSError, ValueError) as error:
-        raise StageError(f"{file}: not readable JSON: {error}") from error
+        wrong = what_is_wrong(file) if file.is_file() else None
+        raise StageError(f"{file}: {wrong or f'not readable JSON: {error}'}") from error
     if not isinstance(content, dict):
         raise StageError(f"{file}: expected a JSON object, found {type(content).__name__}")
     return content

@@ -11,7 +11,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
+from crawl2chat.downloads import PICKLE, what_is_wrong
 from crawl2chat.run import StageError, write_json
+from crawl2chat.text_files import read_text
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # safetensors' names
@@ -45,12 +47,13 @@ class Weights:
                     found[name] = torch.Size(part.get_shape())
         head_too = tied and HEAD in found
         self._compare(found, {HEAD} if head_too else set())
-        if head_too and not torch.equal(self.read(HEAD), self.read(EMBEDDING)):
+        if head_too and not torch.equal(*map(self._read_finite, (HEAD, EMBEDDING))):
             raise StageError(f"{folder}: config.json ties the head to the embedding, but {HEAD} differs from it")
 
-    def read(self, name: str) -> Tensor:
+    def _read_finite(self, name: str) -> Tensor:
         with _opened(self.files[name]) as content:
             tensor: Tensor = content.get_tensor(name)
+            check_finite(self.folder, name, tensor)  # NaN equals nothing
             return tensor
 
     def items(self) -> Iterator[tuple[str, Tensor]]:
@@ -95,9 +98,10 @@ def weight_files(folder: Path) -> list[Path]:
     index = folder / INDEX
     if index.exists():
         try:
-            names = sorted(set(json.loads(index.read_text(encoding="utf-8"))["weight_map"].values()))
-        except (ValueError, KeyError, AttributeError, TypeError) as error:
-            raise StageError(f"{index}: not an index of shards (weight_map): {error}") from error
+            names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
+        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
+            wrong = what_is_wrong(index) or f"not an index of shards (weight_map): {error}"
+            raise StageError(f"{index}: {wrong}") from error
         missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
         if missing:
             raise StageError(
@@ -110,7 +114,7 @@ def weight_files(folder: Path) -> list[Path]:
         pickled = sorted(folder.glob("*.bin")) + sorted(folder.glob("*.pt*"))
         raise StageError(
             f"{folder}: no weights in it (*.safetensors is missing)"
-            + (f"; {pickled[0].name} is not read, save it anew with transformers' save_pretrained" if pickled else "")
+            + (f"; {pickled[0].name} {PICKLE}" if pickled else "")
         )
     return files
 
@@ -139,8 +143,19 @@ def save_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], sizes: dic
         write_json(folder / INDEX, {"metadata": {"total_size": sum(sizes.values())}, "weight_map": weight_map})
 
 
+def check_finite(folder: Path, name: str, tensor: Tensor) -> None:
+    """Raise StageError for a tensor with NaN or infinite values, which would make all that a model says nonsense."""
+    least, most = torch.aminmax(tensor)  # NaN if any value is; allocates nothing, unlike isfinite
+    if not (torch.isfinite(least) and torch.isfinite(most)):
+        raise StageError(
+            f"{folder}: {name} holds NaN or infinite values, so this model is broken; "
+            "take an earlier checkpoint of it, or download it again"
+        )
+
+
 def _opened(file: Path) -> Any:
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:
-        raise StageError(f"{file}: can't be read, perhaps cut short: {error}") from error
+        wrong = what_is_wrong(file) if file.is_file() else None
+        raise StageError(f"{file}: " + (wrong or f"can't be read, perhaps cut short: {error}")) from error

@@ -4,9 +4,9 @@ DCLM (arXiv 2406.11794) keeps the best 10 % of a crawl by such a model and found
 perplexity and language models as judges.
 """
 
-import gzip
 import json
 import math
+import zlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -19,9 +19,10 @@ import numpy.typing as npt
 import xxhash
 
 from crawl2chat.progress import Progress
-from crawl2chat.refine.documents import read_texts
+from crawl2chat.refine.documents import Losses, is_text, read_texts
 from crawl2chat.refine.ngrams import ngrams
 from crawl2chat.run import StageError, replacing, write_json
+from crawl2chat.text_files import NotText, decode_lossy, open_utf8, read_text
 
 VERSION = 1  # of the features; raise it when the same text gets others
 WEIGHTS, ABOUT = "classifier.safetensors", "classifier.json"
@@ -242,7 +243,7 @@ def read_training_texts(files: Sequence[Path], label: str) -> Iterator[str]:
     with Progress(label, len(files), "files") as bar:
         count = 0
         for i, file in enumerate(files):
-            for text in _paragraphs(file) if file.name.endswith((".txt", ".txt.gz")) else read_texts(file):
+            for text in _paragraphs(file) if file.is_file() and is_text(file) else read_texts(file, label="classify"):
                 count += 1
                 bar.update(i, f"{count:,} texts")
                 yield text
@@ -255,9 +256,9 @@ def read_labels(files: Sequence[Path], threshold: float) -> tuple[list[str], lis
     bad: list[str] = []
     for file in files:
         try:
-            rows = [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line.strip()]
+            rows = [json.loads(line) for line in read_text(file).split("\n") if line.strip()]
             scored = [(float(row["score"]), str(row["text"])) for row in rows if row["score"] is not None]
-        except (OSError, ValueError, KeyError, TypeError) as error:
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError) as error:
             raise StageError(f"{file}: no labels ({error!r}); expected what `crawl2chat judge` writes") from error
         good += [text for score, text in scored if score >= threshold]
         bad += [text for score, text in scored if score < threshold]
@@ -265,17 +266,24 @@ def read_labels(files: Sequence[Path], threshold: float) -> tuple[list[str], lis
 
 
 def _paragraphs(file: Path) -> Iterator[str]:
-    """Stretches of lines between empty ones."""
+    """Stretches of lines between empty ones; bytes that are not UTF-8 become U+FFFD and are reported in the end."""
+    losses = Losses()
+    paragraph: list[str] = []
+    at = 0
     try:
-        with (gzip.open if file.suffix == ".gz" else open)(file, "rt", encoding="utf-8", errors="replace") as lines:
-            paragraph: list[str] = []
-            for line in lines:
+        with open_utf8(file) as content:
+            for raw in content:
+                line, bad, first = decode_lossy(raw)
+                if bad:
+                    losses.add_bad_bytes(file.name, bad, f"byte {at + first:,}")
+                at += len(raw)
                 if line.strip():
-                    paragraph.append(line)
+                    paragraph.append(line.replace("\r\n", "\n"))
                 elif paragraph:
                     yield "".join(paragraph)
                     paragraph = []
             if paragraph:
                 yield "".join(paragraph)
-    except (OSError, EOFError) as error:
+    except (OSError, EOFError, zlib.error, NotText) as error:
         raise StageError(f"{file}: can't be read ({error}); expected paragraphs with empty lines between") from error
+    losses.report("classify")

@@ -1,7 +1,7 @@
 """Pages that hold a test's questions: trained on, they would make the test measure memory."""
 
-import gzip
 import json
+import zlib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -15,6 +15,7 @@ from crawl2chat.refine.ngrams import Hashes, ngrams, words_of
 from crawl2chat.refine.settings import DecontaminateSettings
 from crawl2chat.refine.verdict import Verdict, drop, keep
 from crawl2chat.run import StageError
+from crawl2chat.text_files import read_text
 
 SHOWN = 80  # characters of a question in a reject's detail
 FORMS = ".jsonl, .json, .parquet or .txt (.gz too, but for Parquet)"
@@ -124,15 +125,15 @@ def _rows(path: Path, fields: Sequence[str]) -> Iterator[tuple[int, Any]]:
             return
         if form not in (".jsonl", ".json", ".txt"):
             raise StageError(f"refine.decontaminate.against: {path}: not a file of questions; expected {FORMS}")
-        with (gzip.open if path.suffix == ".gz" else open)(path, "rt", encoding="utf-8") as lines:
-            if form == ".json":
-                whole = json.load(lines)
-                yield from enumerate(whole if isinstance(whole, list) else [whole], 1)
-                return
-            for row, line in enumerate(lines, 1):
-                if line.strip():
-                    yield row, line if form == ".txt" else json.loads(line)
-    except (OSError, EOFError, ValueError) as error:  # ValueError: of JSON, of UTF-8, of Parquet
+        content = read_text(path)
+        if form == ".json":
+            whole = json.loads(content)
+            yield from enumerate(whole if isinstance(whole, list) else [whole], 1)
+            return
+        for row, line in enumerate(content.split("\n"), 1):
+            if line.strip():
+                yield row, line if form == ".txt" else json.loads(line)
+    except (OSError, EOFError, zlib.error, ValueError) as error:  # ValueError: of JSON, of UTF-8, of Parquet
         raise StageError(
             f"refine.decontaminate.against: {path}: can't be read ({error}); expected questions as {FORMS}"
         ) from error

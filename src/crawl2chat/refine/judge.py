@@ -21,7 +21,7 @@ from pathlib import Path
 import xxhash
 
 from crawl2chat.progress import Progress
-from crawl2chat.refine.documents import Document, read_documents
+from crawl2chat.refine.documents import Document, Losses, read_documents
 from crawl2chat.run import StageError
 
 MAX_CHARS = 6000  # of a text that the judge reads: about 1,500 tokens
@@ -140,7 +140,7 @@ def judge_files(
     if not judge.url.startswith(("http://", "https://")):
         raise StageError(f"judge: --url {judge.url}: expected http://… or https://…, up to and with /v1")
     known = _read_labelled(out)
-    keys = {_key(document.id, document.text) for file in files for document in read_documents(file)}
+    keys = {_key(document.id, document.text) for file in files for document in read_documents(file, label="judge")}
     todo = set(keys if sample is None else heapq.nsmallest(sample, keys)) - known
     counts = {"scored": 0, "unscored": 0, "unanswered": 0}
     out.parent.mkdir(parents=True, exist_ok=True)
@@ -175,7 +175,7 @@ def _documents(files: Sequence[Path], keys: set[bytes]) -> Iterator[Document]:
     """Those of the keys, each once."""
     left = set(keys)
     for file in files:
-        for document in read_documents(file):
+        for document in read_documents(file, losses=Losses()):  # the first pass has reported them
             key = _key(document.id, document.text)
             if key in left:
                 left.remove(key)

@@ -1,12 +1,14 @@
 """Pages that can be told from their address alone: blocked hosts, other file types, gambling and adult hosts."""
 
 import re
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from crawl2chat.refine.verdict import Verdict, drop, keep
 from crawl2chat.run import StageError
+from crawl2chat.text_files import NotText, read_text
 
 # Addresses that end so are media, programs or data even when a server calls them text/html.
 NOT_HTML = re.compile(
@@ -32,8 +34,8 @@ def load_blocklists(paths: Sequence[str]) -> frozenset[str]:
     lines: list[str] = []
     for path in paths:
         try:
-            lines += Path(path).expanduser().read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
+            lines += read_text(Path(path).expanduser()).splitlines()
+        except (OSError, EOFError, zlib.error, NotText) as error:
             raise StageError(f"refine.blocklist = {path}: can't be read ({error}); expected one host a line") from error
     hosts = (line.split("#")[0].strip().lower().strip(".") for line in lines)
     return frozenset(host for host in hosts if host)

@@ -1,8 +1,7 @@
 """From a request to token ids: texts, conversations, and the tools that they offer."""
 
-import contextlib
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -62,8 +61,10 @@ class Model:
 def completion_prompts(model: Model, request: CompletionRequest) -> list[list[int]]:
     """The ids of each prompt. A text stands at a document's beginning, as in training, unless the request says no."""
     start = [model.tokenizer.end_of_text] if request.add_special_tokens else []
-    with _cutting(model, [text for text in request.prompt if isinstance(text, str)], "prompt"):
-        prompts = [[*start, *model.tokenizer.encode(p)] if isinstance(p, str) else p for p in request.prompt]
+    for text in request.prompt:
+        if isinstance(text, str):
+            _check_bytes(model, text, "prompt")
+    prompts = [[*start, *model.tokenizer.encode(p)] if isinstance(p, str) else p for p in request.prompt]
     for prompt in prompts:
         check_length(model, prompt, "prompt")
         check_vocabulary(model, prompt, "prompt")
@@ -86,8 +87,8 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
     if model.base:
         sampling = replace(sampling, stop=(*sampling.stop, "\n"))  # to the end of the helper's line
     rule = None
-    with _cutting(model, ["".join(message["content"] for message in messages)], "messages"):
-        prompt = _chat_ids(model, talk, messages, request.offered)
+    _check_bytes(model, "".join(message["content"] for message in messages), "messages")
+    prompt = _chat_ids(model, talk, messages, request.offered)
     check_length(model, prompt, "messages")
     if request.offered and model.stage in OUR_TOOL_STAGES:
         asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
@@ -108,16 +109,14 @@ def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
     """Ids as the other routes would read them, with one difference on request: names of control tokens are parsed."""
     tokenizer = model.tokenizer
     if request.messages is not None:
-        with _cutting(model, [], "messages"):
-            if model.base:
-                return Talk(model.engine, Sampling(), base=True).prompt(request.messages)
-            return tokenizer.encode_chat(request.messages, add_generation_prompt=request.add_generation_prompt)[0]
+        if model.base:
+            return Talk(model.engine, Sampling(), base=True).prompt(request.messages)
+        return tokenizer.encode_chat(request.messages, add_generation_prompt=request.add_generation_prompt)[0]
     text = request.prompt or ""
     start = [tokenizer.end_of_text] if request.add_special_tokens else []
-    with _cutting(model, [], "prompt"):
-        if not request.parse_special:
-            return [*start, *tokenizer.encode(text)]
-        return [*start, *tokenizer.encoding.encode(text, allowed_special="all")]
+    if not request.parse_special:
+        return [*start, *tokenizer.encode(text)]
+    return [*start, *tokenizer.encode_with_controls(text)]
 
 
 def sampling_of(
@@ -152,21 +151,11 @@ def sampling_of(
         raise refused(str(error)) from error
 
 
-@contextlib.contextmanager
-def _cutting(model: Model, texts: Sequence[str], param: str) -> Iterator[None]:
-    """Around the encoding of these texts. Raises ApiError, first of all for one that can't fit however it is cut."""
-    for text in texts:
-        at_least = len(text.encode()) // model.longest_token
-        if at_least >= model.engine.context:
-            raise _too_long(model, f"at least {at_least}", param)
-    try:
-        yield
-    except BaseException as error:
-        if type(error).__name__ != "PanicException":  # of tiktoken, at a million spaces in a row; no Exception
-            raise
-        raise refused(
-            f"{param}: can't be cut into tokens; does it hold very much white space in a row?", param
-        ) from None
+def _check_bytes(model: Model, text: str, param: str) -> None:
+    """Raise ApiError for a text that can't fit however it is cut into tokens, before any work on it."""
+    at_least = len(text.encode()) // model.longest_token
+    if at_least >= model.engine.context:
+        raise _too_long(model, f"at least {at_least}", param)
 
 
 def check_length(model: Model, prompt: Sequence[int], param: str) -> None:

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 
 import rustbpe
 
+from crawl2chat.tokens.runs import cut_white_space
 from crawl2chat.tokens.tokenizer import CONTROL_TOKENS, QWEN2_PATTERN, Tokenizer
 
 
@@ -19,6 +20,7 @@ def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
             f"vocab_size = {vocab_size}: must be at least {256 + len(CONTROL_TOKENS)} (bytes and controls)"
         )
     trainer = rustbpe.Tokenizer()
-    trainer.train_from_iterator(iter(texts), n_ranks, pattern=QWEN2_PATTERN)
+    stretches = (stretch for text in texts for stretch in cut_white_space(text))
+    trainer.train_from_iterator(stretches, n_ranks, pattern=QWEN2_PATTERN)
     ranks = {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()}
     return Tokenizer(ranks, {name: len(ranks) + i for i, name in enumerate(CONTROL_TOKENS)})

@@ -17,7 +17,7 @@ def train_tokenizer(documents: Path, out: Path, settings: TokenizerSettings) -> 
     training: list[str] = []
     measured: list[str] = []
     n_bytes = 0
-    for text in read_texts(documents):
+    for text in read_texts(documents, label="tokenizer"):
         kept_out = xxhash.xxh64_intdigest(text.encode("utf-8", errors="replace")) % 50 == 0
         (measured if kept_out else training).append(text)
         n_bytes += len(text.encode("utf-8", errors="replace"))

@@ -9,18 +9,19 @@ import json
 import mmap
 import re
 import shutil
-import sys
 import time
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
-from crawl2chat.refine.documents import Document, Part, cut_file, files_of, read_part
+from crawl2chat.refine.documents import Document, Losses, Part, cut_file, files_of, is_text, read_part
 from crawl2chat.refine.shuffle import in_this_process
 from crawl2chat.run import write_json
 from crawl2chat.shards import map_shards
+from crawl2chat.text_files import BOM, decode_lossy
 from crawl2chat.tokens.shards import TokenizedDocuments, TokenWriter, join_tokens
 from crawl2chat.tokens.tokenizer import Tokenizer
 
@@ -59,9 +60,10 @@ def tokenize(
         end_of_text = Tokenizer.load(tokenizer).end_of_text
         for split in SPLITS:
             join_tokens([folder / split for folder in folders], out / split, end_of_text)
-        empty = sum(_read_counts(folder)["empty"] for folder in folders)
-        if empty:
-            print(f"tokenize: {empty} documents without a text were left out", file=sys.stderr)
+        losses = Losses()
+        for folder in folders:
+            losses.add_json(_read_counts(folder)["losses"])
+        losses.report("tokenize")
     shutil.rmtree(out / "parts", ignore_errors=True)  # also those that a kill left behind the joined ones
     training, measured = (TokenizedDocuments.load(out / split) for split in SPLITS)
     return training, measured
@@ -71,19 +73,16 @@ def encode_parts(parts: list[Part], out: Path, tokenizer: Path, held_out: float,
     """Encode the documents of some parts of files into `out`/training and `out`/held_out."""
     vocabulary = _load_tokenizer(tokenizer)
     writers = [TokenWriter(out / split, vocabulary) for split in SPLITS]
-    empty = 0
+    losses = Losses()
     for part in parts:
-        if part.file.name.endswith(".txt") and part.end is not None:
-            split = writers[_draw(_hash_file(part.file, seed)) < held_out]
-            for text, goes_on in text_pieces(part):
-                split.add(text, goes_on=goes_on)
+        held = _draw(_hash_file(part.file, seed)) < held_out if is_text(part.file) else None
+        if held is not None and part.end is not None:
+            for text, goes_on in text_pieces(part, losses):
+                writers[held].add(text, goes_on=goes_on)
             continue
-        for document in read_part(part):
+        for document in read_part(part, losses):
             content = document.text.encode("utf-8", errors="replace")
-            if not content:
-                empty += 1
-                continue
-            split = writers[_is_held_out(content, held_out, seed)]
+            split = writers[_is_held_out(content, held_out, seed) if held is None else held]
             if len(content) <= PIECE_BYTES:
                 split.add(document.text)
                 continue
@@ -94,7 +93,7 @@ def encode_parts(parts: list[Part], out: Path, tokenizer: Path, held_out: float,
     write_json(out / "counts.json", {
         "documents": sum(len(writer.n_bytes) for writer in writers),
         "bytes": sum(sum(writer.n_bytes) for writer in writers),
-        "empty": empty,
+        "losses": losses.to_json(),
     })  # fmt: skip
 
 
@@ -106,22 +105,25 @@ def held_out_documents(documents: Path, *, held_out: float, seed: int) -> Iterat
 def split_documents(documents: Path, *, held_out: float, seed: int) -> Iterator[tuple[Document, bool]]:
     """All that `tokenize` reads, given the same, in its order, and whether it holds each out."""
     for part in files_of(documents):
-        whole = _draw(_hash_file(part.file, seed)) < held_out if part.file.name.endswith(".txt") else None
-        for document in read_part(part):
+        whole = _draw(_hash_file(part.file, seed)) < held_out if is_text(part.file) else None
+        for document in read_part(part, Losses()):  # tokenize has reported them
             content = document.text.encode("utf-8", errors="replace")
-            if content:
-                yield document, _is_held_out(content, held_out, seed) if whole is None else whole
+            yield document, _is_held_out(content, held_out, seed) if whole is None else whole
 
 
-def text_pieces(part: Part) -> Iterator[tuple[str, bool]]:
+def text_pieces(part: Part, losses: Losses) -> Iterator[tuple[str, bool]]:
     """The text of a stretch of a text file, and for each piece whether it goes on with what is before it."""
     assert part.end is not None
     with open(part.file, "rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as content:
-        goes_on = part.begin > 0
+        at = _cut(content, part.begin)
         for piece in pieces(content, part.begin, part.end):
-            text = piece.decode("utf-8", errors="replace").replace("\r\n", "\n").replace("\r", "\n")
-            yield text, goes_on
-            goes_on = True
+            text, bad, first = decode_lossy(piece)
+            if bad:
+                losses.add_bad_bytes(part.name, bad, f"byte {at + first:,}")
+            if at == 0:
+                text = text.removeprefix(BOM)
+            yield text.replace("\r\n", "\n").replace("\r", "\n"), at > 0
+            at += len(piece)
 
 
 def pieces(content: bytes | mmap.mmap, begin: int, end: int, size: int = PIECE_BYTES) -> Iterator[bytes]:
@@ -196,8 +198,8 @@ def _draw(digest: int) -> float:
     return digest / 2**64
 
 
-def _read_counts(folder: Path) -> dict[str, int]:
-    counts: dict[str, int] = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
+def _read_counts(folder: Path) -> dict[str, Any]:
+    counts: dict[str, Any] = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
     return counts
 
 

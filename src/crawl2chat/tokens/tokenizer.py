@@ -5,7 +5,6 @@ are put in by code, so `<|im_end|>` typed by a user is a handful of harmless byt
 """
 
 import json
-import unicodedata
 from collections.abc import Iterable, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -13,7 +12,10 @@ from typing import Any, Literal, NotRequired, TypedDict
 
 import tiktoken
 
+from crawl2chat.downloads import what_is_wrong
 from crawl2chat.run import StageError, replacing, write_json
+from crawl2chat.text_files import NotText, decode
+from crawl2chat.tokens.runs import cut_white_space, to_nfc
 
 # Qwen2's split: contractions, words with a leading space, single digits, punctuation, line ends, space.
 # One of the few patterns that llama.cpp knows by name.
@@ -29,6 +31,8 @@ CONTROL_TOKENS = (
 ROLES = ("system", "user", "assistant", "tool")
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 FILES = (TOKENIZER, CONFIG, TEMPLATE, "special_tokens_map.json")  # those that transformers keeps a tokenizer in
+# What fine-tuning leaves in tokenizer.json: how its batches were cut and padded. Without it, ids are those of the text.
+NO_LENGTHS = {"truncation": None, "padding": None}
 # ChatML with Hermes-style tool calls, as Qwen's models write them: a tool's answer comes in the user's turn.
 CHAT_TEMPLATE = (
     "{%- for message in messages -%}"
@@ -98,13 +102,21 @@ class Tokenizer:
 
     def encode(self, text: str) -> list[int]:
         """Ids of ordinary text; what looks like a control token in it stays text."""
-        return self.encoding.encode_ordinary(self._normalise(text))
+        return _joined(map(self.encoding.encode_ordinary, self._stretches(text)))
+
+    def encode_with_controls(self, text: str) -> list[int]:
+        """Ids of text in which names of control tokens become these tokens."""
+        return _joined(self.encoding.encode(part, allowed_special="all") for part in self._stretches(text))
 
     def encode_batch(self, texts: Sequence[str], threads: int = 2) -> list[list[int]]:
-        return self.encoding.encode_ordinary_batch([self._normalise(text) for text in texts], num_threads=threads)
+        """As `encode`, of many texts."""
+        stretches = [self._stretches(text) for text in texts]
+        flat = [stretch for of_text in stretches for stretch in of_text]
+        encoded = iter(self.encoding.encode_ordinary_batch(flat, num_threads=threads))
+        return [_joined(next(encoded) for _ in of_text) for of_text in stretches]
 
-    def _normalise(self, text: str) -> str:
-        return unicodedata.normalize("NFC", text) if self.nfc else text
+    def _stretches(self, text: str) -> list[str]:
+        return cut_white_space(to_nfc(text) if self.nfc else text)
 
     def decode(self, ids: Iterable[int]) -> str:
         """Text of the ids, control tokens by their names; bytes that are no UTF-8 become U+FFFD."""
@@ -184,7 +196,8 @@ class Tokenizer:
     def save(self, folder: Path) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them.
 
-        A tokenizer that was loaded is written as it was; only a chat template is added where it had none.
+        A tokenizer that was loaded is written as it was, but for truncation and padding, which are left out, and for
+        a chat template, which is added where it had none.
         """
         files = dict(self.files)
         config = json.loads(files.get(CONFIG, "null")) or {
@@ -217,13 +230,15 @@ class Tokenizer:
             raise StageError(f"{folder}: no tokenizer.json in it; run the tokenizer stage or name its folder")
         files = {name: file.with_name(name) for name in FILES if name != TOKENIZER} | {TOKENIZER: file}
         texts = {name: _read_text(path) for name, path in files.items() if path.is_file()}
+        content = _parse(file, texts[TOKENIZER])
+        if not isinstance(_parse(files[CONFIG], texts.get(CONFIG, "{}")), dict):
+            raise StageError(f"{files[CONFIG]}: expected a JSON object")
         try:
-            content = json.loads(texts[TOKENIZER])
-            if not isinstance(json.loads(texts.get(CONFIG, "{}")), dict):
-                raise TypeError(f"{CONFIG} beside it is no object")
             tokenizer = Tokenizer._from_huggingface(content, file)
         except (ValueError, KeyError, TypeError, AttributeError) as error:
             raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
+        if any(content.get(name) for name in NO_LENGTHS):
+            texts[TOKENIZER] = json.dumps(content | NO_LENGTHS, ensure_ascii=False)
         tokenizer.files = texts
         return tokenizer
 
@@ -295,6 +310,13 @@ class Tokenizer:
         }
 
 
+def _joined(parts: Iterable[list[int]]) -> list[int]:
+    first, *others = parts
+    for ids in others:
+        first += ids
+    return first
+
+
 def _character_of_byte() -> dict[int, str]:
     """GPT-2's map of bytes to printable characters: the printable ones stay, the others move up from 256."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
@@ -322,8 +344,16 @@ def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
     return None
 
 
+def _parse(file: Path, text: str) -> Any:
+    try:
+        return json.loads(text)
+    except ValueError as error:
+        wrong = what_is_wrong(file) or f"not a {file.name} that can be used: {error!r}"
+        raise StageError(f"{file}: {wrong}") from error
+
+
 def _read_text(file: Path) -> str:
     try:
-        return file.read_bytes().decode("utf-8")  # line ends as they are
-    except (OSError, UnicodeDecodeError) as error:
+        return decode(file.read_bytes())  # line ends as they are
+    except (OSError, NotText) as error:
         raise StageError(f"{file}: can't be read: {error}") from error
