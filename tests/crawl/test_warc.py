@@ -3,6 +3,7 @@ import gzip
 import io
 import os
 import random
+import re
 import subprocess
 import sys
 import time
@@ -68,7 +69,7 @@ def test_the_place_of_a_page_is_where_its_gzip_member_begins(tmp_path):
         (record(http(bytes(LIMIT + 1))), "record_too_large"),
         (record(b"no http at all"), "bad_http"),
         (record(http(b"x", status="weird")), "bad_http"),
-        (record(http(b"<p>not compressed", "Content-Encoding: foo")), "bad_content_encoding"),
+        (record(http(b"\x00\x01\x02 packed", "Content-Encoding: foo")), "bad_content_encoding"),
         (record(http(gzip.compress(b"x" * 999)[:-20], "Content-Encoding: gzip")), "bad_content_encoding"),
         (record(http(gzip.compress(bytes(LIMIT + 1)), "Content-Encoding: gzip")), "record_too_large"),
         (b"this is not a record\r\n\r\n", "not_a_record"),
@@ -190,6 +191,92 @@ def test_records_that_are_no_pages_are_counted_by_type(tmp_path):
     assert skipped == {"warcinfo": 1, "request": 1, "response": 1, "resource": 1}
 
 
+def test_texts_of_wet_files_are_pages(tmp_path):
+    text = "\ufeffDie Mühle.\nAm Fluss.".encode()
+    records = [
+        record(b"software: x", kind="warcinfo", content_type="application/warc-fields"),
+        record(text, "https://example.org/1", kind="conversion", content_type="text/plain"),
+        record(text, "https://example.org/2", kind="conversion", content_type="text/plain; charset=UTF-8"),
+        record(html("kept"), "https://example.org/3", kind="conversion", content_type="text/html"),
+        record(b"\x89PNG", "https://example.org/4", kind="conversion", content_type="image/png"),
+    ]
+    skipped: Counter[str] = Counter()
+    pages = list(read_warc(write_warc(tmp_path / "a.wet.gz", records), skipped=skipped))
+    assert [(page.url[-1], page.status, page.is_text) for page in pages if isinstance(page, Page)] == [
+        ("1", 200, True),
+        ("2", 200, True),
+        ("3", 200, False),
+    ]
+    assert skipped == {"warcinfo": 1, "conversion": 1}
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("part", ["WARC", "HTTP", "both"])
+def test_lines_that_end_with_lf_alone_are_read(tmp_path, compression, part):
+    block = http(html("text\r\n\r\nand text\n\nand more"), "Content-Type: text/html\r\nX-Other: x")
+    if part != "WARC":
+        head, _, body = block.partition(b"\r\n\r\n")
+        block = head.replace(b"\r\n", b"\n") + b"\n\n" + body
+    records = []
+    for i in range(6):
+        whole = record(block, f"https://example.org/{i}")
+        header = whole[: whole.index(block)]
+        records.append(whole if part == "HTTP" else header.replace(b"\r\n", b"\n") + block + b"\n\n")
+    pages = list(read_warc(write_warc(tmp_path / "a.warc.gz", records, compression)))
+    assert [page.url[-1] for page in pages if isinstance(page, Page)] == ["0", "1", "2", "3", "4", "5"]
+    assert {page.content_type for page in pages if isinstance(page, Page)} == {"text/html"}
+    assert all(page.body.endswith(b"</body>") for page in pages if isinstance(page, Page))
+
+
+def test_a_bad_record_among_lines_that_end_with_lf_is_one_fault(tmp_path):
+    records = [page_record(i).replace(b"\r\n", b"\n") for i in range(20)]
+    # The blocks have become shorter with their line ends.
+    records = [
+        re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % _block_length(one), one, count=1) for one in records
+    ]
+    records[10] = re.sub(rb"Content-Length: \d+", b"Content-Length: 10000000000000", records[10], count=1)
+    pages, faults = read(write_warc(tmp_path / "a.warc", records, "plain"))
+    assert pages == others()
+    assert [fault.reason for fault in faults] == ["bad_content_length"]
+
+
+def _block_length(whole: bytes) -> int:
+    return len(whole.partition(b"\n\n")[2]) - len(b"\n\n")
+
+
+def test_of_headers_that_come_twice_the_last_counts_most(tmp_path):
+    twice = "Content-Type: text/plain\r\nContent-Type: text/html; charset=utf-8\r\nX: 1\r\nX: 2"
+    (page,) = read_warc(write_warc(tmp_path / "a.warc.gz", [record(http(html("text"), twice))]))
+    assert isinstance(page, Page)
+    assert page.content_type == "text/html; charset=utf-8, text/plain"
+    assert page.headers["x"] == "2, 1"
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"<!DOCTYPE html><p>a page", "HTML; `wget --warc-file"),
+        (b"\xef\xbb\xbf<html lang=en>", "HTML"),
+        (b"filedesc://a.arc 0.0.0.0 20060101000000 text/plain 70\n1 0 x\n", "ARC, the format before WARC"),
+        (b"PK\x03\x04 zipped", "a zip archive; unpack it"),
+        (b"PAR1 columns", "Parquet; documents"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+        (b'{"url": "https://example.org/"}\n', "JSON"),
+        (b"https://example.org/1\nhttps://example.org/2\n", "text"),
+        (b"<?xml version='1.0'?><rss><title>News</title></rss>", "XML"),
+        (bytes(300), r"b'\x00"),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_file_of_another_format_is_named(tmp_path, head, said, pack):
+    (tmp_path / "a.warc").write_bytes(pack(head))
+    (fault,) = read_warc(tmp_path / "a.warc")
+    assert isinstance(fault, Fault)
+    assert fault.reason == "not_a_record"
+    assert f"expected WARC/1.0, found {said}" in fault.detail
+
+
 def test_an_embedded_warc_is_content_not_records(tmp_path):
     inner = page_record(99) * 3
     path = write_warc(
@@ -265,6 +352,23 @@ def test_encodings_of_http_are_undone(name):
         "chunked, gzip": lambda: ("chunked", "gzip", chunks(gzip.compress(plain))),
     }[name]()
     assert decode_body(body, transfer, content, limit=10**6) == plain
+
+
+@pytest.mark.parametrize(
+    "coding",
+    ["iso-8859-1", "UTF8", "text/html", "text/html; charset=utf-8", "none", "de-DE", "8bit", "binary", "foo", '"gzip"'],
+)
+def test_what_is_no_coding_is_ignored_where_html_comes_out(coding):
+    assert decode_body(html("text"), "", coding, limit=10**6) == html("text")
+    assert decode_body(b"\xef\xbb\xbf" + html("text"), "", coding, limit=10**6).endswith(html("text"))
+    for both in (f"gzip, {coding}", f"{coding}, gzip"):
+        assert decode_body(gzip.compress(html("text")), "", both, limit=10**6) == html("text")
+
+
+def test_a_coding_that_is_not_known_is_an_error_where_no_html_comes_out():
+    for coding in ("compress", "x-zopf", "gzip, compress"):
+        with pytest.raises(DecodingError, match="unknown encoding"):
+            decode_body(b"\x1f\x9d\x90 packed", "", coding, limit=10**6)
 
 
 def test_a_body_that_was_stored_decoded_is_taken_as_it_is():
