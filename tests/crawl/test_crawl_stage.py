@@ -80,7 +80,8 @@ def test_a_file_of_another_format_is_refused_before_any_work(tmp_path, pack):
 
 @pytest.mark.parametrize("begin", [b"", b"a line before\n", b"\x1f\x8b\x08 broken", bytes(100)])
 def test_a_damaged_warc_is_the_readers_business(tmp_path, begin):
-    (tmp_path / "a.warc.gz").write_bytes(begin + page_record(1) if begin else b"")
+    data = gzip.compress(page_record(1)) if begin.startswith(b"\x1f\x8b") else page_record(1)
+    (tmp_path / "a.warc.gz").write_bytes(begin + data if begin else b"")
     crawl(tmp_path / "out", CrawlSettings(source="warc", warc=str(tmp_path)))
 
 

@@ -277,6 +277,13 @@ def test_a_file_of_another_format_is_named(tmp_path, head, said, pack):
     assert f"expected WARC/1.0, found {said}" in fault.detail
 
 
+def test_a_file_that_is_compressed_twice_is_named(tmp_path):
+    (tmp_path / "a.warc.gz").write_bytes(gzip.compress(gzip.compress(page_record(1))))
+    (fault,) = read_warc(tmp_path / "a.warc.gz")
+    assert isinstance(fault, Fault)
+    assert "found compressed with gzip twice" in fault.detail
+
+
 def test_an_embedded_warc_is_content_not_records(tmp_path):
     inner = page_record(99) * 3
     path = write_warc(
@@ -358,14 +365,14 @@ def test_encodings_of_http_are_undone(name):
     "coding",
     ["iso-8859-1", "UTF8", "text/html", "text/html; charset=utf-8", "none", "de-DE", "8bit", "binary", "foo", '"gzip"'],
 )
-def test_what_is_no_coding_is_ignored_where_html_comes_out(coding):
+def test_an_unknown_coding_is_ignored_if_the_body_is_html(coding):
     assert decode_body(html("text"), "", coding, limit=10**6) == html("text")
     assert decode_body(b"\xef\xbb\xbf" + html("text"), "", coding, limit=10**6).endswith(html("text"))
     for both in (f"gzip, {coding}", f"{coding}, gzip"):
         assert decode_body(gzip.compress(html("text")), "", both, limit=10**6) == html("text")
 
 
-def test_a_coding_that_is_not_known_is_an_error_where_no_html_comes_out():
+def test_an_unknown_coding_is_an_error_if_the_body_is_not_html():
     for coding in ("compress", "x-zopf", "gzip, compress"):
         with pytest.raises(DecodingError, match="unknown encoding"):
             decode_body(b"\x1f\x9d\x90 packed", "", coding, limit=10**6)

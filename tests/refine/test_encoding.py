@@ -160,7 +160,7 @@ def test_a_page_cut_inside_a_letter_is_whole_up_to_there(cut):
 
 
 @pytest.mark.parametrize("name", ["windows-1253", "iso-8859-7", "iso-8859-8", "windows-874", "iso-8859-6"])
-def test_one_bad_byte_in_an_encoding_of_one_byte_a_letter_is_one_replaced_character(name):
+def test_one_bad_byte_in_a_single_byte_encoding_is_one_replaced_character(name):
     codec, text = SAMPLES[name]
     bad = decode(bytes(range(0xA0, 0x100)), name).index("\ufffd") + 0xA0
     for at in range(len(text) + 1):
@@ -250,6 +250,12 @@ def test_pages_without_a_label_are_guessed(name):
         pytest.skip("nobody leaves these unlabelled, and no detector knows them all")
     codec, text = SAMPLES[name]
     assert decode_html(page(text * 6).encode(codec)) == page(text * 6)
+
+
+def test_utf8_inside_of_latin1_stays_utf8():
+    html = "Déjà vu à l'été, café. ".encode("cp1252") + "“It’s”".encode()
+    for content_type in (None, "text/html; charset=utf-8"):
+        assert decode_html(html, content_type) == "Déjà vu à l'été, café. “It’s”"
 
 
 def test_a_page_without_a_label_that_is_utf8_but_for_a_few_bytes_is_utf8():

@@ -311,7 +311,7 @@ def test_texts_of_a_wet_file_become_documents(tmp_path):
     assert [row["text"] for row in rows(tmp_path / "out", "documents")] == texts
 
 
-def test_records_that_are_no_pages_are_shown(tmp_path, capsys):
+def test_records_that_are_not_pages_are_shown(tmp_path, capsys):
     records = [
         page_record(1, prose(1, 24)),
         record(b"{}", kind="metadata", content_type="application/json"),

@@ -22,8 +22,8 @@ def decode_body(body: bytes, transfer: str, content: str, limit: int, *, cut: bo
     """Undo `Transfer-Encoding` and `Content-Encoding` (values as in the headers; gzip, deflate, br, zstd, chunked).
 
     Crawlers often store a decoded body under the header of the encoded one; such a body is taken as it is.
-    Servers also name there what is no coding, such as a charset; browsers ignore that, and so does this where HTML
-    comes out. `cut`: the crawler cut the body off, so an unfinished stream is not an error. Raises DecodingError.
+    Servers also name things there that are not codings, such as a charset; they are ignored, as browsers do, if the
+    result is HTML. `cut`: the crawler cut the body off, so an unfinished stream is not an error. Raises DecodingError.
     """
     codings = _split(transfer)[::-1] + _split(content)[::-1]
     if len(codings) > 4:

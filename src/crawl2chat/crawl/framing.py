@@ -9,7 +9,7 @@ from crawl2chat.crawl.gzip_members import MAGIC, READ_BYTES, RECORD, Break, Memb
 from crawl2chat.crawl.sniffing import name_format
 
 HEADER_END = b"\r\n\r\n"
-BARE_HEADER_END = re.compile(rb"\n\r?\n")  # of a file whose lines end with LF alone, which some tools write
+BARE_HEADER_END = re.compile(rb"\n\r?\n")  # if lines end with LF alone, which some tools write
 RECORD_START = re.compile(rb"WARC/\d\.\d\d?\r?\n[A-Za-z][A-Za-z0-9-]*[ \t]*:")
 START_BYTES = 256  # in which RECORD_START shows, a long header name included
 CONTENT_LENGTH = re.compile(rb"\nContent-Length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)

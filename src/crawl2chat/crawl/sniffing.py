@@ -1,11 +1,11 @@
-"""What bytes are by how they begin, where nothing says it or what is said can't be trusted."""
+"""What kind of content bytes are, judged by how they begin, when no header says so or it can't be trusted."""
 
 import re
 
 HTML_TYPES = frozenset(["text/html", "application/xhtml+xml"])
-# Types that say nothing, for which browsers look at the content (WHATWG MIME Sniffing standard, section 7) …
+# Types that say nothing, for which browsers look at the content (WHATWG MIME Sniffing standard, section 7).
 UNKNOWN_TYPES = frozenset(["", "unknown/unknown", "application/unknown", "*/*"])
-# … and those that servers give to any file, or to XML of any kind: a whole HTML document shows itself.
+# Types that servers give to files of any kind, or to any XML: HTML if a whole document begins there.
 VAGUE_TYPES = frozenset(["application/octet-stream", "binary/octet-stream", "text/xml", "application/xml"])
 MEDIA_TYPE = re.compile(r"""[\s"']*([\w!#$&^.+*-]+/[\w!#$&^.+*-]+)(?=[\s;"']|$)""")
 BEFORE_HTML = re.compile(rb"(?:\xef\xbb\xbf|\xff\xfe|\xfe\xff)?(?>\s+|<!--.*?-->|<\?.*?>)*", re.DOTALL)
@@ -21,6 +21,7 @@ FORMATS = (
     (b"PK\x03\x04", "a zip archive; unpack it"),
     (b"PAR1", "Parquet; documents that are extracted already go to `tokenizer` and `pretrain`"),
     (b"%PDF-", "a PDF"),
+    (b"\x1f\x8b", "compressed with gzip twice; decompress it once with `gunzip`"),
     (b"\x28\xb5\x2f\xfd", "compressed with Zstandard; decompress it with `zstd -d`"),
     (b"BZh", "compressed with bzip2; decompress it with `bunzip2`"),
     (b"\xfd7zXZ", "compressed with xz; decompress it with `unxz`"),
@@ -35,7 +36,7 @@ TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f]*")
 
 
 def media_type(content_type: str) -> str:
-    """The first media type in a header's value, in lower case; "" where there is none that can be read."""
+    """The first valid media type in a header's value, in lower case; "" if there is none."""
     for value in content_type.split(","):  # more than one where the header came twice
         if found := MEDIA_TYPE.match(value):
             return found[1].lower()
@@ -51,7 +52,7 @@ def is_html(content_type: str, body: bytes) -> bool:
 
 
 def looks_like_html(body: bytes, *, whole: bool = False) -> bool:
-    """Whether HTML begins behind a byte order mark, blanks, comments and declarations; `whole`: a document of it."""
+    """Whether HTML begins after a byte order mark, blanks, comments and declarations; `whole`: a whole document."""
     head = body[:4096].replace(b"\0", b"")  # UTF-16, too
     before = BEFORE_HTML.match(head)
     assert before is not None  # it may be empty
@@ -61,7 +62,7 @@ def looks_like_html(body: bytes, *, whole: bool = False) -> bool:
 
 
 def name_format(head: bytes) -> str:
-    """What the beginning of a file that is not WARC is, with what to do; "" where it is nothing well known."""
+    """The format of a file that is not a WARC, and what to do with it; "" if it is not a well-known one."""
     for magic, name in FORMATS:
         if head.startswith(magic):
             return name

@@ -1,6 +1,5 @@
 """The crawl stage: write, find or choose WARCs, and leave their list for the stages that read them."""
 
-import contextlib
 import glob
 import json
 import zlib
@@ -17,8 +16,8 @@ from crawl2chat.run import StageError, write_json
 
 WARCS = "warcs.json"
 SUFFIXES = (".warc", ".warc.gz", ".wet", ".wet.gz")  # Common Crawl's WET files end with .warc.wet.gz
-CHECKED_ADDRESSES = 16  # of those that are opened before any other work, evenly over the list
-HEAD_BYTES = 1 << 16  # of a file in which a WARC record must show where it begins like something else
+CHECKED_ADDRESSES = 16  # opened before any other work, spread evenly over the list
+HEAD_BYTES = 1 << 16  # a file that begins like another format and holds no record in these is not a WARC
 
 
 def crawl(out: Path, settings: CrawlSettings) -> list[Figure]:
@@ -112,22 +111,24 @@ def _kinds_of_files(folder: Path) -> str:
 
 
 def _refuse_other_formats(file: Path) -> None:
-    """Raises StageError for a file that is well known and not a WARC, and so would hold no page."""
+    """Raises StageError for a file of another well-known format."""
     try:
         with open(file, "rb") as opened:
             head = opened.read(HEAD_BYTES)
     except OSError as error:
         raise StageError(f"{file}: can't be read: {error.strerror}; expected a WARC file") from error
     if head.startswith(b"\x1f\x8b"):
-        with contextlib.suppress(zlib.error):  # a broken one is the reader's business
+        try:
             head = zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES)
+        except zlib.error:
+            return  # the reader finds what is behind the damage
     form = name_format(head) if b"WARC/" not in head else ""
     if form:
         raise StageError(f"crawl.warc: {file}: expected a WARC file, found {form}")
 
 
 def _reach(addresses: list[str]) -> None:
-    """Open some of the addresses at the same time, evenly over the list. Raises StageError where one can't be."""
+    """Open some of the addresses, all at once. Raises StageError if one can't be opened."""
     if not addresses:
         return
     some = addresses[:: -(-len(addresses) // CHECKED_ADDRESSES)]

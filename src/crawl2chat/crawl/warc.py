@@ -17,7 +17,7 @@ from crawl2chat.run import StageError
 MAX_RECORD_BYTES = 20_000_000
 MAX_HTTP_HEADER_BYTES = 1 << 16
 REMOTE_TRIES = 5
-CONNECT_SECONDS, READ_SECONDS = 20, 120  # that a server may keep silent
+CONNECT_SECONDS, READ_SECONDS = 20, 120  # timeouts for a server that does not answer
 
 
 @dataclass(frozen=True)

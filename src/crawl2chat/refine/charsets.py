@@ -1,7 +1,7 @@
 """The WHATWG Encoding standard: what a label means, and the bytes of each encoding as a browser reads them.
 
-Python's codecs hold the national standards. Browsers read the same labels with the characters that Windows added to
-them, and go on behind bytes that mean nothing. What differs is here; the table of labels is that of webencodings.
+Python's codecs follow the national standards. Browsers read the same labels with the characters that Windows added,
+and continue after invalid bytes. The differences are here; webencodings has the table of labels.
 """
 
 import codecs
@@ -31,7 +31,7 @@ HIGH_BYTES_TO_FF = bytes(range(0x80)) + b"\xff" * 0x80
 
 
 def find_encoding(label: str) -> str | None:
-    """The standard's name of the encoding that a label means, in lower case; None for a label that it does not know."""
+    """The standard's name of a label's encoding, in lower case; None for a label that is not in its table."""
     import webencodings
 
     found = webencodings.lookup(label)
@@ -39,15 +39,15 @@ def find_encoding(label: str) -> str | None:
 
 
 def decode(data: bytes, encoding: str) -> str:
-    """Decode as the standard does, each stretch that means nothing as one U+FFFD; `encoding` is a name of the standard.
+    """Decode as the standard does, with U+FFFD for each invalid byte or pair; encoding: one of its names.
 
-    Big5 lacks 191 rare characters of HKSCS-2008, which Python does not know.
+    Missing: 191 rare characters of Big5 and one Hebrew point of windows-1255, which Python does not have.
     """
     import webencodings
 
     if encoding in ("utf-8", "utf-16le", "utf-16be"):
         return data.decode(encoding, "replace")
-    if encoding == "replacement":  # stateful encodings that could hide markup, so nothing in them is read
+    if encoding == "replacement":  # stateful encodings that could hide markup, which browsers refuse to read
         return REPLACEMENT if data else ""
     if encoding == "iso-2022-jp":
         return _decode_iso_2022_jp(data)
@@ -73,12 +73,12 @@ def _decode_iso_2022_jp(data: bytes) -> str:
 
 
 def _read_as_browsers_do(error: UnicodeError) -> tuple[str, int]:
-    """An error handler for `codecs`: what a browser makes of bytes that Python's codec does not know."""
+    """An error handler for `codecs`: how a browser reads bytes that Python's codec does not have."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
     codec, data, at = error.encoding, error.object, error.start
     lead, pair = data[at], data[at : at + 2]
-    if codec not in LEADS:  # one byte a character; what Windows left open are control characters
+    if codec not in LEADS:  # one byte per character; those that Windows left open are control characters
         return (chr(lead) if lead < 0xA0 else REPLACEMENT), at + 1
     if codec == GB and lead == 0x80:
         return "€", at + 1
@@ -101,4 +101,12 @@ def _windows_japanese(pair: bytes) -> str:
     return bytes([lead, trail]).decode(SJIS, "ignore")
 
 
+def _read_as_windows_1252(error: UnicodeError) -> tuple[str, int]:
+    """An error handler for UTF-8: its invalid bytes are Windows-1252."""
+    if not isinstance(error, UnicodeDecodeError):
+        raise error
+    return decode(error.object[error.start : error.end], "windows-1252"), error.end
+
+
 codecs.register_error("crawl2chat.browser", _read_as_browsers_do)
+codecs.register_error("crawl2chat.windows-1252", _read_as_windows_1252)

@@ -15,16 +15,16 @@ HEAD_TAG = re.compile(rb"<(?:(!--)|(%b)(?=[\s/>])|(meta)(?=[\s/]))" % RAW)
 ATTRIBUTE = re.compile(rb"""[\s/]*([^\s/>=]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]*)))?""")
 XML_DECLARATION = re.compile(rb"""\s*<\?xml\s[^>]{0,200}?encoding\s*=\s*["']([^"'>]{2,40})["']""")
 ASCII = bytes(range(0x80))
-# Bytes beyond ASCII that are valid UTF-8 are UTF-8, whatever the page says: 16 of them are so by chance in fewer than
-# one text of a million in GBK, which is the likeliest, and in no text in an encoding of one byte a letter.
+# This many bytes beyond ASCII that are all valid UTF-8 are UTF-8, whatever the page says. Of the other encodings GBK is
+# the likeliest to look so by chance: 8 Chinese characters do in about one text in a million.
 SURE_UTF8_BYTES = 16
-# With fewer replaced characters than these the declaration is believed, as by browsers: a comment pasted from
-# elsewhere, a page cut inside a letter. Where more is broken than whole it is taken for wrong.
+# With fewer broken characters than this the declaration is believed, as browsers do: a comment pasted from elsewhere, a
+# page cut inside a letter. With more it is believed unless more characters beyond ASCII are broken than whole.
 BROKEN_CHARACTERS = 5
-# What detection finds and what it means on the web: some encodings nobody leaves unlabelled, and of two that are alike
-# the larger one is read, as in Firefox's detector.
+# How a detected encoding is read: some do not occur unlabelled on the web, and of two that are alike we take the larger
+# one, as Firefox's detector does.
 NEVER_UNLABELLED = ("mac-roman", "iso8859-3", "iso8859-10", "iso8859-14", "iso8859-16")
-MEANT = dict.fromkeys(NEVER_UNLABELLED, "windows-1252") | {
+READ_AS = dict.fromkeys(NEVER_UNLABELLED, "windows-1252") | {
     "mac-cyrillic": "windows-1251",
     "koi8-r": "koi8-u",
     "iso8859-13": "windows-1257",
@@ -38,8 +38,8 @@ def decode_html(html: bytes, content_type: str | None = None) -> str:
     """Bytes to text as browsers do it: byte order mark, HTTP header, meta element, XML declaration, else detection.
 
     content_type: the HTTP header's value. Bytes that mean nothing in the encoding become U+FFFD one by one.
-    Unlike in a browser a declaration is not believed against the bytes: what is UTF-8 stays UTF-8 where a server says
-    Latin-1 by default, and where most of the letters would be broken the next declaration counts, or detection.
+    Unlike in a browser, a declaration is not believed against the bytes: UTF-8 is read as UTF-8 even if a server says
+    Latin-1 by default, and if most letters would be broken, the next declaration counts, and after them detection.
     (WHATWG Encoding standard; HTML standard, 13.2.3)
     """
     for mark, marked in BOMS:
@@ -67,15 +67,16 @@ def decode_html(html: bytes, content_type: str | None = None) -> str:
 
 
 def _decode_undeclared(html: bytes, disproved: list[str]) -> str:
-    """As UTF-8 where more of it is whole than broken, else as what detection takes it for, if that fits better."""
+    """As UTF-8 where more of it is whole than broken, else in the detected encoding, if that fits better."""
     from resiliparse.parse.encoding import detect_encoding
 
     text = decode(html, "utf-8")
     if 0 < _whole(text) >= text.count(REPLACEMENT):
         return text
     detected = detect_encoding(html, html5_compatible=False) or ""
-    guess = MEANT.get(detected) or find_encoding(detected) or "windows-1252"
-    text = decode(html, guess)
+    guess = READ_AS.get(detected) or find_encoding(detected) or "windows-1252"
+    # UTF-8 inside of Latin-1 is UTF-8: a template and its content, or a comment pasted from elsewhere.
+    text = html.decode("utf-8", "crawl2chat.windows-1252") if guess == "windows-1252" else decode(html, guess)
     if disproved and text.count(REPLACEMENT) >= BROKEN_CHARACTERS:
         return decode(html, disproved[0])
     return text
@@ -87,7 +88,7 @@ def _whole(text: str) -> int:
 
 
 def _utf16_by_zeros(html: bytes, share: float) -> str | None:
-    """UTF-16 shows in zeros at every other byte of what is ASCII; None where there are no more than `share` of all."""
+    """UTF-16 if every other byte is often zero, as ASCII is there; None if no more than `share` of the bytes are."""
     head = html[:1024]
     even, odd = head[::2].count(0), head[1::2].count(0)
     if max(even, odd) <= share * len(head) or min(even, odd) * 10 > max(even, odd):

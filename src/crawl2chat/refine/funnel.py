@@ -11,8 +11,8 @@ from crawl2chat.refine.steps import STEPS
 
 FUNNEL = "funnel.json"
 IN_FUNNEL = "dropped/"  # names of figures that the funnel shows better
-IN_EVERY_WARC = ("warcinfo", "request")  # types of records that nobody misses
-NAMED_WARCS = 5  # of those without a page
+IN_EVERY_WARC = ("warcinfo", "request")  # types of records that are never content
+NAMED_WARCS = 5  # at most, when no page was found
 
 
 def funnel(
@@ -60,7 +60,7 @@ def reasons(table: dict[str, Any], limit: int = 3) -> str:
 
 
 def passed_over(table: dict[str, Any]) -> str:
-    """`12 records are not pages: 10 metadata, 2 revisit`; empty where there are none but those of every WARC."""
+    """`12 records are not pages: 10 metadata, 2 revisit`; "" if there are only the types of every WARC."""
     kinds = Counter(table["records_that_are_no_pages"])
     if not set(kinds) - set(IN_EVERY_WARC):
         return ""
@@ -68,7 +68,7 @@ def passed_over(table: dict[str, Any]) -> str:
 
 
 def why_no_pages(warcs: dict[str, dict[str, Any]]) -> str:
-    """What WARCs held instead of pages: by their names `passed` records by type, and the detail of the first fault."""
+    """What WARCs contain instead of pages. warcs: by name, with `passed` (records by type) and `first_fault`."""
     said = []
     for name, counts in list(warcs.items())[:NAMED_WARCS]:
         passed = Counter(counts["passed"])
