@@ -249,7 +249,15 @@ def test_of_headers_that_come_twice_the_last_counts_most(tmp_path):
     (page,) = read_warc(write_warc(tmp_path / "a.warc.gz", [record(http(html("text"), twice))]))
     assert isinstance(page, Page)
     assert page.content_type == "text/html; charset=utf-8, text/plain"
-    assert page.headers["x"] == "2, 1"
+    assert page.headers["x"] == "1, 2"
+
+
+def test_codings_in_headers_of_their_own_are_undone_in_turn(tmp_path):
+    twice = "Content-Type: text/html\r\nContent-Encoding: deflate\r\nContent-Encoding: gzip"
+    body = gzip.compress(zlib.compress(html("text")))
+    (page,) = read_warc(write_warc(tmp_path / "a.warc.gz", [record(http(body, twice))]))
+    assert isinstance(page, Page)
+    assert page.body == html("text")
 
 
 @pytest.mark.parametrize(
@@ -275,6 +283,13 @@ def test_a_file_of_another_format_is_named(tmp_path, head, said, pack):
     assert isinstance(fault, Fault)
     assert fault.reason == "not_a_record"
     assert f"expected WARC/1.0, found {said}" in fault.detail
+
+
+def test_bytes_between_records_are_shown_not_named(tmp_path):
+    path = write_warc(tmp_path / "a.warc", [page_record(0), b"<p>damage\r\n\r\n", page_record(1)], "plain")
+    pages, faults = read(path)
+    assert pages == ["0", "1"]
+    assert [fault.detail for fault in faults] == [r"expected WARC/1.0, found b'<p>damage\r\n\r\nWARC/1.'"]
 
 
 def test_a_file_that_is_compressed_twice_is_named(tmp_path):

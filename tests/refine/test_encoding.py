@@ -263,6 +263,13 @@ def test_a_page_without_a_label_that_is_utf8_but_for_a_few_bytes_is_utf8():
     assert decode_html(html) == page("It’s a café. " * 3 + "\ufffdt\ufffd")
 
 
+@given(st.binary(max_size=60), st.sampled_from(sorted(LABELS)), st.booleans())
+def test_any_bytes_under_any_label_are_a_text(data, label, in_page):
+    assert isinstance(decode(data, LABELS[label]), str)
+    html = f"<meta charset={label}>".encode() + data if in_page else data
+    assert isinstance(decode_html(html, None if in_page else f"text/html; charset={label}"), str)
+
+
 @pytest.mark.parametrize(
     "piece", [b"<!--", b"<script>", b"<meta charset=", b"<meta content='", b"<meta ", b"<title", b"charset="]
 )

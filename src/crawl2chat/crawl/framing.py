@@ -196,7 +196,7 @@ def _header_bytes(plain: PlainBytes) -> int | tuple[str, str]:
     """Length of the header that begins here with its empty line, or reason and detail of a fault."""
     plain.fill(plain.begin + MAX_HEADER_BYTES)
     if not plain.buffer.startswith(b"WARC/"):
-        form = name_format(bytes(plain.buffer[:1024]))
+        form = name_format(bytes(plain.buffer[:1024])) if plain.begin == 0 else ""  # later it is damage, not a format
         return "not_a_record", f"expected WARC/1.0, found {form or repr(bytes(plain.buffer[:20]))}"
     length = header_length(plain.buffer, USUAL_HEADER_BYTES)
     # Looking further for each of many beginnings in a row would take time quadratic in their number.

@@ -22,7 +22,7 @@ CONNECT_SECONDS, READ_SECONDS = 20, 120  # timeouts for a server that does not a
 
 @dataclass(frozen=True)
 class Page:
-    """One fetched page: HTTP status, headers by lower-case name, body with its encodings undone."""
+    """One fetched page: HTTP status, headers by lower-case name (joined by commas if repeated), body decoded."""
 
     url: str
     status: int
@@ -86,9 +86,11 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
     if not status_line.startswith("HTTP/") or not http.status_code:
         return Fault(raw.place, "bad_http", f"expected HTTP/1.1 and a status, found {status_line[:40]!r}", url)
     headers: dict[str, str] = {}
-    for name, value in reversed(http.to_tuples()):  # the last one counts most, as in browsers
+    for name, value in http.to_tuples():
         name = name.lower()
-        headers[name] = f"{headers[name]}, {value}" if name in headers else value
+        both = [headers[name], value] if name in headers else [value]
+        # Codings were applied in this order; of content types the last one counts most, as in browsers.
+        headers[name] = ", ".join(both[::-1] if name == "content-type" else both)
     try:
         body = decode_body(
             record.reader.read(),
