@@ -178,6 +178,14 @@ def test_a_page_that_says_utf8_and_is_not_is_read_as_what_it_is(name):
     assert decode_html(html, "text/html; charset=utf-8") == text  # by the next declaration
 
 
+def test_an_encoding_is_judged_by_what_is_beyond_ascii_however_late_it_comes():
+    head = "<script>" + "x" * 200_000 + "</script>"
+    html, text = written("windows-1251", head)
+    assert decode_html(html, "text/html; charset=utf-8") == text
+    text = page(JAPANESE, head) + "é"
+    assert decode_html(text.encode() + b"\xe9", "text/html; charset=utf-8") == text + "\ufffd"
+
+
 def test_a_few_broken_letters_do_not_disprove_a_declaration():
     few, many = "é" * (BROKEN_CHARACTERS - 1), "é" * BROKEN_CHARACTERS
     for label in ("text/html; charset=utf-8", "text/html; charset=euc-kr"):

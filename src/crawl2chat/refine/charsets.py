@@ -26,6 +26,7 @@ REVISED: dict[str, dict[int, int] | dict[int, str]] = {
     GB: {0xE5E5: "\u3000", 0xE7C7: "\u1e3f"},
     "koi8_u": str.maketrans("\u255d\u256c", "ўЎ"),
 }
+WINDOWS_1252 = [bytes([byte]).decode("cp1252", "ignore") or chr(byte) for byte in range(256)]
 ISO_2022_JP_ESCAPE = re.compile(rb"\x1b(\([BJI]|\$[@B])")
 HIGH_BYTES_TO_FF = bytes(range(0x80)) + b"\xff" * 0x80
 
@@ -105,7 +106,7 @@ def _read_as_windows_1252(error: UnicodeError) -> tuple[str, int]:
     """An error handler for UTF-8: its invalid bytes are Windows-1252."""
     if not isinstance(error, UnicodeDecodeError):
         raise error
-    return decode(error.object[error.start : error.end], "windows-1252"), error.end
+    return "".join(WINDOWS_1252[byte] for byte in error.object[error.start : error.end]), error.end
 
 
 codecs.register_error("crawl2chat.browser", _read_as_browsers_do)

@@ -21,6 +21,8 @@ SURE_UTF8_BYTES = 16
 # With fewer broken characters than this the declaration is believed, as browsers do: a comment pasted from elsewhere, a
 # page cut inside a letter. With more it is believed unless more characters beyond ASCII are broken than whole.
 BROKEN_CHARACTERS = 5
+SAMPLE_BYTES = 1 << 16  # from the first byte beyond ASCII on, by which an encoding is judged
+BEYOND_ASCII = re.compile(rb"[\x80-\xff]")
 # How a detected encoding is read: some do not occur unlabelled on the web, and of two that are alike we take the larger
 # one, as Firefox's detector does.
 NEVER_UNLABELLED = ("mac-roman", "iso8859-3", "iso8859-10", "iso8859-14", "iso8859-16")
@@ -58,33 +60,35 @@ def decode_html(html: bytes, content_type: str | None = None) -> str:
     if text and first in (None, "utf-8", "windows-1252") and b"\x1b$B" not in html:  # unlabelled ISO-2022-JP has it
         return text
     candidates = [first, *declared] if first else []
+    beyond_ascii = BEYOND_ASCII.search(html)
+    start = beyond_ascii.start() if beyond_ascii else 0
+    sample = html[start : start + SAMPLE_BYTES]
     for encoding in candidates:
-        text = decode(html, encoding)
-        broken = text.count(REPLACEMENT)
-        if broken < BROKEN_CHARACTERS or broken <= _whole(text):
-            return text
-    return _decode_undeclared(html, candidates)
+        whole, broken = _count(decode(sample, encoding))
+        if broken < BROKEN_CHARACTERS or broken <= whole:
+            return decode(html, encoding)
+    return _decode_undeclared(html, sample, candidates)
 
 
-def _decode_undeclared(html: bytes, disproved: list[str]) -> str:
+def _decode_undeclared(html: bytes, sample: bytes, disproved: list[str]) -> str:
     """As UTF-8 where more of it is whole than broken, else in the detected encoding, if that fits better."""
     from resiliparse.parse.encoding import detect_encoding
 
-    text = decode(html, "utf-8")
-    if 0 < _whole(text) >= text.count(REPLACEMENT):
-        return text
+    whole, broken = _count(decode(sample, "utf-8"))
+    if 0 < whole >= broken:
+        return decode(html, "utf-8")
     detected = detect_encoding(html, html5_compatible=False) or ""
     guess = READ_AS.get(detected) or find_encoding(detected) or "windows-1252"
-    # UTF-8 inside of Latin-1 is UTF-8: a template and its content, or a comment pasted from elsewhere.
-    text = html.decode("utf-8", "crawl2chat.windows-1252") if guess == "windows-1252" else decode(html, guess)
-    if disproved and text.count(REPLACEMENT) >= BROKEN_CHARACTERS:
+    if disproved and _count(decode(sample, guess))[1] >= BROKEN_CHARACTERS:
         return decode(html, disproved[0])
-    return text
+    # UTF-8 inside of Latin-1 is UTF-8: a template and its content, or a comment pasted from elsewhere.
+    return html.decode("utf-8", "crawl2chat.windows-1252") if guess == "windows-1252" else decode(html, guess)
 
 
-def _whole(text: str) -> int:
-    """How many characters beyond ASCII there are that are not replaced ones."""
-    return len(text) - len(text.encode("ascii", "ignore")) - text.count(REPLACEMENT)
+def _count(text: str) -> tuple[int, int]:
+    """Characters beyond ASCII that are whole, and those that are broken."""
+    broken = text.count(REPLACEMENT)
+    return len(text) - len(text.encode("ascii", "ignore")) - broken, broken
 
 
 def _utf16_by_zeros(html: bytes, share: float) -> str | None:
