@@ -91,6 +91,8 @@ def test_settings_are_refused_where_there_are_none(capsys):
 def test_a_missing_input_is_a_message_not_a_traceback(tmp_path, capsys):
     assert run_main("refine", tmp_path / "absent.warc.gz", "--out", tmp_path / "out") == 1
     assert "absent.warc.gz) does not exist" in capsys.readouterr().err
+    assert run_main("refine", "https://example.org/a.warc.gz", "--out", tmp_path / "out") == 1
+    assert "--crawl.warc https://example.org/a.warc.gz --out CRAWL" in capsys.readouterr().err
     assert run_main("chat", tmp_path) == 1
     assert "no model in it" in capsys.readouterr().err
     assert run_main("chat", tmp_path / "absent") == 1

@@ -39,7 +39,7 @@ STAGE_HELP = {
 }
 STAGE_INPUTS = {
     "crawl": (),
-    "refine": (("WARC", "a crawl stage's folder, a WARC file, or a folder of them"),),
+    "refine": (("WARC", "a crawl stage's folder, a WARC or WET file, or a folder of them"),),
     "tokenizer": (("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, text or Markdown"),),
     "pretrain": (
         ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, text or Markdown"),

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,13 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     if options.out is None or None in getattr(options, "inputs", []):
         raise StageError(f"{options.command}: give WARC to read and --out DIR to write into, or --explain URL")
     stage = find_stage(options.command)
+    for path in getattr(options, "inputs", []):
+        if address := re.match(r"(https?|s3):/+(.+)", str(path)):
+            raise StageError(
+                f"{stage.name} reads files, not addresses; for a WARC: crawl2chat crawl --crawl.source warc "
+                f"--crawl.warc {address[1]}://{address[2]} --out CRAWL, then {stage.name} CRAWL; "
+                "a web site is stored as WARC by `wget --recursive --warc-file=NAME ADDRESS`"
+            )
     table = type(Recipe.model_fields[stage.name].default)
     settings = load_settings(table, options.recipe, flags, table=stage.name)
     places = getattr(options, "inputs", [])

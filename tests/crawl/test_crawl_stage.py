@@ -1,5 +1,10 @@
-import json
+import gzip
 import os
+import threading
+from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 from warcs import page_record, write_warc
@@ -47,14 +52,69 @@ def test_a_pattern_without_files_is_named(tmp_path):
         crawl(tmp_path / "out", CrawlSettings(source="warc", warc=f"{tmp_path}/none*.warc"))
 
 
-def test_addresses_are_listed_without_being_opened(tmp_path):
-    crawl(
-        tmp_path / "out", CrawlSettings(source="warc", warc=["s3://bucket/a.warc.gz", "https://example.org/b.warc.gz"])
-    )
-    assert [entry["place"] for entry in json.loads((tmp_path / "out" / "warcs.json").read_text())] == [
-        "s3://bucket/a.warc.gz",
-        "https://example.org/b.warc.gz",
-    ]
+@pytest.mark.parametrize("name", ["a.warc", "a.warc.gz", "a.warc.wet.gz", "a.wet.gz", "a.wet", "A.WARC.GZ"])
+def test_names_of_warc_and_wet_files_are_known(tmp_path, name):
+    file = write_warc(tmp_path / "in" / name, [page_record(1)])
+    write_warc(tmp_path / "in" / "a.cdx.gz", [])
+    assert list_warcs(tmp_path / "in") == [str(file)]
+    crawl(tmp_path / "out", CrawlSettings(source="warc", warc=f"{tmp_path}/in"))
+    assert list_warcs(tmp_path / "out") == [str(file)]
+
+
+def test_a_folder_without_warcs_says_what_is_in_it(tmp_path):
+    for name in ("a.html", "b/c.html", "d.wat.gz"):
+        write_warc(tmp_path / name, [])
+    found = r"no WARC file here; expected .*; found 2 \*\.html, 1 \*\.wat\.gz"
+    with pytest.raises(StageError, match=found):
+        list_warcs(tmp_path)
+    with pytest.raises(StageError, match=found):
+        crawl(tmp_path / "out", CrawlSettings(source="warc", warc=str(tmp_path)))
+
+
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_file_of_another_format_is_refused_before_any_work(tmp_path, pack):
+    (tmp_path / "a.warc.gz").write_bytes(pack(b"<!doctype html><p>a page"))
+    with pytest.raises(StageError, match=r"a\.warc\.gz: expected a WARC file, found HTML; `wget"):
+        crawl(tmp_path / "out", CrawlSettings(source="warc", warc=f"{tmp_path}/*"))
+
+
+@pytest.mark.parametrize("begin", [b"", b"a line before\n", b"\x1f\x8b\x08 broken", bytes(100)])
+def test_a_damaged_warc_is_the_readers_business(tmp_path, begin):
+    data = gzip.compress(page_record(1)) if begin.startswith(b"\x1f\x8b") else page_record(1)
+    (tmp_path / "a.warc.gz").write_bytes(begin + data if begin else b"")
+    crawl(tmp_path / "out", CrawlSettings(source="warc", warc=str(tmp_path)))
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[str]:
+    (tmp_path / "served").mkdir()
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path / "served"))
+    server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+    thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+    thread.start()
+    yield f"http://127.0.0.1:{server.server_address[1]}"
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+def test_addresses_are_opened_once_and_listed(tmp_path, server):
+    for i in range(40):
+        write_warc(tmp_path / "served" / f"{i}.warc.gz", [page_record(i)])
+    addresses = [f"{server}/{i}.warc.gz" for i in range(40)]
+    crawl(tmp_path / "out", CrawlSettings(source="warc", warc=addresses))
+    assert list_warcs(tmp_path / "out") == addresses
+
+
+def test_an_address_that_can_not_be_reached_is_told_before_any_work(tmp_path, server):
+    write_warc(tmp_path / "served" / "a.warc.gz", [page_record(1)])
+    for address, said in [
+        ("http://127.0.0.1:9/a.warc.gz", "can't be reached"),
+        (f"{server}/b", "there is no such file"),
+    ]:
+        with pytest.raises(StageError, match=said):
+            crawl(tmp_path / "out", CrawlSettings(source="warc", warc=[f"{server}/a.warc.gz", address]))
+        assert not (tmp_path / "out" / "warcs.json").exists()
 
 
 @pytest.mark.parametrize(

@@ -1,11 +1,9 @@
-import contextlib
 import gzip
-import io
 import os
 import random
+import re
 import subprocess
 import sys
-import time
 import zlib
 from collections import Counter
 from pathlib import Path
@@ -16,7 +14,6 @@ from hypothesis import strategies as st
 from warcs import html, http, page_record, record, write_warc
 
 from crawl2chat.crawl import Fault, Page, gzip_members, read_warc
-from crawl2chat.crawl.decoding import DecodingError, dechunk, decode_body
 from crawl2chat.run import StageError
 
 LIMIT = 200_000
@@ -68,7 +65,7 @@ def test_the_place_of_a_page_is_where_its_gzip_member_begins(tmp_path):
         (record(http(bytes(LIMIT + 1))), "record_too_large"),
         (record(b"no http at all"), "bad_http"),
         (record(http(b"x", status="weird")), "bad_http"),
-        (record(http(b"<p>not compressed", "Content-Encoding: foo")), "bad_content_encoding"),
+        (record(http(b"\x00\x01\x02 packed", "Content-Encoding: foo")), "bad_content_encoding"),
         (record(http(gzip.compress(b"x" * 999)[:-20], "Content-Encoding: gzip")), "bad_content_encoding"),
         (record(http(gzip.compress(bytes(LIMIT + 1)), "Content-Encoding: gzip")), "record_too_large"),
         (b"this is not a record\r\n\r\n", "not_a_record"),
@@ -190,6 +187,114 @@ def test_records_that_are_no_pages_are_counted_by_type(tmp_path):
     assert skipped == {"warcinfo": 1, "request": 1, "response": 1, "resource": 1}
 
 
+def test_texts_of_wet_files_are_pages(tmp_path):
+    text = "\ufeffDie Mühle.\nAm Fluss.".encode()
+    records = [
+        record(b"software: x", kind="warcinfo", content_type="application/warc-fields"),
+        record(text, "https://example.org/1", kind="conversion", content_type="text/plain"),
+        record(text, "https://example.org/2", kind="conversion", content_type="text/plain; charset=UTF-8"),
+        record(html("kept"), "https://example.org/3", kind="conversion", content_type="text/html"),
+        record(b"\x89PNG", "https://example.org/4", kind="conversion", content_type="image/png"),
+    ]
+    skipped: Counter[str] = Counter()
+    pages = list(read_warc(write_warc(tmp_path / "a.wet.gz", records), skipped=skipped))
+    assert [(page.url[-1], page.status, page.is_text) for page in pages if isinstance(page, Page)] == [
+        ("1", 200, True),
+        ("2", 200, True),
+        ("3", 200, False),
+    ]
+    assert skipped == {"warcinfo": 1, "conversion": 1}
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+@pytest.mark.parametrize("part", ["WARC", "HTTP", "both"])
+def test_lines_that_end_with_lf_alone_are_read(tmp_path, compression, part):
+    block = http(html("text\r\n\r\nand text\n\nand more"), "Content-Type: text/html\r\nX-Other: x")
+    if part != "WARC":
+        head, _, body = block.partition(b"\r\n\r\n")
+        block = head.replace(b"\r\n", b"\n") + b"\n\n" + body
+    records = []
+    for i in range(6):
+        whole = record(block, f"https://example.org/{i}")
+        header = whole[: whole.index(block)]
+        records.append(whole if part == "HTTP" else header.replace(b"\r\n", b"\n") + block + b"\n\n")
+    pages = list(read_warc(write_warc(tmp_path / "a.warc.gz", records, compression)))
+    assert [page.url[-1] for page in pages if isinstance(page, Page)] == ["0", "1", "2", "3", "4", "5"]
+    assert {page.content_type for page in pages if isinstance(page, Page)} == {"text/html"}
+    assert all(page.body.endswith(b"</body>") for page in pages if isinstance(page, Page))
+
+
+def test_a_bad_record_among_lines_that_end_with_lf_is_one_fault(tmp_path):
+    records = [page_record(i).replace(b"\r\n", b"\n") for i in range(20)]
+    # The blocks have become shorter with their line ends.
+    records = [
+        re.sub(rb"Content-Length: \d+", b"Content-Length: %d" % _block_length(one), one, count=1) for one in records
+    ]
+    records[10] = re.sub(rb"Content-Length: \d+", b"Content-Length: 10000000000000", records[10], count=1)
+    pages, faults = read(write_warc(tmp_path / "a.warc", records, "plain"))
+    assert pages == others()
+    assert [fault.reason for fault in faults] == ["bad_content_length"]
+
+
+def _block_length(whole: bytes) -> int:
+    return len(whole.partition(b"\n\n")[2]) - len(b"\n\n")
+
+
+def test_of_headers_that_come_twice_the_last_counts_most(tmp_path):
+    twice = "Content-Type: text/plain\r\nContent-Type: text/html; charset=utf-8\r\nX: 1\r\nX: 2"
+    (page,) = read_warc(write_warc(tmp_path / "a.warc.gz", [record(http(html("text"), twice))]))
+    assert isinstance(page, Page)
+    assert page.content_type == "text/html; charset=utf-8, text/plain"
+    assert page.headers["x"] == "1, 2"
+
+
+def test_codings_in_headers_of_their_own_are_undone_in_turn(tmp_path):
+    twice = "Content-Type: text/html\r\nContent-Encoding: deflate\r\nContent-Encoding: gzip"
+    body = gzip.compress(zlib.compress(html("text")))
+    (page,) = read_warc(write_warc(tmp_path / "a.warc.gz", [record(http(body, twice))]))
+    assert isinstance(page, Page)
+    assert page.body == html("text")
+
+
+@pytest.mark.parametrize(
+    ("head", "said"),
+    [
+        (b"<!DOCTYPE html><p>a page", "HTML; `wget --warc-file"),
+        (b"\xef\xbb\xbf<html lang=en>", "HTML"),
+        (b"filedesc://a.arc 0.0.0.0 20060101000000 text/plain 70\n1 0 x\n", "ARC, the format before WARC"),
+        (b"PK\x03\x04 zipped", "a zip archive; unpack it"),
+        (b"PAR1 columns", "Parquet; documents"),
+        (b"%PDF-1.7", "a PDF"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\n", "a Git LFS pointer"),
+        (b'{"url": "https://example.org/"}\n', "JSON"),
+        (b"https://example.org/1\nhttps://example.org/2\n", "text"),
+        (b"<?xml version='1.0'?><rss><title>News</title></rss>", "XML"),
+        (bytes(300), r"b'\x00"),
+    ],
+)
+@pytest.mark.parametrize("pack", [bytes, gzip.compress], ids=["plain", "gzip"])
+def test_a_file_of_another_format_is_named(tmp_path, head, said, pack):
+    (tmp_path / "a.warc").write_bytes(pack(head))
+    (fault,) = read_warc(tmp_path / "a.warc")
+    assert isinstance(fault, Fault)
+    assert fault.reason == "not_a_record"
+    assert f"expected WARC/1.0, found {said}" in fault.detail
+
+
+def test_bytes_between_records_are_shown_not_named(tmp_path):
+    path = write_warc(tmp_path / "a.warc", [page_record(0), b"<p>damage\r\n\r\n", page_record(1)], "plain")
+    pages, faults = read(path)
+    assert pages == ["0", "1"]
+    assert [fault.detail for fault in faults] == [r"expected WARC/1.0, found b'<p>damage\r\n\r\nWARC/1.'"]
+
+
+def test_a_file_that_is_compressed_twice_is_named(tmp_path):
+    (tmp_path / "a.warc.gz").write_bytes(gzip.compress(gzip.compress(page_record(1))))
+    (fault,) = read_warc(tmp_path / "a.warc.gz")
+    assert isinstance(fault, Fault)
+    assert "found compressed with gzip twice" in fault.detail
+
+
 def test_an_embedded_warc_is_content_not_records(tmp_path):
     inner = page_record(99) * 3
     path = write_warc(
@@ -235,69 +340,6 @@ print(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before)
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
     assert int(done.stdout) < 30_000  # KiB
-
-
-@pytest.mark.parametrize("name", ["gzip", "deflate", "raw deflate", "br", "zstd", "chunked", "chunked, gzip"])
-def test_encodings_of_http_are_undone(name):
-    from fastwarc.stream_io import BrotliWriter, ZstdWriter
-
-    plain = html("Grüße aus der Mühle") * 50
-
-    def through(writer_class: type) -> bytes:
-        out = io.BytesIO()
-        writer = writer_class(out)
-        writer.write(plain)
-        out.close = lambda: None  # type: ignore[method-assign]
-        writer.close()
-        return out.getvalue()
-
-    def chunks(data: bytes) -> bytes:
-        pieces = [data[i : i + 333] for i in range(0, len(data), 333)]
-        return b"".join(b"%x;x=y\r\n%s\r\n" % (len(p), p) for p in pieces) + b"0\r\n\r\n"
-
-    transfer, content, body = {
-        "gzip": lambda: ("", "gzip", gzip.compress(plain)),
-        "deflate": lambda: ("", "deflate", zlib.compress(plain)),
-        "raw deflate": lambda: ("", "deflate", zlib.compress(plain)[2:-4]),
-        "br": lambda: ("", "br", through(BrotliWriter)),
-        "zstd": lambda: ("", "zstd", through(ZstdWriter)),
-        "chunked": lambda: ("chunked", "", chunks(plain)),
-        "chunked, gzip": lambda: ("chunked", "gzip", chunks(gzip.compress(plain))),
-    }[name]()
-    assert decode_body(body, transfer, content, limit=10**6) == plain
-
-
-def test_a_body_that_was_stored_decoded_is_taken_as_it_is():
-    codings = [("chunked", ""), ("", "gzip"), ("", "deflate"), ("", "br"), ("", "zstd"), ("chunked", "gzip")]
-    for transfer, content in codings:
-        assert decode_body(html("text"), transfer, content, limit=10**6) == html("text")
-
-
-@pytest.mark.usefixtures("frozen_heap")
-def test_a_body_of_many_gzip_members_takes_time_linear_in_their_number():
-    members = gzip.compress(b"a") + gzip.compress(b"") * 400_000 + gzip.compress(b"b")
-    began = time.process_time()
-    assert decode_body(members, "", "gzip", 10**6) == b"ab"
-    assert time.process_time() - began < 10  # 40 s where every member copies all that follow
-
-
-def test_a_body_cut_by_the_crawler_gives_what_there_is():
-    body = gzip.compress(os.urandom(5000))
-    assert 0 < len(decode_body(body[:2000], "", "gzip", 10**6, cut=True)) < 5000
-    with pytest.raises(DecodingError, match="breaks off"):
-        decode_body(body[:2000], "", "gzip", 10**6)
-
-
-@given(st.lists(st.binary(min_size=1, max_size=40)))
-def test_dechunking_undoes_chunking(pieces):
-    body = b"".join(b"%X\r\n%s\r\n" % (len(piece), piece) for piece in pieces) + b"0\r\n\r\n"
-    assert dechunk(body) == b"".join(pieces)
-
-
-@given(st.binary(max_size=200))
-def test_dechunking_anything_ends_in_bytes_or_a_reason(body):
-    with contextlib.suppress(DecodingError):
-        assert isinstance(dechunk(body), bytes)
 
 
 @given(

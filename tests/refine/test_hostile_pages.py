@@ -83,6 +83,7 @@ KEPT = {
     "gzip that is none": (PROSE, f"{HTML}\r\nContent-Encoding: gzip"),
     "br that is none": (PROSE, f"{HTML}\r\nContent-Encoding: br"),
     "zstd that is none": (PROSE, f"{HTML}\r\nContent-Encoding: zstd"),
+    "an encoding that is none": (PROSE, f"{HTML}\r\nContent-Encoding: x-zopf"),
     "UTF-16 with its mark": (PROSE.decode().encode("utf-16"), HTML),
     "UTF-8 that is said to be Latin-1": (PROSE, f"{HTML}; charset=iso-8859-1"),
     "Latin-1 that is said to be UTF-8": (PROSE.replace(b"the", b"th\xe9", 1), f"{HTML}; charset=utf-8"),
@@ -117,7 +118,9 @@ EMPTY: dict[str, tuple[bytes, str, set[tuple[str, str]]]] = {
     "chunks that break off": (
         chunked(PROSE)[:-300], f"{HTML}\r\nTransfer-Encoding: chunked", {("read", "bad_content_encoding")}
     ),
-    "an encoding that nobody knows": (PROSE, f"{HTML}\r\nContent-Encoding: x-zopf", {("read", "bad_content_encoding")}),
+    "an encoding that nobody knows": (
+        b"\x00\x01\x02 packed", f"{HTML}\r\nContent-Encoding: x-zopf", {("read", "bad_content_encoding")}
+    ),
 }  # fmt: skip
 MESSAGES: dict[str, Callable[[], tuple[bytes, str]]] = {
     **{name: lambda make=make: (make(), HTML) for name, make in TIRING.items()},

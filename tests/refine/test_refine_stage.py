@@ -240,19 +240,112 @@ def is_at_work(process: int) -> bool:
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK") > 1.5
 
 
+BARE_XML = "<?xml version='1.0'?><rss><title>News</title></rss>"
+PDF = "%PDF-1.7 <html>"
+
+
 @pytest.mark.parametrize(
-    ("content_type", "reason"),
+    ("content_type", "body", "reason"),
     [
-        ("TEXT/HTML ; charset=utf-8", None),
-        ("text/html, text/html", None),
-        ("application/xhtml+xml", None),
-        ("", None),
-        ("text/htmlx", "not_html"),
-        ("image/png, text/html", "not_html"),
+        ("TEXT/HTML ; charset=utf-8", "text", None),
+        ("text/html, text/html", "text", None),
+        ("application/xhtml+xml", "text", None),
+        ("text/html charset=utf-8", "text", None),
+        ('"text/html"', "text", None),
+        ("text/html;charset=utf-8;", "text", None),
+        ("text/htmlx", "<!doctype html><p>text", "not_html"),
+        ("image/png, text/html", "<!doctype html><p>text", "not_html"),
+        ("text/plain", "<!doctype html><p>text", "not_html"),
+        ("application/json", '{"text": 1}', "not_html"),
+        ("application/pdf", PDF, "not_html"),
+        # Types that say nothing, or no type: the body decides.
+        *(
+            (content_type, body, reason)
+            for content_type in ("", "unknown/unknown", "*/*", "html", "text", "text/", "/", "application/unknown")
+            for body, reason in [
+                ("<!doctype html><p>text", None),
+                ("\ufeff<HTML><p>text", None),
+                (" \r\n\t<!-- a comment --><!-- and one --> <html><p>text", None),
+                ("<!-- a comment --> text", None),
+                ('<?xml version="1.0"?><!DOCTYPE html PUBLIC "x"><html>', None),
+                ("<P>text", None),
+                (BARE_XML, "not_html"),
+                ("<rss><channel>", "not_html"),
+                ("<svg xmlns=x><title>a</title></svg>", "not_html"),
+                ("only text", "not_html"),
+                (PDF, "not_html"),
+                ('{"text": 1}', "not_html"),
+                ("\x89PNG\r\n", "not_html"),
+            ]
+        ),
+        # Types of any file: a whole document is one.
+        ("application/octet-stream", "<!doctype html><p>text", None),
+        ("application/xml", '<?xml version="1.0"?>\n<html xmlns="http://www.w3.org/1999/xhtml">', None),
+        ("text/xml", BARE_XML, "not_html"),
+        ("application/octet-stream", "<p>text", "not_html"),
     ],
 )
-def test_only_html_can_be_a_document(content_type, reason):
-    assert check_response(replace(page(0, html("text")), content_type=content_type)).reason == reason
+def test_only_html_can_be_a_document(content_type, body, reason):
+    assert check_response(replace(page(0, body.encode()), content_type=content_type)).reason == reason
+    if body.startswith("<!doctype"):
+        utf16 = replace(page(0, body.encode("utf-16")), content_type=content_type)
+        assert check_response(utf16).reason == reason
+
+
+@pytest.mark.parametrize("begin", [b"<!--", b"<?", b" ", b"<!-- -->", b"<? >", b"<!-- --> x"])
+def test_the_start_of_a_body_is_read_in_time(begin):
+    assert check_response(replace(page(0, begin * 1_000_000), content_type="")).reason in (
+        None,
+        "not_html",
+        "empty_body",
+    )
+
+
+def test_texts_of_a_wet_file_become_documents(tmp_path):
+    texts = [prose(i, 24).replace("\n\n", "\n") for i in range(3)]
+    records = [
+        record(text.encode(), f"https://example.org/{i}", kind="conversion", content_type="text/plain")
+        for i, text in enumerate(texts)
+    ]
+    refine(write_warc(tmp_path / "a.warc.wet.gz", records), tmp_path / "out", RefineSettings(workers=1))
+    assert [row["text"] for row in rows(tmp_path / "out", "documents")] == texts
+
+
+def test_records_that_are_not_pages_are_shown(tmp_path, capsys):
+    records = [
+        page_record(1, prose(1, 24)),
+        record(b"{}", kind="metadata", content_type="application/json"),
+        record(b"x", "https://example.org/a.png", kind="resource", content_type="image/png"),
+        record(b"HTTP/1.1 200 OK\r\n\r\n", kind="revisit"),
+        record(b"HTTP/1.1 200 OK\r\n\r\n", kind="revisit"),
+    ]
+    figures = refine(write_warc(tmp_path / "a.warc", records, "plain"), tmp_path / "out", RefineSettings(workers=1))
+    shown = {figure.name: figure.value for figure in figures if figure.name.startswith("other_records/")}
+    assert shown == {"other_records/metadata": 1, "other_records/resource": 1, "other_records/revisit": 2}
+    assert "refine: 4 records are not pages: 2 revisit, 1 metadata, 1 resource" in capsys.readouterr().err
+
+
+NO_PAGES = {
+    "a.html": (lambda: [b"<!doctype html><p>text"], "a.html: expected WARC/1.0, found HTML; `wget"),
+    "empty.warc.gz": (lambda: [], "empty.warc.gz: the file holds no bytes"),
+    "requests.warc": (
+        lambda: [record(b"GET / HTTP/1.1\r\n\r\n", kind="request")] * 3,
+        r"requests.warc: only records of other types \(3 request\)",
+    ),
+    "a.warc.wat.gz": (
+        lambda: [record(b"{}", kind="metadata", content_type="application/json")] * 2,
+        "2 metadata.*WAT files; give the WARC or WET files",
+    ),
+}
+
+
+@pytest.mark.parametrize("name", NO_PAGES)
+def test_a_run_that_finds_no_page_says_what_it_found(tmp_path, name):
+    make, said = NO_PAGES[name]
+    file = write_warc(tmp_path / name, make(), "plain")
+    for _ in range(2):  # what was read is used again, and gives the same
+        with pytest.raises(StageError, match=rf"(?s)no page found; pages are WARC records of type .*{said}"):
+            refine(file, tmp_path / "out", RefineSettings(workers=1))
 
 
 @pytest.mark.parametrize(("function", "step"), [("score_quality", "classifier"), ("dedup.sign", "near_duplicates")])

@@ -6,7 +6,8 @@ import zlib
 
 READ_BYTES = 1 << 16
 FIRST_BYTES = 1 << 8  # of a gzip member to zlib, then more and more: what it does not need of them is copied
-HTML_START = re.compile(rb"\s*<[!?a-zA-Z]")
+HTML_START = re.compile(rb"(?:\xef\xbb\xbf)?\s*<[!?a-zA-Z]")
+CODINGS = ("chunked", "gzip", "deflate", "br", "zstd")
 
 
 class DecodingError(Exception):
@@ -21,20 +22,25 @@ def decode_body(body: bytes, transfer: str, content: str, limit: int, *, cut: bo
     """Undo `Transfer-Encoding` and `Content-Encoding` (values as in the headers; gzip, deflate, br, zstd, chunked).
 
     Crawlers often store a decoded body under the header of the encoded one; such a body is taken as it is.
-    `cut`: the crawler cut the body off, so an unfinished stream is no error. Raises DecodingError.
+    Servers also name things there that are not codings, such as a charset; they are ignored, as browsers do, if the
+    result is HTML. `cut`: the crawler cut the body off, so an unfinished stream is not an error. Raises DecodingError.
     """
     codings = _split(transfer)[::-1] + _split(content)[::-1]
     if len(codings) > 4:
         raise DecodingError("bad_content_encoding", f"{len(codings)} encodings one over the other")
     for coding in codings:
-        body = _undo(coding, body, limit, cut)
+        if coding in CODINGS:
+            body = _undo(coding, body, limit, cut)
+    unknown = next((coding for coding in codings if coding not in CODINGS), None)
+    if unknown and body and not HTML_START.match(body):
+        raise DecodingError("bad_content_encoding", f"unknown encoding {unknown[:40]!r}")
     if len(body) > limit:
         raise DecodingError("record_too_large", f"decoded body of more than {limit} bytes")
     return body
 
 
 def _split(header: str) -> list[str]:
-    names = [name.strip().lower().removeprefix("x-") for name in header.split(",")]
+    names = [name.partition(";")[0].strip(" \t\"'").lower().removeprefix("x-") for name in header.split(",")]
     return [name for name in names if name not in ("", "identity", "none", "utf-8")]
 
 
@@ -49,13 +55,11 @@ def _undo(coding: str, body: bytes, limit: int, cut: bool) -> bytes:
         if coding == "deflate":
             is_zlib = body[0] & 0x0F == 8 and int.from_bytes(body[:2], "big") % 31 == 0
             return _inflate(body, 15 if is_zlib else -15, limit, cut)
-        if coding in ("br", "zstd"):
-            return _read_stream(coding, body, limit, cut)
+        return _read_stream(coding, body, limit, cut)
     except DecodingError as error:
         if error.reason == "bad_content_encoding" and HTML_START.match(body):
             return body
         raise
-    raise DecodingError("bad_content_encoding", f"unknown encoding {coding[:40]!r}")
 
 
 def dechunk(body: bytes, *, cut: bool = False) -> bytes:

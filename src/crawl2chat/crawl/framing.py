@@ -6,11 +6,13 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from crawl2chat.crawl.gzip_members import MAGIC, READ_BYTES, RECORD, Break, Member, gzip_members
+from crawl2chat.crawl.sniffing import name_format
 
 HEADER_END = b"\r\n\r\n"
-RECORD_START = re.compile(rb"WARC/\d\.\d\r\n[A-Za-z][A-Za-z0-9-]*[ \t]*:")
+BARE_HEADER_END = re.compile(rb"\n\r?\n")  # if lines end with LF alone, which some tools write
+RECORD_START = re.compile(rb"WARC/\d\.\d\d?\r?\n[A-Za-z][A-Za-z0-9-]*[ \t]*:")
 START_BYTES = 256  # in which RECORD_START shows, a long header name included
-CONTENT_LENGTH = re.compile(rb"\r\nContent-Length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
+CONTENT_LENGTH = re.compile(rb"\nContent-Length[ \t]*:[ \t]*([^\r\n]*)", re.IGNORECASE)
 MAX_HEADER_BYTES = 1 << 16
 USUAL_HEADER_BYTES = 1 << 12  # in which a header's end is looked for first
 MAX_FAULTS_IN_A_ROW = 10_000  # a megabyte of `WARC/1.0` would be 70,000
@@ -194,24 +196,39 @@ def _header_bytes(plain: PlainBytes) -> int | tuple[str, str]:
     """Length of the header that begins here with its empty line, or reason and detail of a fault."""
     plain.fill(plain.begin + MAX_HEADER_BYTES)
     if not plain.buffer.startswith(b"WARC/"):
-        return "not_a_record", f"expected WARC/1.0, found {bytes(plain.buffer[:20])!r}"
-    at = plain.buffer.find(HEADER_END, 0, USUAL_HEADER_BYTES)
+        form = name_format(bytes(plain.buffer[:1024])) if plain.begin == 0 else ""  # later it is damage, not a format
+        return "not_a_record", f"expected WARC/1.0, found {form or repr(bytes(plain.buffer[:20]))}"
+    length = header_length(plain.buffer, USUAL_HEADER_BYTES)
     # Looking further for each of many beginnings in a row would take time quadratic in their number.
-    another = None if at >= 0 else RECORD_START.search(plain.buffer, 1, MAX_HEADER_BYTES)
-    if at < 0 and not another:
-        at = plain.buffer.find(HEADER_END, 0, MAX_HEADER_BYTES)
+    another = None if length else RECORD_START.search(plain.buffer, 1, MAX_HEADER_BYTES)
+    if not length and not another:
+        length = header_length(plain.buffer, MAX_HEADER_BYTES)
     limit = another.start() if another else min(len(plain.buffer), MAX_HEADER_BYTES)
-    length = at + len(HEADER_END) if at >= 0 else limit
-    obstacle = plain.obstacle(plain.begin + length, plain.begin + length)
+    end = plain.begin + (length or limit)
+    obstacle = plain.obstacle(end, end)
     if obstacle:
         return _describe(obstacle, "the header")
-    if at >= 0:
+    if length:
         return length
     if another:
         return "bad_header", "another record begins inside the header"
     if plain.ended and len(plain.buffer) < MAX_HEADER_BYTES:
         return "truncated", "the file ends inside the header"
     return "header_too_large", f"more than {MAX_HEADER_BYTES} bytes"
+
+
+def header_length(record: bytes | bytearray, limit: int) -> int:
+    """Bytes of a record's header with its empty line, 0 where it does not end within `limit`."""
+    if has_bare_lines(record):
+        found = BARE_HEADER_END.search(record, 0, limit)
+        return found.end() if found else 0
+    at = record.find(HEADER_END, 0, limit)
+    return at + len(HEADER_END) if at >= 0 else 0
+
+
+def has_bare_lines(record: bytes | bytearray) -> bool:
+    """Whether the lines of a record's header end with LF alone, as its first one shows."""
+    return record.find(b"\r\n", 0, 16) < 0 <= record.find(b"\n", 0, 16)
 
 
 def _describe(obstacle: Member | Break, what: str) -> tuple[str, str]:
@@ -229,7 +246,7 @@ def _is_end_of_record(plain: PlainBytes, header_bytes: int, end: int, newlines: 
     if plain.buffer.startswith(RECORD, after - plain.begin):
         return True
     swallows_a_record = RECORD_START.search(plain.buffer, header_bytes, end - plain.begin)
-    return newlines == len(HEADER_END) and not swallows_a_record
+    return newlines >= (2 if has_bare_lines(plain.buffer) else len(HEADER_END)) and not swallows_a_record
 
 
 def _resynchronise(plain: PlainBytes) -> None:

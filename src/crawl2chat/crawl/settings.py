@@ -22,7 +22,9 @@ class CrawlSettings(Settings):
         "tinyweb", description="tinyweb: the built-in fictional web; warc: your files; commoncrawl: a public crawl"
     )
     seed: int = Field(0, description="decides the fictional web and which WARCs of Common Crawl are taken")
-    warc: Words = Field([], description="WARC files, folders, globs or http(s):// and s3:// addresses; for source warc")
+    warc: Words = Field(
+        [], description="WARC or WET files, folders, globs or http(s):// and s3:// addresses; for source warc"
+    )
     commoncrawl: CommonCrawlSettings = CommonCrawlSettings()
     tinyweb: TinywebSettings = TinywebSettings()
 

@@ -2,19 +2,29 @@
 
 import glob
 import json
+import zlib
+from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 from crawl2chat.crawl.settings import CrawlSettings
+from crawl2chat.crawl.sniffing import name_format
+from crawl2chat.crawl.warc import open_remote
 from crawl2chat.figures import Figure
 from crawl2chat.run import StageError, write_json
 
 WARCS = "warcs.json"
-SUFFIXES = (".warc", ".warc.gz")
+SUFFIXES = (".warc", ".warc.gz", ".wet", ".wet.gz")  # Common Crawl's WET files end with .warc.wet.gz
+CHECKED_ADDRESSES = 16  # opened before any other work, spread evenly over the list
+HEAD_BYTES = 1 << 16  # a file that begins like another format and holds no record in these is not a WARC
 
 
 def crawl(out: Path, settings: CrawlSettings) -> list[Figure]:
-    """Leave `warcs.json` in `out`: each WARC's place, and of outside files size and time, so that a change shows."""
+    """Leave `warcs.json` in `out`: each WARC's place, and of outside files size and time, so that a change shows.
+
+    Raises StageError where a named file is missing or clearly not a WARC, or an address can't be reached.
+    """
     if settings.source == "tinyweb":
         from crawl2chat.crawl.tinyweb import write_tinyweb
 
@@ -22,10 +32,14 @@ def crawl(out: Path, settings: CrawlSettings) -> list[Figure]:
         warcs = [{"place": path.relative_to(out).as_posix()} for path in _files_below(out)]
     elif settings.source == "warc":
         warcs = find_warcs(settings)
+        for warc in warcs:
+            if "://" not in warc["place"]:
+                _refuse_other_formats(Path(warc["place"]))
     else:
         from crawl2chat.crawl.commoncrawl import commoncrawl_warcs
 
         warcs = [{"place": address} for address in commoncrawl_warcs(settings.commoncrawl, settings.seed)]
+    _reach([warc["place"] for warc in warcs if "://" in warc["place"]])
     write_json(out / WARCS, warcs)
     figures = [Figure("warcs", len(warcs))]
     local = [out / warc["place"] for warc in warcs if "://" not in warc["place"]]
@@ -50,7 +64,10 @@ def list_warcs(crawl: Path) -> list[str]:
     if not listing.exists():
         files = _files_below(crawl)
         if not files:
-            raise StageError(f"{crawl}: no WARC file here; expected *.warc or *.warc.gz, or a crawl stage's folder")
+            raise StageError(
+                f"{crawl}: no WARC file here; expected *.warc, *.warc.gz, *.wet.gz, or a crawl stage's folder; "
+                f"found {_kinds_of_files(crawl)}"
+            )
         return [str(path) for path in files]
     warcs = json.loads(listing.read_text(encoding="utf-8"))
     for warc in warcs:
@@ -72,13 +89,52 @@ def _expand(pattern: str) -> list[str]:
         found = [path]
     else:
         found = sorted(Path(name) for name in glob.glob(str(path), recursive=True))
+    if not found and path.is_dir():
+        raise StageError(
+            f"crawl.warc = {pattern}: no WARC file here; expected *.warc, *.warc.gz or *.wet.gz; "
+            f"found {_kinds_of_files(path)}"
+        )
     if not found:
         raise StageError(f"crawl.warc = {pattern}: there is no such file; expected a WARC, a folder of them or a glob")
     return [str(file.absolute()) for file in found]
 
 
 def _files_below(folder: Path) -> list[Path]:
-    return sorted(path for path in folder.rglob("*") if path.name.endswith(SUFFIXES) and path.is_file())
+    return sorted(path for path in folder.rglob("*") if path.name.lower().endswith(SUFFIXES) and path.is_file())
+
+
+def _kinds_of_files(folder: Path) -> str:
+    """`25 *.html, 2 *.wat.gz`, the commonest first."""
+    files = (path for path in folder.rglob("*") if path.is_file())
+    kinds = Counter("".join(path.suffixes[-2 if path.suffix == ".gz" else -1 :]) for path in files)
+    return ", ".join(f"{count} *{kind}" for kind, count in kinds.most_common(5)) or "nothing"
+
+
+def _refuse_other_formats(file: Path) -> None:
+    """Raises StageError for a file of another well-known format."""
+    try:
+        with open(file, "rb") as opened:
+            head = opened.read(HEAD_BYTES)
+    except OSError as error:
+        raise StageError(f"{file}: can't be read: {error.strerror}; expected a WARC file") from error
+    if head.startswith(b"\x1f\x8b"):
+        try:
+            head = zlib.decompressobj(wbits=31).decompress(head, HEAD_BYTES)
+        except zlib.error:
+            return  # the reader finds what is behind the damage
+    form = name_format(head) if b"WARC/" not in head else ""
+    if form:
+        raise StageError(f"crawl.warc: {file}: expected a WARC file, found {form}")
+
+
+def _reach(addresses: list[str]) -> None:
+    """Open some of the addresses, all at once. Raises StageError if one can't be opened."""
+    if not addresses:
+        return
+    some = addresses[:: -(-len(addresses) // CHECKED_ADDRESSES)]
+    with ThreadPoolExecutor(CHECKED_ADDRESSES) as pool:
+        for opened in pool.map(open_remote, some):
+            opened.close()
 
 
 def _describe(place: str) -> dict[str, Any]:

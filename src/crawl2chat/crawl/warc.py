@@ -10,26 +10,28 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.crawl.decoding import DecodingError, decode_body
-from crawl2chat.crawl.framing import Fault, Place, RawRecord, frame_records
+from crawl2chat.crawl.framing import Fault, Place, RawRecord, frame_records, has_bare_lines, header_length
+from crawl2chat.crawl.sniffing import is_html, media_type
 from crawl2chat.run import StageError
 
 MAX_RECORD_BYTES = 20_000_000
 MAX_HTTP_HEADER_BYTES = 1 << 16
 REMOTE_TRIES = 5
-HTML_TYPES = ("text/html", "application/xhtml+xml")
+CONNECT_SECONDS, READ_SECONDS = 20, 120  # timeouts for a server that does not answer
 
 
 @dataclass(frozen=True)
 class Page:
-    """One fetched page: HTTP status, headers by lower-case name, body with its encodings undone."""
+    """One fetched page: HTTP status, headers by lower-case name (joined by commas if repeated), body decoded."""
 
     url: str
     status: int
-    content_type: str  # the header's value as it came, charset included
+    content_type: str  # the header's value as it came, charset included; of several headers the last one first
     headers: dict[str, str] = field(repr=False)
     body: bytes = field(repr=False)
     place: Place
     date: str  # WARC-Date
+    is_text: bool = False  # the body is text that was extracted before, in UTF-8, as in Common Crawl's WET files
 
 
 def read_warc(
@@ -37,9 +39,10 @@ def read_warc(
 ) -> Iterator[Page | Fault]:
     """Read a WARC, gzipped or plain, from a local path, an http(s):// or s3:// address.
 
-    HTTP responses and HTML resources are pages; records of other kinds are passed and counted in `skipped` by
-    their type. What can't be read becomes a Fault and reading goes on behind it. Nothing larger than
-    `max_record_bytes` is held. Raises StageError when the file itself can't be opened or the network fails.
+    HTTP responses and HTML resources are pages, and so are the texts of conversion records (WET files). Records of
+    other kinds are passed and counted in `skipped` by their type. What can't be read becomes a Fault and reading goes
+    on behind it. Nothing larger than `max_record_bytes` is held. Raises StageError when the file itself can't be
+    opened or the network fails.
     """
     skipped = Counter() if skipped is None else skipped
     with _open(str(path)) as read:
@@ -55,8 +58,9 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
     """The record as a page, as a fault, or the name of its type if it is none."""
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
+    data = _with_crlf(raw.data)
     try:
-        record = next(iter(ArchiveIterator(io.BytesIO(raw.data), parse_http=False, max_header_len=len(raw.data))), None)
+        record = next(iter(ArchiveIterator(io.BytesIO(data), parse_http=False, max_header_len=len(data))), None)
     except (OSError, ValueError) as error:
         return Fault(raw.place, "bad_header", str(error)[:200])
     if record is None:
@@ -64,8 +68,11 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
     url = (record.headers.get("WARC-Target-URI") or "").strip().removeprefix("<").removesuffix(">")
     date = record.headers.get("WARC-Date") or ""
     kind = record.headers.get("Content-Type") or ""
-    if record.record_type == WarcRecordType.resource and kind.lower().startswith(HTML_TYPES):
-        return Page(url, 200, kind, {}, record.reader.read(), raw.place, date)
+    if record.record_type in (WarcRecordType.resource, WarcRecordType.conversion):
+        body = record.reader.read()
+        is_text = record.record_type == WarcRecordType.conversion and media_type(kind) in ("text/plain", "")
+        if is_text or is_html(kind, body):
+            return Page(url, 200, kind, {}, body, raw.place, date, is_text)
     is_http = kind.lower().startswith("application/http") or url.lower().startswith(("http://", "https://"))
     if record.record_type != WarcRecordType.response or not is_http:
         return str(record.headers.get("WARC-Type") or "unknown")
@@ -78,7 +85,12 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
     status_line = (http and http.status_line) or ""
     if not status_line.startswith("HTTP/") or not http.status_code:
         return Fault(raw.place, "bad_http", f"expected HTTP/1.1 and a status, found {status_line[:40]!r}", url)
-    headers = {name.lower(): value for name, value in http.to_tuples()}
+    headers: dict[str, str] = {}
+    for name, value in http.to_tuples():
+        name = name.lower()
+        both = [headers[name], value] if name in headers else [value]
+        # Codings were applied in this order; of content types the last one counts most, as in browsers.
+        headers[name] = ", ".join(both[::-1] if name == "content-type" else both)
     try:
         body = decode_body(
             record.reader.read(),
@@ -90,6 +102,14 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
     except DecodingError as error:
         return Fault(raw.place, error.reason, error.detail, url)
     return Page(url, http.status_code, headers.get("content-type", ""), headers, body, raw.place, date)
+
+
+def _with_crlf(record: bytes) -> bytes:
+    """The record with CR and LF at the ends of its header's lines, as FastWARC's parser needs them."""
+    if not has_bare_lines(record):
+        return record
+    length = header_length(record, len(record))
+    return record[:length].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + record[length:]
 
 
 @contextmanager
@@ -112,7 +132,9 @@ def open_remote(address: str) -> Any:
     import fsspec
 
     try:
-        options = {"anon": False} if address.startswith("s3://") else {"block_size": 1 << 23}
+        timeout = aiohttp.ClientTimeout(sock_connect=CONNECT_SECONDS, sock_read=READ_SECONDS)
+        http = {"block_size": 1 << 23, "client_kwargs": {"timeout": timeout}}
+        options = {"anon": False} if address.startswith("s3://") else http
         return fsspec.open(address, "rb", **options).open()
     except ImportError as error:
         raise StageError(f"{address}: needs the extra: pip install 'crawl2chat[cluster]' ({error})") from error

@@ -11,6 +11,8 @@ from crawl2chat.refine.steps import STEPS
 
 FUNNEL = "funnel.json"
 IN_FUNNEL = "dropped/"  # names of figures that the funnel shows better
+IN_EVERY_WARC = ("warcinfo", "request")  # types of records that are never content
+NAMED_WARCS = 5  # at most, when no page was found
 
 
 def funnel(
@@ -47,6 +49,42 @@ def faults(table: dict[str, Any]) -> str:
     reasons = Counter(next(step["dropped"] for step in table["steps"] if step["step"] == "read")).most_common()
     said = ", ".join(f"{count} {reason}" for reason, count in reasons)
     return f"{table['faults']} fault{'s' if table['faults'] > 1 else ''} while reading: {said}"
+
+
+def reasons(table: dict[str, Any], limit: int = 3) -> str:
+    """`40 no_text, 12 other_language`: the commonest reasons of all steps."""
+    counts: Counter[str] = Counter()
+    for step in table["steps"]:
+        counts.update(step["dropped"])
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common(limit))
+
+
+def passed_over(table: dict[str, Any]) -> str:
+    """`12 records are not pages: 10 metadata, 2 revisit`; "" if there are only the types of every WARC."""
+    kinds = Counter(table["records_that_are_no_pages"])
+    if not set(kinds) - set(IN_EVERY_WARC):
+        return ""
+    return f"{kinds.total():,} records are not pages: {_list(kinds)}"
+
+
+def why_no_pages(warcs: dict[str, dict[str, Any]]) -> str:
+    """What WARCs contain instead of pages. warcs: by name, with `passed` (records by type) and `first_fault`."""
+    said = []
+    for name, counts in list(warcs.items())[:NAMED_WARCS]:
+        passed = Counter(counts["passed"])
+        holds = [f"only records of other types ({_list(passed)})"] if passed else []
+        if "metadata" in passed and not set(passed) - {"metadata", *IN_EVERY_WARC}:
+            holds.append("as Common Crawl's WAT files; give the WARC or WET files")
+        holds += [counts["first_fault"]] if counts["first_fault"] else []
+        said.append(f"{name}: {', '.join(holds) or 'no records'}")
+    more = f"\n  and {len(warcs) - len(said):,} more" if len(warcs) > len(said) else ""
+    return (
+        "no page found; pages are WARC records of type response, resource or conversion\n  " + "\n  ".join(said) + more
+    )
+
+
+def _list(kinds: Counter[str]) -> str:
+    return ", ".join(f"{count:,} {kind}" for kind, count in kinds.most_common())
 
 
 def read_funnel(folder: Path) -> dict[str, Any]:
@@ -87,6 +125,10 @@ def figures(table: dict[str, Any]) -> list[Figure]:
         *(
             Figure(f"{IN_FUNNEL}{step['step']}", step["in"] - step["out"], "pages", count=step["in"])
             for step in table["steps"]
+        ),
+        *(
+            Figure(f"other_records/{kind}", count, "records")
+            for kind, count in table["records_that_are_no_pages"].items()
         ),
         Figure("characters_kept", table["characters_kept"], "characters"),
         Figure("lines_dropped", table["lines_dropped"], "lines"),

@@ -42,7 +42,7 @@ from crawl2chat.refine.tables import (
     reject_row,
 )
 from crawl2chat.refine.urls import load_blocklists
-from crawl2chat.run import write_json
+from crawl2chat.run import StageError, write_json
 from crawl2chat.shards import engine_running, map_shards, split_cores
 
 SHARDS = "shards"  # what each WARC gave, and the work of deduplication; removed at the end
@@ -55,6 +55,7 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
 
     Leaves documents/ and rejects/ (Parquet, a part a WARC; every page and every fault is in exactly one of them)
     and funnel.json. A killed run goes on behind the last WARC that was finished.
+    Raises StageError where no WARC holds a page, with what they hold.
     """
     with engine_running(settings.engine):
         return _refine(crawl, out, settings)
@@ -93,6 +94,9 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
             engine=settings.engine,
             cores_each=each,
         )
+        found = {name: _read_counts(shard) for (_, name), shard in zip(warcs, shards, strict=True)}
+        if all(counts["pages"] == counts["faults"] for counts in found.values()):
+            raise StageError(f"refine: {funnel.why_no_pages(found)}")
         pages = sum(_read_counts(shard)["pages"] for shard in todo)
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
         if settings.classifier.model:
@@ -103,8 +107,10 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     table = funnel.read_funnel(out)
     if table["faults"]:
         print(f"refine: {funnel.faults(table)}; {out}/rejects says where", file=sys.stderr)
+    if others := funnel.passed_over(table):
+        print(f"refine: {others}", file=sys.stderr)
     if not table["kept"]:
-        print(f"refine: no page was kept; {out}/rejects says why of each", file=sys.stderr)
+        print(f"refine: no page was kept ({funnel.reasons(table)}); {out}/rejects says why of each", file=sys.stderr)
     return funnel.figures(table) + score(crawl, out, sum(table["masked"].values())) + figures
 
 
@@ -117,7 +123,8 @@ def refine_warc(
     passed: Counter[str] = Counter()
     pages = read_warc(path, max_record_bytes=settings.max_record_bytes, skipped=passed)
     results = refine_pages(pages, load_blocklists(blocklists), settings, workers)
-    n_documents = n_rejects = 0
+    n_documents = n_rejects = n_faults = 0
+    first_fault = ""
     with (
         pq.ParquetWriter(out / "documents.parquet", SIGNED, compression="zstd") as documents,
         pq.ParquetWriter(out / "rejects.parquet", REJECTS, compression="zstd") as rejects,
@@ -129,7 +136,11 @@ def refine_warc(
             rejects.write_table(pa.Table.from_pylist(dropped, REJECTS))
             n_documents += len(kept)
             n_rejects += len(dropped)
-    write_json(out / "counts.json", {"pages": n_documents + n_rejects, "passed": passed})
+            faults = [row["detail"] for row in dropped if row["step"] == "read"]
+            n_faults += len(faults)
+            first_fault = first_fault or next(iter(faults), "")
+    counts = {"pages": n_documents + n_rejects, "faults": n_faults, "first_fault": first_fault, "passed": passed}
+    write_json(out / "counts.json", counts)
 
 
 def blocklist_of(crawl: Path) -> str:

@@ -1,16 +1,17 @@
 """What happens to one page, step by step; each step says keep or drop, and may change the text."""
 
-import re
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 from crawl2chat.crawl import Page
+from crawl2chat.crawl.sniffing import is_html, media_type
 from crawl2chat.refine import quality
 from crawl2chat.refine.c4 import c4_quality
 from crawl2chat.refine.classify import load_classifier
 from crawl2chat.refine.decontaminate import check_contamination, load_questions
-from crawl2chat.refine.extract import extract_text
+from crawl2chat.refine.encoding import decode_html
+from crawl2chat.refine.extract import clean_whitespace, extract_text
 from crawl2chat.refine.fineweb import fineweb_quality
 from crawl2chat.refine.language import identify_language
 from crawl2chat.refine.pii import mask_phones, mask_pii
@@ -18,8 +19,6 @@ from crawl2chat.refine.repetition import gopher_repetition
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.urls import check_url
 from crawl2chat.refine.verdict import Verdict, drop, keep
-
-HTML = ("text/html", "application/xhtml+xml")
 
 
 @dataclass
@@ -53,13 +52,15 @@ def check_response(page: Page) -> Verdict:
         return drop("http_status", page.status)
     if not page.body.strip():
         return drop("empty_body")
-    kind = re.split("[;,]", page.content_type, maxsplit=1)[0].strip().lower()  # , where the header came twice
-    if kind:
-        return keep() if kind in HTML else drop("not_html", detail=kind[:80])
-    return keep() if page.body.lstrip()[:1] == b"<" else drop("not_html", detail="no content type")
+    if page.is_text or is_html(page.content_type, page.body):
+        return keep()
+    return drop("not_html", detail=(media_type(page.content_type) or page.content_type or "no content type")[:80])
 
 
 def extract(draft: Draft, settings: RefineSettings) -> Verdict:
+    if draft.page.is_text:
+        draft.text = clean_whitespace(decode_html(draft.page.body, "charset=utf-8"))
+        return keep() if draft.text else drop("no_text")
     draft.text = extract_text(draft.page.body, draft.page.url, draft.page.content_type, extractor=settings.extractor)
     return keep() if draft.text else drop("no_text")
 
