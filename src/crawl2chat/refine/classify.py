@@ -23,7 +23,7 @@ from crawl2chat.refine.documents import read_texts
 from crawl2chat.refine.ngrams import ngrams
 from crawl2chat.run import StageError, replacing, write_json
 
-VERSION = 1  # of the features; raise it when the same text gets others
+VERSION = 2  # of the features; raise it when the same text gets others
 WEIGHTS, ABOUT = "classifier.safetensors", "classifier.json"
 BATCH = 32  # texts
 RATE = 0.1  # of AdaGrad: how far a weight moves when it is first touched
