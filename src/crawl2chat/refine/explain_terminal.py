@@ -12,6 +12,7 @@ from crawl2chat.refine.explain import Outcome, Seen, find_limit
 from crawl2chat.refine.extract import NOT_TEXT
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.steps import DEDUP_STEPS, STEPS, TEXT_STEPS
+from crawl2chat.refine.thresholds import for_language
 
 EXCERPT_CHARS = 700  # of a text that is new
 MAX_CHANGES = 20  # lines of a difference that are shown
@@ -50,7 +51,7 @@ def describe(seen: Seen, settings: RefineSettings) -> str:
     found = ", ".join(
         part for part in ("" if verdict.value is None else f"{verdict.value:.4g}", verdict.detail) if part
     )
-    limit = find_limit(verdict.reason, settings)
+    limit = find_limit(verdict.reason, for_language(settings, seen.language))
     return verdict.reason + (f": {found}" if found else "") + (f"; {limit[0]} = {limit[1]}" if limit else "")
 
 
