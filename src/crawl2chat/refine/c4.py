@@ -68,7 +68,9 @@ def is_line_of_words(line: str, rules: C4Settings) -> bool:
     if len(line) > rules.max_word_length and max(map(len, split_words(line))) > rules.max_word_length:
         return False
     least = rules.min_words_per_line
-    return len(line.split(maxsplit=least)) >= least or len(bare_words(split_words(line[: 40 * least]))) >= least
+    if len(line.split(maxsplit=least)) >= least:
+        return True
+    return not line.isascii() and len(bare_words(split_words(line[: 40 * least]))) >= least
 
 
 def ends_like_a_sentence(line: str) -> bool:

@@ -78,10 +78,10 @@ def symbols(page: Text, rules: GopherQualitySettings) -> Verdict:
     hashes = (page.text.count("#") - sum(map(heading_level, page.lines))) / words if "#" in page.text else 0
     if hashes > rules.max_symbol_ratio:
         return drop("hash_signs", hashes)
-    ellipses = sum(map(page.text.count, ELLIPSES))
-    if ellipses and has_unspaced(page.text):
-        ellipses -= page.text.count("……")  # one, as Chinese and Japanese write it
-    ellipses /= words
+    count = sum(map(page.text.count, ELLIPSES))
+    if count and has_unspaced(page.text):
+        count -= page.text.count("……")  # one, as Chinese and Japanese write it
+    ellipses = count / words
     return drop("ellipses", ellipses) if ellipses > rules.max_symbol_ratio else keep()
 
 

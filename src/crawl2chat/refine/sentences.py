@@ -11,7 +11,7 @@ SENTENCE_ENDS = frozenset(WESTERN_ENDS + OTHER_ENDS)
 CLOSING = "\"'”’»)]」』）〉》】〕｣＂"
 
 _OTHER_ENDS = frozenset(OTHER_ENDS)
-_ENDS_OF_WORDS = tuple(".!?…" + OTHER_ENDS)
+_ENDS_OF_WORDS = frozenset(".!?…" + OTHER_ENDS)
 _ELLIPSIS_OF_LETTERS = re.compile(rf"[{UNSPACED}]…+$")
 _DOTS, _CLOSING = ".．!?", re.escape(CLOSING)  # a dot before a digit or a Latin letter ends nothing
 _END = re.compile(
@@ -52,5 +52,5 @@ def count_sentences(line: str) -> int:
         sentences = len(ends) + (not ends or ends[-1] < len(line.rstrip()))
         return max(sentences, len(_CLAUSE.findall(line)))
     words = line.split()
-    is_end = [word.rstrip(CLOSING).endswith(_ENDS_OF_WORDS) for word in words]
+    is_end = [word.rstrip(CLOSING)[-1:] in _ENDS_OF_WORDS for word in words]
     return sum(is_end) + (bool(is_end) and not is_end[-1])
