@@ -35,16 +35,26 @@ def has_unspaced(text: str) -> bool:
     return _has_bytes(text, LEADS_OF_UNSPACED) and RUN.search(text) is not None
 
 
+def spaced(text: str) -> str:
+    """The text with blanks around each word of the scripts that have none; else the text as it is."""
+    if not has_unspaced(text):
+        return text
+    from icu4py.breakers import WordBreaker
+
+    # the locale decides nothing here: ICU picks the dictionary by the script
+    return RUN.sub(lambda run: f" {' '.join(WordBreaker(run[0], 'en'))} ", text)
+
+
 def split_words(text: str) -> list[str]:
     """What white space parts, and ICU's words in scripts that do without it. Punctuation stays where it is."""
-    return (_spaced(text) if has_unspaced(text) else text).split()
+    return spaced(text).split()
 
 
 def words_of(text: str) -> list[str]:
     """Runs of letters, digits and "_" with the marks on them, without any punctuation."""
     if not _has_bytes(text, LEADS_OF_MARKED):
         return WORD.findall(text)
-    return MARKED_WORD.findall(_spaced(text))
+    return MARKED_WORD.findall(spaced(text))
 
 
 def _has_bytes(text: str, leads: bytes) -> bool:
@@ -53,11 +63,3 @@ def _has_bytes(text: str, leads: bytes) -> bool:
         return False
     encoded = text.encode("utf-8", "replace")
     return len(encoded.translate(None, leads)) < len(encoded)
-
-
-def _spaced(text: str) -> str:
-    """The text with blanks around each word of the scripts that have none."""
-    from icu4py.breakers import WordBreaker
-
-    # the locale decides nothing here: ICU picks the dictionary by the script
-    return RUN.sub(lambda run: f" {' '.join(WordBreaker(run[0], 'en'))} ", text)
