@@ -5,7 +5,7 @@ import re
 from crawl2chat.refine.words import UNSPACED, has_unspaced
 
 WESTERN_ENDS = ".!?‼‽⁇⁈⁉⸮"
-# What else ends a sentence in the scripts of today: Unicode's Sentence_Terminal without old scripts, and the shad.
+# Unicode's other Sentence_Terminal characters, without those of historic scripts; and the shad of Tibetan.
 OTHER_ENDS = "。．！？｡﹒﹖﹗։؞؟۔।॥။၊።፧፨។៕᙮᠃᠉꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꫰꫱꯫܀܁܂߹᭚᭛᭞᭟᰻᰼᱾᱿།༎"
 SENTENCE_ENDS = frozenset(WESTERN_ENDS + OTHER_ENDS)
 CLOSING = "\"'”’»)]」』）〉》】〕｣＂"
@@ -17,7 +17,7 @@ _DOTS, _CLOSING = ".．!?", re.escape(CLOSING)  # a dot before a digit or a Lati
 _END = re.compile(
     rf"(?:[{OTHER_ENDS.replace('．', '')}…]|[{_DOTS}](?=[{_DOTS}{_CLOSING}\s{UNSPACED}]|$))+[{_CLOSING}]*"
 )
-# Thai and Lao have no mark for the end of a sentence; a blank parts clauses and sentences, and also items of lists.
+# Thai and Lao have no mark for the end of a sentence. A space separates clauses and sentences, but also list items.
 _CLAUSE = re.compile(r"[\u0e01-\u0e4e\u0e81-\u0ece\u0edc-\u0edf]{20,}")
 _LAST_LETTER = re.compile(r"[\u0e01-\u0e4e\u0e81-\u0ece\u0edc-\u0edf]$")
 
@@ -25,14 +25,14 @@ _LAST_LETTER = re.compile(r"[\u0e01-\u0e4e\u0e81-\u0ece\u0edc-\u0edf]$")
 def ends_sentence(line: str) -> bool:
     """Whether a line (not empty) ends with a mark that ends sentences, as FineWeb asks.
 
-    Behind a mark of another script than Latin there may be closing quotation marks and brackets, and an ellipsis ends
-    a sentence if it follows a letter of a script without blanks between words.
+    Marks of non-Latin scripts may be followed by closing quotation marks and brackets. An ellipsis ends a sentence if
+    it follows a letter of a script without spaces between words.
     """
     return line[-1] in SENTENCE_ENDS or ends_sentence_of_other_script(line)
 
 
 def ends_sentence_of_other_script(line: str) -> bool:
-    """Whether a line ends as sentences of other scripts than Latin end."""
+    """Whether a line ends like a sentence in a script other than Latin."""
     line = line.rstrip(CLOSING)
     return line[-1:] in _OTHER_ENDS or (line[-1:] == "…" and _ELLIPSIS_OF_LETTERS.search(line) is not None)
 
@@ -43,9 +43,9 @@ def may_end_without_mark(line: str) -> bool:
 
 
 def count_sentences(line: str) -> int:
-    """Sentences that end in the line, and one more if it ends without an end. `Mr.` counts; thresholds are low.
+    """The number of sentence ends in the line, plus one if text follows the last. `Mr.` counts; thresholds are low.
 
-    In Thai and Lao the stretches of at least 20 letters between blanks, if these are more.
+    In Thai and Lao: the number of stretches of at least 20 letters between spaces, if that is larger.
     """
     if has_unspaced(line):
         ends = [match.end() for match in _END.finditer(line)]

@@ -106,8 +106,8 @@ class RefineSettings(Settings):
     min_language_score: float = Field(0.65, ge=0, le=1, description="probability of the language; 0 keeps all")
     language_thresholds: bool = Field(
         True,
-        description="judge pages of other languages than English by FineWeb2's thresholds for their language; a "
-        "threshold that you change is used for every language; false: the same thresholds for all",
+        description="judge pages in other languages by FineWeb2's thresholds for the language; a threshold changed "
+        "from its default applies to every language; false: the thresholds below for all languages",
     )
     mask_pii: bool = Field(True, description="replace e-mail and public IP addresses")
     mask_phones: bool = Field(False, description="replace phone numbers: +…, North American ones, and those after a 0")

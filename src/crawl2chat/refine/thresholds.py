@@ -1,4 +1,4 @@
-"""Thresholds of the rules by language: prose repeats itself more in one language than in another, words are longer."""
+"""Thresholds by language: how long words are and how often prose repeats itself differs from language to language."""
 
 import tomllib
 from functools import lru_cache
@@ -13,10 +13,10 @@ SAME_AS = {"wuu": "zh", "yue": "zh"}
 
 
 def for_language(settings: RefineSettings, language: str) -> RefineSettings:
-    """The settings with FineWeb2's thresholds for a language (an ISO 639 code) where the recipe leaves the defaults.
+    """Return the settings with FineWeb2's thresholds for a language in place of those that have their default.
 
-    English and languages without published thresholds have the settings as they are. So do all if
-    `language_thresholds` is false.
+    language: ISO 639 code. The settings are returned unchanged for English, for languages without published
+    thresholds, and if `language_thresholds` is false. Source: FineWeb2, arXiv 2506.20920.
     """
     known = thresholds_by_language().get(SAME_AS.get(language, language))
     if known is None or not settings.language_thresholds:
@@ -46,12 +46,12 @@ def _tables(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "max_mean_word_length": longest,
             "min_letter_words": row["min_letter_words"],
         },
-        # a line of 30 characters is short in Latin letters and long in Han; FineWeb2 does without this rule
+        # FineWeb2 does not use this rule: 30 characters are a short line in Latin letters and a long one in Han
         "fineweb": fineweb | {"max_short_lines": 1.0},
     }
 
 
 def _lay_over(rules: Settings, values: dict[str, Any]) -> Settings:
-    """The rules with those of the values whose settings have their defaults."""
+    """Return the rules with the values of those settings that have their default."""
     fields = type(rules).model_fields
     return rules.model_copy(update={k: v for k, v in values.items() if getattr(rules, k) == fields[k].default})

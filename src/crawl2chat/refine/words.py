@@ -1,8 +1,8 @@
-"""Where words begin and end, in every script: the one place that all rules and n-grams get their words from.
+"""Words in every script: the one place from which all rules and n-grams get them.
 
-Most scripts write white space between words. Chinese, Japanese, Thai, Lao, Khmer, Burmese and Tibetan do not; runs of
-their letters are cut by ICU's word breaker (UAX #29 with ICU's dictionaries, as `icu4py` brings them). Everything
-else in a text is split as if there were no such runs, so a text without them is not touched by any of this.
+Chinese, Japanese, Thai, Lao, Khmer, Burmese and Tibetan are written without spaces between words. Runs of their letters
+are cut by ICU's word breaker (UAX #29 and ICU's dictionaries, in the package `icu4py`). The rest of a text is split at
+white space as if there were no such runs, so a text without them is split as it always was.
 """
 
 import re
@@ -19,13 +19,13 @@ UNSPACED = (
     "\u3041-\u309a\u309d-\u309f\u30a1-\u30fa\u30fc-\u30ff\u31f0-\u31ff\uff66-\uff9f"  # kana
 )
 RUN = re.compile(f"[{UNSPACED}]+")
-# Vowel signs and accents that follow a letter. Python counts them neither as letters nor as \w, so without them
-# a word of Hindi or Thai would end at each vowel. Those of Latin stay out: texts with them are split as before.
+# Vowel signs and accents that follow a letter. They do not match \w, so that without them a Hindi or Thai word would
+# end at each vowel sign. Those of Latin, Greek and Cyrillic are left out: normalised text does not need them.
 _BLOCKS = (range(0x0483, 0x1AB0), range(0x1B00, 0x1D00), range(0x3099, 0x309B), range(0xA800, 0xAC00))
 MARKS = "".join(chr(c) for block in _BLOCKS for c in block if unicodedata.category(chr(c)) in ("Mn", "Mc"))
 WORD = re.compile(r"\w+")
 MARKED_WORD = re.compile(rf"[\w{MARKS}]+")
-# In UTF-8 these bytes begin all letters of the scripts above and all MARKS, and little that English has.
+# The first bytes in UTF-8 of all letters of the scripts above, and of all MARKS; rare in English.
 LEADS_OF_UNSPACED = bytes([0xE0, 0xE1, *range(0xE3, 0xEB), 0xEF, 0xF0])
 LEADS_OF_MARKED = bytes([*range(0xD2, 0xE0), *LEADS_OF_UNSPACED])
 
@@ -36,29 +36,29 @@ def has_unspaced(text: str) -> bool:
 
 
 def spaced(text: str) -> str:
-    """The text with blanks around each word of the scripts that have none; else the text as it is."""
+    """The text with a space on both sides of each word in runs of the scripts above; other text is unchanged."""
     if not has_unspaced(text):
         return text
     from icu4py.breakers import WordBreaker
 
-    # the locale decides nothing here: ICU picks the dictionary by the script
+    # ICU picks the dictionary by script, so the locale does not matter
     return RUN.sub(lambda run: f" {' '.join(WordBreaker(run[0], 'en'))} ", text)
 
 
 def split_words(text: str) -> list[str]:
-    """What white space parts, and ICU's words in scripts that do without it. Punctuation stays where it is."""
+    """Split at white space, and into ICU's words where a script has no spaces. Punctuation stays attached or alone."""
     return spaced(text).split()
 
 
 def words_of(text: str) -> list[str]:
-    """Runs of letters, digits and "_" with the marks on them, without any punctuation."""
+    """Runs of letters, their marks, digits and "_"; ICU's words where a script has no spaces. No punctuation."""
     if not _has_bytes(text, LEADS_OF_MARKED):
         return WORD.findall(text)
     return MARKED_WORD.findall(spaced(text))
 
 
 def _has_bytes(text: str, leads: bytes) -> bool:
-    """Whether UTF-8 has one of these bytes for the text; a quarter of the time that a regular expression takes."""
+    """Whether the text in UTF-8 has one of these bytes. Takes a quarter of the time of a regular expression."""
     if text.isascii():
         return False
     encoded = text.encode("utf-8", "replace")
