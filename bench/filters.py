@@ -26,11 +26,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from crawl2chat.refine.c4 import c4_quality, count_sentences
+from crawl2chat.refine.c4 import c4_quality
 from crawl2chat.refine.fineweb import fineweb_quality
 from crawl2chat.refine.language import identify_language, stop_words_by_language
 from crawl2chat.refine.quality import Text, gopher_quality, heading_level
 from crawl2chat.refine.repetition import gopher_repetition
+from crawl2chat.refine.sentences import count_sentences
 from crawl2chat.refine.settings import RefineSettings
 
 WARC = Path("data", "web-pages", "web-pages.warc.gz")

@@ -116,3 +116,20 @@ def test_of_nothing_there_are_no_matches():
     assert find_matches([""], documents(OLD)) == [[]]
     with pytest.raises(ValueError, match="must be at least 1"):
         find_matches([OLD], documents(OLD), 0)
+
+
+@pytest.mark.parametrize(
+    "passage",
+    [
+        "他们先清理了河道里的淤泥，又到山上挑选合适的木料。",
+        "พวกเขาเริ่มจากการขุดโคลนออกจากลำธาร แล้วจึงขึ้นไปบนภูเขา",
+        "सबसे पहले उन्होंने नाले से कीचड़ निकाला और फिर पहाड़ पर गए।",
+    ],
+)
+def test_matches_are_found_in_scripts_without_spaces_and_with_vowel_signs(passage):
+    text = f"He quoted: {passage} Then he left."
+    ((match,),) = find_matches([text], documents(f"开始。{passage}“结束”", "something else"))
+    assert text[match.begin : match.end] == passage
+    assert 8 <= match.words < len(passage)
+    words, all_words = covered_words(text, [match])
+    assert (words, all_words) == (match.words, match.words + 5)

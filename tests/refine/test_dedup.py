@@ -248,5 +248,5 @@ def test_signatures_of_another_version_are_refused(tmp_path):
     (folder,) = write_shards([prose(1)], tmp_path, SETTINGS, 1)
     table = pq.read_table(folder / "documents.parquet")
     pq.write_table(table.replace_schema_metadata({"signature_version": "0"}), folder / "documents.parquet")
-    with pytest.raises(StageError, match="version 0, not 1; refine again with --force"):
+    with pytest.raises(StageError, match="version 0, not 2; refine again with --force"):
         open_shards([folder])

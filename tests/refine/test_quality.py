@@ -4,11 +4,12 @@ import time
 import pytest
 from warcs import prose
 
-from crawl2chat.refine.c4 import c4_quality, count_sentences
+from crawl2chat.refine.c4 import c4_quality
 from crawl2chat.refine.fineweb import fineweb_quality
 from crawl2chat.refine.language import stop_words_by_language
 from crawl2chat.refine.quality import Text, gopher_quality
 from crawl2chat.refine.repetition import WordGrams, gopher_repetition
+from crawl2chat.refine.sentences import count_sentences
 from crawl2chat.refine.settings import C4Settings, FineWebSettings, GopherQualitySettings, GopherRepetitionSettings
 
 GOOD = prose(1, 24)
@@ -173,7 +174,7 @@ def test_stop_words_are_those_of_the_language():
 
 
 def test_stop_words_are_not_asked_for_where_there_is_no_list():
-    assert gopher_quality(Text.of("buy cheap shoes online today " * 12), GopherQualitySettings(), "zh").reason is None
+    assert gopher_quality(Text.of("buy cheap shoes online today " * 12), GopherQualitySettings(), "zu").reason is None
 
 
 def test_stop_words_of_your_own_count_for_every_language():

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from crawl2chat.evals.matches import ITEM, Match, covered_words, find_matches, training_texts
+from crawl2chat.evals.matches import Match, covered_words, find_matches, items_of, training_texts
 from crawl2chat.evals.subject import Subject
 from crawl2chat.figures import Figure, mean, share
 from crawl2chat.generate import Engine, Sampling
@@ -62,7 +62,7 @@ def measure_continuation(subject: Subject) -> list[Figure]:
 
 
 def _figures(name: str, group: Sequence[Continuation], matches: Sequence[Sequence[Match]]) -> list[Figure]:
-    items = [ITEM.findall(continuation.text) for continuation in group]
+    items = [items_of(continuation.text) for continuation in group]
     words = [covered_words(c.text, spans) for c, spans in zip(group, matches, strict=True)]
     figures = [
         *(jackknife(f"distinct_{n}/{name}", [ngrams(text, n) for text in items], distinct) for n in (1, 2, 3)),

@@ -7,7 +7,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.text import Text
 
-from crawl2chat.evals.matches import ITEM, Match, covered_words, matches_by_place
+from crawl2chat.evals.matches import Match, covered_words, matches_by_place, placed_items
 from crawl2chat.refine.documents import Document, read_documents
 from crawl2chat.refine.extract import NOT_TEXT
 from crawl2chat.run import StageError, hash_path, read_manifest
@@ -74,7 +74,7 @@ def _pieces(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, Match | 
         return max(matches_at(item[0]), key=lambda match: match.words, default=None)
 
     end = 0
-    for match, items in groupby((item.span() for item in ITEM.finditer(text)), longest):
+    for match, items in groupby(((item.begin, item.end) for item in placed_items(text)), longest):
         places = list(items)
         begin = places[0][0]
         if match is not None:  # white space before it is no part of it

@@ -16,11 +16,12 @@ from numpy.typing import NDArray
 from crawl2chat.evals.suffix_array import Ints, SuffixArray
 from crawl2chat.refine.documents import Document
 from crawl2chat.refine.ngrams import FACTOR
+from crawl2chat.refine.words import MARKS, spaced
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.shards import TokenizedDocuments
 
 MIN_WORDS = 8  # fewer in a row are common phrases
-ITEM = re.compile(r"\w+|[^\w\s]")  # what is compared: a word, or one mark of punctuation; white space is passed over
+ITEM = re.compile(rf"[\w{MARKS}]+|[^\w\s]")  # a word, or one mark of punctuation
 
 
 @dataclass(frozen=True)
@@ -35,6 +36,29 @@ class Match:
     url: str  # its address, where it is known
 
 
+@dataclass(frozen=True)
+class Item:
+    """What is compared: a word or a mark of punctuation, and its place in the text (characters)."""
+
+    text: str
+    begin: int
+    end: int
+
+
+def items_of(text: str) -> list[str]:
+    """The text's words and marks of punctuation in order, without white space."""
+    return ITEM.findall(spaced(text))
+
+
+def placed_items(text: str) -> Iterator[Item]:
+    """The same with their places."""
+    end = 0
+    for item in items_of(text):
+        begin = text.index(item, end)
+        end = begin + len(item)
+        yield Item(item, begin, end)
+
+
 def training_texts(tokenizer: Tokenizer, documents: TokenizedDocuments) -> Iterator[Document]:
     """The texts that a model was trained on, from its tokens; the ids are their numbers."""
     for i in range(len(documents)):
@@ -44,26 +68,27 @@ def training_texts(tokenizer: Tokenizer, documents: TokenizedDocuments) -> Itera
 def find_matches(texts: Sequence[str], documents: Iterable[Document], min_words: int = MIN_WORDS) -> list[list[Match]]:
     """Of each text its matches of at least `min_words` words, in order; they may overlap, none lies within another.
 
-    Words (runs of letters, digits and "_") and marks of punctuation are compared one by one, upper and lower case
-    apart. Not compared are white space, and tokens, as those are cut otherwise behind a quotation mark.
-    A match lies within one document. Takes about 0.5 µs a token of the documents on a core (100 million: a minute) and
-    some 100 bytes for each of their words that is shared.
+    Words (runs of letters, digits and "_"; ICU's words where a script has no spaces) and marks of punctuation are
+    compared one by one, upper and lower case apart. Not compared are white space, and tokens, as those are cut
+    otherwise behind a quotation mark.
+    A match lies within one document. Takes about 0.5 µs per token of the documents on a core (100 million: a minute)
+    and some 100 bytes for each of their words that is shared.
     """
     if min_words < 1:
         raise ValueError(f"min_words = {min_words}: must be at least 1")
-    items = [list(ITEM.finditer(text)) for text in texts]
-    vocabulary = {item: i for i, item in enumerate({item.group(): None for text in items for item in text}, 1)}
-    ids = [np.array([vocabulary[item.group()] for item in text], dtype=np.int64) for text in items]
+    items = [list(placed_items(text)) for text in texts]
+    vocabulary = {item: i for i, item in enumerate({item.text: None for text in items for item in text}, 1)}
+    ids = [np.array([vocabulary[item.text] for item in text], dtype=np.int64) for text in items]
     shared = _Shared(ids, min_words)
     for document in documents:
-        known = map(vocabulary.get, ITEM.findall(document.text), repeat(0))
+        known = map(vocabulary.get, items_of(document.text), repeat(0))
         shared.add(document, np.fromiter(known, dtype=np.int64))
     matches: list[list[Match]] = [[] for _ in texts]
     for text, first, length, n_copies, origin in _longest(ids, shared, min_words):
         covered = items[text][first : first + length]
-        n_words = sum(_is_word(item.group()) for item in covered)
+        n_words = sum(_is_word(item.text) for item in covered)
         if n_words >= min_words:
-            matches[text].append(Match(covered[0].start(), covered[-1].end(), n_words, n_copies, *origin))
+            matches[text].append(Match(covered[0].begin, covered[-1].end, n_words, n_copies, *origin))
     return matches
 
 
@@ -93,7 +118,7 @@ def _longest(
 
 def covered_words(text: str, matches: Sequence[Match]) -> tuple[int, int]:
     """How many of a text's words stand in one of its matches (as `find_matches` gives them), and how many it has."""
-    words = [item.start() for item in ITEM.finditer(text) if _is_word(item.group())]
+    words = [item.begin for item in placed_items(text) if _is_word(item.text)]
     matches_at = matches_by_place(matches)
     return sum(bool(matches_at(word)) for word in words), len(words)
 

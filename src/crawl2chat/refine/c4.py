@@ -4,18 +4,18 @@ The verdicts and texts are datatrove's (`C4QualityFilter`), but for what is mean
 - empty lines between paragraphs stay where they are;
 - headings stay, however short, and so do lines of code between ``` fences; neither are sentences, and a { in code is
   no reason to drop the page;
-- sentences end with a word that ends with punctuation; datatrove asks a tokenizer of the language.
+- sentences end with a word that ends with punctuation (`sentences.py`); datatrove asks a tokenizer of the language.
 """
 
 import re
 
-from crawl2chat.refine.quality import Text, heading_level
+from crawl2chat.refine.quality import Text, bare_words, heading_level
+from crawl2chat.refine.sentences import count_sentences, ends_sentence_of_other_script, may_end_without_mark
 from crawl2chat.refine.settings import C4Settings
 from crawl2chat.refine.verdict import Verdict, drop, keep
+from crawl2chat.refine.words import split_words
 
 END_PUNCTUATION = (".", "?", "!", '"', "'")
-SENTENCE_ENDS = (".", "!", "?", "…", "。", "？", "！", "؟", "।", "።", "։")
-CLOSING = "\"'”’»)]"
 CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
 POLICY_PHRASES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 NOTICES = tuple(phrase.encode() for phrase in ("javascript", "lorem ipsum", *POLICY_PHRASES))
@@ -65,13 +65,18 @@ def c4_quality(page: Text, rules: C4Settings) -> tuple[Verdict, str]:
 
 def is_line_of_words(line: str, rules: C4Settings) -> bool:
     """Menus have short lines; data and code have endless words."""
-    if len(line) > rules.max_word_length and max(map(len, line.split())) > rules.max_word_length:
+    if len(line) > rules.max_word_length and max(map(len, split_words(line))) > rules.max_word_length:
         return False
-    return len(line.split(maxsplit=rules.min_words_per_line)) >= rules.min_words_per_line
+    least = rules.min_words_per_line
+    if len(line.split(maxsplit=least)) >= least:
+        return True
+    return not line.isascii() and len(bare_words(split_words(line[: 40 * least]))) >= least
 
 
 def ends_like_a_sentence(line: str) -> bool:
-    return line.endswith(END_PUNCTUATION) and not line.endswith("...")
+    if line.endswith(END_PUNCTUATION):
+        return not line.endswith("...")
+    return ends_sentence_of_other_script(line) or may_end_without_mark(line)
 
 
 def is_about_scripts(line: str) -> bool:
@@ -83,10 +88,3 @@ def states_policy(line: str) -> bool:
     """Banners and footers."""
     lowered = line.lower()
     return any(phrase in lowered for phrase in POLICY_PHRASES)
-
-
-def count_sentences(line: str) -> int:
-    """Words that end a sentence, and one more where the line ends without one. `Mr.` counts; thresholds are low."""
-    words = line.split()
-    ends = [word.rstrip(CLOSING).endswith(SENTENCE_ENDS) for word in words]
-    return sum(ends) + (bool(ends) and not ends[-1])

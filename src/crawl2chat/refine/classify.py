@@ -24,7 +24,7 @@ from crawl2chat.refine.ngrams import ngrams
 from crawl2chat.run import StageError, replacing, write_json
 from crawl2chat.text_files import NotText, decode_lossy, open_utf8, read_text
 
-VERSION = 1  # of the features; raise it when the same text gets others
+VERSION = 2  # of the features; raise it when the same text gets others
 WEIGHTS, ABOUT = "classifier.safetensors", "classifier.json"
 BATCH = 32  # texts
 RATE = 0.1  # of AdaGrad: how far a weight moves when it is first touched

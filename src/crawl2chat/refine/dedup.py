@@ -1,6 +1,5 @@
 """The same text twice: equal pages by a hash, nearly equal ones by MinHash (Broder 1997; buckets as in FineWeb)."""
 
-import re
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,11 +7,11 @@ import numpy.typing as npt
 import xxhash
 
 from crawl2chat.refine.settings import DedupSettings
+from crawl2chat.refine.words import words_of
 
 # Written with every signature; raise it when the numbers that the same text gets change.
-SIGNATURE_VERSION = 1
+SIGNATURE_VERSION = 2
 IN_CACHE = 512  # shingles whose values under all hash functions fit into a processor's cache
-WORD = re.compile(r"\w+")
 GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio, odd
 CHUNK = 4096  # shingles, or texts, at a time, so that many need little memory
 MAX_LEADERS = 1000
@@ -37,7 +36,7 @@ def sign(text: str, settings: DedupSettings) -> Signature:
     """Signature of a text; texts shorter than an n-gram are one shingle, and texts without words differ from all."""
     lowered = text.lower()
     exact = xxhash.xxh3_128_digest(" ".join(lowered.split()).encode())
-    minima = _minima(shingles(WORD.findall(lowered), settings.ngram) if settings.near else _NONE, settings)
+    minima = _minima(shingles(words_of(lowered), settings.ngram) if settings.near else _NONE, settings)
     if minima is None:
         return Signature(exact, np.zeros(0, np.uint64), np.zeros(0, np.uint8))
     buckets = [xxhash.xxh3_64_intdigest(row.tobytes()) for row in minima.reshape(settings.buckets, -1)]

@@ -62,6 +62,7 @@ class Seen:
     before: str = field(default="", repr=False)
     after: str = field(default="", repr=False)
     note: str = ""
+    language: str = ""  # ISO 639 code, whose thresholds counted; "" before it is known
 
 
 @dataclass(frozen=True)
@@ -167,7 +168,8 @@ class _Watcher:
         began = time.perf_counter()
         step, verdict = next(self.steps)
         seconds = time.perf_counter() - began
-        return Seen(step, verdict, seconds, before, self.draft.text, _note(step, self.draft))
+        draft = self.draft
+        return Seen(step, verdict, seconds, before, draft.text, _note(step, draft), draft.language)
 
 
 def _note(step: str, draft: Draft) -> str:

@@ -12,6 +12,8 @@ from crawl2chat.refine.explain import Outcome, Seen, find_limit
 from crawl2chat.refine.extract import NOT_TEXT
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.steps import DEDUP_STEPS, STEPS, TEXT_STEPS
+from crawl2chat.refine.thresholds import for_language
+from crawl2chat.refine.words import split_words
 
 EXCERPT_CHARS = 700  # of a text that is new
 MAX_CHANGES = 20  # lines of a difference that are shown
@@ -50,7 +52,7 @@ def describe(seen: Seen, settings: RefineSettings) -> str:
     found = ", ".join(
         part for part in ("" if verdict.value is None else f"{verdict.value:.4g}", verdict.detail) if part
     )
-    limit = find_limit(verdict.reason, settings)
+    limit = find_limit(verdict.reason, for_language(settings, seen.language))
     return verdict.reason + (f": {found}" if found else "") + (f"; {limit[0]} = {limit[1]}" if limit else "")
 
 
@@ -103,7 +105,7 @@ def _line_changes(before: Sequence[str], after: Sequence[str]) -> Iterator[Text]
     for tag, i, i_end, j, j_end in difflib.SequenceMatcher(None, before, after).get_opcodes():
         if tag == "replace" and i_end - i == j_end - j:
             for old, new in zip(before[i:i_end], after[j:j_end], strict=True):
-                yield _word_changes(old.split(), new.split())
+                yield _word_changes(split_words(old), split_words(new))
         elif tag != "equal":
             yield from (Text(f"- {_shorten(line)}", REMOVED) for line in before[i:i_end])
             yield from (Text(f"+ {_shorten(line)}", ADDED) for line in after[j:j_end])

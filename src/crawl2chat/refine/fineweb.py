@@ -6,11 +6,9 @@ whose paragraphs are parted by them is no longer a list for it.
 
 from crawl2chat.refine.quality import Text, bare_words, first_drop, share_of_lines
 from crawl2chat.refine.repetition import count_duplicates
+from crawl2chat.refine.sentences import ends_sentence
 from crawl2chat.refine.settings import FineWebSettings
 from crawl2chat.refine.verdict import Verdict, drop, keep
-
-# What ends a sentence in the scripts of today (Unicode's Sentence_Terminal, without those of old scripts).
-SENTENCE_ENDS = frozenset(".!?‼‽⁇⁈⁉⸮。．！？｡﹒﹖﹗։؞؟۔।॥။၊።፧፨។៕᙮᠃᠉꓿꘎꘏꛳꛷꡶꡷꣎꣏꤯꧈꧉꫰꫱꯫܀܁܂߹᭚᭛᭞᭟᰻᰼᱾᱿")
 
 
 def fineweb_quality(page: Text, rules: FineWebSettings) -> Verdict:
@@ -20,7 +18,7 @@ def fineweb_quality(page: Text, rules: FineWebSettings) -> Verdict:
 
 def unpunctuated_lines(page: Text, rules: FineWebSettings) -> Verdict:
     """Lines of prose end with punctuation; entries of menus and tables do not."""
-    share = share_of_lines(page, lambda line: line[-1] in SENTENCE_ENDS)
+    share = share_of_lines(page, ends_sentence)
     return drop("unpunctuated_lines", share) if share < rules.min_punctuated_lines else keep()
 
 

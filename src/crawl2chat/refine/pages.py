@@ -1,6 +1,7 @@
 """One page on its way to a document, and many pages at once in processes that may hang or crash."""
 
 import math
+import re
 import resource
 import signal
 import time
@@ -27,9 +28,11 @@ from crawl2chat.refine.steps import (
     take_steps,
 )
 from crawl2chat.refine.verdict import Verdict, drop
+from crawl2chat.refine.words import UNSPACED
 
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
 SNIPPET_CHARS = 200
+UP_TO_LAST_BREAK = re.compile(rf"(?s).*[ \n{UNSPACED}]")  # no address goes on behind a blank or such a letter
 _, NEAR_DUPLICATES, _ = DEDUP_STEPS
 MAX_AHEAD = 2000  # pages that may be finished before the one whose turn it is
 
@@ -108,7 +111,8 @@ def snippet(text: str, settings: RefineSettings) -> str:
     """The beginning of a text on one line, to be seen in the report; masked, as dropped pages mostly are not yet."""
     beginning = text[: 10 * SNIPPET_CHARS]
     if len(beginning) < len(text):  # the last word may be half an address, which nothing would mask
-        beginning = beginning[: max(beginning.rfind(" "), beginning.rfind("\n"), 0)]
+        whole = UP_TO_LAST_BREAK.match(beginning)
+        beginning = whole[0] if whole else ""
     return mask_text(" ".join(beginning.split()), settings)[0][:SNIPPET_CHARS]
 
 

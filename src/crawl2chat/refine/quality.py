@@ -1,8 +1,8 @@
 """Is it prose? Gopher's rules (arXiv 2112.11446, table A1), each a function that gives a verdict.
 
 The verdicts are datatrove's (`GopherQualityFilter`) on the same words, but for what is meant otherwise:
-- words stand between blanks, without the punctuation around them; datatrove asks a tokenizer of the language, for
-  which a comma is a word as well. Scripts without blanks (Chinese, Japanese, Thai) have few words here;
+- words are what `words.py` finds, without the punctuation around them; datatrove asks a tokenizer of the language,
+  for which a comma is a word as well;
 - empty lines, which part paragraphs, are no lines;
 - hash signs that mark a heading are none, nor are the marks of headings, lists and tables words;
 - stop words are those of the page's language; the rule is passed over where there is no list for it.
@@ -15,11 +15,14 @@ from functools import cached_property
 from crawl2chat.refine.language import stop_words_by_language
 from crawl2chat.refine.settings import GopherQualitySettings
 from crawl2chat.refine.verdict import Verdict, drop, keep
+from crawl2chat.refine.words import has_unspaced, split_words
 
-BULLETS = ("-", "•")
+BULLETS = ("-", "•", "・")
 ELLIPSES = ("...", "…")
 PUNCTUATION = (
     "!\"#$%&'()*+,-./:;<=>?@[\\]^_`{|}~¡¢£¥§©«®°±·»¿×‐‑‒–—―‘’‚“”„†‡•…‹›€™→−│■□▪▶►●★、。《》「」【】！（），．：；？～"
+    "『』〈〉〔〕〖〗〝〞〟〜・〃｡｢｣､･﹏﹑﹔﹕﹖﹗＂＃％＆＇＊＋－／＜＝＞＠［＼］＾＿｀｛｜｝￥⋯"  # wide ones
+    "،؛؟۔٪।॥།༎་༌࿐༄༅၊။၌၍၎၏។៕៖៘៙៚๏๚๛"  # Arabic, Hindi, Tibetan, Burmese, Khmer, Thai
 )
 
 
@@ -36,8 +39,8 @@ class Text:
 
     @cached_property
     def words(self) -> list[str]:
-        """What stands between blanks, without punctuation around it."""
-        return bare_words(self.text.split())
+        """The text's words, without punctuation around them."""
+        return bare_words(split_words(self.text))
 
 
 def bare_words(pieces: Sequence[str]) -> list[str]:
@@ -75,7 +78,10 @@ def symbols(page: Text, rules: GopherQualitySettings) -> Verdict:
     hashes = (page.text.count("#") - sum(map(heading_level, page.lines))) / words if "#" in page.text else 0
     if hashes > rules.max_symbol_ratio:
         return drop("hash_signs", hashes)
-    ellipses = sum(map(page.text.count, ELLIPSES)) / words
+    count = sum(map(page.text.count, ELLIPSES))
+    if count and has_unspaced(page.text):
+        count -= page.text.count("……")  # one, as Chinese and Japanese write it
+    ellipses = count / words
     return drop("ellipses", ellipses) if ellipses > rules.max_symbol_ratio else keep()
 
 

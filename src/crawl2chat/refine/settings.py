@@ -1,4 +1,7 @@
-"""What the refine stage keeps. Defaults are FineWeb's (arXiv 2406.17557 and its published script) unless said."""
+"""What the refine stage keeps. Defaults are FineWeb's (arXiv 2406.17557 and its published script) unless said.
+
+They are meant for English; `thresholds.toml` has those of other languages.
+"""
 
 from typing import Literal
 
@@ -101,6 +104,11 @@ class RefineSettings(Settings):
     max_record_bytes: int = Field(20_000_000, ge=1000, description="larger records and bodies are faults")
     languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")
     min_language_score: float = Field(0.65, ge=0, le=1, description="probability of the language; 0 keeps all")
+    language_thresholds: bool = Field(
+        True,
+        description="judge pages in other languages by FineWeb2's thresholds for the language; a threshold changed "
+        "from its default applies to every language; false: the thresholds below for all languages",
+    )
     mask_pii: bool = Field(True, description="replace e-mail and public IP addresses")
     mask_phones: bool = Field(False, description="replace phone numbers: +…, North American ones, and those after a 0")
     gopher_repetition: GopherRepetitionSettings = GopherRepetitionSettings()

@@ -17,6 +17,7 @@ from crawl2chat.refine.language import identify_language
 from crawl2chat.refine.pii import mask_phones, mask_pii
 from crawl2chat.refine.repetition import gopher_repetition
 from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.thresholds import for_language
 from crawl2chat.refine.urls import check_url
 from crawl2chat.refine.verdict import Verdict, drop, keep
 
@@ -146,7 +147,10 @@ def score_quality(draft: Draft, settings: RefineSettings) -> float | None:
 
 
 def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Verdict]]:
-    """Take the steps that need the text, one at a time; ends behind the one that drops the page."""
+    """Take the steps that need the text, one at a time; ends behind the one that drops the page.
+
+    Once the language is known, the rules have its thresholds.
+    """
     for name, step in TEXT_STEPS.items():
         try:
             verdict = step(draft, settings)
@@ -155,6 +159,8 @@ def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Ve
         yield name, verdict
         if verdict.dropped:
             return
+        if name == "language":
+            settings = for_language(settings, draft.language)
 
 
 def failure(error: Exception, settings: RefineSettings) -> Verdict:
