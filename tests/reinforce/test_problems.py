@@ -93,10 +93,10 @@ def test_lines_that_are_bad_in_the_same_way_are_one_sentence(tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b"[1, 2", "begins as a JSON array"),
-        (b"[7]", "item 1: found 7, not an object"),
-        (b"\x1f\x8b broken", "can't be read as problems"),
-        ("{}\ncaf\u00e9".encode("latin-1"), "can't be read as problems"),
+        (b"[1, 2", "is not JSON"),
+        (b"[7]", "line 1: found [7], not an object"),
+        (b"\x1f\x8b broken", "can't be read"),
+        ("{}\ncaf\u00e9".encode("latin-1"), "is not utf-8"),
         (b'{"question": " ", "answer": "#### 1"}', 'found "question": " ", not a text'),
         (b'{"question": "?", "answer": "1\\n####"}', "nothing behind its last mark"),
     ],

@@ -1,10 +1,7 @@
 """Problems with answers that can be checked: sums of the fictional web, or a file in GSM8K's form."""
 
-import gzip
 import json
 import random
-import zlib
-from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +10,7 @@ from crawl2chat.chat.problems import ask_as_story, ask_plainly
 from crawl2chat.crawl.tinyweb.ledger import Ledger, Split
 from crawl2chat.evals.grading import reference_part
 from crawl2chat.evals.knowledge import Question
+from crawl2chat.json_rows import JsonRows, NotJson
 from crawl2chat.run import StageError
 
 HELD_OUT_SHARE = 5  # of a file, at most one in so many problems is held out
@@ -115,23 +113,6 @@ def _question_and_answer(row: object) -> tuple[str, str]:
 
 def _rows(file: Path) -> Iterator[tuple[str, object]]:
     """Each row and where it is; a ValueError in the place of a line that is not JSON."""
-    try:
-        content = file.read_bytes()
-        if content.startswith(b"\x1f\x8b"):
-            content = gzip.decompress(content)
-        text = content.decode("utf-16" if content.startswith((BOM_UTF16_LE, BOM_UTF16_BE)) else "utf-8-sig")
-    except (OSError, EOFError, zlib.error, UnicodeDecodeError) as error:
-        raise StageError(f"{file}: can't be read as problems: {error}") from error
-    if text.lstrip().startswith("["):
-        try:
-            rows = json.loads(text)
-        except (ValueError, RecursionError) as error:
-            raise StageError(f"{file}: begins as a JSON array, but can't be read as one: {error}") from error
-        yield from ((f"item {number}", row) for number, row in enumerate(rows, 1))
-        return
-    for number, line in enumerate(text.split("\n"), 1):
-        if line.strip():
-            try:
-                yield f"line {number}", json.loads(line)
-            except (ValueError, RecursionError):
-                yield f"line {number}", ValueError("found a line that is not JSON")
+    rows = JsonRows(file, is_row=lambda value: isinstance(value, dict) and "question" in value)
+    for number, row in rows:
+        yield f"{rows.unit} {number}", ValueError("found a line that is not JSON") if isinstance(row, NotJson) else row

@@ -6,7 +6,7 @@ import json
 import pytest
 
 from crawl2chat.chat.conversations import read_conversations
-from crawl2chat.chat.json_rows import JsonRows
+from crawl2chat.json_rows import JsonRows
 from crawl2chat.run import StageError
 
 TURNS = [{"role": "user", "content": "Où?\u2028"}, {"role": "assistant", "content": "東"}]
