@@ -123,7 +123,7 @@ def test_a_missing_file_and_a_garbled_one_are_named(release, file, failed):
         ("config.json", {"hidden_size": "32"}, "hidden_size = '32'; expected a whole number of at least 1"),
         ("config.json", {"num_key_value_heads": 0}, "num_key_value_heads = 0; expected a whole number of at least 1"),
         ("config.json", {"max_position_embeddings": 64.5}, "max_position_embeddings = 64.5; expected a whole number"),
-        ("tokenizer_config.json", None, "tokenizer_config.json beside it is no object"),
+        ("tokenizer_config.json", None, "tokenizer_config.json: expected a JSON object"),
     ],
 )
 def test_values_of_another_kind_are_named(release, file, changes, told):
