@@ -10,8 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from crawl2chat.chat.formats import EXPECTED, PLAIN, RowError, is_row, read_row
-from crawl2chat.json_rows import JsonRows, NotJson
 from crawl2chat.chat.offers import encode_conversation
+from crawl2chat.json_rows import JsonRows, NotJson
 from crawl2chat.run import StageError, replacing
 from crawl2chat.tokens import Message, Tokenizer
 

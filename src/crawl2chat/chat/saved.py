@@ -9,8 +9,8 @@ from typing import Any
 
 from crawl2chat.chat.conversations import read_conversations
 from crawl2chat.chat.formats import is_row
-from crawl2chat.json_rows import JsonRows
 from crawl2chat.generate import Sampling
+from crawl2chat.json_rows import JsonRows
 from crawl2chat.run import StageError, replacing
 from crawl2chat.tokens import Message
 
