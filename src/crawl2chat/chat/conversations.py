@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from crawl2chat.chat.formats import EXPECTED, PLAIN, RowError, is_row, read_row
 from crawl2chat.chat.offers import encode_conversation
 from crawl2chat.json_rows import JsonRows, NotJson
-from crawl2chat.run import StageError, replacing
+from crawl2chat.run import AnyPath, StageError, replacing
 from crawl2chat.tokens import Message, Tokenizer
 
 Conversation = list[Message]
@@ -21,13 +21,14 @@ SHOWN_PLACES = 3
 CONVERSATION = "conversation"
 
 
-def read_conversations(file: Path, say: Callable[[str], object] = lambda text: None) -> list[Conversation]:
+def read_conversations(file: AnyPath, say: Callable[[str], object] = lambda text: None) -> list[Conversation]:
     """Read JSON lines of `{"messages": [{"role": …, "content": …}, …]}`, or what others call a conversation.
 
     The forms are in `formats`, the kinds of files in `json_rows`. `say` is given one line each on: forms other than
     `messages`, fields that were not used, conversations of which nothing is to be learned and which are left out.
     Raises StageError that names what is wrong with which lines, rather than training on half a file in silence.
     """
+    file = Path(file)
     conversations: list[Conversation] = []
     forms: Counter[str] = Counter()
     unused: Counter[str] = Counter()
@@ -104,9 +105,9 @@ def _counted(n: int, unit: str) -> str:
     return f"{n:,} {unit}{'s' * (n != 1)}"
 
 
-def write_conversations(conversations: Iterable[Conversation], file: Path) -> None:
+def write_conversations(conversations: Iterable[Conversation], file: AnyPath) -> None:
     """Write one line of JSON each; tools that a first system message offers go next to the messages, as in OpenAI's."""
-    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+    with replacing(Path(file)) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for messages in conversations:
             row: dict[str, object] = {"messages": messages}
             if messages and "tools" in messages[0]:

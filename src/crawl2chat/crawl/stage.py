@@ -12,7 +12,7 @@ from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.crawl.sniffing import name_format
 from crawl2chat.crawl.warc import open_remote
 from crawl2chat.figures import Figure
-from crawl2chat.run import StageError, write_json
+from crawl2chat.run import AnyPath, StageError, write_json
 
 WARCS = "warcs.json"
 SUFFIXES = (".warc", ".warc.gz", ".wet", ".wet.gz")  # Common Crawl's WET files end with .warc.wet.gz
@@ -20,11 +20,12 @@ CHECKED_ADDRESSES = 16  # opened before any other work, spread evenly over the l
 HEAD_BYTES = 1 << 16  # a file that begins like another format and holds no record in these is not a WARC
 
 
-def crawl(out: Path, settings: CrawlSettings) -> list[Figure]:
+def crawl(out: AnyPath, settings: CrawlSettings) -> list[Figure]:
     """Leave `warcs.json` in `out`: each WARC's place, and of outside files size and time, so that a change shows.
 
     Raises StageError where a named file is missing or clearly not a WARC, or an address can't be reached.
     """
+    out = Path(out)
     if settings.source == "tinyweb":
         from crawl2chat.crawl.tinyweb import write_tinyweb
 
@@ -53,11 +54,12 @@ def find_warcs(settings: CrawlSettings) -> list[dict[str, Any]]:
     return [_describe(place) for pattern in settings.warc for place in _expand(pattern)]
 
 
-def list_warcs(crawl: Path) -> list[str]:
+def list_warcs(crawl: AnyPath) -> list[str]:
     """The WARCs to read, in order: of a crawl stage's folder, of any folder with WARC files, or one WARC itself.
 
     Raises StageError where there is none, or where a file has changed since the crawl stage listed it.
     """
+    crawl = Path(crawl)
     if crawl.is_file():
         return [str(crawl)]
     listing = crawl / WARCS

@@ -10,7 +10,7 @@ import torch
 from crawl2chat.downloads import what_is_wrong
 from crawl2chat.model.transformer import ModelConfig, Transformer
 from crawl2chat.model.weights import EMBEDDING, HEAD, Weights, check_finite, save_weights
-from crawl2chat.run import StageError, write_json
+from crawl2chat.run import AnyPath, StageError, write_json
 from crawl2chat.text_files import read_text
 
 SHARD_BYTES = 5_000_000_000  # at which transformers begins another file, too
@@ -26,8 +26,9 @@ DEFAULTS = {  # what transformers takes a silent config.json of a Qwen3 to mean,
 SIZES = tuple(field.name for field in fields(ModelConfig) if field.type is int)
 
 
-def save_model(model: Transformer, folder: Path, *, stop_ids: list[int], pad_id: int) -> None:
+def save_model(model: Transformer, folder: AnyPath, *, stop_ids: list[int], pad_id: int) -> None:
     """Write config, weights and generation config (the caller adds the tokenizer and makes it atomic)."""
+    folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
     write_json(
@@ -56,7 +57,7 @@ def save_model(model: Transformer, folder: Path, *, stop_ids: list[int], pad_id:
     save_weights(folder, weights.items(), {name: tensor.nbytes for name, tensor in weights.items()}, SHARD_BYTES)
 
 
-def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
+def load_model(folder: AnyPath, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
     """Load a stage's folder, a checkpoint of it, or any folder of a dense Qwen3 in transformers' form.
 
     Needs the memory of the model and of its largest tensor: each is read, converted and put in its place by itself.
@@ -77,17 +78,17 @@ def load_model(folder: Path, *, device: str = "cpu", dtype: torch.dtype = torch.
     return model.eval()
 
 
-def model_folder(folder: Path) -> Path:
+def model_folder(folder: AnyPath) -> Path:
     """Where `config.json` lies: in the folder, or in its `model`. Raises StageError where it does not."""
-    for place in (folder, folder / "model"):
+    for place in (Path(folder), Path(folder) / "model"):
         if (place / "config.json").exists():
             return place
     raise StageError(f"{folder}: no model in it (config.json is missing)")
 
 
-def read_config(folder: Path) -> ModelConfig:
+def read_config(folder: AnyPath) -> ModelConfig:
     """The shape of the model in a folder. Raises StageError for any other than a dense Qwen3 with plain RoPE."""
-    file = folder / "config.json"
+    file = Path(folder) / "config.json"
     content = read_json_object(file)
     if content.get("model_type") != "qwen3":
         raise StageError(f"{file}: model_type is {content.get('model_type')!r}, expected 'qwen3' (dense)")

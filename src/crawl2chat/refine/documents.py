@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crawl2chat.run import StageError
+from crawl2chat.run import AnyPath, StageError
 from crawl2chat.text_files import (
     BOM,
     HOW_TO_CONVERT,
@@ -86,7 +86,7 @@ class Losses:
             print(f"{label}: {bad:,} more bytes in {len(others):,} other files are not UTF-8", file=sys.stderr)
 
 
-def read_documents(path: Path, *, label: str = "documents", losses: Losses | None = None) -> Iterator[Document]:
+def read_documents(path: AnyPath, *, label: str = "documents", losses: Losses | None = None) -> Iterator[Document]:
     """All documents of a refine folder, of a folder of files, or of one file, in order of file names and rows.
 
     Parquet and JSON lines need a `text`; `id`, `url` and `language` are taken where they exist. A text or Markdown
@@ -103,11 +103,12 @@ def read_documents(path: Path, *, label: str = "documents", losses: Losses | Non
             found.report(label)
 
 
-def files_of(path: Path) -> list[Part]:
+def files_of(path: AnyPath) -> list[Part]:
     """The files that `read_documents` reads. Raises StageError where there are none.
 
     Markdown in a folder of Parquet or JSON lines describes these, as the card of a data set does, and is not read.
     """
+    path = Path(path)
     root = path / "documents" if (path / "documents").is_dir() else path
     files = [root] if root.is_file() else sorted(p for p in root.rglob("*") if _is(p, SUFFIXES))
     files = [f for f in files if f.is_file() and not any(part.startswith(".") for part in f.relative_to(root).parts)]
@@ -165,7 +166,7 @@ def cut_file(part: Part, part_bytes: int) -> Iterator[tuple[Part, int]]:
             yield Part(file, part.name, begin, end), end - begin
 
 
-def read_texts(path: Path, *, label: str = "documents") -> Iterator[str]:
+def read_texts(path: AnyPath, *, label: str = "documents") -> Iterator[str]:
     """The texts alone of `read_documents`."""
     return (document.text for document in read_documents(path, label=label))
 

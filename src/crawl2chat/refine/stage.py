@@ -42,7 +42,7 @@ from crawl2chat.refine.tables import (
     reject_row,
 )
 from crawl2chat.refine.urls import load_blocklists
-from crawl2chat.run import StageError, write_json
+from crawl2chat.run import AnyPath, StageError, write_json
 from crawl2chat.shards import engine_running, map_shards, split_cores
 
 SHARDS = "shards"  # what each WARC gave, and the work of deduplication; removed at the end
@@ -50,7 +50,7 @@ SELECTED = "selected"  # the same without what the classifier dropped, if there 
 FUNNEL = funnel.FUNNEL  # written when documents and rejects are complete
 
 
-def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
+def refine(crawl: AnyPath, out: AnyPath, settings: RefineSettings) -> list[Figure]:
     """Refine the WARCs of a crawl stage, of a folder, or one WARC file.
 
     Leaves documents/ and rejects/ (Parquet, a part a WARC; every page and every fault is in exactly one of them)
@@ -58,7 +58,7 @@ def refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     Raises StageError where no WARC holds a page, with what they hold.
     """
     with engine_running(settings.engine):
-        return _refine(crawl, out, settings)
+        return _refine(Path(crawl), Path(out), settings)
 
 
 def check_refine(settings: RefineSettings) -> None:

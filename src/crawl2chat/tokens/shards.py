@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import DTypeLike, NDArray
 
-from crawl2chat.run import replacing
+from crawl2chat.run import AnyPath, replacing
 from crawl2chat.tokens.tokenizer import Tokenizer
 
 COPIED_AT_ONCE = 1 << 23  # ids
@@ -22,7 +22,8 @@ class TokenizedDocuments:
         self.ids, self.starts, self.n_bytes = ids, starts, n_bytes
 
     @staticmethod
-    def load(folder: Path) -> "TokenizedDocuments":
+    def load(folder: AnyPath) -> "TokenizedDocuments":
+        folder = Path(folder)
         ids = np.load(folder / "ids.npy", mmap_mode="r")
         return TokenizedDocuments(ids, np.load(folder / "starts.npy"), np.load(folder / "bytes.npy"))
 
@@ -65,8 +66,9 @@ class TokenWriter:
         np.save(self.folder / "bytes.npy", np.array(self.n_bytes, dtype=np.int64))
 
 
-def write_tokens(texts: Iterable[str], tokenizer: Tokenizer, folder: Path) -> TokenizedDocuments:
+def write_tokens(texts: Iterable[str], tokenizer: Tokenizer, folder: AnyPath) -> TokenizedDocuments:
     """Encode texts into `folder` and give them back."""
+    folder = Path(folder)
     with replacing(folder) as temporary:
         writer = TokenWriter(temporary, tokenizer)
         for text in texts:

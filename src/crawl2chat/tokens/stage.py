@@ -1,18 +1,17 @@
 """The tokenizer stage: documents in, `tokenizer.json` out."""
 
 import sys
-from pathlib import Path
 
 import xxhash
 
 from crawl2chat.figures import Figure
 from crawl2chat.refine.documents import read_texts
-from crawl2chat.run import StageError
+from crawl2chat.run import AnyPath, StageError
 from crawl2chat.tokens.bpe import train_bpe
 from crawl2chat.tokens.settings import TokenizerSettings
 
 
-def train_tokenizer(documents: Path, out: Path, settings: TokenizerSettings) -> list[Figure]:
+def train_tokenizer(documents: AnyPath, out: AnyPath, settings: TokenizerSettings) -> list[Figure]:
     """Learn a byte-pair encoding; one document in fifty is kept out and measured."""
     training: list[str] = []
     measured: list[str] = []

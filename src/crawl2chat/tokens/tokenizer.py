@@ -13,7 +13,7 @@ from typing import Any, Literal, NotRequired, TypedDict
 import tiktoken
 
 from crawl2chat.downloads import what_is_wrong
-from crawl2chat.run import StageError, replacing, write_json
+from crawl2chat.run import AnyPath, StageError, replacing, write_json
 from crawl2chat.text_files import NotText, decode
 from crawl2chat.tokens.runs import cut_white_space, to_nfc
 
@@ -193,13 +193,13 @@ class Tokenizer:
         name = token.get("content") if isinstance(token, dict) else token
         return self.controls.get(name, self.im_end) if isinstance(name, str) else self.im_end
 
-    def save(self, folder: Path) -> None:
+    def save(self, folder: AnyPath) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them.
 
         A tokenizer that was loaded is written as it was, but for truncation and padding, which are left out, and for
         a chat template, which is added where it had none.
         """
-        files = dict(self.files)
+        folder, files = Path(folder), dict(self.files)
         config = json.loads(files.get(CONFIG, "null")) or {
             "tokenizer_class": "PreTrainedTokenizerFast",  # the name that transformers 4 and 5 both know
             "eos_token": IM_END,
@@ -219,11 +219,12 @@ class Tokenizer:
                 temporary.write_text(text, encoding="utf-8", newline="")
 
     @staticmethod
-    def load(folder: Path) -> "Tokenizer":
+    def load(folder: AnyPath) -> "Tokenizer":
         """Read `tokenizer.json` from a stage's folder, a model's folder, or the file itself.
 
         Raises StageError when there is none or when it is not a byte-level BPE whose ids this class would give.
         """
+        folder = Path(folder)
         candidates = [folder, folder / TOKENIZER, folder / "model" / TOKENIZER]
         file = next((path for path in candidates if path.is_file()), None)
         if file is None:
