@@ -46,11 +46,12 @@ def load_settings(
     With a `table`, only that table of the file counts, and all flags must be of it.
     Raises RecipeError naming every unknown key, wrong type and impossible value at once.
     """
+    file = None if file is None else Path(file)
     source = f"recipe {file}" if file else "settings"
     values: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(read_text(Path(file)))
+            values = tomllib.loads(read_text(file))
         except (OSError, NotText) as error:
             raise RecipeError(f"{source}: can't be read: {error}") from error
         except tomllib.TOMLDecodeError as error:

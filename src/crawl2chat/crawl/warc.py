@@ -1,18 +1,18 @@
 """Web pages out of WARC files, and a fault for every stretch that can't be read."""
 
 import io
+import os
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import Any
 
 from crawl2chat.crawl.decoding import DecodingError, decode_body
 from crawl2chat.crawl.framing import Fault, Place, RawRecord, frame_records, has_bare_lines, header_length
 from crawl2chat.crawl.sniffing import is_html, media_type
-from crawl2chat.run import StageError
+from crawl2chat.run import AnyPath, StageError
 
 MAX_RECORD_BYTES = 20_000_000
 MAX_HTTP_HEADER_BYTES = 1 << 16
@@ -35,7 +35,7 @@ class Page:
 
 
 def read_warc(
-    path: str | Path, *, max_record_bytes: int = MAX_RECORD_BYTES, skipped: Counter[str] | None = None
+    path: AnyPath, *, max_record_bytes: int = MAX_RECORD_BYTES, skipped: Counter[str] | None = None
 ) -> Iterator[Page | Fault]:
     """Read a WARC, gzipped or plain, from a local path, an http(s):// or s3:// address.
 
@@ -45,8 +45,9 @@ def read_warc(
     opened or the network fails.
     """
     skipped = Counter() if skipped is None else skipped
-    with _open(str(path)) as read:
-        for record in frame_records(read, str(path), max_record_bytes):
+    place = os.fspath(path)
+    with _open(place) as read:
+        for record in frame_records(read, place, max_record_bytes):
             found = _page(record, max_record_bytes) if isinstance(record, RawRecord) else record
             if isinstance(found, str):
                 skipped[found] += 1
