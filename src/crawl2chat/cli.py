@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from crawl2chat import __version__, ranks
+from crawl2chat import __version__, interrupts, ranks
 from crawl2chat.commands import (
     MODEL_STAGES,
     chat_command,
@@ -87,17 +87,27 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 interrupted."""
+    """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 or 143 interrupted."""
     # Arrow's own allocator takes a gibibyte for each process at once, as resident memory on some kernels
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
-        status = _run(arguments)
-        if ranks.world_size() > 1:
-            ranks.leave(status)
-        return status
+        with interrupts.raised():
+            status = _run(arguments)
+            sys.stdout.flush()
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        status = 1
+    except KeyboardInterrupt as error:
+        import multiprocessing
+
+        for process in multiprocessing.active_children():  # one that was being started when the signal came
+            process.kill()
+        if ranks.is_first_to_fail():
+            print(interrupts.message, file=sys.stderr)
+        status = interrupts.exit_status(error)
+    if ranks.world_size() > 1:
+        ranks.leave(status)
+    return status
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -106,6 +116,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     options = parser.parse_args(rest)
     if settings and not options.takes_settings:
         parser.error(f"{options.command} takes no settings: {settings[0]}")
+    again = "without --force and --from, " if "--force" in rest or "--from" in rest else ""
+    goes_on = f"; {again}the same command goes on from here" if options.command in ("run", *STAGE_HELP) else ""
+    interrupts.message = f"interrupted{goes_on}"
     from crawl2chat.recipe import RecipeError
     from crawl2chat.run import StageError
 
@@ -125,13 +138,6 @@ def _run(arguments: Sequence[str] | None) -> int:
         if ranks.is_first_to_fail():
             raise
         return 1
-    except KeyboardInterrupt:
-        if not ranks.is_first_to_fail():
-            return 130
-        again = "without --force and --from, " if "--force" in rest or "--from" in rest else ""
-        goes_on = f"; {again}the same command goes on from here" if options.command in ("run", *STAGE_HELP) else ""
-        print(f"interrupted{goes_on}", file=sys.stderr)
-        return 130
 
 
 def _parser() -> argparse.ArgumentParser:

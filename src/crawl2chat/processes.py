@@ -7,7 +7,7 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import Any, NamedTuple
 
 from crawl2chat.run import StageError
@@ -40,6 +40,17 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Processes started in the block never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    resource_tracker.ensure_running()  # or it starts in the block and unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Worker:
     """A process that calls one function on each thing it is sent and answers; it dies with its parent."""
 
@@ -48,7 +59,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         # not a daemon, as those may have no children themselves
         self.process = context.Process(target=_serve, args=(theirs, function))
-        with _one_thread_each():
+        with _one_thread_each(), _sigint_blocked():
             self.process.start()
         theirs.close()  # so that its death is the end of our connection
 
@@ -131,7 +142,6 @@ def error_text(error: Exception) -> str:
 
 
 def _serve(requests: connection.Connection, function: Callable[[Any], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends us
     threading.Thread(target=_die_with_parent, daemon=True).start()
     while True:
         try:
