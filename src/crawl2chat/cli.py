@@ -22,6 +22,7 @@ from crawl2chat.commands import (
     stage_command,
     tokens_command,
 )
+from crawl2chat.disks import describe
 from crawl2chat.eval_commands import add_evaluation
 from crawl2chat.options import add_sampling, licence, size, within
 from crawl2chat.release_commands import export_command, import_command, verify_command
@@ -93,9 +94,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interrupts.raised():
             status = _run(arguments)
-            sys.stdout.flush()
+            sys.stdout.flush()  # or it would fail where nothing can be said of it
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        _drop_output()
+        status = 1
+    except OSError as error:
+        _drop_output()
+        print(describe(error) or f"standard output: {error}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt as error:
         import multiprocessing
@@ -134,10 +139,22 @@ def _run(arguments: Sequence[str] | None) -> int:
         if ranks.is_first_to_fail():
             print(error, file=sys.stderr)
         return 1
-    except Exception:
-        if ranks.is_first_to_fail():
+    except Exception as error:
+        if not ranks.is_first_to_fail():
+            return 1
+        told = None
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            out = getattr(options, "out", None)
+            told = describe(error, out and Path(out), goes_on=goes_on and ", it goes on from here")
+        if told is None:
             raise
+        print(told, file=sys.stderr)
         return 1
+
+
+def _drop_output() -> None:
+    """Have Python's end write nowhere what it could not write before."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _parser() -> argparse.ArgumentParser:

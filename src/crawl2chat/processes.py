@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from multiprocessing import connection, resource_tracker
 from typing import Any, NamedTuple
 
+from crawl2chat.disks import describe
 from crawl2chat.run import StageError
 
 
@@ -69,11 +70,17 @@ class Worker:
             self.connection.send(item)
 
     def receive(self) -> Any:
-        """The function's result. Raises WorkerError when it raised, EOFError when the process died."""
+        """The function's result.
+
+        Raises WorkerError when the function raised, its own OSError when a disk failed it, EOFError when the process
+        died.
+        """
         try:
             good, result = self.connection.recv()
         except OSError as error:  # reset, or dead in the middle of its answer
             raise EOFError from error
+        if isinstance(result, OSError):
+            raise result
         if not good:
             raise WorkerError(result)
         return result
@@ -119,6 +126,9 @@ class LocalProcesses:
             except WorkerError as error:
                 ended.append(Ended(item, str(error)))
                 worker.stop()
+            except OSError:
+                worker.stop()
+                raise
             except EOFError:
                 code = worker.wait_until_dead()
                 hint = ": often too little memory, use fewer workers" if code == -signal.SIGKILL else ""
@@ -138,6 +148,8 @@ def error_text(error: Exception) -> str:
     """What a function's caller should read of an error in another process."""
     if isinstance(error, StageError):
         return str(error)
+    if isinstance(error, OSError) and (line := describe(error)):
+        return line
     return f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
 
 
@@ -151,7 +163,7 @@ def _serve(requests: connection.Connection, function: Callable[[Any], Any]) -> N
         try:
             reply = True, function(item)
         except Exception as error:
-            reply = False, error_text(error)
+            reply = False, error if isinstance(error, OSError) and describe(error) else error_text(error)
         try:
             requests.send(reply)
         except (BrokenPipeError, ConnectionResetError):
