@@ -110,7 +110,7 @@ def command(recipe: Path, out: Path, *flags: str) -> list[str]:
 
 
 def run(recipe: Path, out: Path, *flags: str) -> str:
-    done = subprocess.run(command(recipe, out, *flags), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command(recipe, out, *flags), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -175,7 +175,7 @@ def test_the_report_is_a_function_of_the_run(undisturbed):
 def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(recipe, undisturbed, tmp_path, stage, sign):
     out = tmp_path / "run"
     process = subprocess.Popen(command(recipe, out), stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not (out / sign).exists():
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
