@@ -159,9 +159,8 @@ def test_what_can_not_be_written_is_said_before_the_work(tmp_path, tokenizer, mo
     assert str(tmp_path / "file") in told
     assert "Traceback" not in told
     monkeypatch.setattr("crawl2chat.eval_commands._load", lambda *given: pytest.fail("it loaded"))
-    for command in (["compress", tmp_path / "model", tmp_path / "file", "--out", out],):
-        assert main(list(map(str, command))) == 1
-        assert str(tmp_path / "file") in capsys.readouterr().err
+    assert main(["compress", str(tmp_path / "model"), str(tmp_path / "file"), "--out", str(out)]) == 1
+    assert str(tmp_path / "file") in capsys.readouterr().err
 
 
 def test_checking_leaves_nothing_and_changes_nothing(tmp_path):

@@ -6,13 +6,15 @@ import sys
 def main() -> int:
     """Run the command line, as `cli.main` does, with signals handled from before the first import on."""
     try:
-        from crawl2chat import interrupts
+        from crawl2chat import interrupts, ranks
 
         with interrupts.raised():
             from crawl2chat.cli import main as run
 
             status = run()
         interrupts.end_quietly()
+        if status > 128:  # without waiting for threads, such as one that asks a server which does not answer
+            ranks.leave(status)
         return status
     except KeyboardInterrupt as error:  # before or after the command's own work
         print("interrupted", file=sys.stderr)
