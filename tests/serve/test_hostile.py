@@ -435,13 +435,15 @@ def test_what_has_not_ended_in_time_is_told_so(long):
 
 def test_who_never_reads_is_hung_up_on(long, monkeypatch):
     monkeypatch.setattr(guards, "UNREAD_SECONDS", 0.2)
+    hung_up, hang_up = [], guards.Protocol._hang_up
+    monkeypatch.setattr(guards.Protocol, "_hang_up", lambda self: hung_up.append(hang_up(self)))
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.connect(("127.0.0.1", long.port))
     body = json.dumps({"prompt": "x " * 500_000, "return_token_strs": True}).encode()
     reader.sendall(f"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n".encode() + body)
     head = reader.recv(4096)
-    time.sleep(1)
+    wait_until(lambda: hung_up)
     received = len(head)
     with contextlib.suppress(ConnectionResetError):
         while part := reader.recv(1 << 20):

@@ -17,7 +17,7 @@ FILE = "FILE"  # among the completions of a command: names of files
 
 
 class Typed(NamedTuple):
-    """A message, or a command if it begins with a slash and is no block."""
+    """A message, or a command if it begins with a slash and is not a block."""
 
     text: str
     is_block: bool
@@ -39,7 +39,7 @@ class LineInput:
         if read is None and self.interactive and os.environ.get("TERM", "dumb").lower() not in ("dumb", "unknown"):
             self._session = _prompt_session(completions or {})
             read = self._session.prompt
-        self._read = read or (input if self.interactive else _read_pipe)
+        self._read = read or (_read_plainly if self.interactive else _read_pipe)
         if hasattr(sys.stdin, "reconfigure"):
             sys.stdin.reconfigure(errors="replace")  # bytes that are not text are not worth a traceback
 
@@ -86,6 +86,15 @@ def _in_block(text: str) -> bool:
     """Whether the text is a block that has not ended."""
     lines = text.split("\n")
     return _is_block(text) and (len(lines) == 1 or lines[-1].strip() != QUOTES)
+
+
+def _read_plainly(prompt: str) -> str:
+    """From a terminal that can't move its cursor."""
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        print()
+        raise
 
 
 def _read_pipe(prompt: str) -> str:

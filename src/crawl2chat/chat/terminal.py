@@ -24,8 +24,6 @@ def chat(talk: Talk, *, read: Callable[[str], str] | None = None, system: str | 
         try:
             typed = lines.message()
         except EOFError:
-            if lines.interactive:
-                print()
             return
         except Terminated:
             raise
