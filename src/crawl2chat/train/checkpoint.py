@@ -27,7 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from crawl2chat.disks import storage_error
+from crawl2chat.disks import NO_SPACE, storage_error
 from crawl2chat.run import StageError
 from crawl2chat.train.distributed import ALONE, Ranks, local
 
@@ -133,7 +133,9 @@ class Checkpoints:
             os.replace(temporary, folder / f"{name}-{_hash(temporary)}.safetensors")
         except (OSError, SafetensorError) as error:
             found = storage_error(error, folder)
-            raise found or StageError(f"{folder}: the checkpoint can't be written ({error})") from error
+            if found and found.errno in NO_SPACE:
+                raise found from error
+            raise StageError(f"{folder}: the checkpoint can't be written ({error})") from error
         if self.ranks.first:
             self._remove_old()
         self._seconds = time.monotonic() - began
