@@ -167,6 +167,7 @@ def test_checking_leaves_nothing_and_changes_nothing(tmp_path):
     (tmp_path / "a").write_text("old")
     check_writable(tmp_path / "a")
     check_writable(tmp_path / "new" / "b")
+    check_writable(Path())
     assert (tmp_path / "a").read_text() == "old"
     assert list((tmp_path / "new").iterdir()) == []
 

@@ -93,7 +93,8 @@ def check_writable(file: Path) -> None:
     file.parent.mkdir(parents=True, exist_ok=True)
     if file.exists() and not os.access(file, os.W_OK):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(file))
-    trial = file.with_name(f".{file.name}.trial")
+    absolute = Path(os.path.abspath(file))  # which has a name, as "." has not
+    trial = absolute.parent / f".{absolute.name}.trial"
     try:
         with open(trial, "wb") as opened:
             opened.write(bytes(4096))

@@ -214,6 +214,8 @@ def decompress_command(options: argparse.Namespace) -> int:
     from crawl2chat.evals.archive import decompress
     from crawl2chat.evals.archive_format import read_header
 
+    if options.out != "-":
+        check_writable(Path(options.out))
     with _open("decompress", options.archive) as archive:
         device = read_header(archive).device
         archive.seek(0)
