@@ -23,7 +23,7 @@ from crawl2chat.disks import check_writable, describe, storage_error
 from crawl2chat.evals import suites
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.prefer.rank import Answer, RankingStore
-from crawl2chat.run import making, read_manifest, replacing
+from crawl2chat.run import StageError, making, read_manifest, replacing
 from crawl2chat.shards import map_shards
 from crawl2chat.train.pretrain import save_stage_model
 
@@ -161,6 +161,20 @@ def test_what_can_not_be_written_is_said_before_the_work(tmp_path, tokenizer, mo
     monkeypatch.setattr("crawl2chat.eval_commands._load", lambda *given: pytest.fail("it loaded"))
     assert main(["compress", str(tmp_path / "model"), str(tmp_path / "file"), "--out", str(out)]) == 1
     assert str(tmp_path / "file") in capsys.readouterr().err
+
+
+def test_an_error_of_another_kind_keeps_its_traceback(monkeypatch):
+    def refuse(options):
+        raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
+
+    monkeypatch.setattr("crawl2chat.cli.tokens_command", refuse)
+    with pytest.raises(ConnectionRefusedError):
+        main(["tokens", "run", "text"])
+
+
+def test_an_explained_error_is_not_taken_for_one_of_storage(tmp_path):
+    with pytest.raises(StageError, match="can't be read"), replacing(tmp_path / "file"):
+        raise StageError("in.safetensors: can't be read: I/O error (os error 5)")
 
 
 def test_checking_leaves_nothing_and_changes_nothing(tmp_path):

@@ -94,13 +94,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         with interrupts.raised():
             status = _run(arguments)
-            sys.stdout.flush()  # or it would fail where nothing can be said of it
+            status = _flush() or status
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
         _drop_output()
-        status = 1
-    except OSError as error:
-        _drop_output()
-        print(describe(error) or f"standard output: {error}", file=sys.stderr)
         status = 1
     except KeyboardInterrupt as error:
         import multiprocessing
@@ -150,6 +146,19 @@ def _run(arguments: Sequence[str] | None) -> int:
             raise
         print(told, file=sys.stderr)
         return 1
+
+
+def _flush() -> int:
+    """Write what was printed, while a failure can still be reported; returns the exit status."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        print(describe(error) or f"standard output: {error}", file=sys.stderr)
+        return 1
+    return 0
 
 
 def _drop_output() -> None:

@@ -49,7 +49,7 @@ def storage_error(error: BaseException, path: Path) -> OSError | None:
     elif (code := getattr(error, "sqlite_errorcode", None)) is not None:
         number = OF_SQLITE.get(code & 0xFF)
     elif not isinstance(error, OSError) and (found := OF_RUST.search(str(error))):
-        number = int(found[1])
+        number = int(found[1]) if PROBLEMS.get(int(found[1]), ("", "", False))[2] else None  # of writing, not reading
     if number not in PROBLEMS:
         return None
     named = _file_of(error) if isinstance(error, OSError) else None

@@ -227,6 +227,8 @@ def _named(temporary: Path, path: Path) -> Iterator[None]:
     """Raise errors of storage as OSErrors that name `path`, or a file in it, instead of `temporary`."""
     try:
         yield
+    except StageError:
+        raise
     except Exception as error:
         found = storage_error(error, path)
         if found is None:
