@@ -3,7 +3,7 @@ BIN := .venv/bin
 RECIPE ?= recipes/laptop.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test examples lint bench
+.PHONY: help install run test explore examples lint bench
 
 help:     ## show what there is to make
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile | expand -t 18
@@ -13,11 +13,14 @@ install: .venv/.installed  ## install into .venv; the other targets do it when n
 run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipes/laptop.toml)
 	$(BIN)/crawl2chat run $(RECIPE)
 
-test: .venv/.installed  ## all tests
+test: .venv/.installed  ## all tests; property tests try the same examples every time
 	$(BIN)/pytest
 
 examples: .venv/.installed  ## ask what README and tour show, of the models that `make run` made
 	$(BIN)/pytest tests/test_documented_answers.py
+
+explore: .venv/.installed  ## property tests on random examples; add what they find to the test with @example
+	HYPOTHESIS_PROFILE=explore $(BIN)/pytest -m hypothesis
 
 lint: .venv/.installed  ## style, types, import floors
 	$(BIN)/ruff check .

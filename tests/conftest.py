@@ -1,11 +1,21 @@
 import gc
+import os
 
 import pytest
+from hypothesis import HealthCheck, settings
 
 from crawl2chat.crawl.tinyweb import TinywebSettings, write_tinyweb
 from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.bpe import train_bpe
+
+# Property tests try the same examples every time, so that a run of the tests says something about the change that was
+# made. `make explore` tries new ones; what it finds becomes an @example of the test.
+settings.register_profile(
+    "fixed", derandomize=True, deadline=None, database=None, suppress_health_check=[HealthCheck.too_slow]
+)
+settings.register_profile("explore", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
 PROSE = [
     "The miller's daughter went down to the river at dawn; nobody had told her that the bridge was gone.",

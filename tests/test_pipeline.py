@@ -1,8 +1,10 @@
 """The whole way on a small world: it ends, is skipped when done, and survives being killed."""
 
+import contextlib
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -106,11 +108,11 @@ def recipe(tmp_path_factory):
 
 
 def command(recipe: Path, out: Path, *flags: str) -> list[str]:
-    return [sys.executable, "-m", "crawl2chat.cli", "run", str(recipe), "--out", str(out), *flags]
+    return [sys.executable, "-m", "crawl2chat", "run", str(recipe), "--out", str(out), *flags]
 
 
 def run(recipe: Path, out: Path, *flags: str) -> str:
-    done = subprocess.run(command(recipe, out, *flags), capture_output=True, text=True, timeout=300)
+    done = subprocess.run(command(recipe, out, *flags), capture_output=True, text=True, timeout=900)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -158,6 +160,13 @@ def test_the_report_is_a_function_of_the_run(undisturbed):
     assert write_report(out).read_bytes() == before
 
 
+def run_before(stage: str, undisturbed: Path, out: Path) -> None:
+    """A copy of the run as it was before the stage."""
+    shutil.copytree(undisturbed, out)
+    for later in STAGES[STAGES.index(stage) :]:
+        shutil.rmtree(out / later)
+
+
 @pytest.mark.parametrize(
     ("stage", "sign"),
     [
@@ -174,8 +183,9 @@ def test_the_report_is_a_function_of_the_run(undisturbed):
 )
 def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(recipe, undisturbed, tmp_path, stage, sign):
     out = tmp_path / "run"
+    run_before(stage, undisturbed[0], out)
     process = subprocess.Popen(command(recipe, out), stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 240
+    deadline = time.monotonic() + 900
     while not (out / sign).exists():
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline
@@ -185,6 +195,84 @@ def test_a_run_killed_in_a_stage_ends_with_the_hashes_of_an_undisturbed_one(reci
     assert read_manifest(out / stage) is None, "killed too late to test anything"
     run(recipe, out)
     assert hashes(out) == hashes(undisturbed[0])
+
+
+# Run by the command's first process: sends it the signal when it opens or renames a file of this name.
+AT_FILE = """
+import os, signal, sys
+
+name, number = os.environ.pop("SIGNAL_AT_FILE", None), os.environ.pop("SIGNAL", None)
+
+def hook(event, arguments):
+    global name
+    if name and event in ("open", "os.rename") and any(name in str(path) for path in arguments[:2]):
+        name = None
+        signal.raise_signal(int(number))
+
+sys.addaudithook(hook)
+"""
+# Where a stage begins, is in the middle of its work, takes its last step, and ends.
+MOMENTS = {
+    "crawl": ["crawl/.started.json", "crawl/ledger/people", "part-00000.warc", "crawl/manifest.json"],
+    "refine": ["refine/.started.json", "refine/shards/00000", "refine/funnel.json", "refine/manifest.json"],
+    "tokenizer": ["tokenizer/.started.json", "tokenizer.json", "tokenizer/manifest.json"],
+    "pretrain": [
+        "pretrain/.started.json", "pretrain/tokens", "pretrain/checkpoints/step-00000010",
+        "pretrain/checkpoints/step-00000059", "pretrain/samples.jsonl", "pretrain/manifest.json",
+    ],
+    "base": ["base/.started.json", "base/recitation.jsonl", "base/manifest.json"],
+    "sft": ["sft/.started.json", "sft/checkpoints/step-00000005", "sft/answers.jsonl", "sft/manifest.json"],
+    "honesty": [
+        "honesty/.started.json", "honesty/search.sqlite", "honesty/probes.jsonl", "honesty/checkpoints/step-00000005",
+        "honesty/manifest.json",
+    ],
+    "reinforce": [
+        "reinforce/.started.json", "reinforce/checkpoints/step-00000001", "reinforce/checkpoints/step-00000004",
+        "reinforce/control/checkpoints/step-00000004", "reinforce/manifest.json",
+    ],
+    "prefer": [
+        "prefer/.started.json", "prefer/rankings.sqlite", "prefer/reward_model", "prefer/checkpoints/step-00000002",
+        "prefer/checkpoints/step-00000004", "prefer/manifest.json",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_a_stage_interrupted_at_any_moment_says_so_in_one_line_and_goes_on(recipe, undisturbed, tmp_path, stage):
+    """One signal after the other, each a little later in the stage; the last call finishes it."""
+    out = tmp_path / "run"
+    run_before(stage, undisturbed[0], out)
+    (tmp_path / "sitecustomize.py").write_text(AT_FILE)
+    for i, moment in enumerate(MOMENTS[stage]):
+        number = (signal.SIGINT, signal.SIGTERM)[i % 2]
+        environment = os.environ | {
+            "PYTHONPATH": os.pathsep.join([str(tmp_path), *filter(None, sys.path)]),
+            "SIGNAL_AT_FILE": moment,
+            "SIGNAL": str(int(number)),
+        }
+        process = subprocess.Popen(
+            command(recipe, out, "--until", stage), env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            text=True, start_new_session=True,
+        )  # fmt: skip
+        _, told = process.communicate(timeout=900)
+        assert process.returncode == 128 + number, (moment, told)
+        assert told.splitlines()[-1] == "interrupted; the same command goes on from here", (moment, told)
+        assert "Traceback" not in told
+        assert "Exception ignored" not in told
+        assert read_manifest(out / stage) is None
+        wait_until_gone(process.pid)
+    run(recipe, out, "--until", stage)
+    assert hashes(out)[stage] == hashes(undisturbed[0])[stage]
+
+
+def wait_until_gone(group: int) -> None:
+    """Until no process of the group is left."""
+    deadline = time.monotonic() + 300
+    with contextlib.suppress(ProcessLookupError):
+        while True:
+            os.killpg(group, 0)
+            assert time.monotonic() < deadline, "a process was left"
+            time.sleep(0.02)
 
 
 def test_another_seed_is_another_world_and_the_way_still_works(recipe, undisturbed, tmp_path):

@@ -139,7 +139,7 @@ def test_workers_die_with_the_process_that_started_them(tmp_path):
     wait_until(lambda: not is_running(worker))
 
 
-def wait_until(condition, seconds: float = 20) -> None:  # type: ignore[no-untyped-def]
+def wait_until(condition, seconds: float = 300) -> None:  # type: ignore[no-untyped-def]
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, "waited in vain"

@@ -1,7 +1,25 @@
-"""`python -m crawl2chat`, and so `torchrun -m crawl2chat`."""
+"""The command `crawl2chat`, `python -m crawl2chat`, and so `torchrun -m crawl2chat`."""
 
 import sys
 
-from crawl2chat.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Run the command line, as `cli.main` does, with signals handled from before the first import on."""
+    try:
+        from crawl2chat import interrupts, ranks
+
+        with interrupts.raised():
+            from crawl2chat.cli import main as run
+
+            status = run()
+        interrupts.end_quietly()
+        if status > 128:  # without waiting for threads, such as one that asks a server which does not answer
+            ranks.leave(status)
+        return status
+    except KeyboardInterrupt as error:  # before or after the command's own work
+        print("interrupted", file=sys.stderr)
+        return 143 if type(error).__name__ == "Terminated" else 130
+
+
+if __name__ == "__main__":
+    sys.exit(main())

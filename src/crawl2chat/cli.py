@@ -6,7 +6,7 @@ import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from crawl2chat import __version__, ranks
+from crawl2chat import __version__, interrupts, ranks
 from crawl2chat.commands import (
     MODEL_STAGES,
     chat_command,
@@ -22,6 +22,7 @@ from crawl2chat.commands import (
     stage_command,
     tokens_command,
 )
+from crawl2chat.disks import describe
 from crawl2chat.eval_commands import add_evaluation
 from crawl2chat.options import add_sampling, licence, size, within
 from crawl2chat.release_commands import export_command, import_command, verify_command
@@ -91,17 +92,27 @@ examples:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 interrupted."""
+    """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 or 143 interrupted."""
     # Arrow's own allocator takes a gibibyte for each process at once, as resident memory on some kernels
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     try:
-        status = _run(arguments)
-        if ranks.world_size() > 1:
-            ranks.leave(status)
-        return status
+        with interrupts.raised():
+            status = _run(arguments)
+            status = _flush() or status
     except BrokenPipeError:  # the reader of our output, such as `head`, has seen enough
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 1
+        _drop_output()
+        status = 1
+    except KeyboardInterrupt as error:
+        import multiprocessing
+
+        for process in multiprocessing.active_children():  # one that was being started when the signal came
+            process.kill()
+        if ranks.is_first_to_fail():
+            print(interrupts.message, file=sys.stderr)
+        status = interrupts.exit_status(error)
+    if ranks.world_size() > 1:
+        ranks.leave(status)
+    return status
 
 
 def _run(arguments: Sequence[str] | None) -> int:
@@ -111,6 +122,9 @@ def _run(arguments: Sequence[str] | None) -> int:
     _expand_tildes(options)
     if settings and not options.takes_settings:
         parser.error(f"{options.command} takes no settings: {settings[0]}")
+    again = "without --force and --from, " if "--force" in rest or "--from" in rest else ""
+    goes_on = f"; {again}the same command goes on from here" if options.command in ("run", *STAGE_HELP) else ""
+    interrupts.message = f"interrupted{goes_on}"
     from crawl2chat.recipe import RecipeError
     from crawl2chat.run import StageError
 
@@ -126,17 +140,35 @@ def _run(arguments: Sequence[str] | None) -> int:
         if ranks.is_first_to_fail():
             print(error, file=sys.stderr)
         return 1
-    except Exception:
-        if ranks.is_first_to_fail():
-            raise
-        return 1
-    except KeyboardInterrupt:
+    except Exception as error:
         if not ranks.is_first_to_fail():
-            return 130
-        again = "without --force and --from, " if "--force" in rest or "--from" in rest else ""
-        goes_on = f"; {again}the same command goes on from here" if options.command in ("run", *STAGE_HELP) else ""
-        print(f"interrupted{goes_on}", file=sys.stderr)
-        return 130
+            return 1
+        told = None
+        if isinstance(error, OSError) and not isinstance(error, BrokenPipeError):
+            out = getattr(options, "out", None)
+            told = describe(error, out and Path(out), goes_on=goes_on and ", it goes on from here")
+        if told is None:
+            raise
+        print(told, file=sys.stderr)
+        return 1
+
+
+def _flush() -> int:
+    """Write what was printed, while a failure can still be reported; returns the exit status."""
+    try:
+        sys.stdout.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        _drop_output()
+        print(describe(error) or f"standard output: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _drop_output() -> None:
+    """Have Python's end write nowhere what it could not write before."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _expand_tildes(options: argparse.Namespace) -> None:

@@ -22,7 +22,7 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
         if getattr(options, name):
             flags = [*flags, f"--{name}={getattr(options, name)}"]
     recipe = load_settings(Recipe, file, flags)
-    folder = options.out or Path("runs") / file.stem
+    folder = options.out = options.out or Path("runs") / file.stem
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
         print_stage(folder / result.stage.name, result.manifest, result.ran)
     if options.prune:
@@ -209,6 +209,7 @@ def serve_command(options: argparse.Namespace) -> int:
 
 
 def rank_command(options: argparse.Namespace) -> int:
+    from crawl2chat.chat.line_input import LineInput
     from crawl2chat.chat.sft import load_ledger
     from crawl2chat.prefer.rank import RankingStore, rank_in_terminal
     from crawl2chat.prefer.verses import verse_prompts
@@ -218,7 +219,10 @@ def rank_command(options: argparse.Namespace) -> int:
     engine, _ = load_engine(options)
     store = RankingStore(options.store or options.model / "rankings.sqlite")
     try:
-        rank_in_terminal(store, engine, [prompt.text for prompt in prompts], options.answers, options.annotator)
+        rank_in_terminal(
+            store, engine, [prompt.text for prompt in prompts], options.answers, options.annotator,
+            read=LineInput().line,
+        )  # fmt: skip
     except ValueError as error:
         raise StageError(str(error)) from error
     return 0
@@ -257,8 +261,10 @@ def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
 
 
 def classify_command(options: argparse.Namespace) -> int:
+    from crawl2chat.disks import check_writable
     from crawl2chat.refine.classify import train_from_files
 
+    check_writable(options.out)
     model = train_from_files(
         options.positive, options.negative, options.labels, options.threshold,
         bits=options.bits, epochs=options.epochs, seed=options.seed,

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, BinaryIO
 
 from crawl2chat.commands import MODEL_STAGES, find_model, load_engine, read_stdin, sampling_of
+from crawl2chat.disks import check_writable
 from crawl2chat.options import add_sampling, within
 
 Add = Callable[..., argparse.ArgumentParser]
@@ -131,10 +132,13 @@ def eval_command(options: argparse.Namespace) -> int:
             f"eval --suite {suite}: {folder} holds a base model, which knows no conversations; take core or lm-eval "
             "for it, or a later --stage"
         )
+    out = _results_file(options, folder)
+    if out:
+        check_writable(out)
     asked = Asked(suite, **{name: getattr(options, name) for name in SUITES[suite]})
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     result = measure(model, Tokenizer.load(folder), asked)
-    _keep(options, folder, result)
+    _keep(options, folder, result, out)
     return 0
 
 
@@ -165,20 +169,30 @@ def _measure_base(options: argparse.Namespace) -> int:
     return 0
 
 
-def _keep(options: argparse.Namespace, folder: Path, result: Any) -> None:
+def _results_file(options: argparse.Namespace, folder: Path) -> Path | None:
+    """Where a suite's figures go; None for a model that no run made, unless a file was named."""
+    from crawl2chat.run import read_manifest
+
+    if options.out or not read_manifest(folder):
+        out: Path | None = options.out
+        return out
+    return folder.parent / "evals" / f"{options.suite}-{_measured_stage(folder)}.json"
+
+
+def _measured_stage(folder: Path) -> str:
+    return "base" if folder.name == "pretrain" else folder.name
+
+
+def _keep(options: argparse.Namespace, folder: Path, result: Any, out: Path | None) -> None:
     """Print a suite's figures; write them with what made them, and what the model answered beside."""
     from crawl2chat.evals.suites import print_figures, write_result
-    from crawl2chat.run import hash_path, read_manifest
+    from crawl2chat.run import hash_path
 
-    manifest = read_manifest(folder)
-    stage = "base" if folder.name == "pretrain" else folder.name
     print_figures(f"{options.suite} of {folder}", result)
-    run = folder.parent if manifest else None  # a stage's folder lies in its run's
-    out = options.out or (run / "evals" / f"{options.suite}-{stage}.json" if run else None)
     if out is None:
         print(f"{folder}: is no run's folder; give --out FILE to keep the figures", file=sys.stderr)
         return
-    write_result(out, result, model=stage, model_hash=hash_path(folder))
+    write_result(out, result, model=_measured_stage(folder), model_hash=hash_path(folder))
     print(f"figures: {out}")
 
 
@@ -187,6 +201,7 @@ def compress_command(options: argparse.Namespace) -> int:
 
     from crawl2chat.evals.archive import compress
 
+    check_writable(options.out)
     with _open_text(options.file) as (text, length):
         model, tokenizer = _load(options, options.device or ("cuda" if torch.cuda.is_available() else "cpu"))
         with _create("compress", options.out, options.file) as archive:
@@ -199,6 +214,8 @@ def decompress_command(options: argparse.Namespace) -> int:
     from crawl2chat.evals.archive import decompress
     from crawl2chat.evals.archive_format import read_header
 
+    if options.out != "-":
+        check_writable(Path(options.out))
     with _open("decompress", options.archive) as archive:
         device = read_header(archive).device
         archive.seek(0)

@@ -7,9 +7,10 @@ import signal
 import threading
 import traceback
 from collections.abc import Callable, Iterator
-from multiprocessing import connection
+from multiprocessing import connection, resource_tracker
 from typing import Any, NamedTuple
 
+from crawl2chat.disks import describe
 from crawl2chat.run import StageError
 
 
@@ -40,6 +41,17 @@ def _one_thread_each() -> Iterator[None]:
                 os.environ[name] = value
 
 
+@contextlib.contextmanager
+def _sigint_blocked() -> Iterator[None]:
+    """Processes started in the block never see Ctrl-C, which a terminal sends to all: their parent ends them."""
+    resource_tracker.ensure_running()  # or it starts in the block and unblocks the signal
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 class Worker:
     """A process that calls one function on each thing it is sent and answers; it dies with its parent."""
 
@@ -48,7 +60,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         # not a daemon, as those may have no children themselves
         self.process = context.Process(target=_serve, args=(theirs, function))
-        with _one_thread_each():
+        with _one_thread_each(), _sigint_blocked():
             self.process.start()
         theirs.close()  # so that its death is the end of our connection
 
@@ -58,11 +70,17 @@ class Worker:
             self.connection.send(item)
 
     def receive(self) -> Any:
-        """The function's result. Raises WorkerError when it raised, EOFError when the process died."""
+        """The function's result.
+
+        Raises WorkerError when the function raised, its own OSError when a disk failed it, EOFError when the process
+        died.
+        """
         try:
             good, result = self.connection.recv()
         except OSError as error:  # reset, or dead in the middle of its answer
             raise EOFError from error
+        if isinstance(result, OSError):
+            raise result
         if not good:
             raise WorkerError(result)
         return result
@@ -108,6 +126,9 @@ class LocalProcesses:
             except WorkerError as error:
                 ended.append(Ended(item, str(error)))
                 worker.stop()
+            except OSError:
+                worker.stop()
+                raise
             except EOFError:
                 code = worker.wait_until_dead()
                 hint = ": often too little memory, use fewer workers" if code == -signal.SIGKILL else ""
@@ -127,11 +148,12 @@ def error_text(error: Exception) -> str:
     """What a function's caller should read of an error in another process."""
     if isinstance(error, StageError):
         return str(error)
+    if isinstance(error, OSError) and (line := describe(error)):
+        return line
     return f"{type(error).__name__}: {error}\n\n{''.join(traceback.format_exception(error))}"
 
 
 def _serve(requests: connection.Connection, function: Callable[[Any], Any]) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches all; the parent ends us
     threading.Thread(target=_die_with_parent, daemon=True).start()
     while True:
         try:
@@ -141,7 +163,7 @@ def _serve(requests: connection.Connection, function: Callable[[Any], Any]) -> N
         try:
             reply = True, function(item)
         except Exception as error:
-            reply = False, error_text(error)
+            reply = False, error if isinstance(error, OSError) and describe(error) else error_text(error)
         try:
             requests.send(reply)
         except (BrokenPipeError, ConnectionResetError):

@@ -4,6 +4,7 @@ import argparse
 from pathlib import Path
 
 from crawl2chat.commands import find_model, name_of
+from crawl2chat.disks import check_writable
 
 
 def export_command(options: argparse.Namespace) -> int:
@@ -17,6 +18,8 @@ def export_command(options: argparse.Namespace) -> int:
         raise StageError("export: say where to: --out DIR for transformers, --gguf FILE for llama.cpp, or both")
     if options.out and options.dtype == "q8_0":
         raise StageError("export --dtype q8_0 is for --gguf FILE alone; leave --out away or take another type")
+    for place in filter(None, (options.out, options.gguf)):
+        check_writable(place)
     folder, _ = find_model(options)
     name = options.name or name_of(options.model, folder)
     statement = _read_statement(options.data_statement)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat import __version__, ranks
+from crawl2chat.disks import storage_error
 from crawl2chat.figures import Figure
 from crawl2chat.recipe import Settings
 
@@ -195,19 +196,23 @@ def hash_json(value: Any) -> str:
 
 @contextlib.contextmanager
 def replacing(path: Path) -> Iterator[Path]:
-    """Give a temporary neighbour to write (file or folder) and rename it to `path` once the block succeeds."""
+    """Give a temporary neighbour to write (file or folder) and rename it to `path` once the block succeeds.
+
+    Errors of storage that come meanwhile are OSErrors with a number and the final name, whatever library wrote.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = _temporary(path)
     _remove(temporary)
-    try:
-        yield temporary
-    except BaseException:
-        _remove(temporary)
-        raise
-    _flush_to_disk(temporary)
-    if path.is_dir():  # a folder can't be renamed over a full one
-        _remove(path)
-    os.replace(temporary, path)
+    with _named(temporary, path):
+        try:
+            yield temporary
+        except BaseException:
+            _remove(temporary)
+            raise
+        _flush_to_disk(temporary)
+        if path.is_dir():  # a folder can't be renamed over a full one
+            _remove(path)
+        os.replace(temporary, path)
 
 
 @contextlib.contextmanager
@@ -218,16 +223,34 @@ def making(path: Path) -> Iterator[Path]:
     """
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid.uuid4().hex}.tmp")
-    try:
-        yield temporary
-        _flush_to_disk(temporary)
+    with _named(temporary, path):
         try:
-            os.replace(temporary, path)
-        except OSError:  # a folder can't be renamed over a full one
-            if not path.is_dir():
-                raise
-    finally:
-        _remove(temporary)
+            yield temporary
+            _flush_to_disk(temporary)
+            try:
+                os.replace(temporary, path)
+            except OSError:  # a folder can't be renamed over a full one
+                if not path.is_dir():
+                    raise
+        finally:
+            _remove(temporary)
+
+
+@contextlib.contextmanager
+def _named(temporary: Path, path: Path) -> Iterator[None]:
+    """Raise errors of storage as OSErrors that name `path`, or a file in it, instead of `temporary`."""
+    try:
+        yield
+    except StageError:
+        raise
+    except Exception as error:
+        found = storage_error(error, path)
+        if found is None:
+            raise
+        file = Path(found.filename)
+        if file.is_relative_to(temporary):
+            found.filename = str(path / file.relative_to(temporary))
+        raise found from error
 
 
 def remove_attempts(path: Path) -> None:

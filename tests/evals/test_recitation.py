@@ -60,9 +60,9 @@ def test_the_median_has_the_interval_of_order_statistics():
 
 
 def test_the_median_of_many_is_quick():
-    began = time.monotonic()
+    began = time.process_time()
     figure = median("m", range(2000), "words")
-    assert time.monotonic() - began < 10
+    assert time.process_time() - began < 10
     assert figure.interval == pytest.approx((1000 - 1.96 * 2000**0.5 / 2, 1000 + 1.96 * 2000**0.5 / 2), abs=2)
 
 

@@ -101,7 +101,7 @@ def test_a_stage_killed_in_any_phase_ends_with_the_hashes_of_an_undisturbed_one(
     out = tmp_path / "killed"
     arguments = [str(inputs["crawl"]), str(inputs["sft"]), str(out), SETTINGS.model_dump_json()]
     process = subprocess.Popen([sys.executable, "-c", RUN, *arguments], stderr=subprocess.PIPE, start_new_session=True)
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + 900
     while not (out / sign).exists():
         assert process.poll() is None, process.stderr.read().decode()
         assert time.monotonic() < deadline

@@ -68,7 +68,7 @@ def test_a_kill_after_a_ranking_loses_nothing(tmp_path):
         store.connection.execute("INSERT INTO prompts (text) VALUES ('half done')")
         os.kill(os.getpid(), signal.SIGKILL)
     """
-    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=os.environ, timeout=60)
+    killed = subprocess.run([sys.executable, "-c", textwrap.dedent(program)], env=os.environ, timeout=300)
     assert killed.returncode == -signal.SIGKILL
     store = RankingStore(file)
     assert [ranking.prompt for ranking in store.rankings()] == ["prompt 0", "prompt 1", "prompt 2"]

@@ -180,7 +180,7 @@ def refined(tmp_path_factory: pytest.TempPathFactory) -> Refined:
         records = [good(page) for page in range(i * 100, i * 100 + N)]
         with open(crawl / ("many.warc.gz" if shares_a_file(name) else f"{name}.warc.gz"), "ab") as file:
             file.write(fault.spoil(records))
-    return refine_bounded(crawl, tmp_path_factory.mktemp("out") / "refine", MEMORY, 300, max_record_bytes=LIMIT)
+    return refine_bounded(crawl, tmp_path_factory.mktemp("out") / "refine", MEMORY, 1200, max_record_bytes=LIMIT)
 
 
 @pytest.mark.slow

@@ -142,7 +142,7 @@ def refined(tmp_path_factory: pytest.TempPathFactory) -> Refined:
         write_warc(folder / "a.warc.gz", records),
         folder / "out",
         MEMORY,
-        300,
+        1200,
         max_record_bytes=LIMIT,
         extract_seconds=PAGE_SECONDS,
         dedup={"exact": False, "near": False},

@@ -1,6 +1,5 @@
-import time
-
 import pytest
+from effort import assert_linear
 
 from crawl2chat.refine.html_blocks import HINT_BITS, HINTS, html_blocks
 
@@ -118,15 +117,6 @@ HOSTILE = {
 
 
 @pytest.mark.parametrize("name", HOSTILE)
-@pytest.mark.usefixtures("frozen_heap")
 def test_time_grows_with_length_alone(name):
-    """Four times the input takes about four times as long; quadratic ways would take sixteen times."""
     page = HOSTILE[name]
-
-    def seconds(part: str) -> float:
-        began = time.process_time()
-        html_blocks(part)
-        return time.process_time() - began
-
-    short = min(seconds(page[: len(page) // 4]) for _ in range(2))
-    assert seconds(page) < 10 * short + 0.5
+    assert_linear(lambda share: html_blocks(page[: round(len(page) * share)]))

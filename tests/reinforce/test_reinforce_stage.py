@@ -1,4 +1,5 @@
 import json
+import signal
 
 import pytest
 import torch
@@ -6,6 +7,7 @@ import torch
 from crawl2chat.chat.conversations import write_conversations
 from crawl2chat.evals.knowledge import Question
 from crawl2chat.generate.engine import Completion
+from crawl2chat.interrupts import Terminated
 from crawl2chat.model import ModelConfig, Transformer, load_model
 from crawl2chat.reinforce import stage
 from crawl2chat.reinforce.settings import ReinforceSettings
@@ -77,6 +79,30 @@ def test_a_stage_that_was_killed_ends_with_the_same_files_and_figures(inputs, wh
         patch.setattr(stage, name, killed if killed_in == "training" else lambda seed: killed)
         with pytest.raises(KeyboardInterrupt):
             reinforce(*inputs, tmp_path, SETTINGS)
+    assert reinforce(*inputs, tmp_path, SETTINGS) == whole[1]
+    assert hash_files(tmp_path) == hash_files(whole[0])
+
+
+@pytest.mark.parametrize("step", [0, 2, SETTINGS.steps - 1])
+@pytest.mark.parametrize("of", ["training", "control"])
+def test_a_signal_in_any_step_ends_the_stage_behind_it_and_the_next_call_goes_on(
+    inputs, whole, tmp_path, monkeypatch, of, step
+):
+    steps = []
+
+    def signalled(step_now, problems, groups):
+        steps.append(step_now)
+        if step_now == step:
+            signal.raise_signal(signal.SIGTERM)
+        return (right_answers if of == "training" else coin_flips(SETTINGS.seed))(step_now, problems, groups)
+
+    with monkeypatch.context() as patch:
+        name = "right_answers" if of == "training" else "coin_flips"
+        patch.setattr(stage, name, signalled if of == "training" else lambda seed: signalled)
+        with pytest.raises(Terminated):
+            reinforce(*inputs, tmp_path, SETTINGS)
+    assert steps[-1] == step
+    assert (tmp_path / "answers.jsonl").exists() == (of == "control")  # it measured nothing more
     assert reinforce(*inputs, tmp_path, SETTINGS) == whole[1]
     assert hash_files(tmp_path) == hash_files(whole[0])
 

@@ -40,18 +40,18 @@ class Running:
         self.thread = threading.Thread(target=run, args=(self.server, place))
         self.thread.start()
         wait_until(lambda: self.server.started)
-        self.http = httpx.Client(base_url=self.url, timeout=30)
+        self.http = httpx.Client(base_url=self.url, timeout=300)
         self.openai = self.client()
 
     def client(self, kind=openai.OpenAI, key="none"):
-        return kind(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=30)
+        return kind(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=300)
 
     @property
     def desk(self):
         return self.server.desk
 
     def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=30)
+        return socket.create_connection(("127.0.0.1", self.port), timeout=300)
 
     def post(self, path, body):
         return self.http.post(path, json=body)

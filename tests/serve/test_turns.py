@@ -29,7 +29,7 @@ def ask(server, address, order, **fields):
     """In a thread, from an address of this machine; the order in which answers come goes into a list."""
 
     def work():
-        with httpx.Client(transport=httpx.HTTPTransport(local_address=address), timeout=30) as client:
+        with httpx.Client(transport=httpx.HTTPTransport(local_address=address), timeout=300) as client:
             body = {"prompt": [5], "max_tokens": 60, "logit_bias": server.bias, **fields}
             client.post(f"{server.url}/v1/completions", json=body).raise_for_status()
         order.append(address)

@@ -3,7 +3,7 @@
 import time
 
 
-def wait_until(true, seconds=20):
+def wait_until(true, seconds=300):
     end = time.monotonic() + seconds
     while not true():
         assert time.monotonic() < end, "waited in vain"

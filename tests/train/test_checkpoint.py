@@ -7,6 +7,7 @@ import time
 
 import pytest
 import torch
+from safetensors import SafetensorError
 
 from crawl2chat.run import StageError
 from crawl2chat.train import checkpoint
@@ -115,6 +116,15 @@ def test_the_last_whole_one_outlives_later_ones_that_are_not(tmp_path):
 def test_an_error_of_writing_reaches_the_trainer(tmp_path):
     (tmp_path / "step-00000001").write_text("in the way")
     with pytest.raises(StageError, match=r"step-00000001: the checkpoint can't be written"), Checkpoints(tmp_path) as c:
+        c.save(1, tensors(1.0), {})
+
+
+def test_a_full_disk_is_named_as_such(tmp_path, monkeypatch):
+    def full(*given, **options):
+        raise SafetensorError("Error while serializing: I/O error: No space left on device (os error 28)")
+
+    monkeypatch.setattr(checkpoint, "save_file", full)
+    with pytest.raises(OSError, match=r"No space left on device: .*step-00000001"), Checkpoints(tmp_path) as c:
         c.save(1, tensors(1.0), {})
 
 

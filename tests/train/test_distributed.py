@@ -6,7 +6,6 @@ import shutil
 import socket
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import on_ranks
@@ -149,12 +148,10 @@ def test_without_the_file_of_one_rank_both_go_back_to_the_checkpoint_before(alon
 
 
 @pytest.mark.parametrize("dying", [0, 1])
-def test_a_rank_that_dies_ends_the_others_within_seconds_and_with_a_word(tmp_path, dying):
+def test_a_rank_that_dies_ends_the_others_with_a_word(tmp_path, dying):
     processes = start([{"out": "dying", "kill": [dying, 3]}], tmp_path)
-    assert processes[dying].wait(60) == -9
-    died = time.monotonic()
-    said, codes = finish(processes, seconds=20)
-    assert time.monotonic() - died < 10
+    assert processes[dying].wait(300) == -9
+    said, codes = finish(processes)  # long before the half hour that a collective operation may take
     assert codes[1 - dying] == 1
     assert "lost another process of this run" in said[1 - dying]
     assert "Traceback" not in said[1 - dying]

@@ -1,15 +1,23 @@
-"""Lines from a person at a terminal, with editing and history, or from a pipe, without prompts."""
+"""Lines from a person at a terminal, with editing, history and completion, or from a pipe, without prompts."""
 
+import os
 import sys
-from collections.abc import Callable
-from types import ModuleType
-from typing import NamedTuple
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, NamedTuple
+
+from crawl2chat.interrupts import Terminated
+
+if TYPE_CHECKING:
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.completion import CompleteEvent, Completer
+    from prompt_toolkit.key_binding import KeyBindings
 
 QUOTES = '"""'  # alone on a line: begins and ends a text of several lines
+FILE = "FILE"  # among the completions of a command: names of files
 
 
 class Typed(NamedTuple):
-    """A message, or a command if it begins with a slash and is no block."""
+    """A message, or a command if it begins with a slash and is not a block."""
 
     text: str
     is_block: bool
@@ -20,12 +28,18 @@ class Typed(NamedTuple):
 
 
 class LineInput:
-    """Reads messages. `read` stands in for a person at a terminal; without it stdin is what it is."""
+    """Reads messages from the terminal or a pipe, or with the function `read`, which is given the prompt."""
 
-    def __init__(self, read: Callable[[str], str] | None = None) -> None:
+    def __init__(
+        self, read: Callable[[str], str] | None = None, completions: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        """completions: per command what may follow it, for the Tab key."""
         self.interactive = read is not None or (sys.stdin.isatty() and sys.stdout.isatty())
-        self.readline = _import_readline() if read is None and self.interactive else None
-        self._read = read or (input if self.interactive else _read_pipe)
+        self._session: PromptSession[str] | None = None
+        if read is None and self.interactive and os.environ.get("TERM", "dumb").lower() not in ("dumb", "unknown"):
+            self._session = _prompt_session(completions or {})
+            read = self._session.prompt
+        self._read = read or (_read_plainly if self.interactive else _read_pipe)
         if read is None and hasattr(sys.stdin, "reconfigure"):
             # bytes that are not text are not worth a traceback, and a byte order mark is not a part of the message
             sys.stdin.reconfigure(encoding="utf-8-sig", errors="replace")
@@ -35,34 +49,53 @@ class LineInput:
 
         Raises EOFError at the end of input and KeyboardInterrupt when Ctrl-C threw away what was typed.
         """
-        line = self._read("you> ")
-        is_block = line.strip() == QUOTES
-        lines = [] if is_block else [line]
+        text = self._read("you> ")
         try:
-            if is_block:
-                while (line := self._read("...> ")).strip() != QUOTES:
-                    lines.append(line)
-            else:
-                while lines[-1].endswith("\\"):
-                    lines[-1] = lines[-1][:-1]
-                    lines.append(self._read("...> "))
+            while _in_block(text):
+                text += "\n" + self._read("...> ")
+            while text.endswith("\\") and not _is_block(text):
+                text = text[:-1]
+                text += "\n" + self._read("...> ")
         except EOFError:  # ends the message, and at the next call the chat
             pass
-        return Typed("\n".join(lines), is_block)
+        if not _is_block(text):
+            return Typed(text, is_block=False)
+        lines = text.split("\n")[1:]
+        return Typed("\n".join(lines if _in_block(text) else lines[:-1]), is_block=True)
+
+    def line(self, prompt: str) -> str:
+        """One line. Raises EOFError at the end of input and KeyboardInterrupt on Ctrl-C."""
+        return self._read(prompt)
 
     def edited(self, text: str) -> str | None:
-        """The text after the person has edited it in place; empty if given up, None where there is no way to edit."""
-        if self.readline is None:
+        """The text after the person has edited it in place; empty if given up, None if there is no way to edit."""
+        if self._session is None:
             return None
-        readline = self.readline
-        readline.set_startup_hook(lambda: readline.insert_text(text))
         try:
-            return self._read("edit> ")
+            return self._session.prompt("edit> ", default=text)
+        except Terminated:
+            raise
         except (EOFError, KeyboardInterrupt):
-            print()
             return ""
-        finally:
-            readline.set_startup_hook(None)
+
+
+def _is_block(text: str) -> bool:
+    return text.split("\n", 1)[0].strip() == QUOTES
+
+
+def _in_block(text: str) -> bool:
+    """Whether the text is a block that has not ended."""
+    lines = text.split("\n")
+    return _is_block(text) and (len(lines) == 1 or lines[-1].strip() != QUOTES)
+
+
+def _read_plainly(prompt: str) -> str:
+    """From a terminal that can't move its cursor."""
+    try:
+        return input(prompt)
+    except (EOFError, KeyboardInterrupt):
+        print()
+        raise
 
 
 def _read_pipe(prompt: str) -> str:
@@ -72,10 +105,69 @@ def _read_pipe(prompt: str) -> str:
     return line.removesuffix("\n")
 
 
-def _import_readline() -> ModuleType | None:
-    """Arrow keys and history for `input`, which takes them from the module once it is imported."""
-    try:
-        import readline
-    except ImportError:
-        return None
-    return readline
+def _prompt_session(completions: Mapping[str, Sequence[str]]) -> "PromptSession[str]":
+    """A prompt whose history lasts as long as the chat. Ctrl-C is a key to it, so none is lost while it draws."""
+    from prompt_toolkit import PromptSession
+    from prompt_toolkit.output.vt100 import Vt100_Output
+    from prompt_toolkit.shortcuts import CompleteStyle
+
+    output = Vt100_Output.from_pty(sys.stdout, term=os.environ.get("TERM"))
+    output.enable_cpr = False  # a terminal that does not answer the question where its cursor is would get a warning
+    return PromptSession(
+        multiline=True,
+        key_bindings=_keys(),
+        prompt_continuation="...> ",
+        completer=_completer(completions),
+        complete_style=CompleteStyle.READLINE_LIKE,  # without a menu, for which lines would be kept free
+        complete_while_typing=False,
+        enable_suspend=True,
+        output=output,
+    )
+
+
+def _keys() -> "KeyBindings":
+    from prompt_toolkit.key_binding import KeyBindings, KeyPressEvent
+
+    keys = KeyBindings()
+
+    @keys.add("enter")
+    def _(event: KeyPressEvent) -> None:
+        """Ends the message, unless it is a block that is open or its last line ends with a backslash."""
+        buffer = event.current_buffer
+        if _in_block(buffer.text):
+            buffer.insert_text("\n")
+        elif buffer.text.endswith("\\") and not _is_block(buffer.text):
+            buffer.text = buffer.text[:-1]
+            buffer.cursor_position = len(buffer.text)
+            buffer.insert_text("\n")
+        else:
+            buffer.validate_and_handle()
+
+    @keys.add("escape", "enter")
+    def _(event: KeyPressEvent) -> None:
+        """Alt-Enter begins another line."""
+        event.current_buffer.insert_text("\n")
+
+    return keys
+
+
+def _completer(completions: Mapping[str, Sequence[str]]) -> "Completer":
+    from prompt_toolkit.completion import Completer, Completion, PathCompleter
+    from prompt_toolkit.document import Document
+
+    class Commands(Completer):
+        """Of a line that begins with a slash: the command, then what may follow it."""
+
+        def get_completions(self, document: Document, event: "CompleteEvent") -> Iterator[Completion]:
+            typed = document.text_before_cursor
+            command, space, argument = typed.partition(" ")
+            if not typed.startswith("/") or "\n" in typed:
+                return
+            if FILE in completions.get(command, ()) and space:
+                yield from PathCompleter(expanduser=True).get_completions(Document(argument), event)
+                return
+            for choice in completions.get(command, ()) if space else completions:
+                if choice.startswith(argument if space else command):
+                    yield Completion(choice + " ", start_position=-len(argument if space else command))
+
+    return Commands()

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from crawl2chat.chat.dialogue import Dialogue
-from crawl2chat.chat.line_input import QUOTES, LineInput
+from crawl2chat.chat.line_input import FILE, QUOTES, LineInput
 from crawl2chat.chat.saved import change, describe, load_chat, save_chat
 from crawl2chat.run import StageError
 
@@ -46,8 +46,8 @@ def _help(dialogue: Dialogue, lines: LineInput, argument: str) -> None:
         print(f"{command.usage:<18} {command.help}")
     print(f"{LEAVING[0]:<18} leaves, as Ctrl-D does")
     print(
-        f"Ctrl-C ends an answer. A line that ends with \\ goes on in the next; a line of {QUOTES} begins and another "
-        "ends a text of several lines."
+        "Ctrl-C ends an answer. Tab completes commands, the up arrow brings back earlier lines. For a text of several "
+        f"lines end a line with \\, press Alt-Enter, or begin and end the text with a line of {QUOTES}."
     )
 
 
@@ -70,7 +70,7 @@ def _retry(dialogue: Dialogue, lines: LineInput, argument: str) -> None:
 def _edit(dialogue: Dialogue, lines: LineInput, argument: str) -> None:
     edited = argument or lines.edited(_question(dialogue))
     if edited is None:
-        raise ValueError("editing in place needs a terminal with readline; /edit TEXT replaces the question")
+        raise ValueError("editing in place needs a terminal that can move its cursor; /edit TEXT replaces the question")
     if _question(dialogue) and edited.strip():
         dialogue.edit(edited.strip())
 
@@ -130,4 +130,10 @@ COMMANDS = {
     "/save": Command("/save FILE", "keeps the conversation, its system message and settings", _save),
     "/load": Command("/load FILE", "goes on with a kept one", _load),
     "/stats": Command("/stats", "tokens, tokens/s and time to the first token after each answer, or no longer", _stats),
+}
+COMPLETIONS = {
+    **dict.fromkeys([*COMMANDS, *LEAVING], ()),
+    "/set": SETTINGS,
+    "/save": (FILE,),
+    "/load": (FILE,),
 }

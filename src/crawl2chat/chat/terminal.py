@@ -4,17 +4,18 @@ from collections.abc import Callable
 
 from crawl2chat.chat.dialogue import Dialogue
 from crawl2chat.chat.line_input import LineInput
-from crawl2chat.chat.slash_commands import SHORT_HELP, run_command
+from crawl2chat.chat.slash_commands import COMPLETIONS, SHORT_HELP, run_command
 from crawl2chat.chat.talk import Talk
+from crawl2chat.interrupts import Terminated
 
 
 def chat(talk: Talk, *, read: Callable[[str], str] | None = None, system: str | None = None) -> None:
     """Hold a conversation until /quit or the end of input; answers appear as they are made.
 
     Ctrl-C ends an answer; at the prompt it throws the line away, and a second one leaves. From a pipe each line is a
-    message, and only answers go to stdout. read: stands in for a person's typing.
+    message, and only answers go to stdout. read: a function to read lines with in place of the terminal.
     """
-    lines = LineInput(read)
+    lines = LineInput(read, COMPLETIONS)
     dialogue = Dialogue(talk, system=system, interactive=lines.interactive)
     if lines.interactive:
         dialogue.remark(SHORT_HELP)
@@ -23,14 +24,13 @@ def chat(talk: Talk, *, read: Callable[[str], str] | None = None, system: str | 
         try:
             typed = lines.message()
         except EOFError:
-            if lines.interactive:
-                print()
             return
+        except Terminated:
+            raise
         except KeyboardInterrupt:
             if leaves_next:
                 return
             leaves_next = True
-            print()
             dialogue.remark("Ctrl-C again or Ctrl-D leaves")
             continue
         leaves_next = not lines.interactive

@@ -7,8 +7,10 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crawl2chat.disks import storage_error
 from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.generate import Engine, Sampling
+from crawl2chat.interrupts import Terminated
 from crawl2chat.run import AnyPath, StageError, replacing
 
 ANSWER_TOKENS = 128
@@ -57,6 +59,7 @@ class RankingStore:
 
     def __init__(self, file: AnyPath | None = None) -> None:
         """file: made if it does not exist; None keeps the store in memory. Raises StageError if it is no store."""
+        self.file = None if file is None else Path(file)
         try:
             self.connection = sqlite3.connect(file or ":memory:")
             tables = {
@@ -74,6 +77,14 @@ class RankingStore:
         """Add a ranking, on disk when this returns; `best_first` are places in `answers`, best first."""
         if sorted(best_first) != list(range(len(answers))):
             raise ValueError(f"best_first = {list(best_first)}: must name each of {len(answers)} answers once")
+        try:
+            self._insert(prompt, answers, best_first, annotator, time)
+        except sqlite3.Error as error:
+            raise storage_error(error, self.file or Path(":memory:")) or error from error
+
+    def _insert(
+        self, prompt: str, answers: Sequence[Answer], best_first: Sequence[int], annotator: str, time: str | None
+    ) -> None:
         with self.connection as db:
             db.execute("INSERT OR IGNORE INTO prompts (text) VALUES (?)", (prompt,))
             (prompt_id,) = db.execute("SELECT id FROM prompts WHERE text = ?", (prompt,)).fetchone()
@@ -174,6 +185,8 @@ def _ask_for_ordering(k: int, read: Callable[[str], str]) -> list[int] | None:
     while True:
         try:
             line = read(f"\nbetter ({example}; s skips, q quits)> ").strip().lower()
+        except Terminated:
+            raise
         except (EOFError, KeyboardInterrupt):
             return None
         if line == "q":

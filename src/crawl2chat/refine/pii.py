@@ -1,4 +1,4 @@
-"""Personal data: e-mail addresses and public IP addresses are replaced by ones that belong to nobody."""
+"""Personal data: e-mail addresses, public IP addresses and phone numbers are replaced by ones that belong to nobody."""
 
 import ipaddress
 import re
@@ -16,18 +16,26 @@ TWO_COLONS = re.compile(r":[0-9A-Fa-f]{0,4}:")  # every IPv6 address has them
 IP6 = re.compile(r"(?<![\w:.])[0-9A-Fa-f]{0,4}(?::[0-9A-Fa-f]{0,4}){2,7}(?![\w:])")
 # A phone number has a form of its own; digits in a row, or with blanks alone between them, may be anything.
 # +49 (0)30 1234567, (+44) 20-7946-0958, +15551234567: 8 to 15 digits (E.164)
-WITH_PLUS = r"(?<![\w+/=-])(?:\(\+[1-9]\d{0,2}\)|\+[1-9])(?:[ .()/–-]{0,3}\d){7,14}(?!\d|[.,-]\d)"
+WITH_PLUS = re.compile(r"(?:\(\+[1-9]\d{0,2}\)|\+[1-9])(?:[ .()/–-]{0,3}\d){7,14}")
 # (202) 555-0142, 1-202-555-0142, 202.555.0142
-NORTH_AMERICAN = (
-    r"(?<![\w.,+/=-])(?:1[ .-])?(?:\([2-9]\d\d\)[ .-]?|[2-9]\d\d(?P<by>[.-]))"
-    r"[2-9]\d\d(?(by)(?P=by)|[ .-])\d{4}(?!\d|[.,-]\d)"
+NORTH_AMERICAN = re.compile(
+    r"(?:1[ .-])?(?:\([2-9]\d\d\)[ .-]?|[2-9]\d\d(?P<by>[.-]))[2-9]\d\d(?(by)(?P=by)|[ .-])\d{4}"
 )
 # (030) 123 4567, 030/1234567, 0171-1234567, 020 7946 0958: 10 or 11 digits that begin with one 0
-WITH_ZERO = (
-    r"(?P<with_zero>(?<![\w.,+/=-])(?<!\d )(?:\(0[1-9]\d{1,3}\) ?|0[1-9]\d{1,3}(?: ?[/–-] ?| ))"
-    r"\d{3,4}(?:[ -]?\d{2,4}){1,2})(?!\d|[.,/-]\d| \d)"
+WITH_ZERO = re.compile(r"(?:\(0[1-9]\d{1,3}\) ?|0[1-9]\d{1,3}(?: ?[/–-] ?| ))\d{3,4}(?:[ -]?\d{2,4}){1,2}")
+# Per form: how many digits it may have, and what shows that it is only the beginning of something longer.
+FORMS = (
+    (WITH_PLUS, range(15, 7, -1), re.compile(r"\d|[.,-]\d")),
+    (NORTH_AMERICAN, range(11, 9, -1), re.compile(r"\d|[.,-]\d")),
+    (WITH_ZERO, range(11, 9, -1), re.compile(r"\d|[.,/ -]\d")),
 )
-PHONES = re.compile(f"{WITH_PLUS}|{NORTH_AMERICAN}|{WITH_ZERO}")
+# Where one may begin, if nothing before it shows that it is only the end of something longer.
+BEGINNING = re.compile(
+    r"(?<![\w+/=-])(?:\(\+[1-9]|\+[1-9][\d .()/–-])"
+    r"|(?<![\w.,+/=-])(?:(?:1[ .-])?(?:\([2-9]\d\d\)|[2-9]\d\d[.-])|(?<!\d )\(?0[1-9]\d{1,3}[ )/–-])"
+)
+BETWEEN = re.compile(r"(?: ?[.,/–-] ?| )?")  # two numbers next to each other
+FIRST_DIGIT, NEXT_DIGIT = re.compile(r"\(?\+?\d"), re.compile(r"[ .()/–-]{0,3}\d")
 THOUSANDS = re.compile(r"\+\d{1,3}(?:[. ]\d{3})+")
 
 
@@ -35,21 +43,61 @@ def mask_phones(text: str) -> tuple[str, int]:
     """The text with phone numbers replaced, and how many: +… anywhere, North America's and those with a leading 0.
 
     Only forms that little else has are found, so dates, prices, versions, ISBNs and plain digits stay, and so do
-    numbers written in a country's own way otherwise.
+    numbers written in a country's own way otherwise. Masking again changes nothing.
     """
-    count = 0
+    parts, copied_to, count = [], 0, 0
+    at = 0
+    while match := BEGINNING.search(text, at):
+        begin: int | None = match.start()
+        at = match.start() + 1
+        while begin is not None and (end := _phone_end(text, begin)):
+            if not text.startswith(PHONE, begin):
+                parts += [text[copied_to:begin], PHONE]
+                copied_to, count = end, count + 1
+            at = end
+            begin = _phone_after(text, end)
+    return "".join([*parts, text[copied_to:]]), count
 
-    def mask(match: re.Match[str]) -> str:
-        nonlocal count
-        found, with_zero = match.group(0, "with_zero")
-        if found.startswith(PHONE) or THOUSANDS.fullmatch(found):
-            return found
-        if with_zero and sum(c.isdigit() for c in with_zero) not in (10, 11):
-            return found
-        count += 1
-        return PHONE
 
-    return PHONES.sub(mask, text), count
+def _phone_end(text: str, begin: int) -> int | None:
+    """Where the number that begins here ends; None where none does.
+
+    It ends before another number, or else where it is longest without being the beginning of something longer.
+    """
+    if text.startswith(PHONE, begin):
+        return begin + len(PHONE)
+    readings = _readings(text, begin)
+    for end, _ in reversed(readings):
+        if _phone_after(text, end) is not None:
+            return end
+    return next((end for end, longer in readings if not longer.match(text, end)), None)
+
+
+def _phone_after(text: str, end: int) -> int | None:
+    """Where another number begins that is next to one that ends here."""
+    between = BETWEEN.match(text, end)
+    assert between is not None
+    begin = between.end()
+    if begin == end and text[end : end + 1] not in ("+", "("):
+        return None
+    return begin if text.startswith(PHONE, begin) or _readings(text, begin) else None
+
+
+def _readings(text: str, begin: int) -> list[tuple[int, re.Pattern[str]]]:
+    """Ends of all that has a number's form and begins here, longest first, each with what would make it longer."""
+    ends: list[int] = []
+    digit = FIRST_DIGIT.match(text, begin)
+    while digit and len(ends) < 15:
+        ends.append(digit.end())
+        digit = NEXT_DIGIT.match(text, digit.end())
+    return [
+        (ends[n - 1], longer)
+        for form, lengths, longer in FORMS
+        for n in lengths
+        if n <= len(ends)
+        and form.fullmatch(text, begin, ends[n - 1])
+        and not THOUSANDS.fullmatch(text, begin, ends[n - 1])
+    ]
 
 
 def mask_pii(text: str) -> tuple[str, int, int]:
@@ -77,7 +125,7 @@ def _mask_emails(text: str) -> tuple[str, int]:
             begin -= 1
         if at - begin > MAX_LOCAL:
             continue
-        while text[begin] in ".-'":
+        while text[begin] in (".-'" if begin > floor else ".-'_%+"):  # the latter between two addresses
             begin += 1
         if begin == at:
             continue

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.engine import Completion
+from crawl2chat.interrupts import Stop
 from crawl2chat.model import Transformer
 from crawl2chat.progress import Progress
 from crawl2chat.reinforce.settings import PolicySettings
@@ -35,7 +36,6 @@ from crawl2chat.train.metrics import Metrics, read_metrics
 from crawl2chat.train.micro_batch import out_of_memory_says
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale
-from crawl2chat.train.stopping import Stop
 from crawl2chat.train.tracking import tracked
 
 Prompts = list[list[int]]  # (P) token ids, such as of `encode_chat(…, add_generation_prompt=True)`
@@ -160,12 +160,13 @@ def optimise_policy(
             )
             if after_step and (done % settings.evaluate_every == 0 or done == steps):
                 metrics.write(step=done, **after_step(done))
-            if done % settings.checkpoint_every == 0 or done == steps or stop.asked:
+            stopping = stop.asked
+            if done % settings.checkpoint_every == 0 or done == steps or stopping:
                 checkpoints.save(done, state, meant)
             progress.update(done, metrics.summary())
-            if stop.asked and done < steps:
+            if stopping:  # in the last step, too: the figures that come after it may take minutes
                 checkpoints.wait()
-                raise KeyboardInterrupt
+                break
 
 
 def describe(rewards_pk: Tensor, groups: Groups) -> dict[str, float]:

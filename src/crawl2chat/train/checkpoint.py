@@ -27,6 +27,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
+from crawl2chat.disks import NO_SPACE, storage_error
 from crawl2chat.run import StageError
 from crawl2chat.train.distributed import ALONE, Ranks, local
 
@@ -131,6 +132,9 @@ class Checkpoints:
                 os.fsync(file.fileno())
             os.replace(temporary, folder / f"{name}-{_hash(temporary)}.safetensors")
         except (OSError, SafetensorError) as error:
+            found = storage_error(error, folder)
+            if found and found.errno in NO_SPACE:
+                raise found from error
             raise StageError(f"{folder}: the checkpoint can't be written ({error})") from error
         if self.ranks.first:
             self._remove_old()

@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from crawl2chat.interrupts import Stop
 from crawl2chat.model import Transformer
 from crawl2chat.progress import Progress
 from crawl2chat.run import METRICS, StageError
@@ -25,7 +26,6 @@ from crawl2chat.train.micro_batch import MicroBatch, out_of_memory_says
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale, muon_momentum
 from crawl2chat.train.settings import TrainSettings
-from crawl2chat.train.stopping import Stop
 from crawl2chat.train.tracking import tracked
 
 
@@ -96,11 +96,9 @@ def train(
                 progress.update(done, metrics.summary())
             if stopping:
                 checkpoints.wait()
-                raise KeyboardInterrupt
+                raise stop.interruption()
         with learner.trained.whole():
             pass
-        if stop.asked:  # in the last step, which is saved
-            raise KeyboardInterrupt
     model.eval()
 
 
