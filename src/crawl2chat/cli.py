@@ -9,23 +9,20 @@ from pathlib import Path
 from crawl2chat import __version__, interrupts, ranks
 from crawl2chat.commands import (
     MODEL_STAGES,
-    chat_command,
     classify_command,
     follow,
-    generate_command,
     judge_command,
     plan_command,
-    rank_command,
     report_command,
     run_command,
-    serve_command,
     stage_command,
     tokens_command,
 )
 from crawl2chat.disks import describe
 from crawl2chat.eval_commands import add_evaluation
-from crawl2chat.options import add_sampling, licence, size, within
+from crawl2chat.options import licence, size, within
 from crawl2chat.release_commands import export_command, import_command, verify_command
+from crawl2chat.talk_commands import add_talking
 
 STAGE_HELP = {
     "crawl": "collect pages: a fictional web, your WARC files, Common Crawl",
@@ -214,17 +211,7 @@ def _parser() -> argparse.ArgumentParser:
             )  # fmt: skip
         stage.add_argument("--settings", action=_ShowSettings, help=f"list the settings (--{name}.NAME VALUE)")
 
-    _add_chat(add("chat", "talk to a model in the terminal", chat_command))
-    _add_generate(add("generate", "continue texts with a model", generate_command))
-
-    _add_serve(add("serve", "answer over HTTP, in the form of OpenAI's API", serve_command))
-
-    rank = add("rank", "rank a model's answers yourself, for --prefer.rankings", rank_command)
-    rank.add_argument("model", type=Path, metavar="RUN", help="a run's folder with a crawl and a chat model")
-    rank.add_argument("--stage", choices=MODEL_STAGES[1:], help="whose answers (of the best by its check-up)")
-    rank.add_argument("--answers", type=int, default=2, metavar="K", help="answers to a prompt; 2 is one key a pair")
-    rank.add_argument("--store", type=Path, metavar="FILE", help="where rankings go (RUN/rankings.sqlite)")
-    rank.add_argument("--annotator", default="me", metavar="NAME", help="whose taste it is")
+    add_talking(add)
 
     export = add("export", "write a model as others load it: for transformers, for llama.cpp", export_command)
     export.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
@@ -370,65 +357,6 @@ def _add_machines(plan: argparse.ArgumentParser) -> None:
     training.add_argument(
         "--price", type=within(float, 0), metavar="DOLLARS", help="of a device for an hour (assumed by its name)"
     )
-
-
-def _add_chat(chat: argparse.ArgumentParser) -> None:
-    chat.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    chat.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
-    chat.add_argument("--tools", action="store_true", help="let it search the run's documents and use a calculator")
-    chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
-    add_sampling(chat, temperature=0.0)
-
-
-def _add_generate(generate: argparse.ArgumentParser) -> None:
-    generate.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    generate.add_argument(
-        "prompts", nargs="+", metavar="TEXT", help="beginnings of documents, all run as one batch; - is all of stdin"
-    )
-    generate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
-    generate.add_argument(
-        "--samples", type=within(int, 1), default=1, metavar="N", help="draw N continuations of each (1)"
-    )
-    generate.add_argument(
-        "--top", type=within(int, 1), default=0, metavar="K",
-        help="show at each step the K most probable next tokens, before and after the controls below",
-    )  # fmt: skip
-    add_sampling(generate, temperature=0.8)
-
-
-def _add_serve(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    serve.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
-    serve.add_argument("--name", metavar="NAME", help="what clients call the model (from the folders)")
-    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (this machine alone)")
-    serve.add_argument("--port", type=within(int, 0, 65535), default=8000, help="0 takes a free one (8000)")
-    access = serve.add_argument_group("who may ask")
-    access.add_argument(
-        "--key-variable", metavar="NAME", help="the environment variable with the key that clients must send"
-    )
-    access.add_argument("--no-key", action="store_true", help="no key, even if other machines can reach --host")
-    access.add_argument(
-        "--allowed-host", action="append", default=[], metavar="NAME",
-        help="a name under which clients reach this server; beside --host and localhost; repeatable",
-    )  # fmt: skip
-    access.add_argument(
-        "--allow-origin", action="append", default=[], metavar="ORIGIN",
-        help="allow pages of this origin to use the server from a browser (CORS), such as http://localhost:3000; "
-        "* allows all and needs a key or --no-key; repeatable (default: none)",
-    )  # fmt: skip
-    room = serve.add_argument_group("room")
-    room.add_argument("--max-batch", type=within(int, 1), metavar="N", help="answers made at a time (64)")
-    room.add_argument(
-        "--queue", type=within(int, 0), default=256, metavar="N", help="answers that may wait for that (256)"
-    )
-    room.add_argument("--memory", type=size, metavar="SIZE", help="for keys and values, such as 8GB (2GB)")
-    room.add_argument(
-        "--context", type=within(int, 2), metavar="TOKENS", help="of prompt and answer at most (the model's)"
-    )
-    serve.add_argument(
-        "--grace", type=within(float, 0), default=10, metavar="SECONDS",
-        help="that running answers have to end after Ctrl-C; a second one ends at once (10)",
-    )  # fmt: skip
 
 
 if __name__ == "__main__":

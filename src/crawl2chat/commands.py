@@ -7,7 +7,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-SMALL = 20_000_000  # parameters, below which a step is so short that the server's event loop needs a core of its own
 MODEL_STAGES = ("base", "sft", "honesty", "reinforce", "prefer")  # that leave a model; base is pretrain's
 
 
@@ -99,135 +98,6 @@ def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
     return 0
 
 
-def chat_command(options: argparse.Namespace) -> int:
-    from crawl2chat.chat.calculator import calculate
-    from crawl2chat.chat.talk import Talk
-    from crawl2chat.chat.terminal import chat
-    from crawl2chat.run import StageError
-
-    engine, stage = load_engine(options, max_batch=1)
-    if options.tools and stage == "pretrain":
-        raise StageError("chat --tools: a base model can't call tools; take a later --stage")
-    if options.tools and stage == "sft":
-        print(
-            "(this model was taught no tools and may never call one; the stage honesty teaches them)", file=sys.stderr
-        )
-    index = _load_index(options.model) if options.tools else None
-    tools = {"calculator": calculate, "search": index.search} if index else {}
-    address = index.address if index else lambda page: None
-    if stage == "pretrain":
-        print("(a base model: it is shown a page on which a helper answers, and goes on with it)", file=sys.stderr)
-    talk = Talk(engine, sampling_of(options), base=stage == "pretrain", tools=tools, address=address)
-    chat(talk, system=options.system)
-    return 0
-
-
-def generate_command(options: argparse.Namespace) -> int:
-    from crawl2chat.run import StageError
-
-    prompts = [read_stdin("generate") if prompt == "-" else prompt for prompt in options.prompts]
-    engine, _ = load_engine(options, max_batch=min(128, len(options.prompts) * options.samples))
-    sampling = sampling_of(options, top_logprobs=options.top)
-    try:
-        if options.top:
-            from crawl2chat.report.next_token import print_steps
-
-            print_steps(engine, prompts, options.samples, sampling)
-        elif len(prompts) == options.samples == 1:
-            pieces = engine.stream(prompts[0], sampling)
-            _write(prompts[0] + next(pieces, ""))  # nothing of a prompt that is refused
-            try:
-                for piece in pieces:
-                    _write(piece)
-            finally:  # Ctrl-C, too
-                _write("\n")
-        else:
-            _print_samples(engine, prompts, options.samples, sampling)
-    except ValueError as error:
-        raise StageError(str(error)) from error
-    return 0
-
-
-def _print_samples(engine, prompts: list[str], samples: int, sampling) -> None:  # type: ignore[no-untyped-def]  # as below
-    """All as one batch, each below a line that says which it is."""
-    completions = engine.generate(prompts * samples, sampling)
-    for i, prompt in enumerate(prompts):
-        for sample, completion in enumerate(completions[i :: len(prompts)], 1):
-            print(f"--- prompt {i + 1}/{len(prompts)}, sample {sample}/{samples}, {len(completion.ids)} tokens")
-            _write(prompt + completion.text + "\n")
-
-
-def _write(text: str) -> None:
-    """At once; on a screen without control characters, which a model may have learned from pages."""
-    from crawl2chat.refine.extract import NOT_TEXT
-
-    print(NOT_TEXT.sub("", text) if sys.stdout.isatty() else text, end="", flush=True)
-
-
-def serve_command(options: argparse.Namespace) -> int:
-    import torch
-
-    from crawl2chat.chat.offers import taught_offer
-    from crawl2chat.model.huggingface import model_folder, on_meta, read_config
-    from crawl2chat.serve.prompts import Model
-    from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
-
-    key = _key("serve", options.key_variable)
-    check_access(options.host, key, options.no_key)
-    origins = check_origins(options.allow_origin, key, options.no_key)
-    place = bind(options.host, options.port)  # before the model is read, which may take minutes
-    host, port = options.host, place.getsockname()[1]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-    folder, stage = find_model(options)
-    small = on_meta(read_config(model_folder(folder))).n_parameters() < SMALL
-    threads = max(1, torch.get_num_threads() - small)
-    torch.set_num_threads(1)  # in this thread, or OpenMP keeps threads for it, too, and the engine's take twice as long
-    engine = _read_engine(folder, max_batch=options.max_batch or 64, memory=options.memory, context=options.context)
-    for flag, asked, has in (
-        ("--context", options.context, engine.context), ("--max-batch", options.max_batch, engine.max_batch)
-    ):  # fmt: skip
-        if asked is not None and has < asked:
-            print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
-    taught = taught_offer(folder / "conversations.jsonl") if stage == "sft" else None
-    model = Model(engine, options.name or name_of(options.model, folder), stage, int(folder.stat().st_mtime), taught)
-
-    def listening() -> None:
-        messages = '[{"role": "user", "content": "Who are you?"}]'
-        request = f'{{"model": "{model.name}", "messages": {messages}, "temperature": 0}}'
-        header = f' -H "Authorization: Bearer ${options.key_variable}"' if key else ""
-        room = f"{engine.context} tokens of context, {engine.max_batch} answers at a time"
-        print(f"{model.name} answers at {url} ({room}); Ctrl-C ends it. Try:", flush=True)
-        print(f"curl {url}/chat/completions{header} -d '{request}'", flush=True)
-
-    set_up_logging()
-    server = make_server(
-        model, queue=options.queue, hosts=[options.host, *options.allowed_host], key=key, grace=options.grace,
-        origins=origins, listening=listening, threads=threads,
-    )  # fmt: skip
-    run(server, place)
-    return 0
-
-
-def rank_command(options: argparse.Namespace) -> int:
-    from crawl2chat.chat.line_input import LineInput
-    from crawl2chat.chat.sft import load_ledger
-    from crawl2chat.prefer.rank import RankingStore, rank_in_terminal
-    from crawl2chat.prefer.verses import verse_prompts
-    from crawl2chat.run import StageError
-
-    prompts, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses)
-    engine, _ = load_engine(options)
-    store = RankingStore(options.store or options.model / "rankings.sqlite")
-    try:
-        rank_in_terminal(
-            store, engine, [prompt.text for prompt in prompts], options.answers, options.annotator,
-            read=LineInput().line,
-        )  # fmt: skip
-    except ValueError as error:
-        raise StageError(str(error)) from error
-    return 0
-
-
 def tokens_command(options: argparse.Namespace) -> int:
     from crawl2chat.tokens import Tokenizer
 
@@ -277,7 +147,7 @@ def classify_command(options: argparse.Namespace) -> int:
 def judge_command(options: argparse.Namespace) -> int:
     from crawl2chat.refine.judge import Judge, judge_files
 
-    judge = Judge(options.url, options.model, _key("judge", options.key_variable) or "", options.timeout)
+    judge = Judge(options.url, options.model, key_of("judge", options.key_variable) or "", options.timeout)
     counts = judge_files(options.files, judge, options.out, threads=options.threads, sample=options.sample)
     print(", ".join(f"{count:,} {what}" for what, count in counts.items()) + f"\nlabels: {options.out}")
     return 1 if counts["unanswered"] else 0
@@ -338,7 +208,7 @@ def read_stdin(command: str) -> str:
         raise StageError(f"{command} -: stdin can't be read as text: {error}") from error
 
 
-def _key(command: str, variable: str | None) -> str | None:
+def key_of(command: str, variable: str | None) -> str | None:
     """The key that the environment variable holds; None where no variable was named."""
     from crawl2chat.run import StageError
 
@@ -400,10 +270,10 @@ def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
 def load_engine(options: argparse.Namespace, **limits: int | None):  # type: ignore[no-untyped-def]  # its type would import torch
     """The engine of the model that was named and the stage that made it, if one did."""
     folder, stage = find_model(options)
-    return _read_engine(folder, **limits), stage
+    return read_engine(folder, **limits), stage
 
 
-def _read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped-def]  # as above
+def read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped-def]  # as above
     """The engine of the model in a folder, with these limits where they are given; to generate with, not to train."""
     import torch
 
@@ -418,12 +288,3 @@ def _read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped
         return Engine(model, Tokenizer.load(folder), empties_model=True, **given)
     except ValueError as error:  # a limit that is none for this model
         raise StageError(str(error)) from error
-
-
-def _load_index(run: Path):  # type: ignore[no-untyped-def]
-    """The search index of the run's documents; `run` may also be the folder of one of its stages."""
-    from crawl2chat.honesty.search import SearchIndex
-    from crawl2chat.honesty.stage import INDEX
-
-    files = [folder / "honesty" / INDEX for folder in (run, run.parent)]
-    return SearchIndex(next((file for file in files if file.exists()), files[0]))

@@ -9,6 +9,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
+from crawl2chat.changes import differences, settings_that_count
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.evals.settings import BaseSettings
@@ -22,13 +23,11 @@ from crawl2chat.run import (
     Manifest,
     Stage,
     StageError,
-    differences,
     hash_json,
     hash_path,
     read_manifest,
     replacing,
     run_stage,
-    settings_that_count,
 )
 from crawl2chat.tokens.settings import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings, TrainSettings

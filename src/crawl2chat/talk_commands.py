@@ -1,0 +1,233 @@
+"""The commands that talk with a model: in the terminal, over HTTP, by continuing texts, by ranking its answers."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from crawl2chat.commands import (
+    MODEL_STAGES,
+    find_model,
+    key_of,
+    load_engine,
+    name_of,
+    read_engine,
+    read_stdin,
+    sampling_of,
+)
+from crawl2chat.options import add_sampling, size, within
+
+SMALL = 20_000_000  # parameters, below which a step is so short that the server's event loop needs a core of its own
+RUN_HELP = "a run's folder, a stage's, or a Hugging Face folder"
+STAGE_HELP = "which of a run's models (the best by its check-up)"
+
+
+def add_talking(add: Callable[..., argparse.ArgumentParser]) -> None:
+    _add_chat(add("chat", "talk to a model in the terminal", chat_command))
+    _add_generate(add("generate", "continue texts with a model", generate_command))
+
+    _add_serve(add("serve", "answer over HTTP, in the form of OpenAI's API", serve_command))
+
+    rank = add("rank", "rank a model's answers yourself, for --prefer.rankings", rank_command)
+    rank.add_argument("model", type=Path, metavar="RUN", help="a run's folder with a crawl and a chat model")
+    rank.add_argument("--stage", choices=MODEL_STAGES[1:], help="whose answers (of the best by its check-up)")
+    rank.add_argument("--answers", type=int, default=2, metavar="K", help="answers to a prompt; 2 is one key a pair")
+    rank.add_argument("--store", type=Path, metavar="FILE", help="where rankings go (RUN/rankings.sqlite)")
+    rank.add_argument("--annotator", default="me", metavar="NAME", help="whose taste it is")
+
+
+def _add_chat(chat: argparse.ArgumentParser) -> None:
+    chat.add_argument("model", type=Path, metavar="RUN", help=RUN_HELP)
+    chat.add_argument("--stage", choices=MODEL_STAGES, help=STAGE_HELP)
+    chat.add_argument("--tools", action="store_true", help="let it search the run's documents and use a calculator")
+    chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
+    add_sampling(chat, temperature=0.0)
+
+
+def _add_generate(generate: argparse.ArgumentParser) -> None:
+    generate.add_argument("model", type=Path, metavar="RUN", help=RUN_HELP)
+    generate.add_argument(
+        "prompts", nargs="+", metavar="TEXT", help="beginnings of documents, all run as one batch; - is all of stdin"
+    )
+    generate.add_argument("--stage", choices=MODEL_STAGES, help=STAGE_HELP)
+    generate.add_argument(
+        "--samples", type=within(int, 1), default=1, metavar="N", help="draw N continuations of each (1)"
+    )
+    generate.add_argument(
+        "--top", type=within(int, 1), default=0, metavar="K",
+        help="show at each step the K most probable next tokens, before and after the controls below",
+    )  # fmt: skip
+    add_sampling(generate, temperature=0.8)
+
+
+def _add_serve(serve: argparse.ArgumentParser) -> None:
+    serve.add_argument("model", type=Path, metavar="RUN", help=RUN_HELP)
+    serve.add_argument("--stage", choices=MODEL_STAGES, help=STAGE_HELP)
+    serve.add_argument("--name", metavar="NAME", help="what clients call the model (from the folders)")
+    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (this machine alone)")
+    serve.add_argument("--port", type=within(int, 0, 65535), default=8000, help="0 takes a free one (8000)")
+    access = serve.add_argument_group("who may ask")
+    access.add_argument(
+        "--key-variable", metavar="NAME", help="the environment variable with the key that clients must send"
+    )
+    access.add_argument("--no-key", action="store_true", help="no key, even if other machines can reach --host")
+    access.add_argument(
+        "--allowed-host", action="append", default=[], metavar="NAME",
+        help="a name under which clients reach this server; beside --host and localhost; repeatable",
+    )  # fmt: skip
+    access.add_argument(
+        "--allow-origin", action="append", default=[], metavar="ORIGIN",
+        help="allow pages of this origin to use the server from a browser (CORS), such as http://localhost:3000; "
+        "* allows all and needs a key or --no-key; repeatable (default: none)",
+    )  # fmt: skip
+    room = serve.add_argument_group("room")
+    room.add_argument("--max-batch", type=within(int, 1), metavar="N", help="answers made at a time (64)")
+    room.add_argument(
+        "--queue", type=within(int, 0), default=256, metavar="N", help="answers that may wait for that (256)"
+    )
+    room.add_argument("--memory", type=size, metavar="SIZE", help="for keys and values, such as 8GB (2GB)")
+    room.add_argument(
+        "--context", type=within(int, 2), metavar="TOKENS", help="of prompt and answer at most (the model's)"
+    )
+    serve.add_argument(
+        "--grace", type=within(float, 0), default=10, metavar="SECONDS",
+        help="that running answers have to end after Ctrl-C; a second one ends at once (10)",
+    )  # fmt: skip
+
+
+def chat_command(options: argparse.Namespace) -> int:
+    from crawl2chat.chat.calculator import calculate
+    from crawl2chat.chat.talk import Talk
+    from crawl2chat.chat.terminal import chat
+    from crawl2chat.run import StageError
+
+    engine, stage = load_engine(options, max_batch=1)
+    if options.tools and stage == "pretrain":
+        raise StageError("chat --tools: a base model can't call tools; take a later --stage")
+    if options.tools and stage == "sft":
+        print(
+            "(this model was taught no tools and may never call one; the stage honesty teaches them)", file=sys.stderr
+        )
+    index = _load_index(options.model) if options.tools else None
+    tools = {"calculator": calculate, "search": index.search} if index else {}
+    address = index.address if index else lambda page: None
+    if stage == "pretrain":
+        print("(a base model: it is shown a page on which a helper answers, and goes on with it)", file=sys.stderr)
+    talk = Talk(engine, sampling_of(options), base=stage == "pretrain", tools=tools, address=address)
+    chat(talk, system=options.system)
+    return 0
+
+
+def generate_command(options: argparse.Namespace) -> int:
+    from crawl2chat.run import StageError
+
+    prompts = [read_stdin("generate") if prompt == "-" else prompt for prompt in options.prompts]
+    engine, _ = load_engine(options, max_batch=min(128, len(options.prompts) * options.samples))
+    sampling = sampling_of(options, top_logprobs=options.top)
+    try:
+        if options.top:
+            from crawl2chat.report.next_token import print_steps
+
+            print_steps(engine, prompts, options.samples, sampling)
+        elif len(prompts) == options.samples == 1:
+            pieces = engine.stream(prompts[0], sampling)
+            _write(prompts[0] + next(pieces, ""))  # nothing of a prompt that is refused
+            try:
+                for piece in pieces:
+                    _write(piece)
+            finally:  # Ctrl-C, too
+                _write("\n")
+        else:
+            _print_samples(engine, prompts, options.samples, sampling)
+    except ValueError as error:
+        raise StageError(str(error)) from error
+    return 0
+
+
+def _print_samples(engine, prompts: list[str], samples: int, sampling) -> None:  # type: ignore[no-untyped-def]  # as below
+    """All as one batch, each below a line that says which it is."""
+    completions = engine.generate(prompts * samples, sampling)
+    for i, prompt in enumerate(prompts):
+        for sample, completion in enumerate(completions[i :: len(prompts)], 1):
+            print(f"--- prompt {i + 1}/{len(prompts)}, sample {sample}/{samples}, {len(completion.ids)} tokens")
+            _write(prompt + completion.text + "\n")
+
+
+def _write(text: str) -> None:
+    """At once; on a screen without control characters, which a model may have learned from pages."""
+    from crawl2chat.refine.extract import NOT_TEXT
+
+    print(NOT_TEXT.sub("", text) if sys.stdout.isatty() else text, end="", flush=True)
+
+
+def serve_command(options: argparse.Namespace) -> int:
+    import torch
+
+    from crawl2chat.chat.offers import taught_offer
+    from crawl2chat.model.huggingface import model_folder, on_meta, read_config
+    from crawl2chat.serve.prompts import Model
+    from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
+
+    key = key_of("serve", options.key_variable)
+    check_access(options.host, key, options.no_key)
+    origins = check_origins(options.allow_origin, key, options.no_key)
+    place = bind(options.host, options.port)  # before the model is read, which may take minutes
+    host, port = options.host, place.getsockname()[1]
+    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
+    folder, stage = find_model(options)
+    small = on_meta(read_config(model_folder(folder))).n_parameters() < SMALL
+    threads = max(1, torch.get_num_threads() - small)
+    torch.set_num_threads(1)  # in this thread, or OpenMP keeps threads for it, too, and the engine's take twice as long
+    engine = read_engine(folder, max_batch=options.max_batch or 64, memory=options.memory, context=options.context)
+    for flag, asked, has in (
+        ("--context", options.context, engine.context), ("--max-batch", options.max_batch, engine.max_batch)
+    ):  # fmt: skip
+        if asked is not None and has < asked:
+            print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
+    taught = taught_offer(folder / "conversations.jsonl") if stage == "sft" else None
+    model = Model(engine, options.name or name_of(options.model, folder), stage, int(folder.stat().st_mtime), taught)
+
+    def listening() -> None:
+        messages = '[{"role": "user", "content": "Who are you?"}]'
+        request = f'{{"model": "{model.name}", "messages": {messages}, "temperature": 0}}'
+        header = f' -H "Authorization: Bearer ${options.key_variable}"' if key else ""
+        room = f"{engine.context} tokens of context, {engine.max_batch} answers at a time"
+        print(f"{model.name} answers at {url} ({room}); Ctrl-C ends it. Try:", flush=True)
+        print(f"curl {url}/chat/completions{header} -d '{request}'", flush=True)
+
+    set_up_logging()
+    server = make_server(
+        model, queue=options.queue, hosts=[options.host, *options.allowed_host], key=key, grace=options.grace,
+        origins=origins, listening=listening, threads=threads,
+    )  # fmt: skip
+    run(server, place)
+    return 0
+
+
+def rank_command(options: argparse.Namespace) -> int:
+    from crawl2chat.chat.line_input import LineInput
+    from crawl2chat.chat.sft import load_ledger
+    from crawl2chat.prefer.rank import RankingStore, rank_in_terminal
+    from crawl2chat.prefer.verses import verse_prompts
+    from crawl2chat.run import StageError
+
+    prompts, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses)
+    engine, _ = load_engine(options)
+    store = RankingStore(options.store or options.model / "rankings.sqlite")
+    try:
+        rank_in_terminal(
+            store, engine, [prompt.text for prompt in prompts], options.answers, options.annotator,
+            read=LineInput().line,
+        )  # fmt: skip
+    except ValueError as error:
+        raise StageError(str(error)) from error
+    return 0
+
+
+def _load_index(run: Path):  # type: ignore[no-untyped-def]
+    """The search index of the run's documents; `run` may also be the folder of one of its stages."""
+    from crawl2chat.honesty.search import SearchIndex
+    from crawl2chat.honesty.stage import INDEX
+
+    files = [folder / "honesty" / INDEX for folder in (run, run.parent)]
+    return SearchIndex(next((file for file in files if file.exists()), files[0]))
