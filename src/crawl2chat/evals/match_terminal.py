@@ -10,17 +10,18 @@ from rich.text import Text
 from crawl2chat.evals.matches import Match, covered_words, matches_by_place, placed_items
 from crawl2chat.refine.documents import Document, read_documents
 from crawl2chat.refine.extract import NOT_TEXT
-from crawl2chat.run import StageError, hash_path, read_manifest
+from crawl2chat.run import AnyPath, StageError, hash_path, read_manifest
 from crawl2chat.tokens.tokenize import split_documents
 
 COLOURS = ("cyan", "green", "yellow", "magenta", "blue", "red")
 
 
-def documents_of(place: Path) -> Iterator[Document]:
+def documents_of(place: AnyPath) -> Iterator[Document]:
     """Documents to look in: of a run those that its base model was trained on, of any other place all that are there.
 
     Raises StageError for a place without documents, and for a run whose documents were made anew since.
     """
+    place = Path(place)
     if place.is_file():
         return read_documents(place)
     refined = place / "refine"

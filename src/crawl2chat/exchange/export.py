@@ -12,7 +12,7 @@ from crawl2chat.exchange.lineage import lineage
 from crawl2chat.exchange.model_card import model_card
 from crawl2chat.model.huggingface import SHARD_BYTES, model_folder, open_weights, read_config, read_json_object
 from crawl2chat.model.weights import Weights, check_finite, save_weights
-from crawl2chat.run import StageError, replacing, write_json
+from crawl2chat.run import AnyPath, StageError, replacing, write_json
 from crawl2chat.tokens import Tokenizer
 
 LICENCES = ("LICENSE*", "NOTICE*")  # files of an imported checkpoint that must go on with its weights
@@ -20,8 +20,8 @@ DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch
 
 
 def export_folder(
-    model: Path,
-    out: Path,
+    model: AnyPath,
+    out: AnyPath,
     *,
     name: str,
     dtype: str | None = None,
@@ -36,6 +36,7 @@ def export_folder(
     licence, data_licence, statement: of the model, of its data, and what is to be said of that, for the card.
     Weights pass through memory a shard at a time. Raises StageError when `out` holds something already.
     """
+    model, out = Path(model), Path(out)
     place = model_folder(model)
     if out.exists() and (not out.is_dir() or any(out.iterdir()) or out.resolve() == Path.cwd()):
         raise StageError(f"{out}: is there already; give --out a new folder, or remove this one")

@@ -16,7 +16,7 @@ from torch import Tensor
 from crawl2chat.model.huggingface import open_weights, read_config
 from crawl2chat.model.transformer import ModelConfig
 from crawl2chat.model.weights import Weights
-from crawl2chat.run import StageError, replacing
+from crawl2chat.run import AnyPath, StageError, replacing
 from crawl2chat.tokens.tokenizer import QWEN2_PATTERN, Tokenizer, printable
 
 GgufType = Literal["float32", "float16", "bfloat16", "q8_0"]
@@ -29,7 +29,7 @@ LARGEST_HALF = 65504.0
 
 
 def write_gguf(
-    folder: Path, file: Path, kind: GgufType | None = None, *, name: str, licence: str | None = None
+    folder: AnyPath, file: AnyPath, kind: GgufType | None = None, *, name: str, licence: str | None = None
 ) -> GgufType:
     """Write the model in `folder` (with config.json) as one GGUF file, a tensor at a time; returns its type.
 
@@ -38,6 +38,7 @@ def write_gguf(
     do not fill stays float16. Raises StageError when `file` is there already, without the `gguf` package, for a
     tokenizer that llama.cpp would split otherwise, and for weights that the type can't hold.
     """
+    folder, file = Path(folder), Path(file)
     if file.exists():
         raise StageError(f"{file}: is there already; give --gguf a new file, or remove this one")
     gguf = _package()

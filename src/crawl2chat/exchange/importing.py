@@ -12,7 +12,7 @@ from crawl2chat.figures import Figure
 from crawl2chat.model.huggingface import on_meta, open_weights, read_config
 from crawl2chat.model.weights import check_finite, weight_files
 from crawl2chat.recipe import Settings
-from crawl2chat.run import Manifest, Stage, StageError, replacing, run_stage
+from crawl2chat.run import AnyPath, Manifest, Stage, StageError, replacing, run_stage
 from crawl2chat.text_files import read_text
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.tokenizer import CONTROL_TOKENS, NO_LENGTHS, TOKENIZER
@@ -40,12 +40,13 @@ class ImportSettings(Settings):
     source: str = Field(description="the name of the folder that it was copied from")
 
 
-def import_model(checkpoint: Path, run: Path) -> tuple[Manifest, bool]:
+def import_model(checkpoint: AnyPath, run: AnyPath) -> tuple[Manifest, bool]:
     """Make a folder in transformers' form the base model of `run` (`run/pretrain`), unless it is that already.
 
     Returns the manifest and whether there was something to do. Raises StageError for anything but a complete dense
     Qwen3 with a tokenizer whose ids are ours.
     """
+    checkpoint, run = Path(checkpoint), Path(run)
     if not checkpoint.is_dir():
         raise StageError(_no_folder(checkpoint))
     settings = ImportSettings(source=checkpoint.resolve().name)

@@ -12,7 +12,7 @@ from crawl2chat.exchange.checksums import check_checksums
 from crawl2chat.model import load_model
 from crawl2chat.model.huggingface import open_weights, read_config, read_json_object
 from crawl2chat.model.weights import check_finite, weight_files
-from crawl2chat.run import StageError
+from crawl2chat.run import AnyPath, StageError
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.tokens.tokenizer import CONFIG, TOKENIZER
 
@@ -28,12 +28,13 @@ class Check:
     found: str
 
 
-def verify_release(folder: Path) -> list[Check]:
+def verify_release(folder: AnyPath) -> list[Check]:
     """Check what the folder holds, then load it here and in transformers and compare, all in float32.
 
     A broken config or broken weights are not compared. Needs memory for two models.
     Raises StageError for no folder, and without the package transformers.
     """
+    folder = Path(folder)
     if not folder.is_dir():
         raise StageError(f"{folder}: there is no such folder; expected what `crawl2chat export --out` wrote")
     transformers = verify_alike.package()

@@ -11,7 +11,7 @@ from crawl2chat.crawl.tinyweb.ledger import Ledger, Split
 from crawl2chat.evals.grading import reference_part
 from crawl2chat.evals.knowledge import Question
 from crawl2chat.json_rows import JsonRows, NotJson
-from crawl2chat.run import StageError
+from crawl2chat.run import AnyPath, StageError
 
 HELD_OUT_SHARE = 5  # of a file, at most one in so many problems is held out
 
@@ -56,13 +56,14 @@ def sums(ledger: Ledger, split: Split, seed: int) -> list[Question]:
     return asked
 
 
-def read_gsm8k(file: Path) -> list[Question]:
+def read_gsm8k(file: AnyPath) -> list[Question]:
     """Read JSON lines or a JSON array (.gz too) of `{"question": …, "answer": "… #### 42"}` (arXiv 2110.14168).
 
     The part behind "####" may be any value or text that grading.py compares; a short answer needs no "####".
     A repeated question counts once. Raises StageError naming each kind of bad row, with the first line that has it,
     rather than training on half a file in silence.
     """
+    file = Path(file)
     problems: dict[str, Question] = {}
     bad: dict[str, list[str]] = defaultdict(list)
     for place, row in _rows(file):
