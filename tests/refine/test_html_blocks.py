@@ -2,7 +2,8 @@ import time
 
 import pytest
 
-from crawl2chat.refine.html_blocks import HINT_BITS, HINTS, html_blocks
+from crawl2chat.refine.html_attributes import HINT_BITS, HINTS
+from crawl2chat.refine.html_blocks import html_blocks
 
 
 def texts(page: str) -> list[str]:

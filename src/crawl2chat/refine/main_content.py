@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, HINTS, Block, Element
+from crawl2chat.refine.html_attributes import HINTS
+from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, Block, Element
 from crawl2chat.refine.markdown import find_rows
 
 SHARE_OF_BEST = 0.5
