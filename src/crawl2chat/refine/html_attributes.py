@@ -35,6 +35,7 @@ class Kind(Enum):
 # Possessive, so that time grows with length alone.
 _ATTRIBUTE = re.compile(r"""([^\s"'<>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'<>]*+)))?+""")
 _WORD = re.compile("[a-z]+")
+_MAY_HIDE = re.compile(r"""(?:^|[\s"'])hidden(?:[\s=/]|$)|display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)""")
 _GUTTER = re.compile(
     r"(?:.*[-_])?(?:gutter|(?:blob|ln|line|crayon)[-_]?num(?:ber)?s?|linen(?:os?|odiv|ums?|umbers?)|line-no|lnt|lntd|ln)"
 )
@@ -59,7 +60,7 @@ def read_attributes(attributes: str) -> tuple[int, Kind | None]:
     for word in _WORD.findall(lowered[:HINT_CHARS]):
         bits |= _HINTS_OR_KINDS.get(word, 0)
     hints = bits & _ALL_HINTS
-    if ("hidden" in lowered or "none" in lowered) and hides(lowered):
+    if ("hidden" in lowered or "none" in lowered or "collapse" in lowered) and _MAY_HIDE.search(lowered) and hides(lowered):
         return hints, Kind.HIDDEN
     return hints, _kind_of_class(lowered) if bits > _ALL_HINTS else None
 

@@ -11,7 +11,7 @@ from html import unescape
 
 from crawl2chat.refine.formulas import FORMULA_END, tex_of_image
 from crawl2chat.refine.html_attributes import Kind, attribute_values, read_attributes
-from crawl2chat.refine.html_cut import TAG, cut_unread, is_xml, open_and_close
+from crawl2chat.refine.html_cut import CHROME, TAG, UNREAD, cut_unread, is_xml, open_and_close
 from crawl2chat.refine.preformatted import is_prose, paragraphs
 from crawl2chat.refine.raised import raised
 
@@ -94,7 +94,7 @@ def html_blocks(page: str, content_type: str | None = None) -> list[Block]:
     """The text blocks of a decoded HTML page in reading order; content_type as in the HTTP header.
 
     Elements that are never closed, closed twice or wrongly nested are taken as they come; nothing raises.
-    What the page hides is left out, unless that is most of its text.
+    What the page hides is left out, unless that is most of its text, which then a script will show.
     """
     if is_xml(page, content_type):
         page = open_and_close(page)
@@ -104,7 +104,7 @@ def html_blocks(page: str, content_type: str | None = None) -> list[Block]:
         reader.read(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))
         if reader.pieces:
             reader.flush()
-        if not reader.hidden_chars or reader.hidden_chars <= MOST * reader.count_chars():
+        if not reader.hidden_chars or reader.hidden_chars <= sum(len(block.text) for block in reader.blocks):
             break
     return reader.blocks
 
@@ -163,8 +163,11 @@ class _Reader:
                 self.shows_next = True
                 self.read([tag, *inside])
                 self.n_shown -= 1
-            elif following and following[0].lower() == f"/{name}":
-                return following[2]
+            else:
+                if name in BLOCKS and self.pieces and not self.n_open["pre"]:
+                    self.flush()
+                if following and following[0].lower() == f"/{name}":
+                    return following[2]
             if following is None:
                 return ""
             tag = following
@@ -236,9 +239,10 @@ class _Reader:
         if self.shows_next:
             self.shows_next = False
             return None
-        if kind is Kind.HIDDEN:
-            return kind if self.may_hide and self.n_shown < MAX_SHOWN else None
-        return None if self.n_shown else kind
+        if kind is Kind.HIDDEN and not self.may_hide:
+            return None
+        # so that elements around each other are not gone through again and again
+        return kind if self.n_shown < (1 if kind is Kind.GUTTER else MAX_SHOWN) else None
 
     def flush(self) -> None:
         """What was gathered since the last block is a block, if it is anything."""
@@ -502,9 +506,9 @@ _OPENED = {name: (name, _ENDS.get(name, _P), AREA_BITS.get(name, 0)) for name in
 _OPENED |= {name.upper(): opened for name, opened in _OPENED.items()}
 _CLOSED = {f"/{name}": name for name in BLOCKS} | {f"/{name.upper()}": name for name in BLOCKS}
 _IN_LINE = "abbr b bdi bdo big cite code em font i ins kbd label mark nobr q s samp small span strong sub sup tt u var"
-_EMPTY = "area base col embed img input link meta param source track wbr"
+_EMPTY = "area base col colgroup embed img input link meta option param source track wbr"
 _TAKE: dict[str, _Take] = {name: _open_inline for name in _IN_LINE.split()} | dict.fromkeys(_EMPTY.split(), _inline)
-_TAKE |= {f"/{name}": _inline for name in _IN_LINE.split()} | {"": _inline}
+_TAKE |= {f"/{name}": _inline for name in (*_IN_LINE.split(), *_EMPTY.split(), *UNREAD, *CHROME, "html", "head")}
 _TAKE |= {"a": _open_link, "/a": _close_link, "br": _line_end, "/br": _line_end, "hr": _rule, "img": _image}
 _TAKE |= dict.fromkeys(("code", "samp"), _open_code) | dict.fromkeys(("nobr", "mjx-math"), _open_glyphs)
 _TAKE |= dict.fromkeys(("sup", "sub"), _open_raised) | dict.fromkeys(("/sup", "/sub"), _close_raised)

@@ -9,11 +9,17 @@ LONGEST_LINE = 100  # characters, of text that was broken by hand or by a mail p
 WRAP_SLACK = 2  # characters; how much earlier than the longest line a wrapped one may end
 
 _CODE_SIGNS = re.compile(r"[{}<>=;|\\_$#@&*+\[\]^~`/]")
-_MARKS = "\"'“”‘’«»()[]*_.,:;!?…-–—"  # around a word
+_MARKS = "\"'“”‘’«»()[]*_.,:;!?…-–—、。，！？；：「」『』（）"  # around a word
 _ENDS = re.compile(r"[.,;:!?…。、！？؟।]['\"”’»)]*(?:\s|$)")
 _SPACELESS = re.compile("[\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff]")
+_SPACELESS_MARKS = re.compile("(?<=[、。，！？；：「」『』（）…])(?=\\S)")
 _COLUMNS = re.compile(r"\S(?: {3,}|\t)\S")
-_PROMPT = re.compile(r"^\s*(?:\$|>>>|#!|%|C:\\|\w+@[\w.-]+[:$#])", re.MULTILINE)
+_PROMPT = r"\$ |>>> |#!|% |[A-Z]:\\|\w+@[\w.-]+[:$#]"
+_STATEMENT = (
+    r"(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE|ALTER|DROP) \w|import [\w.]+$|from \S+ import |def \w+\(|class \w+[:({]"
+    r"|#include|#define|public \w|function \w*\(|(?:var|let|const) \w+ =|package \w+;?$"
+)
+_CODE_LINE = re.compile(rf"^\s*(?:{_PROMPT}|{_STATEMENT})", re.MULTILINE)
 _QUOTE = re.compile(r"\s*[>|]")
 
 
@@ -23,11 +29,11 @@ def is_prose(text: str) -> bool:
     Prose has mostly words of letters, several on a line, some marks that end or part sentences, and few signs of code.
     """
     lines = [line for line in text.split("\n") if line.strip()]
-    words = text.split()
+    words = _SPACELESS_MARKS.sub(" ", text).split()
     n_words = len(words)
     if spaceless := len(_SPACELESS.findall(text)):
         n_words = max(n_words, spaceless // 2)
-    if n_words < FEWEST_WORDS or n_words < FEWEST_A_LINE * len(lines) or _PROMPT.search(text):
+    if n_words < FEWEST_WORDS or n_words < FEWEST_A_LINE * len(lines) or _CODE_LINE.search(text):
         return False
     if len(_CODE_SIGNS.findall(_without_rulers(text))) > 0.02 * len(text):
         return False

@@ -9,10 +9,10 @@ _SUPERSCRIPTS = str.maketrans("0123456789+-−–=()ni", "⁰¹²³⁴⁵⁶⁷�
 _SUBSCRIPTS = str.maketrans("0123456789+-−–=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎")
 _ABOVE = re.compile("[0-9+−–=()ni-]+")
 _BELOW = re.compile("[0-9+−–=()-]+")
-_INDEX = re.compile(r"[^\W_](?:[\w+−–=()*/,.'′ -]*[\w)′'])?")
+_INDEX = re.compile(r"(?=.*\w)[\w+−–=()*/,.'′ -]+")
 _WORD_BEFORE = re.compile(r"[^\W_]+$")
 _ROMAN = re.compile("[IVXLCDM]+")
-_ORDINALS = frozenset("st nd rd th e er re ère ème eme nde de o os a as te ste le".split())
+_ORDINALS = frozenset("st nd rd th e er re ère ème eme nde de o os º a as ª te ste le".split())
 _ABBREVIATIONS = frozenset("r rs me mes lle lles gr o os c te ste st mo".split())  # Mr, Mme, Mlle, Dr, No, McAdam
 _TRADEMARKS = frozenset({"tm", "sm", "mc"})
 
@@ -44,8 +44,8 @@ def _is_abbreviation(before: str, letters: str) -> bool:
     """Whether raised letters are part of the word before them, and not its exponent."""
     found = _WORD_BEFORE.search(before[-LONGEST:])
     word = found.group() if found else ""
-    if word.isdecimal() or _ROMAN.fullmatch(word):
-        return letters in _ORDINALS or letters in _TRADEMARKS
-    if word[:1].isupper() and len(word) <= 3 and letters in _ABBREVIATIONS:
+    if letters in _ORDINALS and (word.isdecimal() or _ROMAN.fullmatch(word)):
         return True
-    return letters in _TRADEMARKS or (word in ("n", "N") and letters in ("o", "os"))
+    if letters in _ABBREVIATIONS and word[:1].isupper() and len(word) <= 3:
+        return True
+    return letters in _TRADEMARKS or (letters in ("o", "os") and word in ("n", "N"))
