@@ -19,7 +19,7 @@ _STATEMENT = (
     r"(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE|ALTER|DROP) \w|import [\w.]+$|from \S+ import |def \w+\(|class \w+[:({]"
     r"|#include|#define|public \w|function \w*\(|(?:var|let|const) \w+ =|package \w+;?$"
 )
-_CODE_LINE = re.compile(rf"^\s*(?:{_PROMPT}|{_STATEMENT})", re.MULTILINE)
+_CODE_LINE = re.compile(rf"^[ \t]*(?:{_PROMPT}|{_STATEMENT})", re.MULTILINE)
 _QUOTE = re.compile(r"\s*[>|]")
 
 
