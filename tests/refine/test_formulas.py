@@ -3,7 +3,9 @@ import pytest
 from crawl2chat.refine.html_blocks import html_blocks
 
 TEX = r"\frac{a}{b}"
-ANNOTATED = f'<math><mfrac><mi>a</mi><mi>b</mi></mfrac><annotation encoding="application/x-tex">{TEX}</annotation></math>'
+ANNOTATED = (
+    f'<math><mfrac><mi>a</mi><mi>b</mi></mfrac><annotation encoding="application/x-tex">{TEX}</annotation></math>'
+)
 PLAIN = "<math><mfrac><mi>a</mi><mi>b</mi></mfrac></math>"
 GLYPHS = '<span class="base"><span class="mord">a</span><span>b</span></span>'
 
@@ -35,7 +37,7 @@ def text(line: str) -> str:
         rf'<img class="mwe-math-fallback-image-inline" aria-hidden="true" alt="{{\displaystyle {TEX}}}"></span>',
         rf'<img class="mwe-math-fallback-image-inline" alt="{{\displaystyle {TEX}}}">',
         f'<img class="latex" src=x.png alt="{TEX}" />',
-        f'<img src="https://s0.wp.com/latex.php?latex=%5Cfrac%7Ba%7D%7Bb%7D&bg=fff" title="x">',
+        '<img src="https://s0.wp.com/latex.php?latex=%5Cfrac%7Ba%7D%7Bb%7D&bg=fff" title="x">',
         f'<img class="tex" alt="${TEX}$">',
         rf"\({TEX}\)",
     ],

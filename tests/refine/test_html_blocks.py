@@ -97,7 +97,9 @@ def test_items_and_cells_without_end_tags_are_siblings():
 
 
 def test_names_of_elements_may_hold_hyphens_and_dots():
-    assert texts("<p>a<p-x>b</p-x>c<a-b>d</a-b> <nav-bar>e</nav-bar> <script-a>f</script-a>, <x.y>g</x.y>") == ["abcd e f, g"]
+    assert texts("<p>a<p-x>b</p-x>c<a-b>d</a-b> <nav-bar>e</nav-bar> <script-a>f</script-a>, <x.y>g</x.y>") == [
+        "abcd e f, g"
+    ]
     (block,) = html_blocks("<p><a-text>not a link</a-text>")
     assert block.link_chars == 0
     assert texts("<nav>no</nav-bar>no</nav>a<svg>no</svg-x>no</svg>b") == ["a b"]

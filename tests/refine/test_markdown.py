@@ -51,7 +51,9 @@ def test_code_is_fenced_and_keeps_its_lines():
 
 
 def test_a_cell_that_spans_rows_keeps_its_column_in_the_rows_below():
-    page = "<table><tr><th rowspan=2>a<th colspan=2>b<tr><td>c<td>d<tr><td>e<td rowspan='2'>f<td>g<tr><td>h<td>i</table>"
+    page = (
+        "<table><tr><th rowspan=2>a<th colspan=2>b<tr><td>c<td>d<tr><td>e<td rowspan='2'>f<td>g<tr><td>h<td>i</table>"
+    )
     assert markdown(page) == "a | b\n| c | d\ne | f | g\nh |  | i"
     body = "<tbody><tr><td rowspan=0>a<td>b<tr><td>c</tbody>"
     assert markdown(f"<table>{body}<tbody><tr><td>d</tbody></table>") == "a | b\n| c\nd"

@@ -75,11 +75,15 @@ def test_what_the_page_marks_as_code_is_code(page):
 def test_wrapped_lines_are_joined_and_verses_addresses_and_quotations_keep_theirs():
     found = paragraphs(LETTER.strip())
     assert len(found) == 4
-    assert found[1].endswith("nobody in the village knows who is going to mend the wheel. I asked the miller, but he would not say.")
+    assert found[1].endswith(
+        "nobody in the village knows who is going to mend the wheel. I asked the miller, but he would not say."
+    )
     assert found[2] == "> Has anybody asked the carpenter?\n> He mended the bridge."
     assert found[3] == "Yours,\nA Reader"
     assert paragraphs(POEM)[0].split("\n")[1] == "the water, dark and deep,"
-    assert paragraphs(RFC.strip("\n"))[0].startswith("This document describes how a message of the mill is sent to the harbour, and")
+    assert paragraphs(RFC.strip("\n"))[0].startswith(
+        "This document describes how a message of the mill is sent to the harbour, and"
+    )
 
 
 def test_prose_in_pre_is_paragraphs_beside_others():

@@ -31,7 +31,10 @@ def test_numbers_above_and_below_the_line_do_not_run_into_what_is_before_them(li
     ("line", "expected"),
     [
         ("the 1<sup>st</sup> and 22<sup>nd</sup>", "the 1st and 22nd"),
-        ("au XX<sup>e</sup> siècle, M<sup>me</sup> Roy, n<sup>o</sup> 5, 5<sup>º</sup>", "au XXe siècle, Mme Roy, no 5, 5º"),
+        (
+            "au XX<sup>e</sup> siècle, M<sup>me</sup> Roy, n<sup>o</sup> 5, 5<sup>º</sup>",
+            "au XXe siècle, Mme Roy, no 5, 5º",
+        ),
         ("Rope<sup>TM</sup> and Barrel<sup>®</sup>", "RopeTM and Barrel®"),
         ("a claim<sup>[12]</sup> stays", "a claim[12] stays"),
         ("plain <sup>small print of the whole company</sup>", "plain small print of the whole company"),

@@ -16,7 +16,17 @@ _DELIMITED = re.compile(r"\$\$(.*)\$\$|\$(.*)\$|\\\((.*)\\\)|\\\[(.*)\\\]", re.D
 _STYLED = re.compile(r"\{\\(?:display|text|script)style\s(.*)\}", re.DOTALL)  # what Wikipedia puts around each
 _CDATA = re.compile(r"%?\s*<!\[CDATA\[(.*?)%?\s*\]\]>", re.DOTALL)
 _IMAGE_CLASSES = frozenset("latex tex texrender math ql-img-inline-formula ql-img-displayed-formula".split())
-_IMAGE_SOURCE = re.compile(r"(?:latex\.codecogs\.com/[^?]*\?|latex\.php\?(?:.*&)?latex=|[?&]chl=|(?:math|mime)tex\.cgi\?)(.*)")
+_IMAGE_SOURCE = re.compile(
+    r"(?:latex\.codecogs\.com/[^?]*\?|latex\.php\?(?:.*&)?latex=|[?&]chl=|(?:math|mime)tex\.cgi\?)(.*)"
+)
+FORMULA_WORDS = (
+    "tex",
+    "math",
+    "formula",
+    "chl=",
+    "TEX",
+    "LATEX",
+)  # one is in the tag of each image that shows a formula
 _MARKUP = re.compile(r"<(/?)([a-zA-Z][^\s/<>]*)([^<>]*)>|([^<]+)")
 _NOT_PLAIN = re.compile(r"[\\^_{}&]")
 
@@ -157,7 +167,7 @@ def _combine(name: str, attributes: str, parts: Sequence[str]) -> str:
 
 
 def _base(tex: str) -> str:
-    return tex if len(tex) <= 1 or tex.isalnum() and not _NOT_PLAIN.search(tex) else f"{{{tex}}}"
+    return tex if len(tex) <= 1 or (tex.isalnum() and not _NOT_PLAIN.search(tex)) else f"{{{tex}}}"
 
 
 def _group(tex: str) -> str:

@@ -41,7 +41,9 @@ _GUTTER = re.compile(
 )
 _GLYPHS = re.compile("katex-html|mjx-math")
 _RENDERED = re.compile("mathjax(?:_preview|_display|_svg|_svg_display|_chtml|_chtml_display)?|mjx-chtml")
-_CODE = re.compile(r"(?:lang|language|brush)[-:].*|.*highlight(?:er)?|codehilite|sourcecode|prettyprint.*|hljs|code|src")
+_CODE = re.compile(
+    r"(?:lang|language|brush)[-:].*|.*highlight(?:er)?|codehilite|sourcecode|prettyprint.*|hljs|code|src"
+)
 _PATTERNS = {Kind.GUTTER: _GUTTER, Kind.GLYPHS: _GLYPHS, Kind.RENDERED: _RENDERED, Kind.CODE: _CODE}
 _HINTS_OR_KINDS = HINT_BITS | dict.fromkeys(
     """
@@ -50,6 +52,7 @@ _HINTS_OR_KINDS = HINT_BITS | dict.fromkeys(
     """.split(),
     1 << len(HINTS),  # words of which a class may be made that says of what kind the element is
 )
+_KNOWN_WORDS = frozenset(_HINTS_OR_KINDS)
 
 
 @lru_cache(maxsize=10_000)
@@ -57,10 +60,14 @@ def read_attributes(attributes: str) -> tuple[int, Kind | None]:
     """The hints in a tag's attributes, as bits of HINT_BITS, and the kind of element they make it."""
     lowered = attributes.lower()
     bits = 0
-    for word in _WORD.findall(lowered[:HINT_CHARS]):
-        bits |= _HINTS_OR_KINDS.get(word, 0)
+    for word in _KNOWN_WORDS.intersection(_WORD.findall(lowered, 0, HINT_CHARS)):
+        bits |= _HINTS_OR_KINDS[word]
     hints = bits & _ALL_HINTS
-    if ("hidden" in lowered or "none" in lowered or "collapse" in lowered) and _MAY_HIDE.search(lowered) and hides(lowered):
+    if (
+        ("hidden" in lowered or "none" in lowered or "collapse" in lowered)
+        and _MAY_HIDE.search(lowered)
+        and hides(lowered)
+    ):
         return hints, Kind.HIDDEN
     return hints, _kind_of_class(lowered) if bits > _ALL_HINTS else None
 

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from html import unescape
 
-from crawl2chat.refine.formulas import FORMULA_END, tex_of_image
+from crawl2chat.refine.formulas import FORMULA_END, FORMULA_WORDS, tex_of_image
 from crawl2chat.refine.html_attributes import Kind, attribute_values, read_attributes
 from crawl2chat.refine.html_cut import CHROME, TAG, UNREAD, cut_unread, is_xml, open_and_close
 from crawl2chat.refine.preformatted import is_prose, paragraphs
@@ -100,8 +100,9 @@ def html_blocks(page: str, content_type: str | None = None) -> list[Block]:
         page = open_and_close(page)
     parts = TAG.split(cut_unread(page))
     for may_hide in (True, False):
-        reader = _Reader(parts[0], parts[3::3], may_hide=may_hide, has_sources="math/tex" in page)
-        reader.read(zip(parts[1::3], parts[2::3], parts[3::3], strict=True))
+        texts = parts[3::3]
+        reader = _Reader(page, parts[0], texts, may_hide=may_hide)
+        reader.read(zip(parts[1::3], parts[2::3], texts, strict=True))
         if reader.pieces:
             reader.flush()
         if not reader.hidden_chars or reader.hidden_chars <= sum(len(block.text) for block in reader.blocks):
@@ -113,11 +114,23 @@ class _Reader:
     """Where the pass over the tags has got to."""
 
     __slots__ = (
-        *("blocks", "custom_begin", "custom_end", "has_sources", "hidden_chars", "in_link", "in_pre", "is_code"),
-        *("link_chars", "may_hide", "n_chars", "n_open", "n_shown", "pieces", "raised", "shows_next", "stack", "texts"),
+        *("blocks", "custom_begin", "custom_end", "hidden_chars", "in_link", "in_pre", "is_code"),
+        *(
+            "link_chars",
+            "may_hide",
+            "n_chars",
+            "n_open",
+            "n_shown",
+            "page",
+            "pieces",
+            "raised",
+            "shows_next",
+            "stack",
+            "texts",
+        ),
     )
 
-    def __init__(self, first_text: str, texts: Sequence[str], *, may_hide: bool, has_sources: bool) -> None:
+    def __init__(self, page: str, first_text: str, texts: Sequence[str], *, may_hide: bool) -> None:
         self.blocks: list[Block] = []
         self.stack = [Element("body", None, 0, 0)]
         self.n_open: dict[str, int] = dict.fromkeys(BLOCKS, 0)  # so that a stray end tag costs nothing
@@ -128,7 +141,7 @@ class _Reader:
         self.is_code = False  # whether the open <pre> holds elements for code
         self.in_pre: Counter[str] = Counter()  # elements that are open inside it, and are lines of code
         self.custom_begin = self.custom_end = 0  # pieces before the last custom element, and up to its end
-        self.texts, self.may_hide, self.has_sources = texts, may_hide, has_sources
+        self.page, self.texts, self.may_hide = page, texts, may_hide
         self.n_chars: int | None = None
         self.n_shown = 0  # elements that look hidden, and are read all the same
         self.shows_next = False
@@ -217,7 +230,7 @@ class _Reader:
         if kind is Kind.GLYPHS:
             return any(FORMULA_END in text for text in self.texts)
         if kind is Kind.RENDERED:
-            return self.has_sources
+            return "math/tex" in self.page
         text = "".join(texts).strip()
         if text.startswith("$") and text.endswith(FORMULA_END):
             return False  # the source of an image
@@ -380,7 +393,9 @@ def _open_code(reader: _Reader, name: str, attributes: str) -> Kind | None:
 
 
 def _image(reader: _Reader, name: str, attributes: str) -> None:
-    """An image is no text, but for one of a formula that is not there as text."""
+    """An image is not text, unless it shows a formula that is not there as text."""
+    if not any(word in attributes for word in FORMULA_WORDS):
+        return
     if (tex := tex_of_image(attributes)) and not "".join(reader.pieces[-2:]).rstrip().endswith(tex):
         reader.pieces.append(tex)
 
@@ -507,7 +522,7 @@ _OPENED |= {name.upper(): opened for name, opened in _OPENED.items()}
 _CLOSED = {f"/{name}": name for name in BLOCKS} | {f"/{name.upper()}": name for name in BLOCKS}
 _IN_LINE = "abbr b bdi bdo big cite code em font i ins kbd label mark nobr q s samp small span strong sub sup tt u var"
 _EMPTY = "area base col colgroup embed img input link meta option param source track wbr"
-_TAKE: dict[str, _Take] = {name: _open_inline for name in _IN_LINE.split()} | dict.fromkeys(_EMPTY.split(), _inline)
+_TAKE: dict[str, _Take] = dict.fromkeys(_IN_LINE.split(), _open_inline) | dict.fromkeys(_EMPTY.split(), _inline)
 _TAKE |= {f"/{name}": _inline for name in (*_IN_LINE.split(), *_EMPTY.split(), *UNREAD, *CHROME, "html", "head")}
 _TAKE |= {"a": _open_link, "/a": _close_link, "br": _line_end, "/br": _line_end, "hr": _rule, "img": _image}
 _TAKE |= dict.fromkeys(("code", "samp"), _open_code) | dict.fromkeys(("nobr", "mjx-math"), _open_glyphs)

@@ -33,7 +33,6 @@ def cut_unread(page: str) -> str:
     """
     kept: list[str] = []
     missing: set[str] = set()  # what was looked for and is not there further on
-    has_formulas = "math/" in page  # the type of their scripts
     position = 0
     while match := _CUTTABLE.search(page, position):
         begin, name, after = match.start(), match.group(1), match.end()
@@ -43,7 +42,8 @@ def cut_unread(page: str) -> str:
             end = _find(page, close, after - 2, missing)  # <!--> is a whole comment
             end = end + len(close) if end >= 0 else -1
         else:
-            tag = TAG.match(page, begin) if name in FOREIGN or (has_formulas and name in ("script", "SCRIPT")) else None
+            may_be_formula = name in FOREIGN or (name in ("script", "SCRIPT") and "math/" in page[after : after + 80])
+            tag = TAG.match(page, begin) if may_be_formula else None
             if tag and name in FOREIGN and is_self_closed(tag.group(2)):
                 end = tag.end()
             else:

@@ -15,6 +15,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from crawl2chat.refine.cues import CUES, cue_features
 from crawl2chat.refine.html_attributes import HINTS
 from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, Block, Element
 from crawl2chat.refine.markdown import find_rows
@@ -61,12 +62,19 @@ PLACE = (
 )
 SHARED = ("log_chars", "link_share", "ends_sentence", "starts_upper", "log_prose")  # of the neighbours
 _SHARED_COLUMNS = [OWN.index(name) for name in SHARED]
+CUE_COLUMNS = ("cue_share", *(f"cue_{kind}" for kind in CUES))
+CUE_NEIGHBOURS = (-2, -1, 1)
+SECTIONS = ("more", "comment")  # cues of headings below which the article is over
+SHORT_HEADING = 40  # characters; a text as short may head a section, whatever its element
 _TAG_ROWS = np.eye(len(TAGS), dtype=np.float32)
 FEATURES = (
     *OWN,
     *PLACE,
     *(f"{what}_within_{k}" for k in WINDOWS for what in ("prose", "links")),
     *(f"{name}_at_{k:+d}" for k in NEIGHBOURS for name in SHARED),
+    *CUE_COLUMNS,
+    *(f"cue_share_at_{k:+d}" for k in CUE_NEIGHBOURS),
+    *(f"after_{kind}" for kind in SECTIONS),
     *(f"tag_{tag}" for tag in TAGS),
     *(f"hint_{word}" for word in HINTS),
     *(f"around_{word}" for word in HINTS),
@@ -114,7 +122,8 @@ def block_features(blocks: Sequence[Block]) -> Floats:
     tags = _TAG_ROWS[[_tag_index(block.element.name) for block in blocks]]
     near = [padded[2 + k : 2 + k + n] for k in NEIGHBOURS]
     around = (_place_features(blocks, containers, chars, links, prose), _window_features(prose, links))
-    return np.concatenate([own, *around, *near, tags, _bits(blocks, containers)], axis=1, dtype=np.float32)
+    features = [own, *around, *near, *_cue_features(blocks), tags, _bits(blocks, containers)]
+    return np.concatenate(features, axis=1, dtype=np.float32)
 
 
 def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Floats, Floats]:
@@ -196,6 +205,18 @@ def _window_features(prose: Floats, links: Floats) -> Floats:
         high, low = np.minimum(at + k + 1, n), np.maximum(at - k, 0)
         columns += [np.log1p(np.maximum(total[high] - total[low], 0)) for total in sums]
     return np.stack(columns, axis=1, dtype=np.float32)
+
+
+def _cue_features(blocks: Sequence[Block]) -> tuple[Floats, Floats, Floats]:
+    """(blocks, len(CUE_COLUMNS)), those of the neighbours, and whether a heading above says that other things follow."""
+    n = len(blocks)
+    cues = cue_features([block.text for block in blocks])
+    padded = np.zeros(n + 4, np.float32)
+    padded[2:-2] = cues[:, 0]
+    near = np.stack([padded[2 + k : 2 + k + n] for k in CUE_NEIGHBOURS], axis=1)
+    heads = np.array([block.element.name in HEADINGS or len(block.text) < SHORT_HEADING for block in blocks])
+    said = cues[:, [CUE_COLUMNS.index(f"cue_{kind}") for kind in SECTIONS]] * heads[:, None]
+    return cues, near, np.maximum.accumulate(said, axis=0)
 
 
 def _bits(blocks: Sequence[Block], containers: Sequence[Element]) -> Any:
