@@ -21,9 +21,9 @@ def text(line: str) -> str:
         f'<script type="math/tex">{TEX}</script>',
         f"<SCRIPT type='math/tex' id=MathJax-Element-1>% <![CDATA[\n{TEX} %]]></SCRIPT>",
         f'<span class="MathJax_Preview">{TEX}</span><script type="math/tex">{TEX}</script>',
-        f'<span class="MathJax_Preview"></span><span class="MathJax" id="M-1-Frame"><nobr aria-hidden="true">{GLYPHS}</nobr>'
+        f'<span class="MathJax_Preview"></span><span class="MathJax" id="M-1-Frame"><nobr aria-hidden="true">{GLYPHS}</nobr>'  # noqa: E501
         f'<span class="MJX_Assistive_MathML">{PLAIN}</span></span><script type="math/tex" id="M-1">{TEX}</script>',
-        f'<span class="MathJax"><nobr aria-hidden="true">{GLYPHS}</nobr><span class="MJX_Assistive_MathML">{PLAIN}</span></span>',
+        f'<span class="MathJax"><nobr aria-hidden="true">{GLYPHS}</nobr><span class="MJX_Assistive_MathML">{PLAIN}</span></span>',  # noqa: E501
         f'<script type="math/mml">{PLAIN}</script>',
         '<mjx-container class="MathJax" jax="CHTML"><mjx-math class="MJX-TEX" aria-hidden="true"><mjx-mfrac><mjx-mi>'
         f'<mjx-c class="mjx-c61"></mjx-c></mjx-mi><mjx-mi>b</mjx-mi></mjx-mfrac></mjx-math>'
@@ -75,7 +75,7 @@ def test_what_has_no_source_beside_it_is_not_cut():
         ("<munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi></munderover>", "$∑_{i=1}^n$"),
         ("<mover><mi>v</mi><mo>→</mo></mover>", r"$\vec{v}$"),
         ("<msup><mrow><mi>a</mi><mi>b</mi></mrow><mn>2</mn></msup>", "$ab^2$"),
-        ("<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>2</mn></mtd></mtr></mtable>", r"$\begin{matrix}1 & 2\end{matrix}$"),
+        ("<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>2</mn></mtd></mtr></mtable>", r"$\begin{matrix}1 & 2\end{matrix}$"),  # noqa: E501
         ("<m:msup><m:mi>x</m:mi><m:mn>2</m:mn></m:msup>", "$x^2$"),
         ("<mi>x</mi><mo>&lt;</mo><mn>1</mn>", "x<1"),
     ],

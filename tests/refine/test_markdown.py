@@ -70,12 +70,12 @@ GUTTERS = [
     '<table><tr><td class="gutter"><pre>1\n2\n</pre></td><td class="code"><pre>{}</pre></td></tr></table>',
     '<table class="highlighttable"><tr><td class="linenos"><div class="linenodiv"><pre><span class="normal">1</span>\n'
     '<span class="normal">2</span></pre></div></td><td class="code"><div><pre><span></span>{}</pre></div></td></table>',
-    '<pre class="highlight"><code><table class="rouge-table"><tbody><tr><td class="rouge-gutter gl"><pre class="lineno">1\n2\n'
+    '<pre class="highlight"><code><table class="rouge-table"><tbody><tr><td class="rouge-gutter gl"><pre class="lineno">1\n2\n'  # noqa: E501
     '</pre></td><td class="rouge-code"><pre>{}</pre></td></tr></tbody></table></code></pre>',
     '<table><tr><td class="lntd"><pre><code><span class="lnt">1\n</span><span class="lnt">2\n</span></code></pre></td>'
     '<td class="lntd"><pre><code>{}</code></pre></td></tr></table>',
     "<table><tr><td class=nums><pre>1\n2</pre><td><pre>{}</pre></table>",
-    '<pre class="line-numbers"><code>{}<span aria-hidden="true" class="line-numbers-rows"><span></span></span></code></pre>',
+    '<pre class="line-numbers"><code>{}<span aria-hidden="true" class="line-numbers-rows"><span></span></span></code></pre>',  # noqa: E501
 ]  # fmt: skip
 
 
@@ -89,7 +89,7 @@ def test_line_numbers_inside_code_go():
     for name in ("lineno", "linenos", "line-number", "hljs-ln-numbers", "ln"):
         page = f'<pre><code><span class="{name}"> 9 </span>int a;\n<span class={name}>10 </span>int b;</code></pre>'
         assert markdown(page) == "```\nint a;\nint b;\n```"
-    row = '<tr><td class="hljs-ln-numbers" data-line-number="{0}"><div>{0}</div></td><td class="hljs-ln-code">{1}</td></tr>'
+    row = '<tr><td class="hljs-ln-numbers" data-line-number="{0}"><div>{0}</div></td><td class="hljs-ln-code">{1}</td></tr>'  # noqa: E501
     table = f"<pre><code><table>{row.format(1, 'int a;')}{row.format(2, '  int b;')}</table></code></pre>"
     assert markdown(table) == "```\nint a;\n  int b;\n```"
 

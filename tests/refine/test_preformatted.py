@@ -33,11 +33,11 @@ RFC = """
 """
 JAPANESE = "水車小屋の主人は朝早く川へ行った。\n水は冷たく、空は暗かった。\n誰も来なかったので、彼は帰った。"
 CODE = {
-    "Python": 'def turn(wheel, days=7):\n    """Turn it."""\n    for day in range(days):\n        wheel.turn(day * 2)\n    return wheel',
+    "Python": 'def turn(wheel, days=7):\n    """Turn it."""\n    for day in range(days):\n        wheel.turn(day * 2)\n    return wheel',  # noqa: E501
     "C": "int sum(int n)\n{\n  int s = 0;\n  for (int i = 0; i < n; i++) s += i;\n  return s;\n}",
     "shell": "$ make the mill turn round and round, now.\nall done, the mill turns and turns again.\n$ exit",
-    "settings": "title: the mill\nauthor: a reader\nlanguage: english\ncolour: dark green\nsize: very large\nborder: none\nfont: small",
-    "columns": "name        age    town\nAnna        31     Harwick, north.\nBob         40     Selby, south.\nCarl        52     Harwick, again.",
+    "settings": "title: the mill\nauthor: a reader\nlanguage: english\ncolour: dark green\nsize: very large\nborder: none\nfont: small",  # noqa: E501
+    "columns": "name        age    town\nAnna        31     Harwick, north.\nBob         40     Selby, south.\nCarl        52     Harwick, again.",  # noqa: E501
     "HTML": "<p>The miller went to the river,</p>\n<p>and the wheel turned all day long.</p>\n<p>He was tired.</p>",
     "SQL": "SELECT name, town FROM millers\nWHERE age > 30 AND town = 'Selby'\nORDER BY name, town\nLIMIT 10 OFFSET 20",
     "short": "a b\n  c",

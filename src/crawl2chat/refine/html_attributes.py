@@ -47,8 +47,8 @@ _CODE = re.compile(
 _PATTERNS = {Kind.GUTTER: _GUTTER, Kind.GLYPHS: _GLYPHS, Kind.RENDERED: _RENDERED, Kind.CODE: _CODE}
 _HINTS_OR_KINDS = HINT_BITS | dict.fromkeys(
     """
-    blob brush code codehilite crayon gutter highlight highlighter hljs katex lang language line linenodiv lineno linenos
-    linenum linenums linenumber linenumbers ln lnt lntd mathjax mjx prettyprint prettyprinted sourcecode src
+    blob brush code codehilite crayon gutter highlight highlighter hljs katex lang language line linenodiv lineno
+    linenos linenum linenums linenumber linenumbers ln lnt lntd mathjax mjx prettyprint prettyprinted sourcecode src
     """.split(),
     1 << len(HINTS),  # words of which a class may be made that says of what kind the element is
 )

@@ -17,7 +17,7 @@ import numpy.typing as npt
 
 from crawl2chat.refine.cues import CUES, cue_features
 from crawl2chat.refine.html_attributes import HINTS
-from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, Block, Element
+from crawl2chat.refine.html_elements import AREA_SHIFT, AREAS, Block, Element
 from crawl2chat.refine.markdown import find_rows
 
 SHARE_OF_BEST = 0.5
@@ -62,7 +62,7 @@ PLACE = (
 )
 SHARED = ("log_chars", "link_share", "ends_sentence", "starts_upper", "log_prose")  # of the neighbours
 _SHARED_COLUMNS = [OWN.index(name) for name in SHARED]
-CUE_COLUMNS = ("cue_share", *(f"cue_{kind}" for kind in CUES))
+CUE_COLUMNS = ("cues_per_word", *(f"cue_{kind}" for kind in CUES))
 CUE_NEIGHBOURS = (-2, -1, 1)
 SECTIONS = ("more", "comment")  # cues of headings below which the article is over
 SHORT_HEADING = 40  # characters; a text as short may head a section, whatever its element
@@ -73,7 +73,7 @@ FEATURES = (
     *(f"{what}_within_{k}" for k in WINDOWS for what in ("prose", "links")),
     *(f"{name}_at_{k:+d}" for k in NEIGHBOURS for name in SHARED),
     *CUE_COLUMNS,
-    *(f"cue_share_at_{k:+d}" for k in CUE_NEIGHBOURS),
+    *(f"cues_per_word_at_{k:+d}" for k in CUE_NEIGHBOURS),
     *(f"after_{kind}" for kind in SECTIONS),
     *(f"tag_{tag}" for tag in TAGS),
     *(f"hint_{word}" for word in HINTS),
@@ -208,7 +208,7 @@ def _window_features(prose: Floats, links: Floats) -> Floats:
 
 
 def _cue_features(blocks: Sequence[Block]) -> tuple[Floats, Floats, Floats]:
-    """(blocks, len(CUE_COLUMNS)), those of the neighbours, and whether a heading above says that other things follow."""
+    """(blocks, len(CUE_COLUMNS)), of the neighbours, and whether a heading above begins a section of SECTIONS."""
     n = len(blocks)
     cues = cue_features([block.text for block in blocks])
     padded = np.zeros(n + 4, np.float32)

@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from crawl2chat.refine.html_blocks import CELLS, Block, Element
+from crawl2chat.refine.html_elements import CELLS, Block, Element
 
 FENCE = "```"
 CELL_END = " | "

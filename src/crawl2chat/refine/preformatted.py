@@ -16,8 +16,8 @@ _SPACELESS_MARKS = re.compile("(?<=[、。，！？；：「」『』（）…])
 _COLUMNS = re.compile(r"\S(?: {3,}|\t)\S")
 _PROMPT = r"\$ |>>> |#!|% |[A-Z]:\\|\w+@[\w.-]+[:$#]"
 _STATEMENT = (
-    r"(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE|ALTER|DROP) \w|import [\w.]+$|from \S+ import |def \w+\(|class \w+[:({]"
-    r"|#include|#define|public \w|function \w*\(|(?:var|let|const) \w+ =|package \w+;?$"
+    r"(?:SELECT|INSERT INTO|UPDATE|DELETE FROM|CREATE|ALTER|DROP) \w|import [\w.]+$|from \S+ import |def \w+\("
+    r"|class \w+[:({]|#include|#define|public \w|function \w*\(|(?:var|let|const) \w+ =|package \w+;?$"
 )
 _CODE_LINE = re.compile(rf"^[ \t]*(?:{_PROMPT}|{_STATEMENT})", re.MULTILINE)
 _QUOTE = re.compile(r"\s*[>|]")

@@ -1,4 +1,4 @@
-"""Superscripts and subscripts as text: what is above or below the line must not run into the number or word before it."""
+"""Superscripts and subscripts as text that does not run into the number or word before it."""
 
 import re
 from html import unescape
@@ -21,7 +21,8 @@ def raised(text: str, before: str, *, below: bool = False) -> str:
     """What an element <sup> or <sub> becomes; `text` is inside it and `before` is the text before it, entities and all.
 
     Digits and signs become Unicode's superscripts and subscripts (10¹⁶, H₂O, 1874¹), other indices are marked
-    (2^k, v_max, e^(-x/2)); the letters of ordinals and abbreviations (1st, Mlle) and what does not touch a word stay as they are.
+    (2^k, v_max, e^(-x/2)). The letters of ordinals and abbreviations (1st, Mlle) stay as they are, as does what does
+    not touch a word.
     """
     inside = text.strip()
     shown = unescape(inside)

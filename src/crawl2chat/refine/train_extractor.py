@@ -1,8 +1,8 @@
 """Learn which blocks are main text, from pages with gold: python -m crawl2chat.refine.train_extractor WARC GOLD.
 
 GOLD is JSONL: `url`, `must_contain` and `must_not_contain`, lists of segments of the page. A block with a segment is an
-example of weight 1; the other blocks are weak examples, labelled by whether trafilatura keeps them, as it comes and when it favours precision,
-which counts twice, so that pages unlike the gold's few segments come out sensible as well.
+example of weight 1; the other blocks are weak examples, labelled by whether trafilatura keeps them, as it comes and
+where it favours precision, which counts twice, so that pages unlike the gold's few segments come out sensible as well.
 Sites whose name's hash ends in 6 to 9 are the test part, which only `bench/extract.py` looks at.
 """
 
@@ -20,7 +20,8 @@ from crawl2chat.crawl import Page, read_warc
 from crawl2chat.progress import Progress
 from crawl2chat.refine.encoding import decode_html
 from crawl2chat.refine.extract import clean_characters
-from crawl2chat.refine.html_blocks import Block, html_blocks
+from crawl2chat.refine.html_blocks import html_blocks
+from crawl2chat.refine.html_elements import Block
 from crawl2chat.refine.main_content import FEATURES, WEIGHTS, Floats, Network, block_features, choose_blocks
 from crawl2chat.refine.markdown import render
 from crawl2chat.run import replacing
@@ -84,7 +85,7 @@ def segment_scores(texts: Sequence[str], pages: Sequence[GoldPage]) -> tuple[flo
 
 
 def other_extractors(html: str) -> list[str]:
-    """The text that trafilatura keeps, white space collapsed: in its default mode, and twice where it favours precision."""
+    """The text that trafilatura keeps, white space collapsed: by default, and twice where it favours precision."""
     import trafilatura
 
     default, precise = (
