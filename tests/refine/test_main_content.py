@@ -82,3 +82,12 @@ print((time.process_time() - all_threads) / (time.thread_time() - own))
     environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
     ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
     assert float(ran.stdout) < 1.1
+
+
+def test_a_page_keeps_its_title_more_readily_than_other_headings():
+    scores = np.array([0.2, 0.9, 0.2, 0.9], np.float32)
+    for page, expected in (
+        ("<h1>a</h1><p>b</p><h2>c</h2><p>d</p>", "abd"),
+        ("<h1>a</h1><p>b</p><h1>c</h1><p>d</p>", "bd"),
+    ):
+        assert "".join(block.text for block in choose_blocks(html_blocks(page), scores)) == expected
