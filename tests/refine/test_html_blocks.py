@@ -1,7 +1,8 @@
 import pytest
 from effort import assert_linear
 
-from crawl2chat.refine.html_blocks import HINT_BITS, HINTS, html_blocks
+from crawl2chat.refine.html_attributes import HINT_BITS, HINTS
+from crawl2chat.refine.html_blocks import html_blocks
 
 
 def texts(page: str) -> list[str]:
@@ -94,6 +95,44 @@ def test_items_and_cells_without_end_tags_are_siblings():
     assert cells[0].element.parent is cells[1].element.parent is not cells[2].element.parent
 
 
+def test_names_of_elements_may_hold_hyphens_and_dots():
+    assert texts("<p>a<p-x>b</p-x>c<a-b>d</a-b> <nav-bar>e</nav-bar> <script-a>f</script-a>, <x.y>g</x.y>") == [
+        "abcd e f, g"
+    ]
+    (block,) = html_blocks("<p><a-text>not a link</a-text>")
+    assert block.link_chars == 0
+    assert texts("<nav>no</nav-bar>no</nav>a<svg>no</svg-x>no</svg>b") == ["a b"]
+    assert texts("<pre-view><p>a</p></pre-view>") == ["a"]
+
+
+def test_a_custom_element_behind_another_begins_a_block():
+    assert texts("<x-p>One is here.</x-p><x-p>Two</x-p>\n<x-p>is it.</x-p>\n<x-p>Three.</x-p>") == [
+        "One is here.",
+        "Two is it.",
+        "Three.",
+    ]
+    assert texts("<p>Press <x-key>Ctrl</x-key>+<x-key>C</x-key> <x-b>now</x-b> <x-b>or</x-b> never") == [
+        "Press Ctrl+C now or never"
+    ]
+
+
+def test_svg_and_math_may_close_themselves_and_other_elements_may_not():
+    assert texts('<p>a<svg class="x" width=0 />b<SVG/>c<math/>d<svg><path/><g>no</g></svg>e') == ["a b c d e"]
+    assert texts("<p>a<svg width=1/>no</svg>b") == ["a b"]  # the slash is the width's
+    assert texts("<p>a<script src=x />no</script>b<div/>c") == ["a b", "c"]
+
+
+@pytest.mark.parametrize("as_xml", ["header", "declaration"])
+def test_in_xml_any_element_may_close_itself(as_xml):
+    page = """<html><head><title/><script src="/a.js"/><style type='text/css'/></head><body><iframe src='x'/><p/>
+    <pre/><p>a<br/>b <a name="x"/>c</p><textarea/><script>no()</script><p>d</p></body></html>"""
+    if as_xml == "declaration":
+        page = f"<?xml version='1.0'?>\n{page}"
+    blocks = html_blocks(page, "application/xhtml+xml; charset=utf-8" if as_xml == "header" else None)
+    assert [block.text for block in blocks] == ["a\nb c", "d"]
+    assert sum(block.link_chars for block in blocks) == 0
+
+
 HOSTILE = {
     "formulas": "<math><annotation x-tex>" * 50_000 + "</math>",
     "nested": "<div>" * 300_000 + "text",
@@ -112,6 +151,22 @@ HOSTILE = {
     "lists": "<ul><li>" * 100_000,
     "rows": "<table><tr><td>" * 60_000,
     "entities": "&amp" * 300_000,
+    "hidden": "<div hidden>" * 50_000 + "text" * 1000,
+    "hidden in turn": "<p hidden>" * 100_000 + "text",
+    "hidden in a line": "<p>a<span style=display:none>b" * 50_000,
+    "hidden words": "<p>" + "<b hidden>" * 50_000 + "text",
+    "gutters": "<div class=gutter>" * 50_000 + "text",
+    "gutters in turn": "<div class=gutter>text</div>" * 50_000,
+    "rendered formulas": "<span class=MathJax>" * 50_000 + "text",
+    "raised": "<p>" + "<sup>2" * 100_000 + "</sup>" * 100_000,
+    "raised in turn": "<p>" + "x<sup>2</sup>" * 100_000,
+    "custom elements": "<x-a>b</x-a>" * 50_000,
+    "MathML": "<math>" + "<msqrt>" * 1_400 + "</math>" + ("<math>" + "</mi>" * 1_900 + "</math>") * 30,
+    "spans": "<table><tr>" + "<td rowspan=65534>" * 60 + "<tr><td>a" * 50_000,
+    "preformatted": "<pre>" + "the mill, \n\n" * 100_000,
+    "preformatted blanks": "<pre>a" + " \n" * 200_000 + "b, and the mill " * 50,
+    "self-closed": '<?xml version="1.0"?>' + "<p/>" * 100_000,
+    "self-closed svg": "<svg/>" * 100_000,
     "hints": "".join(f'<div class="content nav{i}">x' for i in range(50_000)),
 }
 

@@ -1,3 +1,7 @@
+import os
+import subprocess
+import sys
+
 import numpy as np
 import pytest
 
@@ -57,3 +61,33 @@ def test_pages_without_or_with_strange_text_have_scores():
             scores = score_blocks(html_blocks(page))
         assert np.isfinite(scores).all()
         assert len(scores) == 1
+
+
+def test_every_feature_has_a_name_of_its_own():
+    assert len(set(FEATURES)) == len(FEATURES) == block_features(html_blocks(PAGE)).shape[1]
+
+
+def test_scoring_takes_no_more_processor_time_than_real_time_has():
+    """That is, it wakes no threads, whatever BLAS's settings are in the program that asks."""
+    code = """
+import time, numpy as np
+from crawl2chat.refine.main_content import FEATURES, _network
+features, network = np.ones((400, len(FEATURES)), np.float32), _network()
+network(features)
+own, all_threads = time.thread_time(), time.process_time()
+for _ in range(200):
+    network(features)
+print((time.process_time() - all_threads) / (time.thread_time() - own))
+"""
+    environment = {name: value for name, value in os.environ.items() if "THREADS" not in name}
+    ran = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
+    assert float(ran.stdout) < 1.1
+
+
+def test_a_page_keeps_its_title_more_readily_than_other_headings():
+    scores = np.array([0.2, 0.9, 0.2, 0.9], np.float32)
+    for page, expected in (
+        ("<h1>a</h1><p>b</p><h2>c</h2><p>d</p>", "abd"),
+        ("<h1>a</h1><p>b</p><h1>c</h1><p>d</p>", "bd"),
+    ):
+        assert "".join(block.text for block in choose_blocks(html_blocks(page), scores)) == expected

@@ -2,8 +2,8 @@
 
 The verdicts and texts are datatrove's (`C4QualityFilter`), but for what is meant otherwise:
 - empty lines between paragraphs stay where they are;
-- headings stay, however short, and so do lines of code between ``` fences; neither are sentences, and a { in code is
-  no reason to drop the page;
+- headings stay, however short, and so do lines of code between ``` fences; neither are sentences, and a { in code or
+  in a formula between dollar signs is no reason to drop the page;
 - sentences end with a word that ends with punctuation (`sentences.py`); datatrove asks a tokenizer of the language.
 """
 
@@ -20,6 +20,7 @@ CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
 POLICY_PHRASES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
 NOTICES = tuple(phrase.encode() for phrase in ("javascript", "lorem ipsum", *POLICY_PHRASES))
 FENCE = "```"
+FORMULA = re.compile(r"\$[^$\n]+\$")
 
 
 def c4_quality(page: Text, rules: C4Settings) -> tuple[Verdict, str]:
@@ -51,7 +52,7 @@ def c4_quality(page: Text, rules: C4Settings) -> tuple[Verdict, str]:
                 return drop("lorem_ipsum"), page.text
             if has_notices and is_about_scripts(line):
                 continue
-            if rules.drop_curly_bracket and "{" in line:
+            if rules.drop_curly_bracket and "{" in line and "{" in FORMULA.sub("", line):
                 return drop("curly_bracket", detail=line[:80]), page.text
             if has_notices and states_policy(line):
                 continue

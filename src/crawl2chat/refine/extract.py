@@ -39,16 +39,16 @@ def extract_text(
         return clean_whitespace(trafilatura.extract(page, favor_precision=True, include_comments=False) or "")
     if extractor != "blocks":
         raise ValueError(f"extractor {extractor!r}: there are blocks, resiliparse and trafilatura")
-    return main_text(page)
+    return main_text(page, content_type)
 
 
-def main_text(page: str) -> str:
+def main_text(page: str, content_type: str | None = None) -> str:
     """The main text of a decoded page, in Markdown, by block features and a small network."""
     from crawl2chat.refine.html_blocks import html_blocks
     from crawl2chat.refine.main_content import main_blocks
     from crawl2chat.refine.markdown import render
 
-    return clean_characters(render(main_blocks(html_blocks(page)))).strip()
+    return clean_characters(render(main_blocks(html_blocks(page, content_type)))).strip()
 
 
 def require_extractor(extractor: Extractor) -> None:

@@ -4,181 +4,125 @@ Time and memory grow with the page's length alone, whatever it holds: no recursi
 """
 
 import re
-from dataclasses import dataclass
-from functools import lru_cache
-from html import unescape
 
-# What a reader does not see, or operates rather than reads.
-UNREAD = frozenset(
-    "script style noscript template svg iframe object canvas video audio select textarea title math".split()
-)
-# Of 50,000 blocks inside these on the training pages one was main text.
-CHROME = frozenset("nav footer aside".split())
-# Whose text ends where the element does; the others are part of a line.
-BLOCKS = frozenset(
-    """
-    address article blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form h1 h2 h3
-    h4 h5 h6 header hgroup legend li main menu ol p pre section summary table tbody td tfoot th thead tr ul
-    """.split()
-)
-CELLS = frozenset({"td", "th"})
-MAX_COLSPAN = 50
-LINES = ("div", "li", "ol", "ul")  # that are lines of their own inside code
-AREAS = ("article", "main", "header", "form", "table", "li", "blockquote", "figure", "section", "dl")
-HINTS = tuple(
-    """
-    about action ad ads alert archive article author banner bar block blog body bottom box breadcrumb button byline
-    caption category center cell clear col column comment comments contact container content copyright credit date
-    desc description detail dialog entry excerpt footer form gallery grid group head header headline hidden home
-    image img info inner intro item label lead left like link links list login logo main menu message meta modal
-    module more nav navbar navigation news newsletter next overlay page pager pagination panel paragraph popular
-    popup post posts prev primary print product profile promo quote rating recent related reply respond right search
-    secondary section share sharing sidebar single site social story sub subscribe summary tab tag tags teaser text
-    thumb time title top topic tweet user widget wp wrapper
-    """.split()
-)
-HINT_BITS = {word: 1 << i for i, word in enumerate(HINTS)}
-AREA_SHIFT = 128
-AREA_BITS = {name: 1 << AREA_SHIFT + i for i, name in enumerate(AREAS)}
-HINT_CHARS = 120  # of an element's attributes that are looked at
-LINE_END = "\x01"  # a <br> while the text is being gathered; where a page holds this character it ends a line, too
+from crawl2chat.refine.formulas import FORMULA_WORDS, tex_of_image
+from crawl2chat.refine.html_attributes import Kind, attribute_values, read_attributes
+from crawl2chat.refine.html_cut import CHROME, TAG, UNREAD, cut_unread, is_xml, open_and_close
+from crawl2chat.refine.html_elements import AREA_BITS, BLOCKS, CELLS, ENDS, Block, Element, P
+from crawl2chat.refine.html_reader import LINE_END, Reader, Table, Take, inline
+from crawl2chat.refine.raised import raised
 
-_COLSPAN = re.compile(r"""colspan\s*=\s*["']?(\d{1,3})""", re.IGNORECASE)
-_WORD = re.compile("[a-z]+")
-_HUGE_NUMBER = re.compile("&#[0-9]{1000,};?")
-# The tag's name, then attributes: anything but angle brackets, which only a quoted value may hold. Possessive, so that
-# what does not match is given up at once; without < in the first part a row of <nav <nav <nav takes quadratic time.
-_TAG = re.compile(r"""<(/?[a-zA-Z][a-zA-Z0-9]*+)([^<>=]*+(?:=\s*+(?:"[^"]*+"|'[^']*+')?+[^<>=]*+){0,400}+)>""")
-# An element that opens ends these, if they are the innermost.
-_P = frozenset({"p"})
-_CELLS = frozenset({"p", "td", "th"})
-_ENDS = {
-    "li": frozenset({"p", "li"}),
-    "dt": frozenset({"p", "dt", "dd"}),
-    "dd": frozenset({"p", "dt", "dd"}),
-    "td": _CELLS,
-    "th": _CELLS,
-    "tr": _CELLS | {"tr"},
-    "tbody": _CELLS | {"tr", "thead", "tbody"},
-}
-_LEAVES = frozenset("p h1 h2 h3 h4 h5 h6 pre dt dd li caption figcaption legend summary td th".split())
+MAX_COLUMNS = 50  # that a cell may span, and that are looked at for cells that span rows
+MAX_ROWS = 65_534  # that a cell may span (HTML standard, 4.9.11)
+LINES = ("div", "li", "ol", "ul", "table", "tbody", "tr", *CELLS)  # that are lines, or parts of one, inside code
+
+_SPAN = re.compile(r"""(?<![\w-])(col|row)span\s*=\s*["']?\s*(\d{1,5})""", re.IGNORECASE)
+_SENTENCE_END = re.compile(r"[.!?…。！？][\"'”’»)]*\s*$")
 
 
-class Element:
-    """An open or closed element of block kind; what a block has around it.
-
-    hints: the words of HINTS in its attributes, as bits. around: the hints of the elements around it, and from bit
-    AREA_SHIFT on the AREAS it lies in, itself included. column: of a cell, how many stand before it in its row.
-    """
-
-    __slots__ = ("around", "column", "hints", "n_cells", "name", "parent")
-
-    def __init__(self, name: str, parent: "Element | None", hints: int, around: int) -> None:
-        self.name, self.parent, self.hints, self.around = name, parent, hints, around
-        self.column = self.n_cells = 0
-
-    @property
-    def container(self) -> "Element":
-        """What holds this block and its siblings: the parent of a paragraph, a division itself."""
-        return self.parent if self.name in _LEAVES and self.parent else self
-
-
-@dataclass(slots=True)
-class Block:
-    """A piece of text that a reader sees on lines of its own.
-
-    text: white space collapsed but for line ends that were asked for. link_chars: how many of its characters are
-    links. element: the innermost one around the text, `depth` elements below the body.
-    """
-
-    text: str
-    link_chars: int
-    element: Element
-    depth: int
-
-
-def html_blocks(page: str) -> list[Block]:
-    """The text blocks of a decoded HTML page in reading order.
+def html_blocks(page: str, content_type: str | None = None) -> list[Block]:
+    """The text blocks of a decoded HTML page in reading order; content_type as in the HTTP header.
 
     Elements that are never closed, closed twice or wrongly nested are taken as they come; nothing raises.
+    What the page hides is left out, unless that is most of its text, which then a script will show.
     """
-    parts = _TAG.split(_cut(page))
-    reader = _Reader()
-    pieces = reader.pieces
-    pieces.append(parts[0])
-    for name, attributes, text in zip(parts[1::3], parts[2::3], parts[3::3], strict=True):
-        take = _TAKE.get(name)
-        if take is None:  # unknown, or in mixed case
-            name = name.lower()
-            take = _TAKE.get(name, _inline)
-        if take is not _inline:
-            take(reader, name, attributes)
-        if text and (pieces or not text.isspace()):  # most is white space between tags
-            pieces.append(text)
-            if reader.in_link:
-                reader.link_chars += len(text)
-    if pieces:
-        reader.flush()
+    if is_xml(page, content_type):
+        page = open_and_close(page)
+    parts = TAG.split(cut_unread(page))
+    for may_hide in (True, False):
+        texts = parts[3::3]
+        reader = Reader(page, parts[0], texts, _TABLE, may_hide=may_hide)
+        reader.read(zip(parts[1::3], parts[2::3], texts, strict=True))
+        if reader.pieces:
+            reader.flush()
+        if not reader.hidden_chars or reader.hidden_chars <= sum(len(block.text) for block in reader.blocks):
+            break
     return reader.blocks
 
 
-class _Reader:
-    """Where the pass over the tags has got to."""
-
-    __slots__ = ("blocks", "in_link", "link_chars", "n_open", "pieces", "stack")
-
-    def __init__(self) -> None:
-        self.blocks: list[Block] = []
-        self.stack = [Element("body", None, 0, 0)]
-        self.n_open: dict[str, int] = dict.fromkeys(BLOCKS, 0)  # so that a stray end tag costs nothing
-        self.pieces: list[str] = []
-        self.in_link = False
-        self.link_chars = 0
-
-    def flush(self) -> None:
-        """What was gathered since the last block is a block, if it is anything."""
-        text = "".join(self.pieces)
-        self.pieces.clear()
-        if "&" in text:
-            text = _unescape(text)
-        if self.n_open["pre"]:
-            text = text.replace("\r\n", "\n").strip("\n").rstrip()
-        elif LINE_END in text:
-            text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split(LINE_END))))
-        else:
-            text = " ".join(text.split())
-        if text:
-            link_chars = min(self.link_chars, len(text)) if self.link_chars else 0
-            self.blocks.append(Block(text, link_chars, self.stack[-1], len(self.stack) - 1))
-        self.link_chars = 0
-
-    def pop(self) -> str:
-        """End the innermost element; gives its name."""
-        name = self.stack.pop().name
-        self.n_open[name] -= 1
-        return name
+def _open_inline(reader: Reader, name: str, attributes: str) -> Kind | None:
+    return reader.unread_kind(read_attributes(attributes)[1]) if attributes else None
 
 
-def _unescape(text: str) -> str:
-    try:
-        return unescape(text)
-    except ValueError:  # Python reads no number of thousands of digits
-        return unescape(_HUGE_NUMBER.sub("\ufffd", text))
-
-
-def _inline(reader: _Reader, name: str, attributes: str) -> None:
-    """A tag inside a line changes nothing."""
-
-
-def _open_link(reader: _Reader, name: str, attributes: str) -> None:
+def _open_link(reader: Reader, name: str, attributes: str) -> Kind | None:
+    if ("none" in attributes or "hidden" in attributes) and (kind := _open_inline(reader, name, attributes)):
+        return kind
     reader.in_link = True
+    return None
 
 
-def _close_link(reader: _Reader, name: str, attributes: str) -> None:
+def _close_link(reader: Reader, name: str, attributes: str) -> None:
     reader.in_link = False
 
 
-def _line_end(reader: _Reader, name: str, attributes: str) -> None:
+def _take_unknown(name: str) -> Take:
+    if "-" not in name or name.startswith(("mjx-", "/mjx-")):
+        return inline if name[:1] == "/" else _open_inline
+    return _close_custom if name[0] == "/" else _open_custom
+
+
+def _open_custom(reader: Reader, name: str, attributes: str) -> Kind | None:
+    """Custom elements are part of a line, as in a browser; but one that follows another with text begins a block.
+
+    It does where nothing parts them, or where a sentence ends before it.
+    """
+    if reader.custom_end and not reader.n_open["pre"]:
+        between = "".join(reader.pieces[reader.custom_end :])
+        before = "".join(reader.pieces[max(reader.custom_end - 3, 0) : reader.custom_end])
+        if not between or (between.isspace() and _SENTENCE_END.search(before)):
+            reader.flush()
+    reader.custom_begin = len(reader.pieces)
+    return _open_inline(reader, name, attributes)
+
+
+def _close_custom(reader: Reader, name: str, attributes: str) -> None:
+    if len(reader.pieces) > reader.custom_begin:
+        reader.custom_end = len(reader.pieces)
+
+
+def _open_glyphs(reader: Reader, name: str, attributes: str) -> Kind | None:
+    """What MathJax 2 and 3 set for the eye, and hide from screen readers, which get MathML."""
+    return reader.unread_kind(Kind.GLYPHS) if "aria-hidden" in attributes else None
+
+
+def _open_dialog(reader: Reader, name: str, attributes: str) -> Kind | None:
+    if "open" not in attribute_values(attributes) and (kind := reader.unread_kind(Kind.HIDDEN)):
+        return kind
+    return _open_block(reader, name, attributes)
+
+
+def _open_raised(reader: Reader, name: str, attributes: str) -> Kind | None:
+    if kind := _open_inline(reader, name, attributes):
+        return kind
+    reader.raised.append((name.lower(), len(reader.pieces)))
+    return None
+
+
+def _close_raised(reader: Reader, name: str, attributes: str) -> None:
+    name = name[1:].lower()
+    if not reader.raised or reader.raised[-1][0] != name:
+        return
+    _, begin = reader.raised.pop()
+    pieces = reader.pieces
+    inside = "".join(pieces[begin:])
+    before = "".join(pieces[max(begin - 3, 0) : begin])
+    pieces[begin:] = [raised(inside, before, below=name == "sub")]
+
+
+def _open_code(reader: Reader, name: str, attributes: str) -> Kind | None:
+    reader.is_code = True
+    return _open_inline(reader, name, attributes)
+
+
+def _image(reader: Reader, name: str, attributes: str) -> None:
+    """An image is not text, unless it shows a formula that is not there as text."""
+    if not any(word in attributes for word in FORMULA_WORDS):
+        return
+    if (tex := tex_of_image(attributes)) and not "".join(reader.pieces[-2:]).rstrip().endswith(tex):
+        reader.pieces.append(tex)
+
+
+def _line_end(reader: Reader, name: str, attributes: str) -> None:
     """One <br> ends a line, two in a row a paragraph."""
     pieces = reader.pieces
     if reader.n_open["pre"]:
@@ -192,7 +136,10 @@ def _line_end(reader: _Reader, name: str, attributes: str) -> None:
         pieces.append(LINE_END)
 
 
-def _open_block(reader: _Reader, name: str, attributes: str) -> None:
+def _open_block(reader: Reader, name: str, attributes: str) -> Kind | None:
+    hints, kind = read_attributes(attributes) if attributes else (0, None)
+    if kind is not None and (unread := reader.unread_kind(kind)) is not None:
+        return unread
     if reader.pieces:
         reader.flush()
     name, ends, area = _OPENED[name]
@@ -201,37 +148,82 @@ def _open_block(reader: _Reader, name: str, attributes: str) -> None:
     while parent.name in ends:
         reader.pop()
         parent = stack[-1]
-    hints = _hints(attributes) if attributes else 0
-    element = Element(name, parent, hints, parent.around | parent.hints | area)
-    stack.append(element)
+    stack.append(Element(name, parent, hints, parent.around | parent.hints | area, kind is Kind.CODE))
     reader.n_open[name] += 1
-    if name in CELLS:
-        element.column = parent.n_cells
-        span = _COLSPAN.search(attributes)
-        parent.n_cells += min(int(span.group(1)), MAX_COLSPAN) if span else 1
+    return None
 
 
-def _open_line(reader: _Reader, name: str, attributes: str) -> None:
+def _open_pre(reader: Reader, name: str, attributes: str) -> Kind | None:
+    if kind := _open_block(reader, name, attributes):
+        return kind
+    reader.is_code = False
+    reader.in_pre.clear()
+    return None
+
+
+def _open_row(reader: Reader, name: str, attributes: str) -> Kind | None:
+    if kind := _open_line(reader, name, attributes):
+        return kind
+    row = reader.stack[-1]
+    if row.name == "tr" and row.parent:  # not a line of code
+        row.column = row.parent.n_cells
+        row.parent.n_cells += 1
+    return None
+
+
+def _open_cell(reader: Reader, name: str, attributes: str) -> Kind | None:
+    """A cell is behind those of its row, and of rows above that reach down to it."""
+    if kind := _open_line(reader, name, attributes):
+        return kind
+    cell = reader.stack[-1]
+    row = cell.parent
+    if cell.name not in CELLS or row is None or reader.n_open["pre"]:
+        return None
+    spans = row.parent.spans if row.parent else None
+    column = row.n_cells
+    if spans:
+        while spans.get(column, 0) > row.column:  # at most MAX_COLUMNS
+            column += 1
+    cell.column, row.n_cells = column, column + 1
+    if "span" not in attributes and "SPAN" not in attributes:
+        return None
+    said = {which.lower(): int(number) for which, number in _SPAN.findall(attributes)}
+    width = min(said.get("col", 1), MAX_COLUMNS)
+    row.n_cells = column + width
+    height = said.get("row", 1) or MAX_ROWS  # 0: to the last row
+    if height > 1 and row.parent:
+        spans = row.parent.spans = spans or {}
+        spans |= dict.fromkeys(range(column, min(column + width, MAX_COLUMNS)), row.column + min(height, MAX_ROWS))
+    return None
+
+
+def _open_line(reader: Reader, name: str, attributes: str) -> Kind | None:
     """Code may have an element for each of its lines."""
-    if reader.n_open["pre"]:
+    if not reader.n_open["pre"]:
+        return _open_block(reader, name, attributes)
+    if kind := _open_inline(reader, name, attributes):
+        return kind
+    reader.in_pre[name.lower()] += 1
+    if name.lower() not in CELLS:
         _end_line(reader)
-    else:
-        _open_block(reader, name, attributes)
+    return None
 
 
-def _close_line(reader: _Reader, name: str, attributes: str) -> None:
-    if reader.n_open["pre"]:
+def _close_line(reader: Reader, name: str, attributes: str) -> None:
+    inner = name[1:].lower()
+    if not reader.n_open["pre"] or not reader.in_pre[inner]:
+        return _close_block(reader, name, attributes)
+    reader.in_pre[inner] -= 1
+    if inner not in CELLS:
         _end_line(reader)
-    else:
-        _close_block(reader, name, attributes)
 
 
-def _end_line(reader: _Reader) -> None:
+def _end_line(reader: Reader) -> None:
     if reader.pieces and not reader.pieces[-1].endswith("\n"):
         reader.pieces.append("\n")
 
 
-def _close_block(reader: _Reader, name: str, attributes: str) -> None:
+def _close_block(reader: Reader, name: str, attributes: str) -> None:
     if reader.pieces:
         reader.flush()
     name = _CLOSED[name]
@@ -240,103 +232,25 @@ def _close_block(reader: _Reader, name: str, attributes: str) -> None:
             pass
 
 
-def _rule(reader: _Reader, name: str, attributes: str) -> None:
+def _rule(reader: Reader, name: str, attributes: str) -> None:
     """A line across the page ends a block and holds nothing."""
     if reader.pieces:
         reader.flush()
 
 
-_OPENED = {name: (name, _ENDS.get(name, _P), AREA_BITS.get(name, 0)) for name in BLOCKS}
+_OPENED = {name: (name, ENDS.get(name, P), AREA_BITS.get(name, 0)) for name in BLOCKS}
 _OPENED |= {name.upper(): opened for name, opened in _OPENED.items()}
 _CLOSED = {f"/{name}": name for name in BLOCKS} | {f"/{name.upper()}": name for name in BLOCKS}
-_TAKE = {"a": _open_link, "/a": _close_link, "br": _line_end, "/br": _line_end, "hr": _rule}
+_IN_LINE = "abbr b bdi bdo big cite code em font i ins kbd label mark nobr q s samp small span strong sub sup tt u var"
+_EMPTY = "area base col colgroup embed img input link meta option param source track wbr"
+_TAKE: dict[str, Take] = {}
+_TAKE |= dict.fromkeys(_IN_LINE.split(), _open_inline) | dict.fromkeys(_EMPTY.split(), inline)
+_TAKE |= {f"/{name}": inline for name in (*_IN_LINE.split(), *_EMPTY.split(), *UNREAD, *CHROME, "html", "head")}
+_TAKE |= {"a": _open_link, "/a": _close_link, "br": _line_end, "/br": _line_end, "hr": _rule, "img": _image}
+_TAKE |= dict.fromkeys(("code", "samp"), _open_code) | dict.fromkeys(("nobr", "mjx-math"), _open_glyphs)
+_TAKE |= dict.fromkeys(("sup", "sub"), _open_raised) | dict.fromkeys(("/sup", "/sub"), _close_raised)
 _TAKE |= dict.fromkeys(BLOCKS, _open_block) | {f"/{name}": _close_block for name in BLOCKS}
-_INLINE = (
-    "abbr b bdi bdo big cite code em font i img input ins kbd label link mark meta q s small span strong sub sup u"
-)
 _TAKE |= dict.fromkeys(LINES, _open_line) | {f"/{name}": _close_line for name in LINES}
-_TAKE |= {slash + name: _inline for name in _INLINE.split() for slash in ("", "/")}
+_TAKE |= {"dialog": _open_dialog, "pre": _open_pre, "tr": _open_row} | dict.fromkeys(CELLS, _open_cell)
 _TAKE |= {name.upper(): take for name, take in _TAKE.items()}
-
-
-@lru_cache(maxsize=10_000)
-def _hints(attributes: str) -> int:
-    bits = 0
-    for word in _WORD.findall(attributes[:HINT_CHARS].lower()):
-        bits |= HINT_BITS.get(word, 0)
-    return bits
-
-
-def _cut(page: str) -> str:
-    """The page without comments, declarations, UNREAD and CHROME elements, each up to its first end tag.
-
-    A script or style that is never closed goes on to the end, as in a browser; of others only the tag is ignored.
-    """
-    kept: list[str] = []
-    missing: set[str] = set()  # what was looked for and is not there further on
-    position = no_tex_before = 0
-    while True:
-        match = _CUTTABLE.search(page, position)
-        if match is None:
-            break
-        begin, name = match.start(), match.group(1)
-        after = match.end()
-        if name is None:
-            close = "-->" if match.group() == "<!--" else ">"
-            end = _find(page, close, after - 2, missing)  # <!--> is a whole comment
-            end = end + len(close) if end >= 0 else -1
-        elif name.lower() == "math" and begin < no_tex_before:
-            end = -1
-        else:
-            end = _find_end_tag(page, name, after, missing)
-            if end < 0 and name.lower() in ("script", "style"):
-                end = len(page)
-        in_place = " "
-        if name and name.lower() == "math" and end >= 0:
-            if tex := _tex(page, after, end):
-                in_place = f"${tex}$"
-            else:
-                no_tex_before, end = end, -1  # its signs stay; others may have the same end tag
-        if end < 0:
-            kept.append(page[position:after])
-            position = after
-        else:
-            kept += (page[position:begin], in_place)
-            position = end
-    kept.append(page[position:])
-    return "".join(kept)
-
-
-# First a look at the next letter: most tags are none of these, and to try each name in turn costs more than all else.
-_INITIALS = "".join(sorted({name[0] + name[0].upper() for name in UNREAD | CHROME}))
-_CUTTABLE = re.compile(rf"<(?:!--|[!?]|(?=[{_INITIALS}])((?i:{'|'.join(sorted(UNREAD | CHROME))}))(?=[\s>/]))")
-# Browsers show a formula's signs; the source that it was made from, if it is there, is the better text.
-_TEX = re.compile(r"<annotation[^>]{0,200}x-tex[^>]{0,200}>([^<]*)</annotation", re.IGNORECASE)
-DISPLAY = "{\\displaystyle"  # what Wikipedia puts around each
-_END_TAGS = {name: re.compile(f"</{name}", re.IGNORECASE) for name in UNREAD | CHROME}
-
-
-def _tex(page: str, begin: int, end: int) -> str:
-    """The source of the formula in this part of the page; "" where there is none."""
-    match = _TEX.search(page, begin, end)
-    tex = match.group(1).strip() if match else ""
-    return tex[len(DISPLAY) : -1].strip() if tex.startswith(DISPLAY) and tex.endswith("}") else tex
-
-
-def _find(page: str, wanted: str, begin: int, missing: set[str]) -> int:
-    """Like str.find, but what was once not found is not looked for again."""
-    found = -1 if wanted in missing else page.find(wanted, begin)
-    if found < 0:
-        missing.add(wanted)
-    return found
-
-
-def _find_end_tag(page: str, name: str, begin: int, missing: set[str]) -> int:
-    """Where the first end tag of that name begins, written alike (quick to find) or otherwise; -1: nowhere."""
-    found = _find(page, f"</{name}", begin, missing)
-    if found < 0 and (any_case := f"</{name.lower()} in any case") not in missing:
-        match = _END_TAGS[name.lower()].search(page, begin)
-        found = match.start() if match else -1
-        if match is None:
-            missing.add(any_case)
-    return found
+_TABLE = Table(_TAKE, _take_unknown)

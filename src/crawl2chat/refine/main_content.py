@@ -15,13 +15,17 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crawl2chat.refine.html_blocks import AREA_SHIFT, AREAS, HINTS, Block, Element
+from crawl2chat.refine.cues import CUES, cue_features
+from crawl2chat.refine.html_attributes import HINTS
+from crawl2chat.refine.html_elements import AREA_SHIFT, AREAS, Block, Element
 from crawl2chat.refine.markdown import find_rows
 
 SHARE_OF_BEST = 0.5
 HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 HEADING_SHARE = 0.3  # costs 0.0005 of F1 on the training part (4 folds) and keeps more headings
+TITLE_SHARE = 0.15  # of a page's only <h1>, which gold and teachers mostly leave out, and a reader of the text misses
 WEIGHTS = "main_content.json"
+UNTHREADED = 4 * 65_536  # multiplications
 Floats = npt.NDArray[np.float32]
 
 OTHER, LETTER, UPPER, DIGIT, COMMA, SENTENCE_END, SPACE, CLOSING = range(8)  # kinds of characters
@@ -59,12 +63,19 @@ PLACE = (
 )
 SHARED = ("log_chars", "link_share", "ends_sentence", "starts_upper", "log_prose")  # of the neighbours
 _SHARED_COLUMNS = [OWN.index(name) for name in SHARED]
+CUE_COLUMNS = ("cues_per_word", *(f"cue_{kind}" for kind in CUES))
+CUE_NEIGHBOURS = (-2, -1, 1)
+SECTIONS = ("more", "comment")  # cues of headings below which the article is over
+SHORT_HEADING = 40  # characters; a text as short may head a section, whatever its element
 _TAG_ROWS = np.eye(len(TAGS), dtype=np.float32)
 FEATURES = (
     *OWN,
     *PLACE,
     *(f"{what}_within_{k}" for k in WINDOWS for what in ("prose", "links")),
     *(f"{name}_at_{k:+d}" for k in NEIGHBOURS for name in SHARED),
+    *CUE_COLUMNS,
+    *(f"cues_per_word_at_{k:+d}" for k in CUE_NEIGHBOURS),
+    *(f"after_{kind}" for kind in SECTIONS),
     *(f"tag_{tag}" for tag in TAGS),
     *(f"hint_{word}" for word in HINTS),
     *(f"around_{word}" for word in HINTS),
@@ -91,8 +102,10 @@ def choose_blocks(blocks: Sequence[Block], scores: Floats) -> list[Block]:
     best = scores.max(initial=0)
     chosen = scores >= SHARE_OF_BEST * best
     headings = [i for i, block in enumerate(blocks) if block.element.name in HEADINGS and not chosen[i]]
-    for i in reversed(headings):  # a heading may stand above another
-        chosen[i] = scores[i] >= HEADING_SHARE * best and chosen[i + 1 : i + 3].any()
+    titles = [i for i, block in enumerate(blocks) if block.element.name == "h1"]
+    for i in reversed(headings):  # a heading may be above another
+        share = TITLE_SHARE if titles == [i] else HEADING_SHARE
+        chosen[i] = scores[i] >= share * best and chosen[i + 1 : i + 3].any()
     return [blocks[i] for i in np.flatnonzero(chosen).tolist()]
 
 
@@ -112,7 +125,8 @@ def block_features(blocks: Sequence[Block]) -> Floats:
     tags = _TAG_ROWS[[_tag_index(block.element.name) for block in blocks]]
     near = [padded[2 + k : 2 + k + n] for k in NEIGHBOURS]
     around = (_place_features(blocks, containers, chars, links, prose), _window_features(prose, links))
-    return np.concatenate([own, *around, *near, tags, _bits(blocks, containers)], axis=1, dtype=np.float32)
+    features = [own, *around, *near, *_cue_features(blocks), tags, _bits(blocks, containers)]
+    return np.concatenate(features, axis=1, dtype=np.float32)
 
 
 def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Floats, Floats]:
@@ -196,6 +210,18 @@ def _window_features(prose: Floats, links: Floats) -> Floats:
     return np.stack(columns, axis=1, dtype=np.float32)
 
 
+def _cue_features(blocks: Sequence[Block]) -> tuple[Floats, Floats, Floats]:
+    """(blocks, len(CUE_COLUMNS)), of the neighbours, and whether a heading above begins a section of SECTIONS."""
+    n = len(blocks)
+    cues = cue_features([block.text for block in blocks])
+    padded = np.zeros(n + 4, np.float32)
+    padded[2:-2] = cues[:, 0]
+    near = np.stack([padded[2 + k : 2 + k + n] for k in CUE_NEIGHBOURS], axis=1)
+    heads = np.array([block.element.name in HEADINGS or len(block.text) < SHORT_HEADING for block in blocks])
+    said = cues[:, [CUE_COLUMNS.index(f"cue_{kind}") for kind in SECTIONS]] * heads[:, None]
+    return cues, near, np.maximum.accumulate(said, axis=0)
+
+
 def _bits(blocks: Sequence[Block], containers: Sequence[Element]) -> Any:
     """(blocks, 2 × hints + areas) The hints of the block and its container, those around it, the areas it is in."""
     width = len(HINTS) // 8
@@ -246,9 +272,16 @@ class Network:
     outer_bias: float
 
     def __call__(self, features: Floats) -> Floats:
-        """(blocks, features) → (blocks,) probabilities."""
-        hidden = np.maximum(features @ self.inner + self.inner_bias, 0)
-        logits = np.clip(hidden @ self.outer + self.outer_bias, -80, 80)  # e^89 is more than 32 bits hold
+        """(blocks, features) → (blocks,) probabilities.
+
+        A few blocks at a time: products of up to 4 × 65,536 multiplications OpenBLAS leaves to the thread that asks
+        (`interface/gemm.c`); for larger ones it wakes others, which costs twice the time that a page takes.
+        """
+        few = max(UNTHREADED // self.inner.size, 1)
+        hidden = np.concatenate([features[i : i + few] @ self.inner for i in range(0, len(features), few)])
+        hidden = np.maximum(hidden + self.inner_bias, 0)
+        logits = np.einsum("ij,j->i", hidden, self.outer) + self.outer_bias
+        logits = np.clip(logits, -80, 80)  # e^89 is more than 32 bits hold
         probabilities: Floats = 1 / (1 + np.exp(-logits))
         return probabilities
 

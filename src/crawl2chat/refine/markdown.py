@@ -3,7 +3,7 @@
 from collections import Counter
 from collections.abc import Sequence
 
-from crawl2chat.refine.html_blocks import CELLS, Block, Element
+from crawl2chat.refine.html_elements import CELLS, Block, Element
 
 FENCE = "```"
 CELL_END = " | "
@@ -74,7 +74,11 @@ def find_rows(blocks: Sequence[Block]) -> dict[int, Element]:
     if not cells:
         return {}
     count = Counter(cell for _, cell in cells)
-    layout = {cell.parent for i, cell in cells if count[cell] > 1 or len(blocks[i].text) > LONGEST_CELL}
+    layout = {
+        cell.parent
+        for i, cell in cells
+        if count[cell] > 1 or len(blocks[i].text) > LONGEST_CELL or code_of(blocks[i]) is not None
+    }
     return {i: cell.parent for i, cell in cells if cell.parent is not None and cell.parent not in layout}
 
 

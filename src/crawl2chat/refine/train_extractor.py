@@ -1,8 +1,8 @@
 """Learn which blocks are main text, from pages with gold: python -m crawl2chat.refine.train_extractor WARC GOLD.
 
 GOLD is JSONL: `url`, `must_contain` and `must_not_contain`, lists of segments of the page. A block with a segment is an
-example of weight 1; the other blocks are weak examples, labelled by how many of four other extractors keep them
-(trafilatura in three modes, resiliparse), so that pages unlike the gold's few segments come out sensible as well.
+example of weight 1; the other blocks are weak examples, labelled by whether trafilatura keeps them, as it comes and
+where it favours precision, which counts twice, so that pages unlike the gold's few segments come out sensible as well.
 Sites whose name's hash ends in 6 to 9 are the test part, which only `bench/extract.py` looks at.
 """
 
@@ -11,7 +11,6 @@ import json
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 from urllib.parse import urlsplit
 
 import numpy as np
@@ -21,7 +20,8 @@ from crawl2chat.crawl import Page, read_warc
 from crawl2chat.progress import Progress
 from crawl2chat.refine.encoding import decode_html
 from crawl2chat.refine.extract import clean_characters
-from crawl2chat.refine.html_blocks import Block, html_blocks
+from crawl2chat.refine.html_blocks import html_blocks
+from crawl2chat.refine.html_elements import Block
 from crawl2chat.refine.main_content import FEATURES, WEIGHTS, Floats, Network, block_features, choose_blocks
 from crawl2chat.refine.markdown import render
 from crawl2chat.run import replacing
@@ -85,14 +85,13 @@ def segment_scores(texts: Sequence[str], pages: Sequence[GoldPage]) -> tuple[flo
 
 
 def other_extractors(html: str) -> list[str]:
-    """The text that four other extractors keep, white space collapsed."""
+    """The text that trafilatura keeps, white space collapsed: by default, and twice where it favours precision."""
     import trafilatura
-    from resiliparse.extract.html2text import extract_plain_text
 
-    modes: list[dict[str, Any]] = [{}, {"fast": True}, {"favor_precision": True}]
-    texts = [trafilatura.extract(html, include_comments=False, **mode) or "" for mode in modes]
-    texts.append(extract_plain_text(html, main_content=True, alt_texts=False, comments=False))
-    return [squash(text) for text in texts]
+    default, precise = (
+        squash(trafilatura.extract(html, include_comments=False, favor_precision=mode) or "") for mode in (False, True)
+    )
+    return [default, precise, precise]
 
 
 def label_blocks(blocks: Sequence[Block], page: GoldPage, others: Sequence[str], weak: float) -> tuple[Floats, Floats]:

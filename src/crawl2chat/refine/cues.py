@@ -1,0 +1,91 @@
+"""Words with which the parts around an article begin: links to more, captions, comments, forms, notices."""
+
+from collections.abc import Sequence
+from functools import reduce
+from operator import or_
+
+import numpy as np
+import numpy.typing as npt
+
+FIRST_WORDS = 8  # of a block that are looked at
+CHARS = 120
+
+# Of news pages, blogs and shops in English, German, French, Spanish, Italian, Portuguese, Dutch and Polish.
+CUES = {
+    "share": """
+        share sharing shares tweet facebook twitter whatsapp linkedin pinterest instagram telegram email e-mail
+        print follow like teilen folgen drucken merken partager suivez imprimer compartir compartilhar síguenos
+        siga condividi seguici delen volg udostępnij
+    """,
+    "subscribe": """
+        subscribe subscription newsletter newsletters sign signup register inbox alerts abonnieren abonnement
+        abo anmelden registrieren jetzt abonnez-vous abonnez inscrivez-vous s'abonner suscríbete suscribirse
+        boletín assine iscriviti abonneer nieuwsbrief subskrypcji zapisz
+    """,
+    "more": """
+        related recommended more see also read next previous popular trending latest recent similar auch mehr
+        weitere weiterlesen lesen siehe ähnliche verwandte beliebt passend nächster vorheriger neueste lire
+        aussi voir plus suivant précédent articles leer también más ver relacionados leia mais veja leggi anche
+        lees ook czytaj też więcej zobacz podobne
+    """,
+    "credit": """
+        photo photos photograph picture image images credit credits courtesy getty reuters ap afp shutterstock
+        file illustration caption video foto fotos bild bilder abbildung quelle symbolbild grafik dpa imago
+        crédit crédits imagen imagem fuente fonte zdjęcie fot
+    """,
+    "copyright": """
+        copyright rights reserved © terms privacy policy imprint impressum datenschutz agb lizenz license
+        licensed droits réservés derechos reservados disclaimer haftung
+    """,
+    "comment": """
+        comment comments commented reply replies respond responses login logged discussion kommentar kommentare
+        kommentieren antworten antwort einloggen commentaire commentaires répondre comentario comentarios
+        comentários responder commenti reacties komentarze says sagt schrieb
+    """,
+    "byline": """
+        by author posted published updated written editor staff contributor reporter von autor autorin verfasst
+        geschrieben veröffentlicht aktualisiert redaktion stand par auteur publié mis por publicado autore
+        pubblicato door opublikowano
+    """,
+    "support": """
+        donate donation support help member membership spende spenden unterstützen unterstütze unterstützung
+        mitglied soutenez don dona apoya wesprzyj
+    """,
+    "advert": """
+        advertisement advertisements ad ads sponsored promoted affiliate buy shop order cart price anzeige
+        werbung gesponsert kaufen bestellen warenkorb preis versand publicité publicidad publicidade acheter
+        comprar reklama
+    """,
+    "cookie": """
+        cookie cookies javascript browser enable consent gdpr
+    """,
+    "time": """
+        ago min mins minutes hours days read views january february march april june july august september
+        october november december jan feb mar apr jun jul aug sep sept oct nov dec januar februar märz mai juni
+        juli oktober dezember uhr datum date vor lesezeit janvier février mars avril juin juillet août septembre
+        octobre novembre décembre enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre
+        diciembre
+    """,
+    "tags": """
+        tags tag tagged categories category filed topics topic keywords schlagwörter schlagworte kategorie
+        kategorien themen thema
+    """,
+}
+_BITS: dict[str, int] = {}
+for _i, _words in enumerate(CUES.values()):
+    for _word in _words.split():
+        _BITS[_word] = _BITS.get(_word, 0) | 1 << _i
+_MARKS = ".,:;!?()[]\"'“”„‚‘’«»…|-–—•·/>→#"
+
+
+def cue_features(texts: Sequence[str]) -> npt.NDArray[np.float32]:
+    """(texts, 1 + len(CUES)) The share of cues among the first words of each text, and which kinds are among them."""
+    packed = np.zeros(len(texts), np.uint16)
+    share = np.zeros((len(texts), 1), np.float32)
+    for i, text in enumerate(texts):
+        words = text[:CHARS].lower().split(None, FIRST_WORDS)[:FIRST_WORDS]
+        if bits := [bit for word in words if (bit := _BITS.get(word.strip(_MARKS)))]:
+            packed[i] = reduce(or_, bits)
+            share[i] = len(bits) / len(words)
+    kinds = packed[:, None] >> np.arange(len(CUES), dtype=np.uint16) & 1
+    return np.concatenate([share, kinds], axis=1, dtype=np.float32)

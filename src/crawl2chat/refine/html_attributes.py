@@ -1,0 +1,98 @@
+"""What the attributes of a tag say: words that hint at its purpose, and whether its text is for readers."""
+
+import re
+from enum import Enum, auto
+from functools import lru_cache
+from html import unescape
+
+HINTS = tuple(
+    """
+    about action ad ads alert archive article author banner bar block blog body bottom box breadcrumb button byline
+    caption category center cell clear col column comment comments contact container content copyright credit date
+    desc description detail dialog entry excerpt footer form gallery grid group head header headline hidden home
+    image img info inner intro item label lead left like link links list login logo main menu message meta modal
+    module more nav navbar navigation news newsletter next overlay page pager pagination panel paragraph popular
+    popup post posts prev primary print product profile promo quote rating recent related reply respond right search
+    secondary section share sharing sidebar single site social story sub subscribe summary tab tag tags teaser text
+    thumb time title top topic tweet user widget wp wrapper
+    """.split()
+)
+HINT_BITS = {word: 1 << i for i, word in enumerate(HINTS)}
+_ALL_HINTS = (1 << len(HINTS)) - 1
+HINT_CHARS = 120  # of an element's attributes that are looked at for hints
+
+
+class Kind(Enum):
+    """What an element may be besides text for readers."""
+
+    HIDDEN = auto()  # by the attribute `hidden` or an inline style
+    GUTTER = auto()  # beside code, for the numbers of its lines
+    GLYPHS = auto()  # the signs of a formula, beside MathML or its source
+    RENDERED = auto()  # a formula that MathJax 2 has set, beside a script with its source
+    CODE = auto()  # by the class of a highlighter
+
+
+# Possessive, so that time grows with length alone.
+_ATTRIBUTE = re.compile(r"""([^\s"'<>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'<>]*+)))?+""")
+_WORD = re.compile("[a-z]+")
+_MAY_HIDE = re.compile(r"""(?:^|[\s"'])hidden(?:[\s=/]|$)|display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)""")
+_GUTTER = re.compile(
+    r"(?:.*[-_])?(?:gutter|(?:blob|ln|line|crayon)[-_]?num(?:ber)?s?|linen(?:os?|odiv|ums?|umbers?)|line-no|lnt|lntd|ln)"
+)
+_GLYPHS = re.compile("katex-html|mjx-math")
+_RENDERED = re.compile("mathjax(?:_preview|_display|_svg|_svg_display|_chtml|_chtml_display)?|mjx-chtml")
+_CODE = re.compile(
+    r"(?:lang|language|brush)[-:].*|.*highlight(?:er)?|codehilite|sourcecode|prettyprint.*|hljs|code|src"
+)
+_PATTERNS = {Kind.GUTTER: _GUTTER, Kind.GLYPHS: _GLYPHS, Kind.RENDERED: _RENDERED, Kind.CODE: _CODE}
+_HINTS_OR_KINDS = HINT_BITS | dict.fromkeys(
+    """
+    blob brush code codehilite crayon gutter highlight highlighter hljs katex lang language line linenodiv lineno
+    linenos linenum linenums linenumber linenumbers ln lnt lntd mathjax mjx prettyprint prettyprinted sourcecode src
+    """.split(),
+    1 << len(HINTS),  # words of which a class may be made that says of what kind the element is
+)
+_KNOWN_WORDS = frozenset(_HINTS_OR_KINDS)
+
+
+@lru_cache(maxsize=10_000)
+def read_attributes(attributes: str) -> tuple[int, Kind | None]:
+    """The hints in a tag's attributes, as bits of HINT_BITS, and the kind of element they make it."""
+    lowered = attributes.lower()
+    bits = 0
+    for word in _KNOWN_WORDS.intersection(_WORD.findall(lowered, 0, HINT_CHARS)):
+        bits |= _HINTS_OR_KINDS[word]
+    hints = bits & _ALL_HINTS
+    if (
+        ("hidden" in lowered or "none" in lowered or "collapse" in lowered)
+        and _MAY_HIDE.search(lowered)
+        and hides(lowered)
+    ):
+        return hints, Kind.HIDDEN
+    return hints, _kind_of_class(lowered) if bits > _ALL_HINTS else None
+
+
+def hides(attributes: str) -> bool:
+    """Whether attributes, in lower case, keep an element from being shown."""
+    values = attribute_values(attributes)
+    if "hidden" in values and values["hidden"].strip() != "until-found":  # which a search or a link opens
+        return True
+    style = values.get("style", "")
+    declarations = (declaration.partition(":") for declaration in style.split(";"))
+    said = {name.strip(): value.partition("!")[0].strip() for name, _, value in declarations}  # the last counts
+    return said.get("display") == "none" or said.get("visibility") in ("hidden", "collapse")
+
+
+def attribute_values(attributes: str) -> dict[str, str]:
+    """Values by name in lower case, "" where there is none; of two with one name the first counts, as in browsers."""
+    values: dict[str, str] = {}
+    for match in _ATTRIBUTE.finditer(attributes):
+        value = match[2] or match[3] or match[4] or ""
+        values.setdefault(match[1].lower(), unescape(value) if "&" in value else value)
+    return values
+
+
+def _kind_of_class(attributes: str) -> Kind | None:
+    classes = attribute_values(attributes).get("class", "").split()
+    kinds = (kind for kind, pattern in _PATTERNS.items() if any(map(pattern.fullmatch, classes)))
+    return next(kinds, None)
