@@ -41,7 +41,9 @@ def html_blocks(page: str, content_type: str | None = None) -> list[Block]:
 
 
 def _open_inline(reader: Reader, name: str, attributes: str) -> Kind | None:
-    return reader.unread_kind(read_attributes(attributes)[1]) if attributes else None
+    if attributes and (kind := read_attributes(attributes)[1]):
+        return reader.unread_kind(kind)
+    return None
 
 
 def _open_link(reader: Reader, name: str, attributes: str) -> Kind | None:
@@ -137,9 +139,11 @@ def _line_end(reader: Reader, name: str, attributes: str) -> None:
 
 
 def _open_block(reader: Reader, name: str, attributes: str) -> Kind | None:
-    hints, kind = read_attributes(attributes) if attributes else (0, None)
-    if kind is not None and (unread := reader.unread_kind(kind)) is not None:
-        return unread
+    hints, kind = 0, None
+    if attributes:
+        hints, kind = read_attributes(attributes)
+        if kind is not None and (unread := reader.unread_kind(kind)):
+            return unread
     if reader.pieces:
         reader.flush()
     name, ends, area = _OPENED[name]
@@ -148,7 +152,10 @@ def _open_block(reader: Reader, name: str, attributes: str) -> Kind | None:
     while parent.name in ends:
         reader.pop()
         parent = stack[-1]
-    stack.append(Element(name, parent, hints, parent.around | parent.hints | area, kind is Kind.CODE))
+    element = Element(name, parent, hints, parent.around | parent.hints | area)
+    if kind is not None:
+        element.is_code = kind is Kind.CODE
+    stack.append(element)
     reader.n_open[name] += 1
     return None
 

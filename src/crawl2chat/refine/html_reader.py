@@ -61,13 +61,13 @@ class Reader:
         self.hidden_chars = 0
 
     def read(self, tags: Iterable[Tag]) -> None:
-        pieces, table = self.pieces, self.table
+        pieces, find = self.pieces, self.table.get
         tags = iter(tags)
         for name, attributes, text in tags:
-            take = table.get(name)
+            take = find(name)
             if take is None:  # unknown, or in mixed case
                 name = name.lower()
-                take = self.table.get(name) or self.table.unknown(name)
+                take = find(name) or self.table.unknown(name)
             if take is not inline and (kind := take(self, name, attributes)) is not None:
                 text = self.skip(kind, (name, attributes, text), tags)
             if text and (pieces or not text.isspace()):  # most is white space between tags
@@ -175,7 +175,8 @@ class Reader:
         text = "".join(self.pieces)
         self.pieces.clear()
         self.custom_end = 0
-        self.raised.clear()
+        if self.raised:
+            self.raised.clear()
         if "&" in text:
             text = _unescape(text)
         if FORMULA_END in text:
@@ -187,10 +188,13 @@ class Reader:
             text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split(LINE_END))))
         else:
             text = " ".join(text.split())
+        link_chars = self.link_chars
+        if link_chars:
+            link_chars = min(link_chars, len(text))
+            self.link_chars = 0
         if text:
-            link_chars = min(self.link_chars, len(text)) if self.link_chars else 0
-            self.blocks.append(Block(text, link_chars, self.stack[-1], len(self.stack) - 1))
-        self.link_chars = 0
+            stack = self.stack
+            self.blocks.append(Block(text, link_chars, stack[-1], len(stack) - 1))
 
     def flush_preformatted(self, text: str) -> None:
         """Code is one block, prose a block for each paragraph, which then lies beside the <pre>."""
