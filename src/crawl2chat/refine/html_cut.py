@@ -14,7 +14,7 @@ FOREIGN = frozenset({"svg", "math", "SVG", "MATH"})  # where HTML heeds a "/" at
 # The tag's name, then attributes: anything but angle brackets, which only a quoted value may hold. Possessive, so that
 # what does not match is given up at once; without < in the first part a row of <nav <nav <nav takes quadratic time.
 TAG = re.compile(r"""<(/?[a-zA-Z][^\s/<>]*+)([^<>=]*+(?:=\s*+(?:"[^"]*+"|'[^']*+')?+[^<>=]*+){0,400}+)>""")
-# First a look at the next character: most tags are none of these, and to try each name in turn costs more than all else.
+# First a look at the next character: most tags are not among these, and trying each name in turn takes longest.
 _CUT_NAMES = sorted(UNREAD | CHROME)
 _INITIALS = sorted({name[0] for name in _CUT_NAMES})
 _BY_INITIAL = "|".join(

@@ -61,13 +61,13 @@ class Reader:
         self.hidden_chars = 0
 
     def read(self, tags: Iterable[Tag]) -> None:
-        pieces, find = self.pieces, self.table.get
+        pieces = self.pieces
         tags = iter(tags)
         for name, attributes, text in tags:
-            take = find(name)
+            take = self.table.get(name)
             if take is None:  # unknown, or in mixed case
                 name = name.lower()
-                take = find(name) or self.table.unknown(name)
+                take = self.table.get(name) or self.table.unknown(name)
             if take is not inline and (kind := take(self, name, attributes)) is not None:
                 text = self.skip(kind, (name, attributes, text), tags)
             if text and (pieces or not text.isspace()):  # most is white space between tags
