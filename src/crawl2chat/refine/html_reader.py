@@ -155,7 +155,7 @@ class Reader:
     def count_chars(self) -> int:
         """Characters of text on the whole page."""
         if self.n_chars is None:
-            self.n_chars = sum(len(text.strip()) for text in self.texts)
+            self.n_chars = sum(map(len, map(str.strip, self.texts)))
         return self.n_chars
 
     def unread_kind(self, kind: Kind | None) -> Kind | None:

@@ -210,13 +210,11 @@ def _place_features(
 def _window_features(prose: Floats, links: Floats) -> Floats:
     """(blocks, 2 × windows) Prose and link characters of the blocks nearby, this one included."""
     n = len(prose)
-    at = np.arange(n)
-    columns = []
+    at, k = np.arange(n), np.array(WINDOWS)[:, None]
+    high, low = np.minimum(at + k + 1, n), np.maximum(at - k, 0)
     sums = [np.concatenate([[0], np.cumsum(values, dtype=np.float64)]) for values in (prose, links)]
-    for k in WINDOWS:
-        high, low = np.minimum(at + k + 1, n), np.maximum(at - k, 0)
-        columns += [np.log1p(np.maximum(total[high] - total[low], 0)) for total in sums]
-    return np.stack(columns, axis=1, dtype=np.float32)
+    nearby = np.stack([total[high] - total[low] for total in sums], axis=1)  # (windows, 2, blocks)
+    return np.log1p(np.maximum(nearby, 0)).reshape(-1, n).T.astype(np.float32)
 
 
 def _cue_features(blocks: Sequence[Block]) -> tuple[Floats, Floats, Floats]:
