@@ -4,6 +4,7 @@ import re
 from enum import Enum, auto
 from functools import lru_cache
 from html import unescape
+from string import ascii_lowercase
 
 HINTS = tuple(
     """
@@ -34,7 +35,7 @@ class Kind(Enum):
 
 # Possessive, so that time grows with length alone.
 _ATTRIBUTE = re.compile(r"""([^\s"'<>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'<>]*+)))?+""")
-_WORD = re.compile("[a-z]+")
+_LETTERS = bytes(code if chr(code) in ascii_lowercase else ord(" ") for code in range(256))  # the rest parts words
 _MAY_HIDE = re.compile(r"""(?:^|[\s"'])hidden(?:[\s=/]|$)|display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)""")
 _GUTTER = re.compile(
     r"(?:.*[-_])?(?:gutter|(?:blob|ln|line|crayon)[-_]?num(?:ber)?s?|linen(?:os?|odiv|ums?|umbers?)|line-no|lnt|lntd|ln)"
@@ -52,19 +53,23 @@ _HINTS_OR_KINDS = HINT_BITS | dict.fromkeys(
     """.split(),
     1 << len(HINTS),  # words of which a class may be made that says of what kind the element is
 )
-_KNOWN_WORDS = frozenset(_HINTS_OR_KINDS)
+_BITS_OF_WORD = {word.encode(): bits for word, bits in _HINTS_OR_KINDS.items()}
+_KNOWN_WORDS = frozenset(_BITS_OF_WORD)
 
 
 @lru_cache(maxsize=10_000)
 def read_attributes(attributes: str) -> tuple[int, Kind | None]:
     """The hints in a tag's attributes, as bits of HINT_BITS, and the kind of element they make it."""
     lowered = attributes.lower()
+    # The words of letters, as bytes: half the time that a regular expression takes.
+    words = lowered[:HINT_CHARS].encode("ascii", "replace").translate(_LETTERS).split()
     bits = 0
-    for word in _KNOWN_WORDS.intersection(_WORD.findall(lowered, 0, HINT_CHARS)):
-        bits |= _HINTS_OR_KINDS[word]
+    for word in _KNOWN_WORDS.intersection(words):
+        bits |= _BITS_OF_WORD[word]
     hints = bits & _ALL_HINTS
+    # Few tags pass the first line, and searching all of them would take longer than the rest of this function.
     if (
-        ("hidden" in lowered or "none" in lowered or "collapse" in lowered)
+        ("hidden" in lowered or ("style" in lowered and ("none" in lowered or "collapse" in lowered)))
         and _MAY_HIDE.search(lowered)
         and hides(lowered)
     ):

@@ -41,7 +41,9 @@ def html_blocks(page: str, content_type: str | None = None) -> list[Block]:
 
 
 def _open_inline(reader: Reader, name: str, attributes: str) -> Kind | None:
-    return reader.unread_kind(read_attributes(attributes)[1]) if attributes else None
+    if attributes and (kind := read_attributes(attributes)[1]):
+        return reader.unread_kind(kind)
+    return None
 
 
 def _open_link(reader: Reader, name: str, attributes: str) -> Kind | None:
@@ -137,9 +139,11 @@ def _line_end(reader: Reader, name: str, attributes: str) -> None:
 
 
 def _open_block(reader: Reader, name: str, attributes: str) -> Kind | None:
-    hints, kind = read_attributes(attributes) if attributes else (0, None)
-    if kind is not None and (unread := reader.unread_kind(kind)) is not None:
-        return unread
+    hints, kind = 0, None
+    if attributes:
+        hints, kind = read_attributes(attributes)
+        if kind is not None and (unread := reader.unread_kind(kind)):
+            return unread
     if reader.pieces:
         reader.flush()
     name, ends, area = _OPENED[name]
@@ -148,7 +152,10 @@ def _open_block(reader: Reader, name: str, attributes: str) -> Kind | None:
     while parent.name in ends:
         reader.pop()
         parent = stack[-1]
-    stack.append(Element(name, parent, hints, parent.around | parent.hints | area, kind is Kind.CODE))
+    element = Element(name, parent, hints, parent.around | parent.hints | area)
+    if kind is not None:
+        element.is_code = kind is Kind.CODE
+    stack.append(element)
     reader.n_open[name] += 1
     return None
 
@@ -156,6 +163,7 @@ def _open_block(reader: Reader, name: str, attributes: str) -> Kind | None:
 def _open_pre(reader: Reader, name: str, attributes: str) -> Kind | None:
     if kind := _open_block(reader, name, attributes):
         return kind
+    reader.table = _TABLE_WITH_PRE
     reader.is_code = False
     reader.in_pre.clear()
     return None
@@ -227,9 +235,11 @@ def _close_block(reader: Reader, name: str, attributes: str) -> None:
     if reader.pieces:
         reader.flush()
     name = _CLOSED[name]
-    if reader.n_open[name]:
-        while reader.pop() != name:
-            pass
+    n_open, stack = reader.n_open, reader.stack
+    closed = "" if n_open[name] else name
+    while closed != name:
+        closed = stack.pop().name
+        n_open[closed] -= 1
 
 
 def _rule(reader: Reader, name: str, attributes: str) -> None:
@@ -250,7 +260,10 @@ _TAKE |= {"a": _open_link, "/a": _close_link, "br": _line_end, "/br": _line_end,
 _TAKE |= dict.fromkeys(("code", "samp"), _open_code) | dict.fromkeys(("nobr", "mjx-math"), _open_glyphs)
 _TAKE |= dict.fromkeys(("sup", "sub"), _open_raised) | dict.fromkeys(("/sup", "/sub"), _close_raised)
 _TAKE |= dict.fromkeys(BLOCKS, _open_block) | {f"/{name}": _close_block for name in BLOCKS}
-_TAKE |= dict.fromkeys(LINES, _open_line) | {f"/{name}": _close_line for name in LINES}
 _TAKE |= {"dialog": _open_dialog, "pre": _open_pre, "tr": _open_row} | dict.fromkeys(CELLS, _open_cell)
+_TAKE_LINES = dict.fromkeys(LINES, _open_line) | {f"/{name}": _close_line for name in LINES}
+_TAKE_LINES |= {"tr": _open_row} | dict.fromkeys(CELLS, _open_cell)
 _TAKE |= {name.upper(): take for name, take in _TAKE.items()}
+_TAKE_LINES |= {name.upper(): take for name, take in _TAKE_LINES.items()}
 _TABLE = Table(_TAKE, _take_unknown)
+_TABLE_WITH_PRE = Table(_TAKE | _TAKE_LINES, _take_unknown)  # from the first <pre> on; most pages have none

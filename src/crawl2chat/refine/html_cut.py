@@ -14,9 +14,15 @@ FOREIGN = frozenset({"svg", "math", "SVG", "MATH"})  # where HTML heeds a "/" at
 # The tag's name, then attributes: anything but angle brackets, which only a quoted value may hold. Possessive, so that
 # what does not match is given up at once; without < in the first part a row of <nav <nav <nav takes quadratic time.
 TAG = re.compile(r"""<(/?[a-zA-Z][^\s/<>]*+)([^<>=]*+(?:=\s*+(?:"[^"]*+"|'[^']*+')?+[^<>=]*+){0,400}+)>""")
-# First a look at the next letter: most tags are none of these, and to try each name in turn costs more than all else.
-_INITIALS = "".join(sorted({name[0] + name[0].upper() for name in UNREAD | CHROME}))
-_CUTTABLE = re.compile(rf"<(?:!--|[!?]|(?=[{_INITIALS}])((?i:{'|'.join(sorted(UNREAD | CHROME))}))(?=[\s>/]))")
+# First a look at the next character: most tags are not among these, and trying each name in turn takes longest.
+_CUT_NAMES = sorted(UNREAD | CHROME)
+_INITIALS = sorted({name[0] for name in _CUT_NAMES})
+_BY_INITIAL = "|".join(
+    f"[{initial}{initial.upper()}](?i:{'|'.join(name[1:] for name in _CUT_NAMES if name[0] == initial)})"
+    for initial in _INITIALS
+)
+_FIRST = "".join(initial + initial.upper() for initial in _INITIALS)
+_CUTTABLE = re.compile(rf"<(?=[!?{_FIRST}])(?:!--|[!?]|({_BY_INITIAL})(?=[\s>/]))")
 _END_TAGS = {name: re.compile(f"</{name}(?=[\\s>/])", re.IGNORECASE) for name in UNREAD | CHROME}
 _AFTER_NAME = tuple(" \t\n\r\f>/")
 # A "/" that belongs to no unquoted value, as in <svg width=1 /> but not in <svg width=1/>.

@@ -36,12 +36,17 @@ class Element:
     those that begin in rows above; of a row, how many rows are before it. is_code: the class is a highlighter's.
     """
 
-    __slots__ = ("around", "column", "hints", "is_code", "n_cells", "name", "parent", "spans")
+    __slots__ = ("__dict__", "around", "hints", "name", "parent")
+    # What few elements have is not set for all of them: a third of the time that it takes to make one.
+    is_code = False
+    column = n_cells = 0
+    spans: dict[int, int] | None = None  # of what holds rows: column → the first row that is free again
 
-    def __init__(self, name: str, parent: "Element | None", hints: int, around: int, is_code: bool = False) -> None:
-        self.name, self.parent, self.hints, self.around, self.is_code = name, parent, hints, around, is_code
-        self.column = self.n_cells = 0
-        self.spans: dict[int, int] | None = None  # of what holds rows: column → the first row that is free again
+    def __init__(self, name: str, parent: "Element | None", hints: int, around: int) -> None:
+        self.name = name
+        self.parent = parent
+        self.hints = hints
+        self.around = around
 
     @property
     def container(self) -> "Element":

@@ -61,10 +61,10 @@ class Reader:
         self.hidden_chars = 0
 
     def read(self, tags: Iterable[Tag]) -> None:
-        pieces, table = self.pieces, self.table
+        pieces = self.pieces
         tags = iter(tags)
         for name, attributes, text in tags:
-            take = table.get(name)
+            take = self.table.get(name)
             if take is None:  # unknown, or in mixed case
                 name = name.lower()
                 take = self.table.get(name) or self.table.unknown(name)
@@ -155,7 +155,7 @@ class Reader:
     def count_chars(self) -> int:
         """Characters of text on the whole page."""
         if self.n_chars is None:
-            self.n_chars = sum(len(text.strip()) for text in self.texts)
+            self.n_chars = sum(map(len, map(str.strip, self.texts)))
         return self.n_chars
 
     def unread_kind(self, kind: Kind | None) -> Kind | None:
@@ -175,7 +175,8 @@ class Reader:
         text = "".join(self.pieces)
         self.pieces.clear()
         self.custom_end = 0
-        self.raised.clear()
+        if self.raised:
+            self.raised.clear()
         if "&" in text:
             text = _unescape(text)
         if FORMULA_END in text:
@@ -187,10 +188,13 @@ class Reader:
             text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split(LINE_END))))
         else:
             text = " ".join(text.split())
+        link_chars = self.link_chars
+        if link_chars:
+            link_chars = min(link_chars, len(text))
+            self.link_chars = 0
         if text:
-            link_chars = min(self.link_chars, len(text)) if self.link_chars else 0
-            self.blocks.append(Block(text, link_chars, self.stack[-1], len(self.stack) - 1))
-        self.link_chars = 0
+            stack = self.stack
+            self.blocks.append(Block(text, link_chars, stack[-1], len(stack) - 1))
 
     def flush_preformatted(self, text: str) -> None:
         """Code is one block, prose a block for each paragraph, which then lies beside the <pre>."""

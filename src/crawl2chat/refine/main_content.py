@@ -133,15 +133,15 @@ def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Float
     """(blocks, len(OWN)), and of each block its characters and its prose: those that read like sentences."""
     text = "\n".join([block.text for block in blocks]) + "\n"
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    kinds = _kinds_of_character()[np.minimum(codes, 0xFFFF)]
+    kinds = _kinds_of_character().take(codes, mode="clip")  # what is beyond the table is like its last character
     n = len(blocks)
     lengths = np.array([len(block.text) for block in blocks])
     ends = np.cumsum(lengths + 1) - 1  # where each block's line end is
     counts = np.bincount(np.repeat(np.arange(0, 8 * n, 8), lengths + 1) + kinds, minlength=8 * n).reshape(n, 8).T
     words = counts[SPACE]  # the line end behind the block makes up for the first word
     spaces = np.flatnonzero(kinds == SPACE)
-    short = np.diff(spaces, prepend=-1) - 1 <= SHORT_WORD
-    short_words = np.diff(np.cumsum(short)[np.cumsum(words) - 1], prepend=0)
+    short = _steps(spaces, -1) - 1 <= SHORT_WORD
+    short_words = _steps(np.cumsum(short)[np.cumsum(words) - 1], 0)
     chars = lengths.astype(np.float32)
     last, first = kinds[ends - 1], kinds[ends - lengths]
     quoted = (last == CLOSING) & (kinds[ends - 2] == SENTENCE_END) & (lengths > 1)  # "He left."
@@ -165,17 +165,26 @@ def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Float
     return np.stack(columns, axis=1, dtype=np.float32), chars, prose.astype(np.float32)
 
 
+def _steps(values: npt.NDArray[np.intp], before: int) -> npt.NDArray[np.intp]:
+    """Differences to the value before, like np.diff with `prepend`, which takes longer than the sums of a page."""
+    steps = values.copy()
+    steps[0] -= before
+    steps[1:] -= values[:-1]
+    return steps
+
+
 def _place_features(
     blocks: Sequence[Block], containers: Sequence[Element], chars: Floats, links: Floats, prose: Floats
 ) -> Floats:
     """(blocks, len(PLACE)) Where the block stands on the page, and how much of it is prose around there."""
     n = len(blocks)
     total = prose.sum() + 1
-    numbers: dict[int, int] = {}
+    numbers: dict[Element, int] = {}
+    number_of = numbers.setdefault
     own_of, outer_of = [], []
     for container in containers:
-        own_of.append(numbers.setdefault(id(container), len(numbers)))
-        outer_of.append(numbers.setdefault(id(container.parent or container), len(numbers)))
+        own_of.append(number_of(container, len(numbers)))
+        outer_of.append(number_of(container.parent or container, len(numbers)))
     own, outer, count = np.array(own_of), np.array(outer_of), len(numbers)
     own_prose, own_chars, own_links = (np.bincount(own, x, count) for x in (prose, chars, links))
     # what is around a container may hold blocks of its own
@@ -201,13 +210,11 @@ def _place_features(
 def _window_features(prose: Floats, links: Floats) -> Floats:
     """(blocks, 2 × windows) Prose and link characters of the blocks nearby, this one included."""
     n = len(prose)
-    at = np.arange(n)
-    columns = []
+    at, k = np.arange(n), np.array(WINDOWS)[:, None]
+    high, low = np.minimum(at + k + 1, n), np.maximum(at - k, 0)
     sums = [np.concatenate([[0], np.cumsum(values, dtype=np.float64)]) for values in (prose, links)]
-    for k in WINDOWS:
-        high, low = np.minimum(at + k + 1, n), np.maximum(at - k, 0)
-        columns += [np.log1p(np.maximum(total[high] - total[low], 0)) for total in sums]
-    return np.stack(columns, axis=1, dtype=np.float32)
+    nearby = np.stack([total[high] - total[low] for total in sums], axis=1)  # (windows, 2, blocks)
+    return np.log1p(np.maximum(nearby, 0)).reshape(-1, n).T.astype(np.float32)
 
 
 def _cue_features(blocks: Sequence[Block]) -> tuple[Floats, Floats, Floats]:

@@ -86,16 +86,22 @@ def cell_of(block: Block) -> Element | None:
     """The cell of a table that the block is, or is a paragraph or division of."""
     element: Element | None = block.element
     for _ in range(3):
-        if element is None or element.name in CELLS:
-            return element if element is not None and element.parent and element.parent.name == "tr" else None
+        if element is None:
+            return None
+        if element.name in CELLS:
+            return element if element.parent and element.parent.name == "tr" else None
         element = element.parent
     return None
 
 
 def item_of(block: Block) -> Element | None:
     """The list item that the block is, or is a paragraph of."""
-    element = block.element
-    return next((x for x in (element, element.parent) if x is not None and x.name == "li"), None)
+    return _self_or_parent(block.element, "li")
+
+
+def code_of(block: Block) -> Element | None:
+    """The preformatted element that the block is, or is a paragraph of."""
+    return _self_or_parent(block.element, "pre")
 
 
 def table_of(row: Element) -> Element | None:
@@ -104,7 +110,8 @@ def table_of(row: Element) -> Element | None:
     return around.parent if around is not None and around.name in PARTS_OF_TABLE else around
 
 
-def code_of(block: Block) -> Element | None:
-    """The preformatted element that the block is, or is a paragraph of."""
-    element = block.element
-    return next((x for x in (element, element.parent) if x is not None and x.name == "pre"), None)
+def _self_or_parent(element: Element, name: str) -> Element | None:
+    if element.name == name:
+        return element
+    parent = element.parent
+    return parent if parent is not None and parent.name == name else None
