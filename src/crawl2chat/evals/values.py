@@ -139,6 +139,7 @@ def plain(text: str) -> str:
                 text = pattern.sub(replacement, text)
             if text == before:
                 break
+        text = re.sub(r" {2,}", " ", text)  # 12 \text{ cm} is 12 cm
     text = re.sub(r"([\^_])\{(-?\w+)\}", r"\1\2", text.replace("{,}", ","))
     text = re.sub(r"(?<![\w.,])10\^(?=-?[0-9])", "1e", text)
     text = re.sub(r"\*\*|__|`|<<[^<>]*>>", "", text)  # emphasis, code, and GSM8K's notes for a calculator
@@ -332,9 +333,13 @@ _JOINS = (
 _BARE = re.compile(r"[^\w=+*/^]*")  # between runs
 _EQUALS = re.compile(rf"(?: ?/? ?{_WORD}){{0,4}}[ )\]]*=")
 _FORMULA = re.compile(
-    r"\(| ?(?:[+*^]|/ ?(?:\w\b|\()|_|\\|(?:pi|sqrt|sin|cos|tan|log|ln|[b-hj-z])(?![^\W_])|[=<>] ?[a-z\d])"
+    r"\(|\.\\(?:overline|bar|dot)\b"
+    r"| ?(?:[+*^]|/ ?(?:\w\b|\()|_|\\|(?:pi|sqrt|sin|cos|tan|log|ln|[b-hj-z])(?![^\W_])|[=<>] ?[a-z\d])"
 )
-_OPERAND = re.compile(r"(?:[A-Za-z](?=\()|[\w)\]}] ?[+*^] ?|(?:\b[A-Za-z]|[0-9][A-Za-z]|[)\]}]) ?[-/] ?)\(*\Z")
+_OPERAND = re.compile(  # x + 3, f(3), x/3, pi/3, x < 3, \le 3, log 3; but not <b>3
+    r"(?:[A-Za-z](?=\()|[\w)\]}] ?[+*^] ?|(?:\b[A-Za-z]|[0-9][A-Za-z]|[)\]}]|pi) ?[-/] ?"
+    r"|(?<![</\w])[A-Za-z] ?[<>≤≥≠] ?|\\(?:[lgn]eq?|[lg]t|pm|mp) ?|\b(?:sqrt|sin|cos|tan|log|ln)(?:_\w+)? ?)\(*\Z"
+)
 _ALTERNATIVE = re.compile(r"\b(?:or|maybe|perhaps|possibly|alternatively)\b.*[0-9]", re.IGNORECASE)
 _NOUNS_ONLY = re.compile(rf"[ )]*(?: ?{_WORD}){{0,4}}[ )]*")
 _BEFORE = re.compile(r"^[\s:*(\"'_~]*(?:[A-Za-z]\w{0,2}\s*)?=\s*|^[\s:*(\"'_~]+")
