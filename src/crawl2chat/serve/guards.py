@@ -75,8 +75,8 @@ class Guard:
                 status = message["status"]
             await send(message)
 
-        if scope["path"] != "/":  # some clients end every address with a slash
-            scope["path"] = scope["path"].rstrip("/")
+        # some clients end every address with a slash, or put a path with one behind an address with one
+        scope["path"] = "/" + "/".join(filter(None, scope["path"].split("/")))
         await self.answer(scope, receive, watched)
         outcome = scope.get("outcome") or _outcome(status)
         route = next((route for route in ROUTES if scope["path"].startswith(route)), "other")
