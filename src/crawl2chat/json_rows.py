@@ -128,7 +128,7 @@ def _goes_on_over_lines(first: list[str], values: list[Any]) -> bool:
 
 def _loads(line: str) -> Any:
     try:
-        return json.loads(line.lstrip("\ufeff"))  # marks are also within files that were joined
+        return json.loads(line.strip("\ufeff \t\r\n"))  # marks are also within files that were joined
     except (ValueError, RecursionError) as error:
         return NotJson(_why(error), line.strip()[:40])
 

@@ -12,6 +12,7 @@ OPENAI_ROLES = {
     "function": "tool",
 }  # fmt: skip
 TEXT_PARTS = ("text", "input_text", "output_text")  # of Chat Completions and of Responses
+MEDIA = ("image", "images", "video", "videos", "audios")  # what others put next to a content or to turns
 CALL_FORM = '{"function": {"name": "…", "arguments": {…}}}'
 _NOTHING = object()
 
