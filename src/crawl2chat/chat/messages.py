@@ -33,7 +33,7 @@ def read_message(raw: object, roles: Mapping[str, str] = OPENAI_ROLES) -> Messag
     """Return OpenAI's message as our conversations hold it.
 
     Text parts are joined, arguments of calls become objects, `developer` is `system`, a `refusal` is what the
-    assistant said, the older `function_call` is a call like any other. Content may be missing or null beside calls.
+    assistant said, the older `function_call` is a call like any other. Content may be missing or null next to calls.
     Fields that this does not know are left to the caller. Raises MessageError.
     """
     if not isinstance(raw, dict):

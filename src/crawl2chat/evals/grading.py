@@ -1,6 +1,6 @@
 r"""One grader for SFT, rewards and tests: whether an answer comes to the reference.
 
-Both go through the same two steps. First the part that counts: what stands behind the last `####`, in the last
+Both go through the same two steps. First the part that counts: what comes after the last `####`, in the last
 `\boxed{}` or behind the last "answer is"; without such a mark all of it. Then its value (values.py). An answer whose
 part that counts is the reference word for word is right, too, so references that state no number are compared as text.
 
@@ -14,7 +14,7 @@ from collections.abc import Iterator
 
 from crawl2chat.evals.values import MAX_CHARACTERS, Value, leading_value, plain, trailing_value, whole_value
 
-MAX_WORDS = 5  # of a reference that has no mark and is no number: a name, not a solution
+MAX_WORDS = 5  # of a reference that has no mark and is not a number: a name, not a solution
 _MARKS = 16  # the last of a text that are looked at
 _MARK = re.compile(r"#{4,}|\\f?boxed\s*\{?|\bans(?:wer)?[\s*_]*(?:is\b(?:[ \t*_]*:)?|:)", re.IGNORECASE)
 
@@ -78,7 +78,7 @@ def without_thinking(text: str) -> str:
 
 
 def _marked(text: str) -> Iterator[tuple[str, bool]]:
-    r"""What each mark marks, from the last one back, and whether that decides even if it is no value.
+    r"""What each mark marks, from the last one back, and whether that decides even if it is not a value.
 
     `\boxed{}` decides, and `####` on the last line; elsewhere `####` may be a heading, and "answer is" a phrase.
     """

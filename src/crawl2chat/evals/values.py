@@ -5,7 +5,7 @@ else can be meant, points (1.200,50); fractions (1/2, \frac{1}{2}, ½) and mixed
 (1e3, 1×10^3); currencies and units on either side; lists (3, 4), ranges (10-20), times and ratios (10:15).
 Numbers are exact: 1/2 is 0.5, but 1/3 is not 0.333. Units are not converted: 100 cm is not 1 m, and 50 % is not 0.5.
 
-What a text can't be read as, nothing is guessed for: 3,5 is a list of two, a sum that is not worked out is no number.
+Nothing is guessed: 3,5 is a list of two, and a sum that is not worked out is not a number.
 """
 
 import re
@@ -66,7 +66,7 @@ class Value:
 
 
 def whole_value(text: str) -> Value | None:
-    """The value that all of the text states, with nothing beside it but a unit or noun; None if there is none."""
+    """The value that all of the text states, with nothing else in it but a unit or noun; None if there is none."""
     if len(text) > MAX_CHARACTERS:
         return None
     text = _stripped(plain(text))
@@ -227,7 +227,7 @@ def _goes_on(text: str, end: int) -> bool:
 
 
 def _stripped(text: str) -> str:
-    """Without what stands before a value (an equals sign, `x =`, emphasis) and after it (a full stop)."""
+    """Without what comes before a value (an equals sign, `x =`, emphasis) and after it (a full stop)."""
     text = _BEFORE.sub("", text.strip())
     text = re.sub(r"^([-+])\s+(?=[0-9.$])", r"\1", text)
     return text.rstrip(" \t*_\"'$.!:;,")

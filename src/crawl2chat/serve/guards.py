@@ -48,7 +48,7 @@ class Guard:
         key: str | None = None,
         origins: Collection[str] = (),
     ) -> None:
-        """hosts: names under which the server may be asked, beside those of loopback. key: what clients must send.
+        """hosts: names that requests may have for this server, besides loopback. key: what clients must send.
 
         origins: of pages that may read answers in a browser, as `read_origin` returns them. Refusals and failures carry
         the CORS headers as well, or the page could not read why.
