@@ -65,6 +65,8 @@ RIGHT = {
     "a helper in a block behind":
         "```python\n" + GOOD.replace("len(w)", "size(w)") + "\n```\nwhere size is\n"
         "```python\ndef size(w):\n    return len(w)\n```",
+    "tests in a block behind, with a package that is not there":
+        f"```python\n{GOOD}\n```\n```python\nimport no_such_package\n\ndef test_it():\n    longest([])\n```",
     "another version of a helper in a block behind":
         "```python\ndef size(w):\n    return len(w)\n\n" + GOOD.replace("len(w)", "size(w)") + "\n```\nnot\n"
         "```python\ndef size(w):\n    return 7\n```",

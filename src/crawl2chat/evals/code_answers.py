@@ -35,7 +35,8 @@ def program_of(prompt: str, name: str, test: str, answer: str) -> str:
     """The program that a HumanEval problem's tests are run in.
 
     The last part of the answer that defines the function counts, behind what comes before the function in the prompt
-    and behind other blocks that hold only imports and other functions. If none does, a body goes behind the prompt.
+    and behind other blocks that hold only imports and other functions: those before it, and those after it that define
+    something that it uses, not tests. If no part defines the function, a body goes behind the prompt.
     """
     answer = without_thinking(answer).replace("\r\n", "\n").replace("\r", "\n")
     if _QUOTED_FENCE.search(answer):
@@ -46,8 +47,9 @@ def program_of(prompt: str, name: str, test: str, answer: str) -> str:
     code = next((code for part in reversed(outside) if _defines(code := _code_in(part.text), name)), None)
     for i, part in enumerate(fenced):
         if _defines(found := _code_in(part.text), name):
-            helpers = (part.text for part in (*fenced[:i], *fenced[i + 1 :]) if _only_helps(part.text, name))
-            code = "\n".join([*helpers, found])  # what is in its own block wins
+            ahead = [part.text for part in fenced[:i] if _only_helps(part.text, name)]
+            behind = [p.text for p in fenced[i + 1 :] if _only_helps(p.text, name) and _defines_used(p.text, found)]
+            code = "\n".join([*ahead, *behind, found])  # what is in its own block wins
     if code is not None:
         before = re.split(rf"^(?:async\s+)?def\s+{re.escape(name)}\b", prompt, maxsplit=1, flags=re.MULTILINE)[0]
         code = before + code
@@ -125,6 +127,15 @@ def _only_helps(text: str, name: str) -> bool:
         and getattr(node, "name", None) != name
         for node in tree.body
     )
+
+
+def _defines_used(text: str, code: str) -> bool:
+    """Whether a block defines a function or class whose name is in this code."""
+    helps, uses = _parsed(text), _parsed(code)
+    if helps is None or uses is None:
+        return False
+    used = {node.id for node in ast.walk(uses) if isinstance(node, ast.Name)}
+    return any(getattr(node, "name", None) in used for node in helps.body)
 
 
 def _as_bodies(text: str) -> list[str]:
