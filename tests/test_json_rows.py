@@ -66,6 +66,7 @@ def test_json_lines_are_read_one_at_a_time(tmp_path):
         (json.dumps([ROW, ROW], indent=1)[:-9], "is not JSON: Expecting"),
         (f"{LINE[:-9]}\n{LINE}\n{LINE}", "1 bad line of 3"),
         (f"{LINE}\n{LINE[:-9]}", "line 2: is not JSON (Unterminated string"),
+        (f'{LINE}\n{{"messages": [1\n{LINE}', "line 2: is not JSON (Expecting ',' delimiter at column 16)"),
         ("[" * 100_000, "nested too deeply"),
         ("<html>\n<body>", "2 of 2 lines (1, 2): is not JSON"),
         ("{'messages': []}\n{'messages': []}", "is not JSON: Expecting property name enclosed in double quotes"),

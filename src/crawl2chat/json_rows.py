@@ -11,14 +11,17 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, TextIO, TypeGuard, cast
 
+from crawl2chat.downloads import LFS_POINTER
 from crawl2chat.run import StageError
+from crawl2chat.text_files import HOW_TO_CONVERT
 
 MAGIC = {
     b"PAR1": "Parquet", b"PK\x03\x04": "a ZIP archive (as .xlsx and .docx are)", b"%PDF": "a PDF",
     b"\x28\xb5\x2f\xfd": "compressed by zstd", b"BZh": "compressed by bzip2", b"\xfd7zXZ": "compressed by xz",
     b"SQLite format 3": "an SQLite database",
-    b"version https://git-lfs": "a Git LFS pointer, not the file itself (`git lfs pull` fetches it)",
+    LFS_POINTER: "a Git LFS pointer, not the file itself (`git lfs pull` fetches it)",
 }  # fmt: skip
+HEAD = 64  # bytes of a beginning; more than any of these has
 TABLES = (".csv", ".tsv")
 LOOKED_AT = 100  # lines that are tried before a file counts as one broken JSON document
 
@@ -96,10 +99,10 @@ def open_text(file: Path) -> Iterator[TextIO]:
     """
     try:
         with file.open("rb") as raw:
-            head = raw.read(32)
+            head = raw.read(HEAD)
             raw.seek(0)
             stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if head.startswith(b"\x1f\x8b") else raw)
-            head = stream.read(32)
+            head = stream.read(HEAD)
             stream.seek(0)
             kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
             if kind:
@@ -111,7 +114,7 @@ def open_text(file: Path) -> Iterator[TextIO]:
     except UnicodeError as error:
         raise StageError(
             f"{file}: is not {error.encoding if isinstance(error, UnicodeDecodeError) else 'Unicode'}: {error}; "
-            "convert it, for example with iconv -f WINDOWS-1252 -t UTF-8"
+            f"{HOW_TO_CONVERT}"
         ) from error
 
 
@@ -128,7 +131,7 @@ def _goes_on_over_lines(first: list[str], values: list[Any]) -> bool:
 
 def _loads(line: str) -> Any:
     try:
-        return json.loads(line.lstrip("\ufeff"))  # marks are also within files that were joined
+        return json.loads(line.strip("\ufeff \t\r\n"))  # marks are also within files that were joined
     except (ValueError, RecursionError) as error:
         return NotJson(_why(error), line.strip()[:40])
 

@@ -103,7 +103,7 @@ class StageResult:
 
 @dataclass
 class Step:
-    """A stage as this run would take it, beside what an earlier run or its own command left."""
+    """A stage as this run would take it, and what an earlier run or its own command left."""
 
     stage: Stage
     inputs: dict[str, Path]

@@ -30,7 +30,7 @@ METRICS = "metrics.jsonl"
 SAMPLES_DURING = "samples-during.jsonl"
 TRACKED = "tracked.json"  # what a tracker calls the run
 STARTED = ".started.json"  # marks a folder as a stage's own and says what it is being made from
-REPLACED = "replaced"  # a folder beside stages, with finished work that another run took the place of
+REPLACED = "replaced"  # a folder next to the stages, with finished work that was replaced
 KEPT_FROM_SECONDS = 60  # work that took longer than this is moved there, not deleted
 # How a stage went: with times, names and as often as was asked for, so these differ between equal runs.
 NOT_RESULTS = {MANIFEST, METRICS, SAMPLES_DURING, TRACKED, STARTED, ".lock"}

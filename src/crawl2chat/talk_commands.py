@@ -73,7 +73,7 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     access.add_argument("--no-key", action="store_true", help="no key, even if other machines can reach --host")
     access.add_argument(
         "--allowed-host", action="append", default=[], metavar="NAME",
-        help="a name under which clients reach this server; beside --host and localhost; repeatable",
+        help="a name under which clients reach this server, in addition to --host and localhost; repeatable",
     )  # fmt: skip
     access.add_argument(
         "--allow-origin", action="append", default=[], metavar="ORIGIN",

@@ -309,3 +309,28 @@ def test_whatever_json_holds_is_a_conversation_or_a_refusal(tokenizer, value):
     with suppress(RowError):
         ids, mask = encode_conversation(tokenizer, read_row(value).messages)
         assert len(ids) == len(mask)
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0}, {"weight": 0.0}, {"train": False}, {"loss": False}, {"masked": 1}])
+@pytest.mark.parametrize("row", [{"messages": PLAIN}, {"prompt": "Where?", "completion": "Here."}])
+def test_a_whole_row_may_be_marked_as_not_to_be_learned(reading, row, mark):
+    conversations, told = reading({**row, **mark}, row)
+    assert conversations == [PLAIN]
+    assert "left out, as every answer has weight 0: 1 conversation" in told
+    assert "not used" not in told
+
+
+@pytest.mark.parametrize("mark", [{"weight": 0.5}, {"loss": 0.0}, {"loss": 2.3}, {"training": "yes"}, {"mask": [0, 1]}])
+def test_what_is_not_a_mark_on_a_row_is_named_as_unused(reading, mark):
+    conversations, told = reading({"messages": PLAIN, **mark})
+    assert conversations == [PLAIN]
+    assert f"not used: {next(iter(mark))} (1 line)" in told
+
+
+def test_a_file_in_which_nothing_is_learned_says_so(refusal):
+    assert "every answer in it has weight 0" in refusal({"messages": PLAIN, "weight": 0})
+
+
+def test_turns_that_are_not_a_list_are_named(refusal):
+    assert "messages holds a text, not a list" in refusal({"messages": json.dumps(PLAIN)})
+    assert "conversations holds an object, not a list" in refusal({"conversations": {"human": "Where?"}})

@@ -62,6 +62,17 @@ RIGHT = {
     "a helper in a block before":
         "```python\ndef size(w):\n    return len(w)\n```\nand\n```python\n"
         + GOOD.replace("len(w)", "size(w)") + "\n```",
+    "a helper in a block behind":
+        "```python\n" + GOOD.replace("len(w)", "size(w)") + "\n```\nwhere size is\n"
+        "```python\ndef size(w):\n    return len(w)\n```",
+    "tests in a block behind, with a package that is not there":
+        f"```python\n{GOOD}\n```\n```python\nimport no_such_package\n\ndef test_it():\n    longest([])\n```",
+    "another version of a helper in a block behind":
+        "```python\ndef size(w):\n    return len(w)\n\n" + GOOD.replace("len(w)", "size(w)") + "\n```\nnot\n"
+        "```python\ndef size(w):\n    return 7\n```",
+    "a label on the line behind the fence": f"```\npython\n{GOOD}\n```",
+    "tags of Code Llama": f"[PYTHON]\n{GOOD}\n[/PYTHON]",
+    "tags of DS-1000": f"[BEGIN]\n{GOOD}\n[DONE]",
     "a lambda": "```python\nlongest = lambda words: max(map(len, words), default=0)\n```",
     "single backticks": f"`{GOOD}`",
     "the prompt repeated": f"```python\n{PROMPT}{BODY}\n```",

@@ -187,7 +187,7 @@ def test_a_reference_is_what_its_last_mark_marks_or_all_of_a_short_one():
 def test_a_reference_that_cannot_be_compared_with_says_why(reference, found):
     with pytest.raises(ValueError, match=re.escape(found)):
         reference_part(reference)
-    assert not is_correct(reference, reference)
+    assert not is_correct("7", reference)
 
 
 numbers = st.fractions(-(10**7), 10**7, max_denominator=40) | st.integers(-(10**9), 10**9).map(Fraction)
@@ -279,3 +279,41 @@ def test_each_real_reference_grades_itself_as_right_and_its_questions_numbers_as
         listed = [*re.findall(r"[0-9][0-9,.]*", row["question"]), "1234567", value]
         for between in (" ", ", ", "\n", " or "):
             assert not is_correct(between.join(listed), row["answer"]), listed
+
+
+@pytest.mark.parametrize(
+    "form", ["The answer is: {}", "The answer is: ${}$", "So **the answer is:** {}.", "Answer: {}"]
+)
+@pytest.mark.parametrize("reference", ["Oslo", r"x^2 - 4", r"2\sqrt{5}", "E04", "(B)"])
+def test_a_colon_behind_the_phrase_is_not_part_of_the_answer(form, reference):
+    assert is_correct(form.format(reference), reference)
+
+
+@pytest.mark.parametrize("part", [
+    r"\begin{pmatrix} 3 & 1 \\ 4 & 2 \end{pmatrix}", "turn the valve until the light is green",
+])  # fmt: skip
+def test_what_a_reader_takes_for_a_reference_can_be_answered_however_long_it_is(part):
+    read = reference_part(f"First this, then that.\n#### {part}")
+    assert is_correct(f"#### {part}", read)
+    assert not is_correct("#### 4", read)
+
+
+@pytest.mark.parametrize("formula", [
+    r"\pi/4", "π/4", "x < 4", r"x \le 4", r"n \geq 4", r"x \ne 4", r"\log_2 4", "ln 4", r"\sin 4",
+    r"\pm 4", r"4.\overline{27}", r"e^{i\pi/4}", "sqrt 4",
+])  # fmt: skip
+def test_the_last_number_of_a_formula_is_not_its_value(formula):
+    assert not is_correct(rf"\boxed{{{formula}}}", "4")
+    assert not is_correct(f"#### {formula}", "4")
+    assert is_correct(rf"\boxed{{{formula}}}", formula)
+
+
+def test_arrows_and_tags_before_a_number_make_no_formula_of_it():
+    for answer in ("<b>4</b>", "x => 4", "x -> 4", r"2x = 8 \Rightarrow 4", "<p> 4 </p>", r"x \approx 4"):
+        assert is_correct(answer, "4"), answer
+
+
+@pytest.mark.parametrize("unit", [r"12 \text{ cm}", r"12 \mbox{ cm}", r"12\ \text{ cm}", r"12~\mathrm{cm}"])
+def test_spaces_around_a_unit_in_latex_do_not_hide_it(unit):
+    assert is_correct(rf"\boxed{{{unit}}}", "12 cm")
+    assert not is_correct(rf"\boxed{{{unit}}}", "12 inches")

@@ -133,6 +133,14 @@ def test_what_is_not_whole_is_refused_and_leaves_no_model(checkpoint, tmp_path):
         "no tokenizer.json in it; make one with transformers": lambda f: (f / "tokenizer.json").unlink(),
         "model_type is 'qwen3_moe'": lambda f: change_json(f / "config.json", model_type="qwen3_moe"),
         "rope_scaling is of type 'yarn'": lambda f: change_json(f / "config.json", rope_scaling={"type": "yarn"}),
+        r"rms_norm_eps = nan; expected a number": lambda f: change_json(f / "config.json", rms_norm_eps=float("nan")),
+        r"rope_theta = inf; expected a number": lambda f: change_json(
+            f / "config.json", rope_parameters={"rope_type": "default", "rope_theta": float("inf")}
+        ),
+        r"generation_config.json: is a Git LFS pointer": lambda f: (f / "generation_config.json").write_text(
+            "version https://git-lfs.github.com/spec/v1\noid sha256:9\nsize 7\n"
+        ),
+        "the tokenizers package can't read it: .*version": lambda f: change_json(f / "tokenizer.json", version="9"),
         "ChatML needs it": lambda f: change_json(f / "tokenizer.json", added_tokens=[]),
     }
     for i, (told, damage) in enumerate(wrong.items()):

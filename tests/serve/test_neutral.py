@@ -139,3 +139,33 @@ def test_messages_are_read_as_those_of_files_are(server):
     said = {"role": "assistant", "content": "No."}
     ids = [server.post("/tokenize", {"messages": [*QUESTION, m]}).json()["tokens"] for m in (refused, said)]
     assert ids[0] == ids[1]
+
+
+@pytest.mark.parametrize("field", [{"prefix": True}, {"partial": True}, {"images": ["aGk="]}])
+def test_a_message_that_would_mean_something_else_is_refused_by_the_field_that_says_so(server, field):
+    (name,) = field
+    message = {"role": "assistant", "content": "The mills were", **field}
+    response = server.post("/v1/chat/completions", CHAT | {"messages": [*QUESTION, message]})
+    assert response.status_code == 400
+    assert response.json()["error"]["param"] == f"messages.1.{name}"
+    unset = {**message, name: type(field[name])()}
+    assert server.post("/v1/chat/completions", CHAT | {"messages": [*QUESTION, unset]}).status_code == 200
+
+
+def test_empty_stop_sequences_end_nothing(server):
+    alone = text(server.post("/v1/completions", COMPLETION))
+    for stop in ("", [""], ["", ""]):
+        assert text(server.post("/v1/completions", COMPLETION | {"stop": stop})) == alone
+    assert text(server.post("/v1/completions", COMPLETION | {"stop": ["", alone[1]]})) == alone[: alone.index(alone[1])]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "//v1/models", "/v1//models", "/v1/models//"])
+def test_slashes_too_many_are_passed_over(server, path):
+    assert server.http.get(f"http://127.0.0.1:{server.port}{path}").json()["data"][0]["id"] == "tiny"
+
+
+def test_slashes_too_many_open_no_door(start):
+    server = start(key="secret")
+    for path in ("//v1/models", "/health//v1/models", "/v1/models/"):
+        answer = server.http.get(f"http://127.0.0.1:{server.port}{path}", headers={"Authorization": "Bearer wrong"})
+        assert answer.status_code in (401, 404)

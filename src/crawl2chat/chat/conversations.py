@@ -65,7 +65,8 @@ def read_conversations(file: AnyPath, say: Callable[[str], object] = lambda text
     if n_unlearned:
         say(f"{file}: left out, as every answer has weight 0: {_counted(n_unlearned, CONVERSATION)}")
     if not conversations:
-        raise StageError(f"{file}: holds no conversation to learn from; {EXPECTED}")
+        why = "every answer in it has weight 0" if n_unlearned else EXPECTED
+        raise StageError(f"{file}: holds no conversation to learn from; {why}")
     return conversations
 
 

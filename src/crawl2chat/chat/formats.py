@@ -8,7 +8,7 @@ from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
 from typing import Any
 
-from crawl2chat.chat.messages import OPENAI_ROLES, MessageError, read_function, read_message, shown
+from crawl2chat.chat.messages import MEDIA, OPENAI_ROLES, MessageError, read_function, read_message, shown
 from crawl2chat.tokens import Message
 from crawl2chat.tokens.tokenizer import IM_START, TOOL_CALL, TOOL_RESPONSE
 
@@ -37,7 +37,6 @@ MASKED = ("masked", "mask")
 SPANS = ("train_detail", "training_detail", "train_details")
 REASONING = ("reasoning_content", "reasoning", "reasoning_details", "thinking", "thought", "thoughts")
 SPELLED_OUT = (TOOL_CALL[0], TOOL_RESPONSE[0], "<think>", IM_START)
-MEDIA = ("image", "images", "video", "videos", "audios")
 # Fields about a message or a conversation that don't change what is learned from it
 METADATA = frozenset(
     "id uuid idx index hash prompt_id conversation_id message_id msg_id parent_id chat_id session_id turn turn_id "
@@ -110,8 +109,10 @@ def read_row(value: object) -> Row:
         row = _read_pair(given, *pair)
     else:
         hint = next((f"{hint}; " for key, hint in WRONG_FORMS.items() if key in given), "")
+        hint = next((f"{key} holds {_kind(given[key])}, not a list; " for key in TURNS if key in given), hint)
         raise RowError(f"found an object with the keys {keys or '(none)'}; {hint}{EXPECTED}", "form")
     row.messages = _with_tools(given, _with_system(given, row))
+    _mark_whole_row(given, row)
     if all(message["role"] != "assistant" for message in row.messages):
         raise RowError("no assistant message to learn from")
     return row
@@ -240,6 +241,25 @@ def _refuse_in_message(raw: dict[str, Any]) -> None:
             raise MessageError(name, "parts of a message can't be left out of learning; weight 0 leaves out all of it")
 
 
+def _mark_whole_row(given: dict[str, Any], row: Row) -> None:
+    """A row that is marked as not to be learned, in the words in which messages are, has no answer to learn.
+
+    Other values, such as the weight of a sample or a loss that was measured, stay among the unused fields.
+    """
+    marks = {name: given[name] for name in (*LEARNED, *MASKED) if _is_mark(given.get(name))}
+    if marks.get("loss") == 0 and not isinstance(marks["loss"], bool):
+        del marks["loss"]
+    row.unused -= marks.keys()
+    if any(bool(value) == (name in MASKED) for name, value in marks.items()):
+        for message in row.messages:
+            if message["role"] == "assistant":
+                message["weight"] = 0
+
+
+def _is_mark(value: object) -> bool:
+    return isinstance(value, (bool, int, float)) and value in (0, 1)
+
+
 def _is_learned(raw: dict[str, Any]) -> bool | None:
     """What a message says of being learned; None if it says nothing. Raises MessageError if it contradicts itself."""
     said: dict[str, bool] = {}
@@ -247,7 +267,7 @@ def _is_learned(raw: dict[str, Any]) -> bool | None:
         value = raw.get(name)
         if value is None:
             continue
-        if not isinstance(value, (bool, int, float)) or value not in (0, 1):
+        if not _is_mark(value):
             raise MessageError(name, "expected 0 (read, but not learned) or 1", value)
         said[name] = bool(value) != (name in MASKED)
     if len(set(said.values())) > 1:
@@ -333,5 +353,7 @@ def _check_encodable(text: str, place: str) -> None:
 
 
 def _kind(value: object) -> str:
-    names = {list: "a list", str: "a text", bool: "true or false", int: "a number", float: "a number"}
+    names = {
+        list: "a list", dict: "an object", str: "a text", bool: "true or false", int: "a number", float: "a number"
+    }  # fmt: skip
     return names.get(type(value), "null")

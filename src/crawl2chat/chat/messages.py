@@ -12,6 +12,7 @@ OPENAI_ROLES = {
     "function": "tool",
 }  # fmt: skip
 TEXT_PARTS = ("text", "input_text", "output_text")  # of Chat Completions and of Responses
+MEDIA = ("image", "images", "video", "videos", "audios")  # what others put next to a content or to turns
 CALL_FORM = '{"function": {"name": "…", "arguments": {…}}}'
 _NOTHING = object()
 
@@ -32,7 +33,7 @@ def read_message(raw: object, roles: Mapping[str, str] = OPENAI_ROLES) -> Messag
     """Return OpenAI's message as our conversations hold it.
 
     Text parts are joined, arguments of calls become objects, `developer` is `system`, a `refusal` is what the
-    assistant said, the older `function_call` is a call like any other. Content may be missing or null beside calls.
+    assistant said, the older `function_call` is a call like any other. Content may be missing or null next to calls.
     Fields that this does not know are left to the caller. Raises MessageError.
     """
     if not isinstance(raw, dict):

@@ -35,7 +35,8 @@ def program_of(prompt: str, name: str, test: str, answer: str) -> str:
     """The program that a HumanEval problem's tests are run in.
 
     The last part of the answer that defines the function counts, behind what comes before the function in the prompt
-    and in blocks of the answer that hold only imports and other functions. If none does, a body goes behind the prompt.
+    and behind other blocks that hold only imports and other functions: those before it, and those after it that define
+    something that it uses, not tests. If no part defines the function, a body goes behind the prompt.
     """
     answer = without_thinking(answer).replace("\r\n", "\n").replace("\r", "\n")
     if _QUOTED_FENCE.search(answer):
@@ -46,7 +47,9 @@ def program_of(prompt: str, name: str, test: str, answer: str) -> str:
     code = next((code for part in reversed(outside) if _defines(code := _code_in(part.text), name)), None)
     for i, part in enumerate(fenced):
         if _defines(found := _code_in(part.text), name):
-            code = "\n".join([*(helper.text for helper in fenced[:i] if _only_helps(helper.text, name)), found])
+            ahead = [part.text for part in fenced[:i] if _only_helps(part.text, name)]
+            behind = [p.text for p in fenced[i + 1 :] if _only_helps(p.text, name) and _defines_used(p.text, found)]
+            code = "\n".join([*ahead, *behind, found])  # what is in its own block wins
     if code is not None:
         before = re.split(rf"^(?:async\s+)?def\s+{re.escape(name)}\b", prompt, maxsplit=1, flags=re.MULTILINE)[0]
         code = before + code
@@ -126,6 +129,15 @@ def _only_helps(text: str, name: str) -> bool:
     )
 
 
+def _defines_used(text: str, code: str) -> bool:
+    """Whether a block defines a function or class whose name is in this code."""
+    helps, uses = _parsed(text), _parsed(code)
+    if helps is None or uses is None:
+        return False
+    used = {node.id for node in ast.walk(uses) if isinstance(node, ast.Name)}
+    return any(getattr(node, "name", None) in used for node in helps.body)
+
+
 def _as_bodies(text: str) -> list[str]:
     """A text as a function's body: as it is, with spaces for tabs, and with lost indentation of a line or all added."""
     text = _without_backticks(text)
@@ -160,8 +172,8 @@ def _is_constant(node: ast.stmt) -> bool:
 def _without_trials(code: str, name: str) -> str:
     """The code without what a model adds to try it out: asserts, prints, calls of the function or tests, a main part.
 
-    They say nothing of the function, but may fail, read input or end the program. Other calls may fill a table that
-    it needs, so they stay.
+    They say nothing of the function, but may fail, read input or end the program. So may names alone on a line, such
+    as a fence's label on the next line. Other calls may fill a table that the function needs, so they stay.
     """
     tree = _parsed(code)
     if tree is None:
@@ -176,6 +188,8 @@ def _without_trials(code: str, name: str) -> str:
 
 
 def _is_trial(node: ast.stmt, name: str) -> bool:
+    if isinstance(node, ast.Expr) and isinstance(node.value, ast.Name | ast.List):
+        return True
     if isinstance(node, ast.Expr) and isinstance(node.value, ast.Call):
         called = node.value.func
         if isinstance(called, ast.Attribute):

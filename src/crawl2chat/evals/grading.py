@@ -1,6 +1,6 @@
 r"""One grader for SFT, rewards and tests: whether an answer comes to the reference.
 
-Both go through the same two steps. First the part that counts: what stands behind the last `####`, in the last
+Both go through the same two steps. First the part that counts: what comes after the last `####`, in the last
 `\boxed{}` or behind the last "answer is"; without such a mark all of it. Then its value (values.py). An answer whose
 part that counts is the reference word for word is right, too, so references that state no number are compared as text.
 
@@ -14,9 +14,9 @@ from collections.abc import Iterator
 
 from crawl2chat.evals.values import MAX_CHARACTERS, Value, leading_value, plain, trailing_value, whole_value
 
-MAX_WORDS = 5  # of a reference that has no mark and is no number: a name, not a solution
+MAX_WORDS = 5  # of a reference that has no mark and is not a number: a name, not a solution
 _MARKS = 16  # the last of a text that are looked at
-_MARK = re.compile(r"#{4,}|\\f?boxed\s*\{?|\bans(?:wer)?[\s*_]*(?:is|:)", re.IGNORECASE)
+_MARK = re.compile(r"#{4,}|\\f?boxed\s*\{?|\bans(?:wer)?[\s*_]*(?:is\b(?:[ \t*_]*:)?|:)", re.IGNORECASE)
 
 
 def is_correct(answer: str, reference: str) -> bool:
@@ -24,12 +24,11 @@ def is_correct(answer: str, reference: str) -> bool:
 
     A reference without a unit accepts an answer with one and the other way round; two different units don't match.
     """
-    try:
-        wanted = reference_part(reference)
-    except ValueError:
-        return False
+    wanted, _ = _part_and_mark(reference)
     answer = without_thinking(answer)
     text, value = _as_text(wanted), whole_value(wanted)
+    if not text:
+        return False
     marked = next(_marked(answer), None)
     if _as_text(answer if marked is None else marked[0]) == text:
         return True
@@ -46,15 +45,20 @@ def reference_part(reference: str) -> str:
 
     Raises ValueError, with what was found and what to do, if there is nothing in it that can be compared.
     """
-    marked = next(_marked(reference), None)
-    part = (reference if marked is None else marked[0]).strip()
+    part, has_mark = _part_and_mark(reference)
     if len(part) > MAX_CHARACTERS:
         raise ValueError(f'{len(part):,} characters to compare with; expected "#### 42" at its end')
     if not _as_text(part):
-        raise ValueError("an empty answer" if marked is None else "nothing behind its last mark")
-    if marked is None and whole_value(part) is None and len(part.split()) > MAX_WORDS:
+        raise ValueError("nothing behind its last mark" if has_mark else "an empty answer")
+    if not has_mark and whole_value(part) is None and len(part.split()) > MAX_WORDS:
         raise ValueError(f'a text of {len(part.split())} words without a mark; put "####" before the part that counts')
     return part
+
+
+def _part_and_mark(reference: str) -> tuple[str, bool]:
+    """The part that counts, and whether a mark says so."""
+    marked = next(_marked(reference), None)
+    return (reference if marked is None else marked[0]).strip(), marked is not None
 
 
 def final_value(text: str) -> Value | None:
@@ -74,7 +78,7 @@ def without_thinking(text: str) -> str:
 
 
 def _marked(text: str) -> Iterator[tuple[str, bool]]:
-    r"""What each mark marks, from the last one back, and whether that decides even if it is no value.
+    r"""What each mark marks, from the last one back, and whether that decides even if it is not a value.
 
     `\boxed{}` decides, and `####` on the last line; elsewhere `####` may be a heading, and "answer is" a phrase.
     """

@@ -5,7 +5,7 @@ else can be meant, points (1.200,50); fractions (1/2, \frac{1}{2}, ½) and mixed
 (1e3, 1×10^3); currencies and units on either side; lists (3, 4), ranges (10-20), times and ratios (10:15).
 Numbers are exact: 1/2 is 0.5, but 1/3 is not 0.333. Units are not converted: 100 cm is not 1 m, and 50 % is not 0.5.
 
-What a text can't be read as, nothing is guessed for: 3,5 is a list of two, a sum that is not worked out is no number.
+Nothing is guessed: 3,5 is a list of two, and a sum that is not worked out is not a number.
 """
 
 import re
@@ -66,7 +66,7 @@ class Value:
 
 
 def whole_value(text: str) -> Value | None:
-    """The value that all of the text states, with nothing beside it but a unit or noun; None if there is none."""
+    """The value that all of the text states, with nothing else in it but a unit or noun; None if there is none."""
     if len(text) > MAX_CHARACTERS:
         return None
     text = _stripped(plain(text))
@@ -139,6 +139,7 @@ def plain(text: str) -> str:
                 text = pattern.sub(replacement, text)
             if text == before:
                 break
+        text = re.sub(r" {2,}", " ", text)  # 12 \text{ cm} is 12 cm
     text = re.sub(r"([\^_])\{(-?\w+)\}", r"\1\2", text.replace("{,}", ","))
     text = re.sub(r"(?<![\w.,])10\^(?=-?[0-9])", "1e", text)
     text = re.sub(r"\*\*|__|`|<<[^<>]*>>", "", text)  # emphasis, code, and GSM8K's notes for a calculator
@@ -226,7 +227,7 @@ def _goes_on(text: str, end: int) -> bool:
 
 
 def _stripped(text: str) -> str:
-    """Without what stands before a value (an equals sign, `x =`, emphasis) and after it (a full stop)."""
+    """Without what comes before a value (an equals sign, `x =`, emphasis) and after it (a full stop)."""
     text = _BEFORE.sub("", text.strip())
     text = re.sub(r"^([-+])\s+(?=[0-9.$])", r"\1", text)
     return text.rstrip(" \t*_\"'$.!:;,")
@@ -332,9 +333,13 @@ _JOINS = (
 _BARE = re.compile(r"[^\w=+*/^]*")  # between runs
 _EQUALS = re.compile(rf"(?: ?/? ?{_WORD}){{0,4}}[ )\]]*=")
 _FORMULA = re.compile(
-    r"\(| ?(?:[+*^]|/ ?(?:\w\b|\()|_|\\|(?:pi|sqrt|sin|cos|tan|log|ln|[b-hj-z])(?![^\W_])|[=<>] ?[a-z\d])"
+    r"\(|\.\\(?:overline|bar|dot)\b"
+    r"| ?(?:[+*^]|/ ?(?:\w\b|\()|_|\\|(?:pi|sqrt|sin|cos|tan|log|ln|[b-hj-z])(?![^\W_])|[=<>] ?[a-z\d])"
 )
-_OPERAND = re.compile(r"(?:[A-Za-z](?=\()|[\w)\]}] ?[+*^] ?|(?:\b[A-Za-z]|[0-9][A-Za-z]|[)\]}]) ?[-/] ?)\(*\Z")
+_OPERAND = re.compile(  # x + 3, f(3), x/3, pi/3, x < 3, \le 3, log 3; but not <b>3
+    r"(?:[A-Za-z](?=\()|[\w)\]}] ?[+*^] ?|(?:\b[A-Za-z]|[0-9][A-Za-z]|[)\]}]|pi) ?[-/] ?"
+    r"|(?<![</\w])[A-Za-z] ?[<>≤≥≠] ?|\\(?:[lgn]eq?|[lg]t|pm|mp) ?|\b(?:sqrt|sin|cos|tan|log|ln)(?:_\w+)? ?)\(*\Z"
+)
 _ALTERNATIVE = re.compile(r"\b(?:or|maybe|perhaps|possibly|alternatively)\b.*[0-9]", re.IGNORECASE)
 _NOUNS_ONLY = re.compile(rf"[ )]*(?: ?{_WORD}){{0,4}}[ )]*")
 _BEFORE = re.compile(r"^[\s:*(\"'_~]*(?:[A-Za-z]\w{0,2}\s*)?=\s*|^[\s:*(\"'_~]+")

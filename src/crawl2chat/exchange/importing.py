@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pydantic import Field
 
+from crawl2chat.downloads import LFS_POINTER, what_is_wrong
 from crawl2chat.exchange.chat_template import departure_from_chatml
 from crawl2chat.figures import Figure
 from crawl2chat.model.huggingface import on_meta, open_weights, read_config
@@ -75,9 +76,12 @@ def import_checkpoint(checkpoint: Path, out: Path, settings: ImportSettings) -> 
     departure = departure_from_chatml(tokenizer)
     if departure:
         print(f"import: its chat template {departure}; chat and training here write plain ChatML", file=sys.stderr)
+    found = [file for pattern in COPIED for file in sorted(checkpoint.glob(pattern)) if file.is_file()]
+    for file in found:
+        if file.read_bytes().startswith(LFS_POINTER):
+            raise StageError(f"{file}: {what_is_wrong(file)}")
     with replacing(out / "model") as temporary:
         temporary.mkdir(parents=True)
-        found = [file for pattern in COPIED for file in sorted(checkpoint.glob(pattern)) if file.is_file()]
         for file in [*found, *weight_files(checkpoint)]:
             shutil.copyfile(file, temporary / file.name)
     return [
@@ -104,7 +108,10 @@ def check_ids(file: Path, tokenizer: Tokenizer) -> int:
             "import checks ids against the package tokenizers: pip install 'crawl2chat[import]'"
         ) from error
     content = json.loads(read_text(file)) | {"added_tokens": [], "post_processor": None} | NO_LENGTHS
-    theirs = tokenizers.Tokenizer.from_str(json.dumps(content))
+    try:
+        theirs = tokenizers.Tokenizer.from_str(json.dumps(content))
+    except Exception as error:  # the library raises nothing narrower
+        raise StageError(f"{file}: the tokenizers package can't read it: {error}") from error
     vocabulary = (token.decode("utf-8", errors="replace") for token in tokenizer.ranks)
     texts = [*TEXTS, *(text for text in vocabulary if "\ufffd" not in text)]
     encoded = theirs.encode_batch(texts, add_special_tokens=False)

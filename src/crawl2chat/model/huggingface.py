@@ -1,6 +1,7 @@
 """Models as folders that transformers loads: `config.json` of a `Qwen3ForCausalLM` and safetensors."""
 
 import json
+import math
 from dataclasses import MISSING, fields
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,7 @@ DEFAULTS = {  # what transformers takes a silent config.json of a Qwen3 to mean,
     "head_dim": 128, "max_position_embeddings": 32768, "tie_word_embeddings": False,
 }  # fmt: skip
 SIZES = tuple(field.name for field in fields(ModelConfig) if field.type is int)
+RATES = tuple(field.name for field in fields(ModelConfig) if field.type is float)
 
 
 def save_model(model: Transformer, folder: AnyPath, *, stop_ids: list[int], pad_id: int) -> None:
@@ -104,6 +106,8 @@ def read_config(folder: AnyPath) -> ModelConfig:
     for name, value in known.items():
         if name in SIZES and (type(value) is not int or value < 1):
             raise StageError(f"{file}: {name} = {value!r}; expected a whole number of at least 1")
+        if name in RATES and not (type(value) in (int, float) and 0 < value < math.inf):
+            raise StageError(f"{file}: {name} = {value!r}; expected a number above 0")
     missing = [field.name for field in fields(ModelConfig) if field.name not in known and field.default is MISSING]
     if missing:
         raise StageError(f"{file}: has no {', '.join(missing)}")

@@ -48,7 +48,7 @@ class Guard:
         key: str | None = None,
         origins: Collection[str] = (),
     ) -> None:
-        """hosts: names under which the server may be asked, beside those of loopback. key: what clients must send.
+        """hosts: names that requests may have for this server, besides loopback. key: what clients must send.
 
         origins: of pages that may read answers in a browser, as `read_origin` returns them. Refusals and failures carry
         the CORS headers as well, or the page could not read why.
@@ -75,8 +75,8 @@ class Guard:
                 status = message["status"]
             await send(message)
 
-        if scope["path"] != "/":  # some clients end every address with a slash
-            scope["path"] = scope["path"].rstrip("/")
+        # some clients end every address with a slash, or put a path with one behind an address with one
+        scope["path"] = "/" + "/".join(filter(None, scope["path"].split("/")))
         await self.answer(scope, receive, watched)
         outcome = scope.get("outcome") or _outcome(status)
         route = next((route for route in ROUTES if scope["path"].startswith(route)), "other")

@@ -29,8 +29,9 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "skip_special_tokens": (True,), "spaces_between_special_tokens": (ANY,), "stop_token_ids": ([],),
     "structured_outputs": ({},), "truncate_prompt_tokens": (), "use_beam_search": (False,), "vllm_xargs": ({},),
     # SGLang
-    "custom_params": ({},), "ebnf": ("",), "lora_path": ("",), "no_stop_trim": (False,), "regex": ("",),
-    "return_hidden_states": (False,), "rid": (ANY,), "separate_reasoning": (ANY,), "stream_reasoning": (ANY,),
+    "custom_params": ({},), "ebnf": ("",), "lora_path": ("",), "min_new_tokens": (0,), "no_stop_trim": (False,),
+    "regex": ("",), "return_hidden_states": (False,), "rid": (ANY,), "separate_reasoning": (ANY,),
+    "stream_reasoning": (ANY,),
     # llama.cpp
     "cache_prompt": (ANY,), "dry_allowed_length": (ANY,), "dry_base": (ANY,), "dry_multiplier": (0,),
     "dry_penalty_last_n": (ANY,), "dry_sequence_breakers": (ANY,), "dynatemp_exponent": (ANY,),
@@ -39,8 +40,8 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     "n_discard": (0,), "n_indent": (0,), "n_keep": (0,), "n_probs": (0,), "parse_tool_calls": (ANY,),
     "penalize_nl": (ANY,), "post_sampling_probs": (False,), "reasoning_format": (ANY,), "repeat_last_n": (ANY,),
     "repeat_penalty": (1,), "response_fields": ([],), "return_progress": (False,), "return_tokens": (False,),
-    "slot_id": (ANY,), "t_max_predict_ms": (0,), "tfs_z": (1,), "thinking_forced_open": (False,),
-    "timings_per_token": (ANY,), "top_n_sigma": (-1, 0), "typical_p": (1,), "xtc_probability": (0,),
+    "samplers": ([], ""), "slot_id": (ANY,), "t_max_predict_ms": (0,), "tfs_z": (1,), "thinking_forced_open": (False,),
+    "timings_per_token": (ANY,), "top_n_sigma": (-1, 0), "typ_p": (1,), "typical_p": (1,), "xtc_probability": (0,),
     "xtc_threshold": (ANY,),
     # Ollama, LM Studio, Open WebUI
     "chat_id": (ANY,), "draft_model": (ANY,), "format": ("",), "keep_alive": (ANY,), "options": ({},),
@@ -48,6 +49,11 @@ NEUTRAL: Mapping[str, tuple[object, ...]] = {
     # DeepSeek, Qwen, Mistral, OpenRouter
     "enable_search": (False,), "enable_thinking": (False,), "plugins": ([],), "prompt_mode": (),
     "safe_prompt": (False,), "thinking": ({"type": "disabled"},), "thinking_budget": (0,), "transforms": ([],),
+    # KoboldCpp, Aphrodite, TabbyAPI
+    "nsigma": (0,), "smoothing_curve": (1,), "smoothing_factor": (0,), "temperature_last": (False,), "tfs": (1,),
+    "top_a": (0,),
+    # OpenAI's SDK, which puts what is in it next to the other fields; by hand it is sent as it is
+    "extra_body": ({},),
     # Text Generation Inference, transformers
     "decoder_input_details": (False,), "details": (False,), "do_sample": (True,), "num_beams": (1,),
     "return_full_text": (False,), "watermark": (False,),

@@ -22,7 +22,7 @@ from pydantic import (
     model_validator,
 )
 
-from crawl2chat.chat.messages import MessageError, read_function, read_message, shown
+from crawl2chat.chat.messages import MEDIA, MessageError, read_function, read_message, shown
 from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.neutral import CHAT_NEUTRAL, NEUTRAL, OTHER_NAMES, STREAM_NEUTRAL, is_neutral
 from crawl2chat.tokens import Message
@@ -36,13 +36,17 @@ MOST_LOGPROBS = 20
 MOST_FIELDS = 100
 MOST_BIASES = 1024
 TOLD_PROBLEMS = 5
+# Fields of others' messages without which a message means something else; all other fields are passed over
+CHANGING = (*MEDIA, "prefix", "partial")
 TOOL_NAME = re.compile(r"[A-Za-z0-9_.-]{1,64}")
 
 Body = TypeVar("Body", bound="Request")
 
 
 def _listed(value: Any) -> Any:
-    return ([value] if value else []) if isinstance(value, str) else value
+    """A text or a list of texts as a list, without empty ones, which end nothing."""
+    listed = [value] if isinstance(value, str) else value
+    return [text for text in listed if text != ""] if isinstance(listed, list) else value
 
 
 def _none_if_false(value: Any) -> Any:
@@ -77,6 +81,9 @@ def _message(value: Any) -> Message:
     if isinstance(value, dict):
         if isinstance(value.get("tool_calls"), list) and len(value["tool_calls"]) > MOST_TOOLS:
             raise MessageError("tool_calls", f"expected at most {MOST_TOOLS}, not {len(value['tool_calls'])}")
+        for name in CHANGING:
+            if value.get(name):
+                raise MessageError(name, "not supported by this server", value[name])
         if value.get("content") is None:
             value = {**value, "content": ""}
     return read_message(value)
@@ -89,7 +96,7 @@ def _offered(value: Any) -> dict[str, Any]:
     return tool
 
 
-Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
+Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
 Penalty = Annotated[FiniteFloat, Field(ge=-2, le=2)]
 Bias = Annotated[FiniteFloat, Field(ge=-100, le=100)]
 Ids = list[int]
