@@ -205,6 +205,29 @@ def test_output_that_can_not_be_written_is_one_line(tmp_path, tokenizer):
         assert done.stderr.count("\n") == 1
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="there is no /dev/full here")
+def test_a_list_of_settings_that_can_not_be_written_is_one_line():
+    with open("/dev/full", "w") as full:
+        done = run_cli("refine", "--settings", stdout=full)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+
+
+def test_a_command_whose_output_is_closed_does_its_work(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "stdout", None)  # as Python has it after >&-
+    warc = write_warc(tmp_path / "a.warc.gz", [page_record(0)])
+    assert main(["crawl", "--crawl.source", "warc", "--crawl.warc", str(warc), "--out", str(tmp_path / "out")]) == 0
+    assert read_manifest(tmp_path / "out")
+
+
+def test_a_folder_that_can_not_be_made_says_what_to_do(tmp_path, capsys):
+    (tmp_path / "file").write_text("in the way")
+    warc = write_warc(tmp_path / "a.warc.gz", [page_record(0)])
+    for out, what in (("file", "a file of this name is in the way"), ("n" * 300, "name too long")):
+        arguments = ["crawl", "--crawl.source", "warc", "--crawl.warc", str(warc), "--out", str(tmp_path / out)]
+        assert main(arguments) == 1
+        assert f"{out}: {what}; name " in capsys.readouterr().err
+
+
 def test_a_reader_that_has_seen_enough_is_no_error_to_talk_about(tmp_path, tokenizer):
     tokenizer.save(tmp_path)
     environment = os.environ | {"PYTHONPATH": os.pathsep.join(filter(None, sys.path))}

@@ -115,7 +115,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _run(arguments: Sequence[str] | None) -> int:
     parser = _parser()
     rest, settings = _split_settings(sys.argv[1:] if arguments is None else arguments)
-    options = parser.parse_args(rest)
+    try:
+        options = parser.parse_args(rest)  # which prints a list of settings, if asked
+    except OSError as error:
+        return _unwritten(error)
     _expand_tildes(options)
     if settings and not options.takes_settings:
         parser.error(f"{options.command} takes no settings: {settings[0]}")
@@ -152,15 +155,22 @@ def _run(arguments: Sequence[str] | None) -> int:
 
 def _flush() -> int:
     """Write what was printed, while a failure can still be reported; returns the exit status."""
+    if sys.stdout is None:  # closed before the command began, so nothing was printed
+        return 0
     try:
         sys.stdout.flush()
-    except BrokenPipeError:
-        raise
     except OSError as error:
-        _drop_output()
-        print(describe(error) or f"standard output: {error}", file=sys.stderr)
-        return 1
+        return _unwritten(error)
     return 0
+
+
+def _unwritten(error: OSError) -> int:
+    """Report that standard output could not be written, and return the exit status; a broken pipe is raised again."""
+    if isinstance(error, BrokenPipeError):
+        raise error
+    _drop_output()
+    print(describe(error) or f"standard output: {error}", file=sys.stderr)
+    return 1
 
 
 def _drop_output() -> None:

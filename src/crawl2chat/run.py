@@ -340,10 +340,7 @@ def prune(run: Path) -> tuple[int, int]:
 @contextlib.contextmanager
 def _locked(out: Path) -> Iterator[None]:
     """Keep a second process out of the folder; the lock dies with its holder."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StageError(f"{out}: can't be made a folder ({error.strerror})") from error
+    out.mkdir(parents=True, exist_ok=True)
     with open(out / ".lock", "w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)

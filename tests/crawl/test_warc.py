@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from warcs import html, http, page_record, record, write_warc
+from warcs import html, http, page_record, prose, record, write_warc
 
 from crawl2chat.crawl import Fault, Page, gzip_members, read_warc
 from crawl2chat.run import StageError
@@ -222,6 +222,18 @@ def test_lines_that_end_with_lf_alone_are_read(tmp_path, compression, part):
     assert [page.url[-1] for page in pages if isinstance(page, Page)] == ["0", "1", "2", "3", "4", "5"]
     assert {page.content_type for page in pages if isinstance(page, Page)} == {"text/html"}
     assert all(page.body.endswith(b"</body>") for page in pages if isinstance(page, Page))
+
+
+@pytest.mark.parametrize("written", [bytes.lower, bytes.upper])
+def test_names_of_fields_may_be_in_any_case(tmp_path, written):
+    def rewritten(raw):
+        header, _, block = raw.partition(b"\r\n\r\n")
+        return re.sub(rb"(?m)^[A-Za-z-]+(?=: )", lambda name: written(name[0]), header) + b"\r\n\r\n" + block
+
+    path = write_warc(tmp_path / "a.warc.gz", [rewritten(page_record(i)) for i in range(3)])
+    assert [(page.url, page.body) for page in read_warc(path)] == [
+        (f"https://host{i}.example.org/{i}", html(prose(i))) for i in range(3)
+    ]
 
 
 def test_a_bad_record_among_lines_that_end_with_lf_is_one_fault(tmp_path):

@@ -53,6 +53,27 @@ def test_display_formulas_have_two_dollars_and_may_be_blocks_of_their_own():
     assert text(r'<math display="block" alttext="x^2"></math>') == "Let $$x^2$$ hold."
 
 
+@pytest.mark.parametrize(
+    ("address", "tex"),
+    [
+        (r"https://latex.codecogs.com/svg.latex?\frac{a}{b}&space;c", r"\frac{a}{b} c"),
+        (r"https://latex.codecogs.com/png.image?\dpi{110}\bg_white&space;x^2&plus;1", "x^2+1"),
+        ("https://latex.codecogs.com/gif.latex?%5Cinline%20x%5E2", "x^2"),
+        ("https://www.zhihu.com/equation?tex=x%5E2%2By&w=9", "x^2+y"),
+        ("https://render.githubusercontent.com/render/math?mode=inline&math=e%5E%7Bx%7D", "e^{x}"),
+        ("https://chart.googleapis.com/chart?cht=tx&chl=x_1", "x_1"),
+    ],
+)
+def test_the_address_of_an_image_may_hold_its_formula(address, tex):
+    assert text(f'<img src="{address}">') == f"Let ${tex}$ hold."
+
+
+@pytest.mark.parametrize("encoding", ["application/x-tex", "TeX", "LaTeX", "text/tex"])
+def test_the_source_in_an_annotation_may_be_called_by_any_name_of_tex(encoding):
+    kinds = f'<annotation encoding="text/plain">ab</annotation><annotation encoding="{encoding}">{TEX}</annotation>'
+    assert text(f"<math><semantics><mi>a</mi>{kinds}</semantics></math>") == f"Let ${TEX}$ hold."
+
+
 def test_formulas_that_are_alike_stay_two():
     assert text('<img class=latex alt="x"> <img class=latex alt="y">') == "Let $x$ $y$ hold."
     once = f'<span class="katex-mathml">{ANNOTATED}</span><span class="katex-html" aria-hidden=true>{GLYPHS}</span>'
@@ -74,7 +95,9 @@ def test_what_has_no_source_beside_it_is_not_cut():
         ("<msqrt><mi>a</mi><mo>−</mo><mi>b</mi></msqrt>", r"$\sqrt{a-b}$"),
         ("<munderover><mo>∑</mo><mrow><mi>i</mi><mo>=</mo><mn>1</mn></mrow><mi>n</mi></munderover>", "$∑_{i=1}^n$"),
         ("<mover><mi>v</mi><mo>→</mo></mover>", r"$\vec{v}$"),
-        ("<msup><mrow><mi>a</mi><mi>b</mi></mrow><mn>2</mn></msup>", "$ab^2$"),
+        ("<msup><mrow><mi>a</mi><mi>b</mi></mrow><mn>2</mn></msup>", "${ab}^2$"),
+        ("<msup><mn>10</mn><mn>2</mn></msup>", "$10^2$"),
+        ("<munder><mi>lim</mi><mi>n</mi></munder>", "$lim_n$"),
         ("<mtable><mtr><mtd><mn>1</mn></mtd><mtd><mn>2</mn></mtd></mtr></mtable>", r"$\begin{matrix}1 & 2\end{matrix}$"),  # noqa: E501
         ("<m:msup><m:mi>x</m:mi><m:mn>2</m:mn></m:msup>", "$x^2$"),
         ("<mi>x</mi><mo>&lt;</mo><mn>1</mn>", "x<1"),

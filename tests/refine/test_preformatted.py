@@ -2,7 +2,7 @@ import pytest
 
 from crawl2chat.refine.html_blocks import html_blocks
 from crawl2chat.refine.markdown import render
-from crawl2chat.refine.preformatted import is_prose, paragraphs
+from crawl2chat.refine.preformatted import Stretch, is_prose, paragraphs, stretches
 
 LETTER = """
 Dear all,
@@ -90,3 +90,60 @@ def test_prose_in_pre_is_paragraphs_beside_others():
     blocks = html_blocks(f"<div><p>One.</p><pre>{LETTER}</pre><p>Two.</p></div>")
     assert {block.element.name for block in blocks} == {"p"}
     assert len({block.element.container for block in blocks}) == 1
+
+
+MAIL = """On Tue, 3 Mar 2009 at 09:12:33PM +0100, A. Miller wrote:
+> See https://mill.example/wheel/2009/03/a-b_c.html for the plan, or
+> ask <carpenter@mill.example>, who has drawn it.
+
+I have read it, and I do not think that the wheel will turn. The water is
+too low: http://river.example/levels?year=2009&month=3 has the figures.
+
+--
+A. Reader <reader@village.example>
+http://village.example/~reader/"""
+TABLE = """   +------+-----------+
+   | Code | Meaning   |
+   +------+-----------+
+   |    1 | It turns. |
+   +------+-----------+"""
+
+
+def test_addresses_in_a_mail_are_not_code():
+    assert is_prose(MAIL)
+    assert paragraphs(MAIL)[0].endswith("ask <carpenter@mill.example>, who has drawn it.")
+
+
+def test_a_table_in_a_document_is_a_stretch_of_its_own_and_the_rest_is_prose():
+    foot = "Miller                     Informational                     [Page 1]"
+    found = list(stretches(f"{RFC}\n{TABLE}\n\n{RFC}\n{foot}"))
+    assert [stretch for stretch in found if not stretch.is_prose] == [Stretch(TABLE, False)]
+    assert found[-1] == Stretch("Miller Informational [Page 1]", True)
+    assert markdown(f"<pre>{RFC}\n{TABLE}\n{RFC}</pre>").count("```\n") == 2
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        CODE["Python"] + "\n\n" + CODE["C"],
+        'def turn(wheel):\n    """Turn the wheel of the mill once, as the miller would, or not at all.\n\n'
+        '    The water must be high enough, or nothing moves, and the miller sleeps.\n    """\n    return wheel',
+        f"{TABLE}\n\nThis is what the columns of the table mean, in words for everybody.\n\n{TABLE}\n{TABLE}\n{TABLE}",
+    ],
+)
+def test_code_with_a_little_prose_in_it_stays_whole(text):
+    assert list(stretches(text)) == [Stretch(text, False)]
+
+
+def test_verses_of_two_lines_are_not_joined():
+    poem = (
+        POEM.replace("turns", "Turns").replace("the ", "The ")
+        + "\n\nThe wind is in the willow tree,\nThe moon is on the sea."
+    )
+    assert paragraphs(poem)[1] == "The wind is in the willow tree,\nThe moon is on the sea."
+
+
+def test_wrapped_lines_of_a_script_without_spaces_are_joined_without_one_and_verses_are_not():
+    wrapped = "水車小屋の主人は朝早く川へ行った。水は冷\nたく、空は暗かった。誰も来なかったので、\n彼は帰った。"
+    assert paragraphs(wrapped) == [wrapped.replace("\n", "")]
+    assert paragraphs(JAPANESE) == [JAPANESE]

@@ -38,6 +38,8 @@ def test_numbers_above_and_below_the_line_do_not_run_into_what_is_before_them(li
         ("Rope<sup>TM</sup> and Barrel<sup>®</sup>", "RopeTM and Barrel®"),
         ("a claim<sup>[12]</sup> stays", "a claim[12] stays"),
         ("plain <sup>small print of the whole company</sup>", "plain small print of the whole company"),
+        ("paid $5<sup>.99</sup> for 2<sup>,50 </sup>€", "paid $5.99 for 2,50 €"),
+        ("Report<sup>a note that is longer than an index</sup>", "Report a note that is longer than an index"),
         ("open <sup>2 without end", "open 2 without end"),
         ("stray</sup> 2", "stray 2"),
     ],

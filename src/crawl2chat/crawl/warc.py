@@ -2,6 +2,7 @@
 
 import io
 import os
+import re
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -18,6 +19,9 @@ MAX_RECORD_BYTES = 20_000_000
 MAX_HTTP_HEADER_BYTES = 1 << 16
 REMOTE_TRIES = 5
 CONNECT_SECONDS, READ_SECONDS = 20, 120  # timeouts for a server that does not answer
+# Fields that FastWARC knows only in this case; to the standard, case does not matter (WARC 1.1, section 4).
+CASED = {name.lower(): name for name in (b"WARC-Type", b"Content-Type", b"Content-Length")}
+FIELD = re.compile(rb"^(?:%b)(?=[ \t]*:)" % b"|".join(CASED), re.IGNORECASE | re.MULTILINE)
 
 
 @dataclass(frozen=True)
@@ -59,7 +63,7 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
     """The record as a page, as a fault, or the name of its type if it is none."""
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
-    data = _with_crlf(raw.data)
+    data = _as_fastwarc_reads(raw.data)
     try:
         record = next(iter(ArchiveIterator(io.BytesIO(data), parse_http=False, max_header_len=len(data))), None)
     except (OSError, ValueError) as error:
@@ -105,12 +109,13 @@ def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
     return Page(url, http.status_code, headers.get("content-type", ""), headers, body, raw.place, date)
 
 
-def _with_crlf(record: bytes) -> bytes:
-    """The record with CR and LF at the ends of its header's lines, as FastWARC's parser needs them."""
-    if not has_bare_lines(record):
-        return record
+def _as_fastwarc_reads(record: bytes) -> bytes:
+    """The record with CR and LF at the ends of its header's lines, and with names of fields in their usual case."""
     length = header_length(record, len(record))
-    return record[:length].replace(b"\r\n", b"\n").replace(b"\n", b"\r\n") + record[length:]
+    header = FIELD.sub(lambda field: CASED[field[0].lower()], record[:length])
+    if has_bare_lines(record):
+        header = header.replace(b"\r\n", b"\n").replace(b"\n", b"\r\n")
+    return record if header == record[:length] else header + record[length:]
 
 
 @contextmanager

@@ -11,22 +11,20 @@ from crawl2chat.refine.html_attributes import attribute_values
 FORMULA_END = "\x03"  # behind a formula while a page is read, so that its rendering next to it can be recognised
 LONGEST_MATHML = 10_000  # characters; beyond, only its signs are kept
 
-_ANNOTATION = re.compile(r"<annotation[^>]{0,200}x-(?:la)?tex[^>]{0,200}>([^<]*)</annotation", re.IGNORECASE)
+_ANNOTATION = re.compile(r"<annotation[^>]{0,200}\b(?:x-)?(?:la)?tex\b[^>]{0,200}>([^<]*)</annotation", re.IGNORECASE)
 _DELIMITED = re.compile(r"\$\$(.*)\$\$|\$(.*)\$|\\\((.*)\\\)|\\\[(.*)\\\]", re.DOTALL)
 _STYLED = re.compile(r"\{\\(?:display|text|script)style\s(.*)\}", re.DOTALL)  # what Wikipedia puts around each
 _CDATA = re.compile(r"%?\s*<!\[CDATA\[(.*?)%?\s*\]\]>", re.DOTALL)
+_CODECOGS_STYLE = re.compile(r"(?:\\(?:inline|dpi\{\d+\}|(?:bg|fg)_\w+|(?:tiny|small|large|huge))\b\s*)+")
 _IMAGE_CLASSES = frozenset("latex tex texrender math ql-img-inline-formula ql-img-displayed-formula".split())
+# Addresses of images that hold their formula: all of the query, or one parameter of it.
 _IMAGE_SOURCE = re.compile(
-    r"(?:latex\.codecogs\.com/[^?]*\?|latex\.php\?(?:.*&)?latex=|[?&]chl=|(?:math|mime)tex\.cgi\?)(.*)"
+    r"latex\.codecogs\.com/[^?]*\?(.*)"
+    r"|(?:latex\.php\?(?:.*&)?latex=|/equation\?(?:.*&)?tex=|/render/math\?(?:.*&)?math=|[?&]chl="
+    r"|(?:math|mime)tex\.cgi\?)([^&]*)"
 )
-FORMULA_WORDS = (
-    "tex",
-    "math",
-    "formula",
-    "chl=",
-    "TEX",
-    "LATEX",
-)  # one is in the tag of each image that shows a formula
+_CODECOGS_STYLE = re.compile(r"(?:\\(?:inline|dpi\{\d+\}|[bf]g_\w+)\s*)+")
+FORMULA_WORDS = ("tex", "math", "formula", "chl=", "TEX", "LATEX")  # one is in each tag of an image of a formula
 _MARKUP = re.compile(r"<(/?)([a-zA-Z][^\s/<>]*)([^<>]*)>|([^<]+)")
 _NOT_PLAIN = re.compile(r"[\\^_{}&]")
 
@@ -68,8 +66,11 @@ def tex_of_image(attributes: str) -> str:
     classes = values.get("class", "").lower().split()
     if not source and not any(name in _IMAGE_CLASSES or name.startswith("mwe-math") for name in classes):
         return ""
-    tex = values.get("alt", "").strip() or (unquote(source.group(1)).split("&")[0].strip() if source else "")
-    return in_dollars(_bare(tex)) if tex else ""
+    tex = values.get("alt", "")
+    if not tex.strip() and source:
+        tex = unquote(source.group(1) or source.group(2) or "").replace("&space;", " ")
+        tex = _CODECOGS_STYLE.sub("", tex)
+    return in_dollars(_bare(tex))
 
 
 def in_dollars(tex: str, *, display: bool = False) -> str:
@@ -118,6 +119,7 @@ def _tex_of_mathml(markup: str) -> str:
 _ROWS = frozenset({"mrow", "mstyle", "mtd", "mtr"})  # may be empty, and still count among their siblings
 _ACCENTS = {"^": "hat", "ˆ": "hat", "~": "tilde", "˜": "tilde", "→": "vec", "˙": "dot", ".": "dot", "¨": "ddot"}
 _ACCENTS |= dict.fromkeys("¯‾_―", "overline")
+_FUNCTION = re.compile("(?:a|arc)?(?:sin|cos|tan|cot)h?|log|ln|exp|lim|max|min|sup|inf|det")
 _LIMITS = re.compile("[∑∏∫⋃⋂⋁⋀]|lim|max|min|sup|inf")
 _UNSEEN = str.maketrans({"\u2061": "", "\u2062": "", "\u2063": "", "\u2064": "", "−": "-"})
 
@@ -167,7 +169,7 @@ def _combine(name: str, attributes: str, parts: Sequence[str]) -> str:
 
 
 def _base(tex: str) -> str:
-    return tex if len(tex) <= 1 or (tex.isalnum() and not _NOT_PLAIN.search(tex)) else f"{{{tex}}}"
+    return tex if len(tex) <= 1 or tex.isdecimal() or _FUNCTION.fullmatch(tex) else f"{{{tex}}}"
 
 
 def _group(tex: str) -> str:

@@ -8,7 +8,7 @@ from html import unescape
 from crawl2chat.refine.formulas import FORMULA_END
 from crawl2chat.refine.html_attributes import Kind
 from crawl2chat.refine.html_elements import BLOCKS, ENDS, Block, Element, P
-from crawl2chat.refine.preformatted import is_prose, paragraphs
+from crawl2chat.refine.preformatted import Stretch, stretches
 
 LINE_END = "\x01"  # a <br> while the text is being gathered; where a page holds this character it ends a line, too
 MOST = 0.5  # of a page's text; where more is hidden, a script will show it
@@ -202,14 +202,17 @@ class Reader:
         self.link_chars = 0
         pre = next(element for element in reversed(self.stack) if element.name == "pre")
         assert pre.parent is not None
-        if self.is_code or pre.is_code or pre.parent.is_code or not is_prose(text):
-            numbers = text.split("\n")
-            if text and not (len(numbers) > 1 and _are_line_numbers(numbers)):
-                self.blocks.append(Block(text, int(link_share * len(text)), self.stack[-1], len(self.stack) - 1))
-            return
-        for paragraph in paragraphs(text):
-            element = Element("p", pre.parent, pre.hints, pre.around)
-            self.blocks.append(Block(paragraph, int(link_share * len(paragraph)), element, len(self.stack) - 1))
+        if self.is_code or pre.is_code or pre.parent.is_code:
+            found: Iterable[Stretch] = [Stretch(text, False)]
+        else:
+            found = stretches(text)
+        for stretch in found:
+            text, element = stretch.text, self.stack[-1]
+            if stretch.is_prose:
+                element = Element("p", pre.parent, pre.hints, pre.around)
+            elif not text or ("\n" in text and _are_line_numbers(text.split("\n"))):
+                continue
+            self.blocks.append(Block(text, int(link_share * len(text)), element, len(self.stack) - 1))
 
     def pop(self) -> str:
         """End the innermost element; gives its name."""

@@ -10,6 +10,7 @@ _SUBSCRIPTS = str.maketrans("0123456789+-−–=()", "₀₁₂₃₄₅₆₇�
 _ABOVE = re.compile("[0-9+−–=()ni-]+")
 _BELOW = re.compile("[0-9+−–=()-]+")
 _INDEX = re.compile(r"(?=.*\w)[\w+−–=()*/,.'′ -]+")
+_CENTS = re.compile(r"[.,]\d+")  # of a price
 _WORD_BEFORE = re.compile(r"[^\W_]+$")
 _ROMAN = re.compile("[IVXLCDM]+")
 _ORDINALS = frozenset("st nd rd th e er re ère ème eme nde de o os º a as ª te ste le".split())
@@ -26,7 +27,9 @@ def raised(text: str, before: str, *, below: bool = False) -> str:
     """
     inside = text.strip()
     shown = unescape(inside)
-    if not shown or len(shown) > LONGEST or "&" in shown or "<" in shown:
+    if len(shown) > LONGEST and before[-1:].isalnum() and text[0].isalnum():
+        return f" {text}"
+    if not shown or len(shown) > LONGEST or "&" in shown or "<" in shown or _CENTS.fullmatch(shown):
         return text
     if not below and _is_abbreviation(before, shown.lower()):
         return text
