@@ -71,8 +71,8 @@ def test_scoring_takes_no_more_processor_time_than_real_time_has():
     """That is, it wakes no threads, whatever BLAS's settings are in the program that asks."""
     code = """
 import time, numpy as np
-from crawl2chat.refine.main_content import FEATURES, _network
-features, network = np.ones((400, len(FEATURES)), np.float32), _network()
+from crawl2chat.refine.main_content import FEATURES, _networks
+features, network = np.ones((400, len(FEATURES)), np.float32), _networks()[0]
 network(features)
 own, all_threads = time.thread_time(), time.process_time()
 for _ in range(200):
