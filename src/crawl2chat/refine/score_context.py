@@ -57,7 +57,7 @@ def context_features(
     """
     n = len(blocks)
     chars = np.expm1(repeated[:, REPEATED.index("log_chars")])
-    weights = np.sqrt(chars)
+    weights = np.sqrt(chars)  # a long paragraph says more than a short one, but not in proportion
     kept = np.cumsum(scores * chars)
     elements = [block.element for block in blocks]
     containers = [element.container for element in elements]
@@ -68,7 +68,7 @@ def context_features(
     padded = np.zeros(n + 6, np.float32)
     padded[3:-3] = scores
     columns = [
-        np.log((scores + LEAST) / (1 - scores + LEAST)) / 5,
+        np.log((scores + LEAST) / (1 - scores + LEAST)) / 5,  # from -2 to 2, like the others in size
         scores / max(scores.max(), LEAST),
         np.full(n, scores.max()),
         np.full(n, scores.mean()),
