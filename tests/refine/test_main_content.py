@@ -21,6 +21,20 @@ def test_prose_is_kept_and_menus_are_not():
     assert not any("Shop" in text or "Ten best" in text for text in texts)
 
 
+def test_what_follows_an_article_goes_and_all_of_the_article_stays():
+    article = """<h1>Bridge closed until May</h1>
+<p>The old bridge over the river will be closed until May, the city said on Monday.</p>
+<p>Engineers found cracks in two of its pillars, and repairs will cost about two million.</p>
+<p>Buses will take another way, and cyclists are asked to use the railway bridge.</p>"""
+    around = """<div class=author-box><p>Jane Roe writes about the city. She lives by the river.</p></div>
+<div class=newsletter><p>Sign up for our newsletter and get the news of the day in your inbox.</p></div>
+<h3>Comments (12)</h3><div class=comment><p>Bob, 2 hours ago</p>
+<p>They should have done this years ago, if you ask me.</p></div>
+<p>Copyright 2024 The Gazette. All rights reserved.</p>"""
+    kept = main_blocks(html_blocks(f"<article>{article}</article>{around}"))
+    assert [block.text for block in kept] == [block.text for block in html_blocks(article)]
+
+
 def test_features_are_what_their_names_say():
     blocks = html_blocks(PAGE)
     columns = dict(zip(FEATURES, block_features(blocks).T, strict=True))
@@ -71,8 +85,8 @@ def test_scoring_takes_no_more_processor_time_than_real_time_has():
     """That is, it wakes no threads, whatever BLAS's settings are in the program that asks."""
     code = """
 import time, numpy as np
-from crawl2chat.refine.main_content import FEATURES, _network
-features, network = np.ones((400, len(FEATURES)), np.float32), _network()
+from crawl2chat.refine.main_content import FEATURES, _networks
+features, network = np.ones((400, len(FEATURES)), np.float32), _networks()[0]
 network(features)
 own, all_threads = time.thread_time(), time.process_time()
 for _ in range(200):

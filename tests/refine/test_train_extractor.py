@@ -6,6 +6,7 @@ from warcs import page_record, write_warc
 
 from crawl2chat.refine import main_content
 from crawl2chat.refine.html_blocks import html_blocks
+from crawl2chat.refine.score_context import CONTEXT_FEATURES
 from crawl2chat.refine.train_extractor import (
     GoldPage,
     is_test_page,
@@ -13,7 +14,7 @@ from crawl2chat.refine.train_extractor import (
     read_gold,
     segment_scores,
     train,
-    write_network,
+    write_networks,
 )
 
 
@@ -52,19 +53,29 @@ def test_gold_is_matched_to_its_pages(tmp_path):
     assert "Two." in page.html
 
 
-def test_a_trained_network_learns_its_examples_and_is_the_same_when_read_again(tmp_path, monkeypatch):
-    generator = np.random.default_rng(0)
-    features = generator.normal(size=(2000, len(main_content.FEATURES))).astype(np.float32)
-    labels = (features[:, 0] + features[:, 1] > 0).astype(np.float32)
+def test_a_trained_network_learns_its_examples():
+    features, labels = made_examples(len(main_content.FEATURES))
     network = train(features, labels, np.ones(2000, np.float32))
     assert ((network(features) > 0.5) == labels).mean() > 0.8
     again = train(features, labels, np.ones(2000, np.float32))
     assert (again.inner == network.inner).all()
-    write_network(network, tmp_path / "weights.json")
-    monkeypatch.setattr(
-        main_content, "WEIGHTS", tmp_path / "weights.json"
-    )  # joined to a folder, an absolute path stays
-    main_content._network.cache_clear()
-    read = main_content._network()
-    main_content._network.cache_clear()
-    np.testing.assert_allclose(read(features), network(features), atol=0.02)
+
+
+def test_networks_are_the_same_when_read_again(tmp_path, monkeypatch):
+    networks = []
+    for names in (main_content.FEATURES, CONTEXT_FEATURES):
+        features, labels = made_examples(len(names))
+        networks.append((features, train(features, labels, np.ones(2000, np.float32))))
+    write_networks(networks[0][1], networks[1][1], tmp_path / "weights.json")
+    # joined to a folder, an absolute path stays
+    monkeypatch.setattr(main_content, "WEIGHTS", tmp_path / "weights.json")
+    main_content._networks.cache_clear()
+    read = main_content._networks()
+    main_content._networks.cache_clear()
+    for (features, network), again in zip(networks, read, strict=True):
+        np.testing.assert_allclose(again(features), network(features), atol=0.02)
+
+
+def made_examples(width: int) -> tuple[np.ndarray, np.ndarray]:
+    features = np.random.default_rng(0).normal(size=(2000, width)).astype(np.float32)
+    return features, (features[:, 0] + features[:, 1] > 0).astype(np.float32)

@@ -1,7 +1,8 @@
-"""Which blocks of a page are its main text: features of each block, and a small network that weighs them.
+"""Which blocks of a page are its main text: features of each block, and two small networks that weigh them.
 
+The first network scores each block by itself, the second one corrects the scores by those around it (score_context.py).
 The weights were learnt from pages with hand-made gold by crawl2chat.refine.train_extractor; the file main_content.json
-holds them, a line for each feature.
+holds them, one line per feature.
 """
 
 import json
@@ -19,6 +20,7 @@ from crawl2chat.refine.cues import CUES, cue_features
 from crawl2chat.refine.html_attributes import HINTS
 from crawl2chat.refine.html_elements import AREA_SHIFT, AREAS, Block, Element
 from crawl2chat.refine.markdown import find_rows
+from crawl2chat.refine.score_context import CONTEXT_FEATURES, REPEATED, context_features
 
 SHARE_OF_BEST = 0.5
 HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
@@ -81,6 +83,8 @@ FEATURES = (
     *(f"around_{word}" for word in HINTS),
     *(f"in_{area}" for area in AREAS),
 )
+_REPEATED_COLUMNS = [FEATURES.index(name) for name in REPEATED]
+_HEADING_COLUMNS = [FEATURES.index(f"tag_{tag}") for tag in ("h1", "h2", "h3", "h4")]
 
 
 def main_blocks(blocks: Sequence[Block]) -> list[Block]:
@@ -111,11 +115,21 @@ def choose_blocks(blocks: Sequence[Block], scores: Floats) -> list[Block]:
 
 def score_blocks(blocks: Sequence[Block]) -> Floats:
     """(blocks,) How likely each block belongs to the main text of the page, from 0 to 1."""
-    return _network()(block_features(blocks)) if blocks else np.zeros(0, np.float32)
+    if not blocks:
+        return np.zeros(0, np.float32)
+    first, second = _networks()
+    features = block_features(blocks)
+    return second(features_in_context(blocks, features, first(features)))
+
+
+def features_in_context(blocks: Sequence[Block], features: Floats, scores: Floats) -> Floats:
+    """(blocks, len(CONTEXT_FEATURES)) What the second network sees, from the first one's features and scores."""
+    is_heading = features[:, _HEADING_COLUMNS].sum(axis=1) > 0
+    return context_features(blocks, scores, features[:, _REPEATED_COLUMNS], is_heading)
 
 
 def block_features(blocks: Sequence[Block]) -> Floats:
-    """(blocks, len(FEATURES)) What the network sees of each block of a page; at least one block."""
+    """(blocks, len(FEATURES)) What the first network sees of each block of a page; at least one block."""
     n = len(blocks)
     links = np.array([block.link_chars for block in blocks], np.float32)
     containers = [block.element.container for block in blocks]
@@ -294,8 +308,13 @@ class Network:
 
 
 @lru_cache(maxsize=1)
-def _network() -> Network:
+def _networks() -> tuple[Network, Network]:
+    """The networks for a block by itself and for a block among the scores of its page."""
     file = json.loads(resources.files("crawl2chat.refine").joinpath(WEIGHTS).read_text(encoding="utf-8"))
-    inner = np.array([file["inner"][name] for name in FEATURES], np.float32)
-    biases = np.array(file["inner_bias"], np.float32)
-    return Network(inner, biases, np.array(file["outer"], np.float32), float(file["outer_bias"]))
+    return _network(file["block"], FEATURES), _network(file["context"], CONTEXT_FEATURES)
+
+
+def _network(weights: dict[str, Any], features: Sequence[str]) -> Network:
+    inner = np.array([weights["inner"][name] for name in features], np.float32)
+    biases = np.array(weights["inner_bias"], np.float32)
+    return Network(inner, biases, np.array(weights["outer"], np.float32), float(weights["outer_bias"]))

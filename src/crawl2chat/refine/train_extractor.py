@@ -3,6 +3,7 @@
 GOLD is JSONL: `url`, `must_contain` and `must_not_contain`, lists of segments of the page. A block with a segment is an
 example of weight 1; the other blocks are weak examples, labelled by whether trafilatura keeps them, as it comes and
 where it favours precision, which counts twice, so that pages unlike the gold's few segments come out sensible as well.
+The second network learns from scores that the first one gives to sites it has not seen, as it will meet them later.
 Sites whose name's hash ends in 6 to 9 are the test part, which only `bench/extract.py` looks at.
 """
 
@@ -22,8 +23,17 @@ from crawl2chat.refine.encoding import decode_html
 from crawl2chat.refine.extract import clean_characters
 from crawl2chat.refine.html_blocks import html_blocks
 from crawl2chat.refine.html_elements import Block
-from crawl2chat.refine.main_content import FEATURES, WEIGHTS, Floats, Network, block_features, choose_blocks
+from crawl2chat.refine.main_content import (
+    FEATURES,
+    WEIGHTS,
+    Floats,
+    Network,
+    block_features,
+    choose_blocks,
+    features_in_context,
+)
 from crawl2chat.refine.markdown import render
+from crawl2chat.refine.score_context import CONTEXT_FEATURES
 from crawl2chat.run import replacing
 
 WEAK = 0.1  # weight of an example without gold; 0.02 to 0.4 are within 0.008 of F1 on the training part
@@ -110,8 +120,36 @@ def label_blocks(blocks: Sequence[Block], page: GoldPage, others: Sequence[str],
     return labels, weights
 
 
+@dataclass(frozen=True)
+class Examples:
+    """By page: its blocks, and (blocks, features), labels and weights; the fold of its site."""
+
+    blocks: Sequence[Sequence[Block]]
+    features: Sequence[Floats]
+    labels: Sequence[Floats]
+    weights: Sequence[Floats]
+    fold: Sequence[int]
+
+    def train_both(self, pages: Sequence[int]) -> tuple[Network, Network]:
+        """The network for a block by itself, and the one for a block among scores, from some of the pages."""
+        contexts: dict[int, Floats] = {}
+        for k in range(FOLDS):
+            unseen = [i for i in pages if self.fold[i] == k]
+            if unseen:
+                network = self._train([i for i in pages if self.fold[i] != k], self.features)
+                contexts |= {i: self.in_context(i, network(self.features[i])) for i in unseen}
+        return self._train(pages, self.features), self._train(pages, contexts)
+
+    def in_context(self, page: int, scores: Floats) -> Floats:
+        return features_in_context(self.blocks[page], self.features[page], scores)
+
+    def _train(self, pages: Sequence[int], features: Sequence[Floats] | dict[int, Floats]) -> Network:
+        columns = (features, self.labels, self.weights)
+        return train(*(np.concatenate([column[i] for i in pages]) for column in columns))
+
+
 def train(features: Floats, labels: Floats, weights: Floats, *, seed: int = 0, hidden: int = HIDDEN) -> Network:
-    """Fit the network to examples; features: (blocks, features)."""
+    """Fit a network to examples; features: (blocks, features)."""
     import torch
     from torch.nn import functional as F
 
@@ -139,17 +177,22 @@ def train(features: Floats, labels: Floats, weights: Floats, *, seed: int = 0, h
     return Network(inner_weights, bias, outer.weight.detach().numpy()[0], float(outer.bias.detach()))
 
 
-def write_network(network: Network, path: Path) -> None:
-    """As JSON that a person can read and a diff can show: a line for each feature."""
+def write_networks(first: Network, second: Network, path: Path) -> None:
+    """Write both as JSON that a person can read and a diff can show: one line per feature."""
 
     def numbers(values: Floats) -> str:
         return json.dumps([float(f"{value:.4g}") for value in values])
 
-    rows = ",\n".join(f'  "{name}": {numbers(row)}' for name, row in zip(FEATURES, network.inner, strict=True))
+    def written(network: Network, features: Sequence[str]) -> str:
+        rows = ",\n".join(f'  "{name}": {numbers(row)}' for name, row in zip(features, network.inner, strict=True))
+        return (
+            f'{{"inner": {{\n{rows}\n}},\n"inner_bias": {numbers(network.inner_bias)},\n'
+            f'"outer": {numbers(network.outer)},\n"outer_bias": {network.outer_bias:.4g}}}'
+        )
+
     with replacing(path) as temporary:
         temporary.write_text(
-            f'{{"inner": {{\n{rows}\n}},\n"inner_bias": {numbers(network.inner_bias)},\n'
-            f'"outer": {numbers(network.outer)},\n"outer_bias": {network.outer_bias:.4g}}}\n',
+            f'{{"block": {written(first, FEATURES)},\n"context": {written(second, CONTEXT_FEATURES)}}}\n',
             encoding="utf-8",
         )
 
@@ -166,34 +209,29 @@ def main() -> None:
     pages = [page for page in read_gold(options.warc, options.gold) if not is_test_page(page.url)]
     blocks = [html_blocks(page.html) for page in pages]
     pages, blocks = map(list, zip(*((page, b) for page, b in zip(pages, blocks, strict=True) if b), strict=True))
-    features = [block_features(of_page) for of_page in blocks]
-    examples = []
+    labels, weights = [], []
     with Progress("what others keep", len(pages), "pages") as bar:
         for page, of_page in zip(pages, blocks, strict=True):
-            examples.append(label_blocks(of_page, page, other_extractors(page.html), options.weak))
-            bar.update(len(examples))
+            of_blocks = label_blocks(of_page, page, other_extractors(page.html), options.weak)
+            labels.append(of_blocks[0])
+            weights.append(of_blocks[1])
+            bar.update(len(labels))
     fold = [xxhash.xxh3_64_intdigest(f"{site_of(page.url)} fold".encode()) % FOLDS for page in pages]
+    examples = Examples(blocks, [block_features(of_page) for of_page in blocks], labels, weights, fold)
     texts = [""] * len(pages)
     for k in range(FOLDS):
-        network = _train_on([i for i in range(len(pages)) if fold[i] != k], features, examples)
+        first, second = examples.train_both([i for i in range(len(pages)) if fold[i] != k])
         for i in range(len(pages)):
             if fold[i] == k:
-                texts[i] = render(choose_blocks(blocks[i], network(features[i])))
+                scores = second(examples.in_context(i, first(examples.features[i])))
+                texts[i] = render(choose_blocks(blocks[i], scores))
     print(
         "{} pages, {} folds: precision {:.4f}, recall {:.4f}, F1 {:.4f}".format(
             len(pages), FOLDS, *segment_scores(texts, pages)
         )
     )
-    write_network(_train_on(range(len(pages)), features, examples), options.out)
+    write_networks(*examples.train_both(range(len(pages))), options.out)
     print(f"written: {options.out}")
-
-
-def _train_on(which: Sequence[int], features: Sequence[Floats], examples: Sequence[tuple[Floats, Floats]]) -> Network:
-    return train(
-        np.concatenate([features[i] for i in which]),
-        np.concatenate([examples[i][0] for i in which]),
-        np.concatenate([examples[i][1] for i in which]),
-    )
 
 
 if __name__ == "__main__":
