@@ -152,13 +152,6 @@ def test_a_message_that_would_mean_something_else_is_refused_by_the_field_that_s
     assert server.post("/v1/chat/completions", CHAT | {"messages": [*QUESTION, unset]}).status_code == 200
 
 
-def test_empty_stop_sequences_end_nothing(server):
-    alone = text(server.post("/v1/completions", COMPLETION))
-    for stop in ("", [""], ["", ""]):
-        assert text(server.post("/v1/completions", COMPLETION | {"stop": stop})) == alone
-    assert text(server.post("/v1/completions", COMPLETION | {"stop": ["", alone[1]]})) == alone[: alone.index(alone[1])]
-
-
 @pytest.mark.parametrize("path", ["/v1/models/", "//v1/models", "/v1//models", "/v1/models//"])
 def test_slashes_too_many_are_passed_over(server, path):
     assert server.http.get(f"http://127.0.0.1:{server.port}{path}").json()["data"][0]["id"] == "tiny"

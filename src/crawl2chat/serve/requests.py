@@ -44,9 +44,7 @@ Body = TypeVar("Body", bound="Request")
 
 
 def _listed(value: Any) -> Any:
-    """A text or a list of texts as a list, without empty ones, which end nothing."""
-    listed = [value] if isinstance(value, str) else value
-    return [text for text in listed if text != ""] if isinstance(listed, list) else value
+    return ([value] if value else []) if isinstance(value, str) else value
 
 
 def _none_if_false(value: Any) -> Any:
@@ -96,7 +94,7 @@ def _offered(value: Any) -> dict[str, Any]:
     return tool
 
 
-Stop = Annotated[str, Field(max_length=LONGEST_STOP)]
+Stop = Annotated[str, Field(min_length=1, max_length=LONGEST_STOP)]
 Penalty = Annotated[FiniteFloat, Field(ge=-2, le=2)]
 Bias = Annotated[FiniteFloat, Field(ge=-100, le=100)]
 Ids = list[int]
