@@ -1,12 +1,12 @@
-"""What is inside <pre>: code, or prose as in mailing list archives, RFCs and old texts."""
+"""The content of <pre>: code, or prose as in mailing list archives, RFCs and old texts."""
 
 import re
 from itertools import pairwise
 
-FEWEST_WORDS = 12  # that show whether a text is prose
-FEWEST_A_LINE = 3.5  # words; settings and tables have fewer
-LONGEST_LINE = 100  # characters, of text that was broken by hand or by a mail program
-WRAP_SLACK = 2  # characters; how much earlier than the longest line a wrapped one may end
+FEWEST_WORDS = 12  # fewer cannot show whether a text is prose
+FEWEST_A_LINE = 3.5  # words per line; settings and tables have fewer
+LONGEST_LINE = 100  # characters; lines wrapped by hand or by a mail program are no longer
+WRAP_SLACK = 2  # characters; how much shorter than the longest line a wrapped one may be
 
 _CODE_SIGNS = re.compile(r"[{}<>=;|\\_$#@&*+\[\]^~`/]")
 _MARKS = "\"'“”‘’«»()[]*_.,:;!?…-–—、。，！？；：「」『』（）"  # around a word
@@ -24,9 +24,9 @@ _QUOTE = re.compile(r"\s*[>|]")
 
 
 def is_prose(text: str) -> bool:
-    """Whether preformatted text reads like sentences or verse rather than code, data or a terminal.
+    """Return whether preformatted text reads like sentences or verse rather than code, data or a terminal.
 
-    Prose has mostly words of letters, several on a line, some marks that end or part sentences, and few signs of code.
+    Prose has mostly words made of letters, several per line, some punctuation, and few characters typical of code.
     """
     lines = [line for line in text.split("\n") if line.strip()]
     words = _SPACELESS_MARKS.sub(" ", text).split()
@@ -44,14 +44,14 @@ def is_prose(text: str) -> bool:
 
 
 def _without_rulers(text: str) -> str:
-    """Without lines drawn of one sign, and the marks of quoted mail."""
+    """Return the text without rules drawn from one character and without the marks of quoted mail."""
     return re.sub(r"^[ \t]*(?:[>|][ \t]?)+|([=_*~#+-])\1{3,}", "", text, flags=re.MULTILINE)
 
 
 def paragraphs(text: str) -> list[str]:
-    """Preformatted prose as paragraphs, parted where a line is empty.
+    """Return the paragraphs of preformatted prose, which empty lines separate.
 
-    Lines that were broken because they were full are joined; verses, addresses and quoted mail keep theirs.
+    Lines that were wrapped because they were full are joined; verses, addresses and quoted mail keep their line breaks.
     """
     text = text.expandtabs()
     width = max((len(line) for line in text.split("\n") if len(line) <= LONGEST_LINE), default=0)
