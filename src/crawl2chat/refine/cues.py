@@ -1,11 +1,11 @@
-"""Words with which the parts around an article begin: links to more, captions, comments, forms, notices."""
+"""Words that the parts around an article begin with: links to more, captions, comments, forms, notices."""
 
 from collections.abc import Sequence
 
 import numpy as np
 import numpy.typing as npt
 
-FIRST_WORDS = 8  # of a block that are looked at
+FIRST_WORDS = 8  # number of words at the start of a block that are checked
 CHARS = 120
 
 # Of news pages, blogs and shops in English, German, French, Spanish, Italian, Portuguese, Dutch and Polish.
@@ -77,13 +77,13 @@ _MARKS = ".,:;!?()[]\"'“”„‚‘’«»…|-–—•·/>→#"
 
 
 def cue_features(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """(texts, 1 + len(CUES)) The share of cues among the first words of each text, and which kinds are among them."""
+    """Return (texts, 1 + len(CUES)): the share of cues among each text's first words, and which kinds occur."""
     find = _BITS.get
     shares, packed = [], []
     for text in texts:
         words = text[:CHARS].lower().split(None, FIRST_WORDS)[:FIRST_WORDS]
         n_cues = kinds = 0
-        for word in words:  # most are letters alone, which takes less time to see than to strip them
+        for word in words:  # most are only letters, and checking that is faster than stripping
             if bit := find(word if word.isalpha() else word.strip(_MARKS)):
                 n_cues += 1
                 kinds |= bit

@@ -53,7 +53,7 @@ def decode_html(html: bytes, content_type: str | None = None) -> str:
         text = html.decode("utf-8")
     except UnicodeDecodeError:
         text = ""
-    # The difference in length is quick to see; it is less than the number of bytes beyond ASCII.
+    # The difference in length costs nothing, and there are at least that many bytes beyond ASCII.
     if text and (len(html) - len(text) >= SURE_UTF8_BYTES or len(html.translate(None, ASCII)) >= SURE_UTF8_BYTES):
         return text
     declared = _declared(html, content_type)

@@ -1,4 +1,4 @@
-"""Formulas as the source they were made from: of MathJax, KaTeX, MathML and images, as TeX between dollar signs."""
+"""Formulas from MathJax, KaTeX, MathML and images as their source: TeX between dollar signs."""
 
 import re
 from collections import Counter
@@ -8,14 +8,14 @@ from urllib.parse import unquote
 
 from crawl2chat.refine.html_attributes import attribute_values
 
-FORMULA_END = "\x03"  # behind a formula while a page is read, so that its rendering next to it can be recognised
-LONGEST_MATHML = 10_000  # characters; beyond, only its signs are kept
+FORMULA_END = "\x03"  # marks the end of a formula while a page is read, so that its rendered copy can be recognised
+LONGEST_MATHML = 10_000  # characters; in longer MathML only the text is kept
 
 _ANNOTATION = re.compile(r"<annotation[^>]{0,200}\b(?:x-)?(?:la)?tex\b[^>]{0,200}>([^<]*)</annotation", re.IGNORECASE)
 _DELIMITED = re.compile(r"\$\$(.*)\$\$|\$(.*)\$|\\\((.*)\\\)|\\\[(.*)\\\]", re.DOTALL)
-_STYLED = re.compile(r"\{\\(?:display|text|script)style\s(.*)\}", re.DOTALL)  # what Wikipedia puts around each
+_STYLED = re.compile(r"\{\\(?:display|text|script)style\s(.*)\}", re.DOTALL)  # Wikipedia puts this around every formula
 _CDATA = re.compile(r"%?\s*<!\[CDATA\[(.*?)%?\s*\]\]>", re.DOTALL)
-_CODECOGS_STYLE = re.compile(r"(?:\\(?:inline|dpi\{\d+\}|(?:bg|fg)_\w+|(?:tiny|small|large|huge))\b\s*)+")
+_CODECOGS_STYLE = re.compile(r"(?:\\(?:inline|dpi\{\d+\}|(?:bg|fg)_\w+|(?:tiny|small|large|huge))(?![A-Za-z])\s*)+")
 _IMAGE_CLASSES = frozenset("latex tex texrender math ql-img-inline-formula ql-img-displayed-formula".split())
 # Addresses of images that hold their formula: all of the query, or one parameter of it.
 _IMAGE_SOURCE = re.compile(
@@ -23,14 +23,14 @@ _IMAGE_SOURCE = re.compile(
     r"|(?:latex\.php\?(?:.*&)?latex=|/equation\?(?:.*&)?tex=|/render/math\?(?:.*&)?math=|[?&]chl="
     r"|(?:math|mime)tex\.cgi\?)([^&]*)"
 )
-_CODECOGS_STYLE = re.compile(r"(?:\\(?:inline|dpi\{\d+\}|[bf]g_\w+)\s*)+")
-FORMULA_WORDS = ("tex", "math", "formula", "chl=", "TEX", "LATEX")  # one is in each tag of an image of a formula
+# Every image of a formula has one of these in its tag.
+FORMULA_WORDS = ("tex", "math", "formula", "chl=", "TEX", "LATEX")
 _MARKUP = re.compile(r"<(/?)([a-zA-Z][^\s/<>]*)([^<>]*)>|([^<]+)")
 _NOT_PLAIN = re.compile(r"[\\^_{}&]")
 
 
 def tex_of_math(attributes: str, inside: str) -> str:
-    """A `<math>` element in its place in a page: its source if it holds one, else what its markup says, as TeX.
+    """Return the text that replaces a `<math>` element: its source if it holds one, else its markup as TeX.
 
     A formula without fractions, roots, indices or the like stays plain text.
     """
@@ -47,7 +47,7 @@ def tex_of_math(attributes: str, inside: str) -> str:
 
 
 def tex_of_script(attributes: str, inside: str) -> str:
-    """The formula in a script element of MathJax 2 in its place in a page, "" for any other script."""
+    """Return the text that replaces a script element of MathJax 2, "" for any other script."""
     kind, _, mode = attribute_values(attributes).get("type", "").lower().partition(";")
     kind = kind.strip()
     if not kind.startswith("math/") or not inside.strip():
@@ -60,7 +60,7 @@ def tex_of_script(attributes: str, inside: str) -> str:
 
 
 def tex_of_image(attributes: str) -> str:
-    """The formula that an image of a known kind shows, in its place in a page; "" for any other image."""
+    """Return the text that replaces an image of a formula, "" for any other image."""
     values = attribute_values(attributes)
     source = _IMAGE_SOURCE.search(values.get("src", ""))
     classes = values.get("class", "").lower().split()
@@ -74,13 +74,13 @@ def tex_of_image(attributes: str) -> str:
 
 
 def in_dollars(tex: str, *, display: bool = False) -> str:
-    """TeX as it is put into a page: marked at its end, and with < and & as entities."""
+    """Return TeX as it is put into a page: with FORMULA_END after it, and with < and & as entities."""
     marks = "$$" if display else "$"
     return f"{marks}{escape(tex, quote=False)}{marks}{FORMULA_END}" if tex else ""
 
 
 def _bare(tex: str) -> str:
-    """Without the delimiters and the style that some systems write into the source."""
+    """Return TeX without the delimiters and the style that some systems write into the source."""
     tex = tex.strip()
     if match := _DELIMITED.fullmatch(tex):
         tex = next(group for group in match.groups() if group is not None).strip()
@@ -90,10 +90,10 @@ def _bare(tex: str) -> str:
 
 
 def _tex_of_mathml(markup: str) -> str:
-    """Presentation MathML (W3C, MathML Core) as TeX; elements that it does not know are read as rows."""
+    """Return presentation MathML (W3C, MathML Core) as TeX; unknown elements are read as rows."""
     if len(markup) > LONGEST_MATHML:
         return " ".join(unescape(re.sub("<[^<>]*>", " ", markup)).split())
-    opened: list[tuple[str, str, list[str]]] = [("math", "", [])]  # name, attributes, what is inside so far
+    opened: list[tuple[str, str, list[str]]] = [("math", "", [])]  # name, attributes, content so far
     n_open: Counter[str] = Counter()
     for slash, name, attributes, text in _MARKUP.findall(markup):
         name = name.lower().rpartition(":")[2]
@@ -116,7 +116,7 @@ def _tex_of_mathml(markup: str) -> str:
     return " ".join("".join(opened[0][2]).split())
 
 
-_ROWS = frozenset({"mrow", "mstyle", "mtd", "mtr"})  # may be empty, and still count among their siblings
+_ROWS = frozenset({"mrow", "mstyle", "mtd", "mtr"})  # count as children even when they are empty
 _ACCENTS = {"^": "hat", "ˆ": "hat", "~": "tilde", "˜": "tilde", "→": "vec", "˙": "dot", ".": "dot", "¨": "ddot"}
 _ACCENTS |= dict.fromkeys("¯‾_―", "overline")
 _FUNCTION = re.compile("(?:a|arc)?(?:sin|cos|tan|cot)h?|log|ln|exp|lim|max|min|sup|inf|det")
@@ -125,7 +125,7 @@ _UNSEEN = str.maketrans({"\u2061": "", "\u2062": "", "\u2063": "", "\u2064": "",
 
 
 def _combine(name: str, attributes: str, parts: Sequence[str]) -> str:
-    """An element's TeX from that of its children."""
+    """Return an element's TeX, given that of its children."""
     first, second, third = (*parts[:3], "", "", "")[:3]
     match name:
         case "mi" | "mn" | "mo":

@@ -1,4 +1,4 @@
-"""What the attributes of a tag say: words that hint at its purpose, and whether its text is for readers."""
+"""What a tag's attributes show: words that hint at its purpose, and whether its text is meant for readers."""
 
 import re
 from enum import Enum, auto
@@ -20,22 +20,22 @@ HINTS = tuple(
 )
 HINT_BITS = {word: 1 << i for i, word in enumerate(HINTS)}
 _ALL_HINTS = (1 << len(HINTS)) - 1
-HINT_CHARS = 120  # of an element's attributes that are looked at for hints
+HINT_CHARS = 120  # characters of an element's attributes that are searched for hints
 
 
 class Kind(Enum):
-    """What an element may be besides text for readers."""
+    """What an element may be other than ordinary text."""
 
     HIDDEN = auto()  # by the attribute `hidden` or an inline style
-    GUTTER = auto()  # beside code, for the numbers of its lines
-    GLYPHS = auto()  # the signs of a formula, beside MathML or its source
-    RENDERED = auto()  # a formula that MathJax 2 has set, beside a script with its source
-    CODE = auto()  # by the class of a highlighter
+    GUTTER = auto()  # the line numbers next to code
+    GLYPHS = auto()  # the glyphs of a formula, next to its MathML or source
+    RENDERED = auto()  # a formula typeset by MathJax 2, next to a script with its source
+    CODE = auto()  # by the class of a syntax highlighter
 
 
 # Possessive, so that time grows with length alone.
 _ATTRIBUTE = re.compile(r"""([^\s"'<>/=]++)(?:\s*+=\s*+(?:"([^"]*+)"|'([^']*+)'|([^\s"'<>]*+)))?+""")
-_LETTERS = bytes(code if chr(code) in ascii_lowercase else ord(" ") for code in range(256))  # the rest parts words
+_LETTERS = bytes(code if chr(code) in ascii_lowercase else ord(" ") for code in range(256))  # the rest separates words
 _MAY_HIDE = re.compile(r"""(?:^|[\s"'])hidden(?:[\s=/]|$)|display\s*:\s*none|visibility\s*:\s*(?:hidden|collapse)""")
 _GUTTER = re.compile(
     r"(?:.*[-_])?(?:gutter|(?:blob|ln|line|crayon)[-_]?num(?:ber)?s?|linen(?:os?|odiv|ums?|umbers?)|line-no|lnt|lntd|ln)"
@@ -51,7 +51,7 @@ _HINTS_OR_KINDS = HINT_BITS | dict.fromkeys(
     blob brush code codehilite crayon gutter highlight highlighter hljs katex lang language line linenodiv lineno
     linenos linenum linenums linenumber linenumbers ln lnt lntd mathjax mjx prettyprint prettyprinted sourcecode src
     """.split(),
-    1 << len(HINTS),  # words of which a class may be made that says of what kind the element is
+    1 << len(HINTS),  # words of the classes that show an element's kind
 )
 _BITS_OF_WORD = {word.encode(): bits for word, bits in _HINTS_OR_KINDS.items()}
 _KNOWN_WORDS = frozenset(_BITS_OF_WORD)
@@ -59,15 +59,15 @@ _KNOWN_WORDS = frozenset(_BITS_OF_WORD)
 
 @lru_cache(maxsize=10_000)
 def read_attributes(attributes: str) -> tuple[int, Kind | None]:
-    """The hints in a tag's attributes, as bits of HINT_BITS, and the kind of element they make it."""
+    """Return the hints in a tag's attributes, as bits of HINT_BITS, and the element's kind if they show one."""
     lowered = attributes.lower()
-    # The words of letters, as bytes: half the time that a regular expression takes.
+    # Splitting bytes into words takes half the time of a regular expression.
     words = lowered[:HINT_CHARS].encode("ascii", "replace").translate(_LETTERS).split()
     bits = 0
     for word in _KNOWN_WORDS.intersection(words):
         bits |= _BITS_OF_WORD[word]
     hints = bits & _ALL_HINTS
-    # Few tags pass the first line, and searching all of them would take longer than the rest of this function.
+    # Few tags pass the first test; the regular expression would take longer than the rest of this function.
     if (
         ("hidden" in lowered or ("style" in lowered and ("none" in lowered or "collapse" in lowered)))
         and _MAY_HIDE.search(lowered)
@@ -78,9 +78,9 @@ def read_attributes(attributes: str) -> tuple[int, Kind | None]:
 
 
 def hides(attributes: str) -> bool:
-    """Whether attributes, in lower case, keep an element from being shown."""
+    """Return whether attributes, in lower case, hide the element."""
     values = attribute_values(attributes)
-    if "hidden" in values and values["hidden"].strip() != "until-found":  # which a search or a link opens
+    if "hidden" in values and values["hidden"].strip() != "until-found":  # shown by a search or a link
         return True
     style = values.get("style", "")
     declarations = (declaration.partition(":") for declaration in style.split(";"))
@@ -89,7 +89,7 @@ def hides(attributes: str) -> bool:
 
 
 def attribute_values(attributes: str) -> dict[str, str]:
-    """Values by name in lower case, "" where there is none; of two with one name the first counts, as in browsers."""
+    """Return values by lower-case name, "" for a missing value; the first of equal names counts, as in browsers."""
     values: dict[str, str] = {}
     for match in _ATTRIBUTE.finditer(attributes):
         value = match[2] or match[3] or match[4] or ""

@@ -1,18 +1,18 @@
-"""What of a page's source no reader sees: comments, declarations, scripts, navigation; formulas become their source."""
+"""Removal of what readers do not see: comments, declarations, scripts, navigation. Formulas become their source."""
 
 import re
 
 from crawl2chat.refine.formulas import tex_of_math, tex_of_script
 
-# What a reader does not see, or operates rather than reads.
+# Elements that readers do not see, or use rather than read.
 UNREAD = frozenset(
     "script style noscript template svg iframe object canvas video audio select textarea title math".split()
 )
-# Of 50,000 blocks inside these on the training pages one was main text.
+# On the training pages, one of 50,000 blocks inside these was main text.
 CHROME = frozenset("nav footer aside".split())
-FOREIGN = frozenset({"svg", "math", "SVG", "MATH"})  # where HTML heeds a "/" at the end of a tag
+FOREIGN = frozenset({"svg", "math", "SVG", "MATH"})  # elements in which HTML gives a "/" at the end of a tag a meaning
 # The tag's name, then attributes: anything but angle brackets, which only a quoted value may hold. Possessive, so that
-# what does not match is given up at once; without < in the first part a row of <nav <nav <nav takes quadratic time.
+# a failed match is given up at once; if the first part allowed <, a row of <nav <nav <nav would take quadratic time.
 TAG = re.compile(r"""<(/?[a-zA-Z][^\s/<>]*+)([^<>=]*+(?:=\s*+(?:"[^"]*+"|'[^']*+')?+[^<>=]*+){0,400}+)>""")
 # First a look at the next character: most tags are not among these, and trying each name in turn takes longest.
 _CUT_NAMES = sorted(UNREAD | CHROME)
@@ -25,20 +25,20 @@ _FIRST = "".join(initial + initial.upper() for initial in _INITIALS)
 _CUTTABLE = re.compile(rf"<(?=[!?{_FIRST}])(?:!--|[!?]|({_BY_INITIAL})(?=[\s>/]))")
 _END_TAGS = {name: re.compile(f"</{name}(?=[\\s>/])", re.IGNORECASE) for name in UNREAD | CHROME}
 _AFTER_NAME = tuple(" \t\n\r\f>/")
-# A "/" that belongs to no unquoted value, as in <svg width=1 /> but not in <svg width=1/>.
+# A "/" that is not part of an unquoted value, as in <svg width=1 /> but not in <svg width=1/>.
 _SELF_CLOSED = re.compile(r"""(?:^|[\s"']|(?:^|\s)[^\s"'=]+)/$""")
 _XML = re.compile(r"\s*<\?xml\s")
 _VOID = frozenset("area base br col embed hr img input link meta param source track wbr".split())
 
 
 def cut_unread(page: str) -> str:
-    """The page without comments, declarations, UNREAD and CHROME elements, each up to its first end tag.
+    """Return the page without comments, declarations, UNREAD and CHROME elements, each up to its first end tag.
 
-    Formulas among them stay, as TeX. A script or style that is never closed goes on to the end, as in a browser; of
-    others only the tag is ignored.
+    Formulas among them stay, as TeX. A script or style that is never closed extends to the end of the page, as in a
+    browser; any other element that is never closed loses only its tag.
     """
     kept: list[str] = []
-    missing: set[str] = set()  # what was looked for and is not there further on
+    missing: set[str] = set()  # strings that do not occur in the rest of the page
     position = 0
     while match := _CUTTABLE.search(page, position):
         begin, name, after = match.start(), match.group(1), match.end()
@@ -76,17 +76,17 @@ def _formula(tag: re.Match[str], inside: str) -> str:
 
 
 def is_self_closed(attributes: str) -> bool:
-    """Whether a tag with these attributes ends with a "/" of its own."""
+    """Return whether a tag with these attributes closes itself with a "/"."""
     return attributes.endswith("/") and _SELF_CLOSED.search(attributes) is not None
 
 
 def is_xml(page: str, content_type: str | None) -> bool:
-    """Whether the page follows the rules of XML: by its media type, or by an XML declaration."""
+    """Return whether the page is XML, by its media type or by an XML declaration."""
     return "xml" in (content_type or "").lower() or _XML.match(page) is not None
 
 
 def open_and_close(page: str) -> str:
-    """A page of XML with an end tag behind each tag that ends with "/", which HTML would leave open."""
+    """Return a page of XML with an end tag after each tag that ends with "/", which HTML would leave open."""
 
     def closed(match: re.Match[str]) -> str:
         name, attributes = match.groups()
@@ -98,7 +98,7 @@ def open_and_close(page: str) -> str:
 
 
 def _find(page: str, wanted: str, begin: int, missing: set[str]) -> int:
-    """Like str.find, but what was once not found is not looked for again."""
+    """Like str.find, but never searches again for a string that was not found."""
     found = -1 if wanted in missing else page.find(wanted, begin)
     if found < 0:
         missing.add(wanted)
@@ -106,7 +106,7 @@ def _find(page: str, wanted: str, begin: int, missing: set[str]) -> int:
 
 
 def _find_end_tag(page: str, name: str, begin: int, missing: set[str]) -> int:
-    """Where the first end tag of that name begins, written alike (quick to find) or otherwise; -1: nowhere."""
+    """Return where the first end tag of that name begins, in the same case (fast) or any other; -1 if there is none."""
     found = _find(page, f"</{name}", begin, missing)
     if found >= 0 and page.startswith(_AFTER_NAME, found + 2 + len(name)):
         return found

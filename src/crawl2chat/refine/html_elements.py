@@ -1,8 +1,8 @@
-"""Elements of block kind, the blocks of text in them, and which element ends where another begins."""
+"""Block elements, the blocks of text in them, and which element ends where another begins."""
 
 from dataclasses import dataclass
 
-# Whose text ends where the element does; the others are part of a line.
+# Elements that start and end a block of text; all others are part of a line.
 BLOCKS = frozenset(
     """
     address article blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form h1 h2 h3
@@ -13,7 +13,7 @@ CELLS = frozenset({"td", "th"})
 AREAS = ("article", "main", "header", "form", "table", "li", "blockquote", "figure", "section", "dl")
 AREA_SHIFT = 128
 AREA_BITS = {name: 1 << AREA_SHIFT + i for i, name in enumerate(AREAS)}
-# An element that opens ends these, if they are the innermost.
+# When an element opens, these end if they are the innermost.
 P = frozenset({"p"})
 _ENDED_BY_CELLS = frozenset({"p", "td", "th"})
 ENDS = {
@@ -29,18 +29,19 @@ _LEAVES = frozenset("p h1 h2 h3 h4 h5 h6 pre dt dd li caption figcaption legend 
 
 
 class Element:
-    """An open or closed element of block kind; what a block has around it.
+    """An open or closed block element.
 
     hints: the words of HINTS in its attributes, as bits. around: the hints of the elements around it, and from bit
-    AREA_SHIFT on the AREAS it lies in, itself included. column: of a cell, how many are before it in its row, with
-    those that begin in rows above; of a row, how many rows are before it. is_code: the class is a highlighter's.
+    AREA_SHIFT on the AREAS it is in, including itself. column: for a cell, the number of cells before it in its row,
+    including those that begin in rows above; for a row, the number of rows before it. is_code: its class is one that
+    syntax highlighters use.
     """
 
     __slots__ = ("__dict__", "around", "hints", "name", "parent")
-    # What few elements have is not set for all of them: a third of the time that it takes to make one.
+    # Few elements need these; not setting them on every element makes creating one faster.
     is_code = False
     column = n_cells = 0
-    spans: dict[int, int] | None = None  # of what holds rows: column → the first row that is free again
+    spans: dict[int, int] | None = None  # for a parent of rows: column → first row not covered by a cell above
 
     def __init__(self, name: str, parent: "Element | None", hints: int, around: int) -> None:
         self.name = name
@@ -50,7 +51,7 @@ class Element:
 
     @property
     def container(self) -> "Element":
-        """What holds this block and its siblings: the parent of a paragraph, a division itself."""
+        """The element that holds a block and its siblings: a paragraph's parent, a division itself."""
         return self.parent if self.name in _LEAVES and self.parent else self
 
 
@@ -58,8 +59,8 @@ class Element:
 class Block:
     """A piece of text that a reader sees on lines of its own.
 
-    text: white space collapsed but for line ends that were asked for. link_chars: how many of its characters are
-    links. element: the innermost one around the text, `depth` elements below the body.
+    text: white space is collapsed, except for explicit line breaks. link_chars: number of characters inside links.
+    element: the innermost block element around the text, `depth` elements below the body.
     """
 
     text: str

@@ -1,4 +1,4 @@
-"""The pass over a page's tags: text is gathered, and what is hidden is passed over."""
+"""One pass over a page's tags, which gathers text and skips what is hidden."""
 
 import re
 from collections import Counter
@@ -10,22 +10,22 @@ from crawl2chat.refine.html_attributes import Kind
 from crawl2chat.refine.html_elements import BLOCKS, ENDS, Block, Element, P
 from crawl2chat.refine.preformatted import Stretch, stretches
 
-LINE_END = "\x01"  # a <br> while the text is being gathered; where a page holds this character it ends a line, too
-MOST = 0.5  # of a page's text; where more is hidden, a script will show it
-FEW_CHARS = 200  # of hidden text, too little for a page
-MAX_SHOWN = 5  # hidden elements around each other that hold most of the text
+LINE_END = "\x01"  # a <br> in gathered text; if the page itself holds this character, it ends a line too
+MOST = 0.5  # share of a page's text; if more than this is hidden, a script will show it
+FEW_CHARS = 200  # hidden text this short is never the page's main text
+MAX_SHOWN = 5  # nested hidden elements that are read because they hold most of the text
 
 _HUGE_NUMBER = re.compile("&#[0-9]{1000,};?")
 _NUMBERS = re.compile(r"[\d\s.:|]*")
 
-Tag = tuple[str, str, str]  # its name, with a "/" if it ends an element, its attributes, and the text behind it
+Tag = tuple[str, str, str]  # name (with a leading "/" for an end tag), attributes, and the text after the tag
 Take = Callable[["Reader", str, str], Kind | None]
 
 
 class Table(dict[str, Take]):
-    """What to do with a tag of each name: given the reader, the name and the attributes.
+    """What to do with a tag of each name, given the reader, the name and the attributes.
 
-    It returns the kind of an element that may be passed over, before it has changed anything.
+    For an element that may have to be skipped, the function changes nothing and returns the element's kind.
     """
 
     def __init__(self, known: dict[str, Take], unknown: Callable[[str], Take]) -> None:
@@ -34,7 +34,7 @@ class Table(dict[str, Take]):
 
 
 class Reader:
-    """Where the pass over the tags has got to."""
+    """The state of the pass over the tags."""
 
     __slots__ = tuple(
         """
@@ -50,13 +50,13 @@ class Reader:
         self.pieces = [first_text]
         self.in_link = False
         self.link_chars = 0
-        self.raised: list[tuple[str, int]] = []  # open <sup> and <sub>, and the pieces before each
-        self.is_code = False  # whether the open <pre> holds elements for code
-        self.in_pre: Counter[str] = Counter()  # elements that are open inside it, and are lines of code
-        self.custom_begin = self.custom_end = 0  # pieces before the last custom element, and up to its end
+        self.raised: list[tuple[str, int]] = []  # open <sup> and <sub>, and the number of pieces before each
+        self.is_code = False  # whether the open <pre> holds a <code> or <samp>
+        self.in_pre: Counter[str] = Counter()  # open elements inside the <pre> that are lines of code
+        self.custom_begin = self.custom_end = 0  # number of pieces before the last custom element and up to its end
         self.page, self.texts, self.table, self.may_hide = page, texts, table, may_hide
         self.n_chars: int | None = None
-        self.n_shown = 0  # elements that look hidden, and are read all the same
+        self.n_shown = 0  # open elements that look hidden but are read
         self.shows_next = False
         self.hidden_chars = 0
 
@@ -76,9 +76,9 @@ class Reader:
                     self.link_chars += len(text)
 
     def skip(self, kind: Kind | None, tag: Tag, tags: Iterator[Tag]) -> str:
-        """Go to the end of an element that looks unread; where it holds text for readers, read it after all.
+        """Skip an element to its end, or read it if it holds text for readers after all.
 
-        Returns the text behind it.
+        Returns the text after it.
         """
         while kind is not None:
             name = tag[0].lower()
@@ -103,9 +103,9 @@ class Reader:
         return tag[2]
 
     def find_end(self, name: str, tags: Iterator[Tag]) -> tuple[list[Tag], Tag | None]:
-        """The tags inside the element that has just opened, and the one that ends it: its own, or another's.
+        """Return the tags inside the element that has just opened, and the tag that ends it: its own or another's.
 
-        Elements end as they do in _open_block and _close_block.
+        Elements end by the same rules as in _open_block and _close_block.
         """
         inside: list[Tag] = []
         opened, n_open = [name], Counter([name])
@@ -137,7 +137,7 @@ class Reader:
         return inside, None
 
     def is_unread(self, kind: Kind, texts: Sequence[str]) -> bool:
-        """Whether the texts inside an element of that kind are not for readers."""
+        """Return whether the texts inside an element of this kind are not meant for readers."""
         if kind is Kind.GUTTER:
             return all(map(_NUMBERS.fullmatch, texts))
         if kind is Kind.GLYPHS:
@@ -153,13 +153,13 @@ class Reader:
         return True
 
     def count_chars(self) -> int:
-        """Characters of text on the whole page."""
+        """Return the number of characters of text on the whole page."""
         if self.n_chars is None:
             self.n_chars = sum(map(len, map(str.strip, self.texts)))
         return self.n_chars
 
     def unread_kind(self, kind: Kind | None) -> Kind | None:
-        """The kind of an element that opens, if that may keep it from being read."""
+        """Return the kind of an element that opens if it may have to be skipped, else None."""
         if kind is None or kind is Kind.CODE:
             return None
         if self.shows_next:
@@ -167,11 +167,11 @@ class Reader:
             return None
         if kind is Kind.HIDDEN and not self.may_hide:
             return None
-        # so that elements around each other are not gone through again and again
+        # nested elements would otherwise be scanned again and again
         return kind if self.n_shown < (1 if kind is Kind.GUTTER else MAX_SHOWN) else None
 
     def flush(self) -> None:
-        """What was gathered since the last block is a block, if it is anything."""
+        """Make a block of the text gathered since the last one, if there is any."""
         text = "".join(self.pieces)
         self.pieces.clear()
         self.custom_end = 0
@@ -197,7 +197,7 @@ class Reader:
             self.blocks.append(Block(text, link_chars, stack[-1], len(stack) - 1))
 
     def flush_preformatted(self, text: str) -> None:
-        """Code is one block, prose a block for each paragraph, which then lies beside the <pre>."""
+        """Make one block of code, or one block per paragraph of prose, as if it were next to the <pre>."""
         link_share = min(self.link_chars / len(text), 1) if text else 0
         self.link_chars = 0
         pre = next(element for element in reversed(self.stack) if element.name == "pre")
@@ -215,21 +215,21 @@ class Reader:
             self.blocks.append(Block(text, int(link_share * len(text)), element, len(self.stack) - 1))
 
     def pop(self) -> str:
-        """End the innermost element; gives its name."""
+        """Close the innermost element and return its name."""
         name = self.stack.pop().name
         self.n_open[name] -= 1
         return name
 
 
 def inline(reader: Reader, name: str, attributes: str) -> Kind | None:
-    """A tag inside a line changes nothing."""
+    """Ignore a tag that is part of a line."""
     return None
 
 
 def _unescape(text: str) -> str:
     try:
         return unescape(text)
-    except ValueError:  # Python reads no number of thousands of digits
+    except ValueError:  # Python refuses to parse numbers of thousands of digits
         return unescape(_HUGE_NUMBER.sub("\ufffd", text))
 
 

@@ -25,7 +25,7 @@ from crawl2chat.refine.score_context import CONTEXT_FEATURES, REPEATED, context_
 SHARE_OF_BEST = 0.5
 HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
 HEADING_SHARE = 0.3  # costs 0.0005 of F1 on the training part (4 folds) and keeps more headings
-TITLE_SHARE = 0.15  # of a page's only <h1>, which gold and teachers mostly leave out, and a reader of the text misses
+TITLE_SHARE = 0.15  # for a page's only <h1>, which gold and teachers mostly leave out but readers miss
 WEIGHTS = "main_content.json"
 UNTHREADED = 4 * 65_536  # multiplications
 Floats = npt.NDArray[np.float32]
@@ -68,7 +68,7 @@ _SHARED_COLUMNS = [OWN.index(name) for name in SHARED]
 CUE_COLUMNS = ("cues_per_word", *(f"cue_{kind}" for kind in CUES))
 CUE_NEIGHBOURS = (-2, -1, 1)
 SECTIONS = ("more", "comment")  # cues of headings below which the article is over
-SHORT_HEADING = 40  # characters; a text as short may head a section, whatever its element
+SHORT_HEADING = 40  # characters; a shorter text may head a section, whatever its element
 _TAG_ROWS = np.eye(len(TAGS), dtype=np.float32)
 FEATURES = (
     *OWN,
@@ -147,7 +147,7 @@ def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Float
     """(blocks, len(OWN)), and of each block its characters and its prose: those that read like sentences."""
     text = "\n".join([block.text for block in blocks]) + "\n"
     codes = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), np.uint32)
-    kinds = _kinds_of_character().take(codes, mode="clip")  # what is beyond the table is like its last character
+    kinds = _kinds_of_character().take(codes, mode="clip")  # characters beyond the table count as its last one
     n = len(blocks)
     lengths = np.array([len(block.text) for block in blocks])
     ends = np.cumsum(lengths + 1) - 1  # where each block's line end is
@@ -180,7 +180,7 @@ def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Float
 
 
 def _steps(values: npt.NDArray[np.intp], before: int) -> npt.NDArray[np.intp]:
-    """Differences to the value before, like np.diff with `prepend`, which takes longer than the sums of a page."""
+    """Return each value minus the one before it; np.diff with `prepend` is slow on short arrays."""
     steps = values.copy()
     steps[0] -= before
     steps[1:] -= values[:-1]
@@ -190,7 +190,7 @@ def _steps(values: npt.NDArray[np.intp], before: int) -> npt.NDArray[np.intp]:
 def _place_features(
     blocks: Sequence[Block], containers: Sequence[Element], chars: Floats, links: Floats, prose: Floats
 ) -> Floats:
-    """(blocks, len(PLACE)) Where the block stands on the page, and how much of it is prose around there."""
+    """(blocks, len(PLACE)) Where the block is on the page, and how much of the text around it is prose."""
     n = len(blocks)
     total = prose.sum() + 1
     numbers: dict[Element, int] = {}
@@ -201,7 +201,7 @@ def _place_features(
         outer_of.append(number_of(container.parent or container, len(numbers)))
     own, outer, count = np.array(own_of), np.array(outer_of), len(numbers)
     own_prose, own_chars, own_links = (np.bincount(own, x, count) for x in (prose, chars, links))
-    # what is around a container may hold blocks of its own
+    # the element around a container may hold blocks of its own
     outer_prose = own_prose + np.bincount(outer, prose, count)
     outer_chars = own_chars + np.bincount(outer, chars, count)
     outer_links = own_links + np.bincount(outer, links, count)

@@ -1,15 +1,15 @@
-"""What is inside <pre>: code, or prose as in mailing list archives, RFCs and old texts."""
+"""The content of <pre>: code, or prose as in mailing list archives, RFCs and old texts."""
 
 import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import groupby, pairwise
 
-FEWEST_WORDS = 12  # that show whether a text is prose
-FEWEST_A_LINE = 3.5  # words; settings and tables have fewer
-LONGEST_LINE = 100  # characters, of text that was broken by hand or by a mail program
-WRAP_SLACK = 2  # characters; how much earlier than the longest line a wrapped one may end
-MOSTLY, NEARLY_ALL = 0.5, 0.8  # of a text's letters; where prose has fewer, or fewer beside statements, all is code
+FEWEST_WORDS = 12  # fewer cannot show whether a text is prose
+FEWEST_A_LINE = 3.5  # words per line; settings and tables have fewer
+LONGEST_LINE = 100  # characters; lines wrapped by hand or by a mail program are no longer
+WRAP_SLACK = 2  # characters; how much shorter than the longest line a wrapped one may be
+MOSTLY, NEARLY_ALL = 0.5, 0.8  # shares of a text's letters that prose must have, without and with code next to it
 FEWEST_OF_VERSE = 3  # lines that begin with a capital
 
 _CODE_SIGNS = re.compile(r"[{}<>=;|\\_$#@&*+\[\]^~`/]")
@@ -64,9 +64,9 @@ def stretches(text: str) -> Iterator[Stretch]:
 
 
 def is_prose(text: str) -> bool:
-    """Whether preformatted text reads like sentences or verse rather than code, data or a terminal.
+    """Return whether preformatted text reads like sentences or verse rather than code, data or a terminal.
 
-    Prose has mostly words of letters, several on a line, some marks that end or part sentences, and few signs of code.
+    Prose has mostly words made of letters, several per line, some punctuation, and few characters typical of code.
     """
     lines = [line for line in text.split("\n") if line.strip()]
     words = _SPACELESS_MARKS.sub(" ", text).split()
@@ -93,9 +93,9 @@ def _count_letters(text: str) -> int:
 
 
 def paragraphs(text: str) -> list[str]:
-    """Preformatted prose as paragraphs, parted where a line is empty.
+    """Return the paragraphs of preformatted prose, which empty lines separate.
 
-    Lines that were broken because they were full are joined; verses, addresses and quoted mail keep theirs.
+    Lines that were wrapped because they were full are joined; verses, addresses and quoted mail keep their line breaks.
     """
     text = text.expandtabs()
     width = max((len(line) for line in text.split("\n") if len(line) <= LONGEST_LINE), default=0)

@@ -1,9 +1,9 @@
-"""Superscripts and subscripts as text that does not run into the number or word before it."""
+"""Superscripts and subscripts as text that does not merge with the number or word before it."""
 
 import re
 from html import unescape
 
-LONGEST = 20  # characters; more is small print
+LONGEST = 20  # characters; longer text is small print, not an index
 
 _SUPERSCRIPTS = str.maketrans("0123456789+-−–=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾ⁿⁱ")
 _SUBSCRIPTS = str.maketrans("0123456789+-−–=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎")
@@ -19,11 +19,11 @@ _TRADEMARKS = frozenset({"tm", "sm", "mc"})
 
 
 def raised(text: str, before: str, *, below: bool = False) -> str:
-    """What an element <sup> or <sub> becomes; `text` is inside it and `before` is the text before it, entities and all.
+    """Return the text for a <sup> or <sub>, given the text inside and before it, in which entities are not decoded.
 
     Digits and signs become Unicode's superscripts and subscripts (10¹⁶, H₂O, 1874¹), other indices are marked
-    (2^k, v_max, e^(-x/2)). The letters of ordinals and abbreviations (1st, Mlle) stay as they are, as does what does
-    not touch a word.
+    (2^k, v_max, e^(-x/2)). The letters of ordinals and abbreviations (1st, Mlle) are unchanged, and so is text that
+    does not follow a word directly.
     """
     inside = text.strip()
     shown = unescape(inside)
@@ -45,7 +45,7 @@ def raised(text: str, before: str, *, below: bool = False) -> str:
 
 
 def _is_abbreviation(before: str, letters: str) -> bool:
-    """Whether raised letters are part of the word before them, and not its exponent."""
+    """Return whether raised letters belong to the word before them rather than being its exponent."""
     found = _WORD_BEFORE.search(before[-LONGEST:])
     word = found.group() if found else ""
     if letters in _ORDINALS and (word.isdecimal() or _ROMAN.fullmatch(word)):
