@@ -251,11 +251,14 @@ def _rule(reader: Reader, name: str, attributes: str) -> None:
 _OPENED = {name: (name, ENDS.get(name, P), AREA_BITS.get(name, 0)) for name in BLOCKS}
 _OPENED |= {name.upper(): opened for name, opened in _OPENED.items()}
 _CLOSED = {f"/{name}": name for name in BLOCKS} | {f"/{name.upper()}": name for name in BLOCKS}
-_IN_LINE = "abbr b bdi bdo big cite code em font i ins kbd label mark nobr q s samp small span strong sub sup tt u var"
+_IN_LINE = (
+    "abbr b bdi bdo big button cite code del dfn em font head html i ins kbd label mark nobr picture q rt ruby s samp "
+    "small span strong sub sup time tt u var"
+)
 _EMPTY = "area base col colgroup embed img input link meta option param source track wbr"
 _TAKE: dict[str, Take] = {}
 _TAKE |= dict.fromkeys(_IN_LINE.split(), _open_inline) | dict.fromkeys(_EMPTY.split(), inline)
-_TAKE |= {f"/{name}": inline for name in (*_IN_LINE.split(), *_EMPTY.split(), *UNREAD, *CHROME, "html", "head")}
+_TAKE |= {f"/{name}": inline for name in (*_IN_LINE.split(), *_EMPTY.split(), *UNREAD, *CHROME)}
 _TAKE |= {"a": _open_link, "/a": _close_link, "br": _line_end, "/br": _line_end, "hr": _rule, "img": _image}
 _TAKE |= dict.fromkeys(("code", "samp"), _open_code) | dict.fromkeys(("nobr", "mjx-math"), _open_glyphs)
 _TAKE |= dict.fromkeys(("sup", "sub"), _open_raised) | dict.fromkeys(("/sup", "/sub"), _close_raised)
