@@ -1,6 +1,8 @@
 """Lines from a person at a terminal, with editing, history and completion, or from a pipe, without prompts."""
 
 import os
+import select
+import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
@@ -90,12 +92,30 @@ def _in_block(text: str) -> bool:
 
 
 def _read_plainly(prompt: str) -> str:
-    """From a terminal that can't move its cursor."""
+    """From a terminal that can't move its cursor.
+
+    A signal that comes between the prompt and a plain read would be heard only after the next key. It is not lost
+    here, because it also writes to a pipe that is waited for.
+    """
+    print(prompt, end="", flush=True)
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    before = signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
     try:
-        return input(prompt)
-    except (EOFError, KeyboardInterrupt):
+        while sys.stdin not in select.select([sys.stdin, woken], [], [])[0]:
+            os.read(woken, 1)  # Python's own handler runs before the next line, and raises
+        line = sys.stdin.readline()
+    except KeyboardInterrupt:
         print()
         raise
+    finally:
+        signal.set_wakeup_fd(before)
+        os.close(woken)
+        os.close(wake)
+    if not line:
+        print()
+        raise EOFError
+    return line.removesuffix("\n")
 
 
 def _read_pipe(prompt: str) -> str:
