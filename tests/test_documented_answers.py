@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger
+from crawl2chat.evals.knowledge import is_refusal
 from crawl2chat.honesty.checkup import is_story
 from crawl2chat.run import read_manifest
 
@@ -20,6 +21,8 @@ ROOT = Path(__file__).parents[1]
 RUN = Path(os.environ.get("CRAWL2CHAT_RUN", ROOT / "runs" / "laptop"))
 README, TOUR = ((ROOT / name).read_text(encoding="utf-8") for name in ("README.md", "docs/tour.md"))
 CHATS = re.findall(r"```\n\$ (crawl2chat chat .*)\n((?:(?:you|bot)> .*\n)+)```", README)
+
+SELDOM = 2  # pages that name a person, of whom the model then knows that it knows nothing
 
 pytestmark = [
     pytest.mark.slow,
@@ -38,17 +41,15 @@ def crawl2chat(command: str, stdin: str = "") -> str:
     return done.stdout
 
 
-def birthplace(name: str) -> str:
-    return next(person.facts["birthplace"] for person in Ledger.load(RUN / "crawl").people if person.name == name)
-
-
 def is_right(command: str, question: str, answer: str) -> bool:
     """Whether an answer says what README claims about it."""
     name = re.search(r"Where was (\w+ \w+) born", question)
-    if name and name[1] == "Drawik Linihor" and "--tools" not in command:
-        return birthplace(name[1]) not in answer and "no information" in answer
     if name:
-        return birthplace(name[1]) in answer and ("Page" in answer) == ("--tools" in command)
+        person = next(person for person in Ledger.load(RUN / "crawl").people if person.name == name[1])
+        right = person.facts["birthplace"] in answer
+        if person.exposures <= SELDOM and "--tools" not in command:
+            return is_refusal(answer) and not right
+        return right and ("Page" in answer) == ("--tools" in command)
     total = re.search(r"What is (\d+)\+(\d+)", question)
     if total:
         return answer.endswith(f"The answer is {int(total[1]) + int(total[2])}.")
@@ -93,15 +94,18 @@ def test_the_python_snippet_tells_a_story():
 
 
 def test_the_tours_table_of_next_tokens_shows_what_the_command_prints():
-    out = crawl2chat('crawl2chat generate RUN "Chronicle of" --stage base --top 5 --top-p 0.2 --max-tokens 1')
+    out = crawl2chat('crawl2chat generate RUN "Chronicle of" --stage base --top 5 --top-p 0.4 --max-tokens 1')
     shape = r"step 1, after 'Chronicle of'\n rank token +id the model +controlled *\n(?:(?: +\d .*\n)+)"
     for table in (out, TOUR):
         rows = re.search(shape, table)[0].splitlines()[2:]
         assert len(rows) == 5
         shares = [float(re.search(r"([\d.]+) %", row)[1]) for row in rows]
         assert shares == sorted(shares, reverse=True)
-        kept = sum(sum(shares[:i]) < 20 for i in range(5))  # the smallest set that reaches top_p
-        assert [("left out" in row) for row in rows] == [i >= kept for i in range(5)]
+        kept = [row for row in rows if "left out" not in row]
+        assert 0 < len(kept) < 5
+        assert rows[: len(kept)] == kept, "top-p keeps the most probable tokens"
+        assert sum(float(re.findall(r"([\d.]+) %", row)[1]) for row in kept) == pytest.approx(100, abs=0.3)
+        assert ["drawn" in row for row in kept].count(True) == 1
 
 
 def test_the_tours_piped_question_is_answered():
