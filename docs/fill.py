@@ -87,7 +87,7 @@ def readme(run: Run) -> Iterator[str]:
     rows = [
         ["the web must be cleaned", f"of the pages dropped {precise[0]} should be, of those that should be "
          f"{precise[1]} are; words of the texts right: F1 {precise[2]}"],
-        ["a base model is a lossy archive", f"bits a byte of held-out text: {rate('model')}; 5-gram {rate('5_gram')}, "
+        ["a base model is a lossy archive", f"bits per byte of held-out text: {rate('model')}; 5-gram {rate('5_gram')}, "
          f"xz {rate('xz')}"],
         ["it recites what it saw often", f"passages to the end: {short('base', 'recall_at_1_to_2_copies')} at 1 or 2 "
          f"copies, {short('base', 'recall_at_64_copies_and_more')} at 64 and more"],
@@ -99,7 +99,7 @@ def readme(run: Run) -> Iterator[str]:
          f"{short('base', 'assistant_by_prompt/interview')}"],
         ["a model knows what it read often", f"right about people no question was ever asked about: {known[0]} met "
          f"once, {known[1]} met 8-15 times, {known[2]} met 100 times"],
-        ["it makes things up", f"wrong about people who stand on no page: {short('honesty', 'wrong before/0')}"],
+        ["it makes things up", f"makes up answers about people who appear on no page: {short('honesty', 'wrong before/0')}"],
         ["… until it learns what it knows", f"{both('honesty', 'wrong after/0')}; refused on well-known people: "
          f"{both('honesty', 'checkup/refused on well-known people')}"],
         ["it can look things up",
@@ -240,7 +240,7 @@ def rewards(run: Run) -> Iterator[str]:
     for label, name in (
         ("pass@8", "pass_at_8"),
         ("tokens an answer", "answer_tokens"),
-        ("entropy, nats a token", "entropy"),
+        ("entropy, nats per token", "entropy"),
     ):
         rows.append(
             [label, *(cell(f[f"{name}_{when}"], count=name == "pass_at_8") for when in ("before", "after")), ""]
