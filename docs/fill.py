@@ -87,8 +87,8 @@ def readme(run: Run) -> Iterator[str]:
     rows = [
         ["the web must be cleaned", f"of the pages dropped {precise[0]} should be, of those that should be "
          f"{precise[1]} are; words of the texts right: F1 {precise[2]}"],
-        ["a base model is a lossy archive", f"bits per byte of held-out text: {rate('model')}; 5-gram {rate('5_gram')}, "
-         f"xz {rate('xz')}"],
+        ["a base model is a lossy archive", f"bits per byte of held-out text: {rate('model')}; "
+         f"5-gram {rate('5_gram')}, xz {rate('xz')}"],
         ["it recites what it saw often", f"passages to the end: {short('base', 'recall_at_1_to_2_copies')} at 1 or 2 "
          f"copies, {short('base', 'recall_at_64_copies_and_more')} at 64 and more"],
         ["it learns from its prompt", f"which meaning an invented word has on this page alone: "
@@ -99,7 +99,8 @@ def readme(run: Run) -> Iterator[str]:
          f"{short('base', 'assistant_by_prompt/interview')}"],
         ["a model knows what it read often", f"right about people no question was ever asked about: {known[0]} met "
          f"once, {known[1]} met 8-15 times, {known[2]} met 100 times"],
-        ["it makes things up", f"makes up answers about people who appear on no page: {short('honesty', 'wrong before/0')}"],
+        ["it makes things up", "makes up answers about people who appear on no page: "
+         f"{short('honesty', 'wrong before/0')}"],
         ["… until it learns what it knows", f"{both('honesty', 'wrong after/0')}; refused on well-known people: "
          f"{both('honesty', 'checkup/refused on well-known people')}"],
         ["it can look things up",
