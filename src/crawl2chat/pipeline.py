@@ -241,7 +241,7 @@ def plan_steps(recipe: Recipe, folder: Path, *, first: str | None = None, force:
         outside = outside_inputs(stage, settings)
         steps.append(Step(stage, inputs, out, settings, outside, read_manifest(out), asked=i >= again_from))
     steps = _without_unread(steps, recipe)
-    _compare(steps, folder)
+    _compare(steps)
     return steps
 
 
@@ -255,10 +255,9 @@ def _without_unread(steps: list[Step], recipe: Recipe) -> list[Step]:
     needed: list[Step] = []
     read: set[str] = set()
     for step in reversed(steps):
-        asked_for = step.stage.name == recipe.until or (
-            step.stage.name != "tokenizer" and recipe.crawl.source != "tinyweb"
-        )
-        if step.stage.name in ("crawl", "refine", "tokenizer") and step.stage.name not in read and not asked_for:
+        name = step.stage.name
+        of_own_pages = name != "tokenizer" and recipe.crawl.source != "tinyweb"
+        if name in BEFORE_PRETRAIN and not (name in read or name == recipe.until or of_own_pages):
             continue
         needed.append(step)
         if not step.kept:
@@ -266,12 +265,14 @@ def _without_unread(steps: list[Step], recipe: Recipe) -> list[Step]:
     return needed[::-1]
 
 
-def _compare(steps: list[Step], folder: Path) -> None:
+def _compare(steps: list[Step]) -> None:
     """Note what has changed since each finished stage; what an input will be is not known before it is made."""
     to_make: set[Path] = set()
     for step in steps:
         if step.finished is None or step.asked:
             to_make.add(step.out)
+            continue
+        if step.finished.stage == "import":
             continue
         remade = [name for name, path in step.inputs.items() if path in to_make]
         known = {name: hash_path(path) for name, path in step.inputs.items() if name not in remade and path.exists()}
@@ -279,8 +280,6 @@ def _compare(steps: list[Step], folder: Path) -> None:
         wanted = {
             "stage": step.stage.name, "settings": settings_that_count(step.settings), "inputs": known | step.outside
         }  # fmt: skip
-        if step.finished.stage == "import":
-            continue
         step.changed = differences(was, wanted)
         step.changed += [f"inputs.{name} (made in this run)" for name in remade]
         if step.changed and not step.kept:
