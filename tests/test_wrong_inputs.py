@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crawl2chat.cli import main
-from crawl2chat.prefer.rank import RankingStore
+from crawl2chat.prefer.store import RankingStore
 
 PAIRS = {"prompt": "Write a verse.", "chosen": "A bee.", "rejected": "No."}
 
