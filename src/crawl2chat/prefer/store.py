@@ -10,7 +10,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 from typing import Literal, get_args
@@ -153,12 +153,16 @@ class RankingStore:
         best_first: places in `answers`, best first, tied ones in a sequence of their own.
         """
         groups = check_groups(best_first, len(answers), verdict)
+        ranking = Ranking(0, _prompt(prompt), tuple(answers), annotator, repeat_of, groups, verdict, seconds, time)
         with self._writing() as db:
-            prompt_id = self._prompt_id(db, _prompt(prompt))
-            ids = self._insert_answers(db, prompt_id, answers)
-            assignment = self._insert_assignment(db, prompt_id, annotator, ids, repeat_of)
-            self._insert_ranking(db, assignment, ids, groups, verdict, seconds, time)
-        return assignment
+            return self._insert(db, ranking)
+
+    def add_all(self, rankings: Sequence[Ranking]) -> None:
+        """Add judgements, all or none of them, with new ids; `repeat_of` is the id of an earlier one of these."""
+        ids: dict[int | None, int | None] = {None: None}
+        with self._writing() as db:
+            for ranking in rankings:
+                ids[ranking.id] = self._insert(db, replace(ranking, repeat_of=ids[ranking.repeat_of]))
 
     def assign(
         self, prompt: str | Prompt, answers: Sequence[Answer], annotator: str, order: Sequence[int]
@@ -290,6 +294,15 @@ class RankingStore:
                 yield db
         except sqlite3.Error as error:
             raise storage_error(error, self.file or Path(":memory:")) or error from error
+
+    def _insert(self, db: sqlite3.Connection, ranking: Ranking) -> int:
+        """Insert a judgement whose answers are not in the store; returns its assignment's id."""
+        prompt_id = self._prompt_id(db, ranking.asked)
+        ids = self._insert_answers(db, prompt_id, ranking.answers)
+        assignment = self._insert_assignment(db, prompt_id, ranking.annotator, ids, ranking.repeat_of)
+        r = ranking
+        self._insert_ranking(db, assignment, ids, r.best_first, r.verdict, r.seconds, r.time)
+        return assignment
 
     def _prompt_id(self, db: sqlite3.Connection, prompt: Prompt) -> int:
         values = (prompt.text, prompt.conversation)
