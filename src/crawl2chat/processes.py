@@ -43,7 +43,7 @@ def _one_thread_each() -> Iterator[None]:
 
 @contextlib.contextmanager
 def _signals_blocked() -> Iterator[None]:
-    """Processes started in the block don't hear of Ctrl-C or a closed terminal, as all would: their parent ends them."""
+    """Processes started in the block don't hear of Ctrl-C or a closed terminal: their parent ends them."""
     resource_tracker.ensure_running()  # or it starts in the block and unblocks the signals
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
