@@ -162,6 +162,16 @@ def _readings(ranking: Ranking, policy: Transformer, tokenizer: Tokenizer) -> li
     return [reading(tokenizer, ids, answer.text, answer.ended, context) for answer in ranking.ordered]
 
 
+def rewards_as_shown(model: RewardModel, tokenizer: Tokenizer, rankings: Sequence[Ranking]) -> list[list[float]]:
+    """Of each ranking's answers, in the order in which they were shown."""
+    context = model.body.config.max_position_embeddings
+    return [
+        model.rewards([reading(tokenizer, ids, answer.text, answer.ended, context) for answer in ranking.answers])
+        for ranking in rankings
+        for ids in (prompt_ids(tokenizer, ranking),)
+    ]
+
+
 def prompt_ids(tokenizer: Tokenizer, ranking: Ranking) -> list[int]:
     """What the answers of a ranking follow."""
     return tokenizer.encode_chat(ranking.asked.messages, add_generation_prompt=True)[0]
