@@ -1,12 +1,16 @@
 """What the page Ranking asks of the server: what is shown, what is kept, and that nothing is said too early."""
 
+import contextlib
 import json
 import shutil
+import signal
+import subprocess
+import sys
 import threading
 
 import httpx
 import pytest
-from conftest import CONTEXT
+from conftest import CONTEXT, random_model
 
 from crawl2chat.model import load_model
 from crawl2chat.prefer.reward_model import RewardModel
@@ -249,3 +253,59 @@ def test_agreement_with_the_reward_model_is_counted(serve, tokenizer, tmp_path):
     assert [row["prompts"] for row in found["with_oneself"]] == [1, 1]
     assert found["between"][0]["prompts"] == 3
     assert found["alpha"]["count"] == 3
+
+
+def test_a_server_that_is_killed_leaves_exactly_what_was_confirmed(tokenizer, tmp_path):
+    folder, file = tmp_path / "tiny", tmp_path / "prompts.jsonl"
+    save_stage_model(random_model(tokenizer.vocab_size, 0), tokenizer, folder)
+    file.write_text("".join(json.dumps({"prompt": f"Prompt {i}?"}) + "\n" for i in range(200)))
+    command = [
+        sys.executable,
+        "-m",
+        "crawl2chat",
+        "serve",
+        str(folder / "model"),
+        "--port",
+        "0",
+        "--prompts",
+        str(file),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    try:
+        url = next(line.split()[-1] for line in process.stdout if line.startswith("web app"))
+        confirmed, underway = {}, {}
+        enough = threading.Barrier(3, timeout=120)
+
+        def session(name):
+            """Judges, each time with another order, until the server is gone."""
+            confirmed[name] = []
+            with httpx.Client(base_url=url, timeout=60) as http, contextlib.suppress(httpx.TransportError):
+                for number in range(200):
+                    shown = http.post("/app/ranking/next", json={"annotator": name, "answers": 3}).json()["assignment"]
+                    body = {"annotator": name, "assignment": shown["id"], "verdict": "ranked", "seconds": number,
+                            "best_first": [[number % 3], [(number + 1) % 3, (number + 2) % 3]]}  # fmt: skip
+                    underway[name] = body
+                    assert http.post("/app/ranking/judge", json=body).status_code == 200
+                    confirmed[name].append(body)
+                    if number == 4:
+                        enough.wait()
+
+        threads = [threading.Thread(target=session, args=(name,)) for name in ("anna", "bert")]
+        for thread in threads:
+            thread.start()
+        enough.wait()
+    finally:
+        process.kill()
+    for thread in threads:
+        thread.join()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    store = RankingStore(folder / "model" / "rankings.sqlite")
+    assert store.connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
+    for name in ("anna", "bert"):
+        told = [(r.id, [list(group) for group in r.best_first], r.seconds) for r in store.judgements(name)]
+        sent = [(body["assignment"], body["best_first"], body["seconds"]) for body in confirmed[name]]
+        last = underway[name]
+        in_flight = (last["assignment"], last["best_first"], last["seconds"])  # it may have been stored, but not said
+        assert len(sent) >= 5
+        assert told in (sent, [*sent, in_flight])

@@ -126,9 +126,9 @@ export function Board() {
     </ol>
     <div class="verdicts">
       ${judged
-        ? html`<${Button} kind="main" onClick=${next} disabled=${busy.value}>Next question <kbd>Enter</kbd><//>`
+        ? html`<${Button} kind="main" onClick=${next} disabled=${busy.value}>Next<span class="more"> question</span> <kbd>Enter</kbd><//>`
         : html`<${Button} kind="main" onClick=${() => judge("ranked")} disabled=${busy.value || !complete(state)}>
-            Confirm the order <kbd>Enter</kbd><//>
+            Confirm<span class="more"> the order</span> <kbd>Enter</kbd><//>
           <${Button} onClick=${() => judge("all_bad")} disabled=${busy.value}>All bad <kbd>b</kbd><//>
           <${Button} onClick=${() => judge("skipped")} disabled=${busy.value}>Skip <kbd>s</kbd><//>`}
       <${Button} onClick=${undo} disabled=${busy.value}>Undo <kbd>u</kbd><//>

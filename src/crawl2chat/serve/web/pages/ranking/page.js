@@ -35,8 +35,8 @@ export default function Page() {
   }, []);
   return html`
     <h1>Ranking</h1>
-    <p class="lead">Several answers to one question: put them in order, best first. From such orders a reward model learns what
-      people prefer, and reinforcement learning from human feedback makes a model that pleases it.</p>
+    ${!(annotator.value && view.value === "rank") && html`<p class="lead">Several answers to one question: put them in order, best first. From such orders a reward model learns what
+      people prefer, and reinforcement learning from human feedback makes a model that pleases it.</p>`}
     <${Tabs} label="Views of this page" value=${view} tabs=${TABS} />
     <${ErrorNote} error=${trouble.value} />
     ${known.value && (view.value === "agreement" ? html`<${Agreement} />`
