@@ -47,13 +47,13 @@ function Tables({ found }) {
       <tbody>${found.annotators.map((one) => html`<tr key=${one.name}><td>${one.name}</td><td class="number">${one.ranked}</td>
         <td class="number">${one.all_bad}</td><td class="number">${one.skipped}</td>
         <td class="number">${one.median_seconds === null ? "–" : one.median_seconds.toFixed(1)}</td>
-        <td class="number">${one.first_shown_best ? html`${share(one.first_shown_best)} <span class="hint">by chance
-          ${percent(one.first_shown_best.by_chance)}</span>` : "–"}</td></tr>`)}</tbody>
+        <td class="number">${one.first_shown_best ? html`${share(one.first_shown_best)}${" "}
+          <span class="hint">(by chance ${percent(one.first_shown_best.by_chance)})</span>` : "–"}</td></tr>`)}</tbody>
     </table><//>
     <h2>With each other</h2>
     ${alpha
-      ? html`<p><strong>Krippendorff’s alpha</strong> of all annotators’ ranks: <strong>${number(alpha)}</strong> over ${alpha.count}
-          ${alpha.count === 1 ? "question" : "questions"}. 1 is perfect agreement, 0 is chance; 0.67 is often asked for at least.</p>`
+      ? html`<p><strong>Krippendorff’s alpha</strong> of all annotators’ ranks: <strong>${number(alpha)}</strong>${" "}
+          over ${alpha.count} ${alpha.count === 1 ? "question" : "questions"}. 1 is perfect agreement, 0 is chance; 0.67 is often asked for at least.</p>`
       : html`<p class="hint">Krippendorff’s alpha needs two annotators who ranked the same answers.</p>`}
     <${Rows} rows=${found.between.map((row) => ({ ...row, name: `${row.one} and ${row.other}` }))} who="annotators" />
     <h2>With oneself</h2>

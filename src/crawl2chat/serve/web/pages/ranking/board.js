@@ -156,7 +156,7 @@ function Card({ answer, at, onGrab }) {
         title="drag; or space picks up, arrows move">⠿</button>
       <button type="button" class="button number" onClick=${() => placeNext(answer)} disabled=${placed || authors.value !== null}
         aria-label=${`Place answer ${answer + 1} next`} title="place it behind those that are placed"><kbd>${answer + 1}</kbd></button>
-      <strong class="place">${placeName(state, at)}</strong>
+      <strong class=${placed ? "place set" : "place"}>${placeName(state, at)}</strong>
       ${at > 0 && placed && !authors.value && html`<${Button} kind="quiet" pressed=${state.tied[at]} onClick=${() => toggleTie(at)}
         label=${`Answer ${answer + 1} is as good as answer ${state.order[at - 1] + 1}`} title="tie it with the one before">= tie<//>`}
     </div>

@@ -42,7 +42,7 @@ export function Files() {
     <div class="files">
       <section class="card">
         <h2>Take away</h2>
-        <p>Ranked lists have everything: ties, skips, seconds, the order shown, who wrote what. Pairs are <code>prompt</code>,
+        <p>Ranked lists have everything: ties, skips, seconds, the order shown, who wrote what. Pairs are <code>prompt</code>,${" "}
           <code>chosen</code> and <code>rejected</code>, in the form that TRL (Transformer Reinforcement Learning, a library)
           reads; tied answers make no pair.</p>
         <p><${Button} onClick=${() => take("lists")}>Ranked lists<//> <${Button} onClick=${() => take("pairs")}>Pairs<//></p>
