@@ -97,7 +97,7 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
 
     from crawl2chat.run import read_manifest
     from crawl2chat.serve.app import House
-    from crawl2chat.serve.app.house import Ranking
+    from crawl2chat.serve.app.house import RankingFiles
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
     from crawl2chat.serve.shelf import Shelf
 
@@ -119,7 +119,7 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
         if asked is not None and has < asked:
             print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
     is_run = any(read_manifest(options.model / name) for name in ("crawl", "pretrain"))
-    ranking = Ranking(options.prompts, options.guidelines, options.rankings, options.repeat_every)
+    ranking = RankingFiles(options.prompts, options.guidelines, options.rankings, options.repeat_every)
     house = House(shelf, options.model, options.model if is_run else None, ranking=ranking)
 
     def listening() -> None:

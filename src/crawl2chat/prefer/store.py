@@ -273,11 +273,6 @@ class RankingStore:
         """The judgements in which answers were put in order, in the order in which they were given."""
         return (ranking for ranking in self.judgements() if ranking.verdict == "ranked")
 
-    def annotators(self) -> list[str]:
-        with self._lock:
-            rows = self.connection.execute("SELECT DISTINCT annotator FROM assignments ORDER BY annotator").fetchall()
-        return [name for (name,) in rows]
-
     def save(self, file: AnyPath) -> None:
         """Write the whole store at once; equal contents added in equal order give equal bytes."""
         with replacing(Path(file)) as temporary:

@@ -18,7 +18,7 @@ TITLES = {
 
 
 @dataclass(frozen=True)
-class Ranking:
+class RankingFiles:
     """What the page Ranking goes by."""
 
     prompts: Path | None = None  # JSON lines; None: the verses that a run's made-up web asks for
@@ -35,7 +35,7 @@ class House:
     folder: Path  # of the run, or of the one model
     run: Path | None = None  # the folder, if it is a run's
     tokenizers: Mapping[str, Path] = field(default_factory=dict)  # more of them, for the page Tokens
-    ranking: Ranking = field(default_factory=Ranking)
+    ranking: RankingFiles = field(default_factory=RankingFiles)
 
     def about(self) -> dict[str, Any]:
         """What every page knows of the server from the start."""

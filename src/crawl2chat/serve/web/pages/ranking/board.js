@@ -7,7 +7,7 @@ import { about } from "../../common/about.js";
 import { Button } from "../../common/ui.js";
 import { beginDrag, drag } from "./drag.js";
 import { complete, move, place, placeName, tie, unplace } from "./order.js";
-import { authors, busy, judge, next, order, said, shown, undo } from "./session.js";
+import { authors, busy, judge, keysAct, next, order, said, shown, undo } from "./session.js";
 
 /** @typedef {import("./order.js").Order} Order */
 
@@ -71,6 +71,7 @@ export function Board() {
 
   /** @param {KeyboardEvent} event */
   const onKey = (event) => {
+    if (!keysAct.value && event.key.length === 1 && event.key !== " ") return;
     const target = event.target instanceof Element ? event.target : document.body;
     if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, summary, [role=tab]")) return;
     const handle = target.closest(".handle");
@@ -132,6 +133,7 @@ export function Board() {
           <${Button} onClick=${() => judge("all_bad")} disabled=${busy.value}>All bad <kbd>b</kbd><//>
           <${Button} onClick=${() => judge("skipped")} disabled=${busy.value}>Skip <kbd>s</kbd><//>`}
       <${Button} onClick=${undo} disabled=${busy.value}>Undo <kbd>u</kbd><//>
+      <span class="hint said" role="status">${said.value}</span>
     </div>`;
 }
 

@@ -5,11 +5,11 @@ import { signal } from "@preact/signals";
 import { useEffect, useRef, useState } from "preact/hooks";
 import { get } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
-import { Busy, Button, ErrorNote, Tabs } from "../../common/ui.js";
+import { Busy, Button, ErrorNote, Tabs, Toggle } from "../../common/ui.js";
 import { Agreement } from "./agreement.js";
 import { Board } from "./board.js";
 import { Files } from "./files.js";
-import { annotator, begin, busy, failure, leave, progress, said, secondsSpent, shown } from "./session.js";
+import { annotator, begin, busy, failure, keysAct, leave, progress, secondsSpent, shown, undo, watch } from "./session.js";
 import { Settings } from "./settings.js";
 
 export const title = "Ranking";
@@ -69,9 +69,7 @@ function Start({ about }) {
 
 /** @param {{guidelines: string}} props */
 function Session({ guidelines }) {
-  useEffect(() => {
-    if (!shown.value) begin(annotator.value);
-  }, [annotator.value]);
+  useEffect(watch, [annotator.value]);
   const { done = 0, total = 0 } = progress.value ?? {};
   return html`
     <div class="where">
@@ -82,10 +80,10 @@ function Session({ guidelines }) {
       ${busy.value && html`<${Busy}>${shown.value ? "working …" : "the models are writing answers …"}<//>`}
     </div>
     <${ErrorNote} error=${failure.value} />
-    <p class="sr" aria-live="polite" role="status">${said.value}</p>
     ${shown.value && html`<${Question} messages=${shown.value.messages} /><${Board} /><${Keys} />`}
-    ${!shown.value && progress.value && !busy.value && !failure.value && html`<p class="card">All ${total} are done. Thank you! How far
-      you agree with others and with yourself is under Agreement.</p>`}
+    ${!shown.value && progress.value && !busy.value && !failure.value && html`<div class="card" role="status">
+      <p>All ${total} are done. Thank you! How far you agree with others and with yourself is under Agreement.</p>
+      <p><${Button} onClick=${undo}>Undo the last one<//></p></div>`}
     <${Guidelines} text=${guidelines} />`;
 }
 
@@ -114,7 +112,8 @@ function Clock() {
 function Keys() {
   return html`<p class="hint keys">
     <kbd>1</kbd>–<kbd>9</kbd> places an answer next · <kbd>Backspace</kbd> takes the last one out · <kbd>=</kbd> ties it with the
-    one before · on a handle ⠿: <kbd>Space</kbd> picks up, arrows move, <kbd>Esc</kbd> gives up</p>`;
+    one before · on a handle ⠿: <kbd>Space</kbd> picks up, arrows move, <kbd>Esc</kbd> gives up ·${" "}
+    <${Toggle} label="keys of one character act" value=${keysAct} /></p>`;
 }
 
 /** @param {{text: string, open?: boolean}} props */

@@ -18,6 +18,8 @@ const NAME = "annotator";
 export const annotator = urlState("annotator", /** @type {string} */ (""));
 export const answersWanted = urlState("answers", /** @type {number} */ (4));
 export const sources = urlState("from", /** @type {string[]} */ ([]));
+/** Whether single keys act, which somebody who dictates may not want. */
+export const keysAct = urlState("keys", /** @type {boolean} */ (true));
 export const reveal = urlState("reveal", /** @type {boolean} */ (false));
 
 if (!annotator.value) annotator.value = localStorage.getItem(NAME) ?? "";
@@ -36,12 +38,35 @@ export const said = signal("");
 /** Seconds for which the answers on the screen have been in view. */
 let seconds = 0;
 let since = /** @type {number | null} */ (null); // null while nobody looks
+let watching = false; // whether the page shows the question, and not another view
+let askedFor = ""; // the annotator who was last asked about
 let asking = new AbortController();
 let latest = 0; // request; the others are no longer waited for
 
 /** @returns {number} */
 export function secondsSpent() {
   return seconds + (since === null ? 0 : (performance.now() - since) / 1000);
+}
+
+/** The clock goes on while the question is in view, and stands still otherwise. */
+function mind() {
+  const running = watching && document.visibilityState === "visible" && shown.value && !authors.value;
+  if (running) since ??= performance.now();
+  else {
+    seconds = secondsSpent();
+    since = null;
+  }
+}
+
+/** The question comes into view, with the annotator that the address names. @returns {() => void} for when it goes */
+export function watch() {
+  watching = true;
+  if (askedFor !== annotator.value) begin(annotator.value);
+  mind();
+  return () => {
+    watching = false;
+    mind();
+  };
 }
 
 /** Begin, or go on, under a name. @param {string} name */
@@ -55,11 +80,10 @@ export function begin(name) {
 export function leave() {
   asking.abort();
   keep();
-  since = null;
-  annotator.value = "";
+  annotator.value = askedFor = "";
   localStorage.removeItem(NAME);
-  shown.value = authors.value = null;
-  failure.value = null;
+  shown.value = authors.value = progress.value = failure.value = null;
+  mind();
 }
 
 /** Show what is to be judged now. */
@@ -67,6 +91,7 @@ export async function next() {
   asking.abort();
   asking = new AbortController();
   const { signal: aborted } = asking;
+  askedFor = annotator.value;
   await trying(async () => {
     const body = {
       annotator: annotator.value, answers: answersWanted.value, sources: sources.value.length ? sources.value : null,
@@ -84,8 +109,9 @@ function show(assignment) {
   const k = assignment?.answers.length ?? 0;
   order.value = kept?.order?.order?.length === k ? kept.order : untouched(k);
   seconds = kept?.seconds ?? 0;
-  since = assignment && document.visibilityState === "visible" ? performance.now() : null;
+  since = null;
   shown.value = assignment;
+  mind();
   said.value = assignment ? `A new question with ${k} answers.` : "All is done.";
 }
 
@@ -105,11 +131,11 @@ export async function judge(verdict) {
       annotator: annotator.value, assignment: assignment.id, verdict, seconds: secondsSpent(), reveal: reveal.value,
       best_first: verdict === "ranked" ? groups(order.value) : null,
     });
-    since = null;
     sessionStorage.removeItem(key(assignment));
     said.value = { ranked: "Stored.", all_bad: "Stored: all bad.", skipped: "Skipped." }[verdict];
     if (told.written_by) {
       authors.value = told.written_by;
+      mind();
       const { ranked, all_bad, skipped, done, total } = progress.value ?? { ranked: 0, all_bad: 0, skipped: 0, done: 0, total: 0 };
       progress.value = { ranked, all_bad, skipped, done: done + 1, total };
     }
@@ -167,12 +193,4 @@ effect(() => {
   if (order.value.placed) keep();
 });
 addEventListener("pagehide", keep);
-document.addEventListener("visibilitychange", () => {
-  const running = shown.value && !authors.value;
-  if (document.visibilityState === "hidden") {
-    seconds = secondsSpent();
-    since = null;
-  } else if (running) {
-    since = performance.now();
-  }
-});
+document.addEventListener("visibilitychange", mind);
