@@ -119,10 +119,10 @@ def test_ten_questions_by_keys_alone(ranked, page, viewport):
             page.get_by_text("picked up").wait_for()
             press("ArrowRight")
             page.get_by_label("Move answer 1, now 2nd").wait_for()
-            page.wait_for_function("document.activeElement.ariaLabel?.startsWith('Move answer 1')")
+            page.locator(".handle:focus[aria-label^='Move answer 1']").wait_for()
             press("ArrowDown")
             page.get_by_label("Move answer 1, now 3rd").wait_for()
-            page.wait_for_function("document.activeElement.ariaLabel?.startsWith('Move answer 1')")
+            page.locator(".handle:focus[aria-label^='Move answer 1']").wait_for()
             press("Space")
         else:
             for key in ("3", "Backspace", "2", "1"):
