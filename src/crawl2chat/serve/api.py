@@ -83,9 +83,8 @@ class Api:
     async def chat(self, request: Request) -> Response:
         body = await request.body()
         asked, (prompt, sampling, rule) = await _aside(body, lambda: self._read_chat(body))
-        choices = [
-            ChatChoice(self.model.tokenizer, asked, i, prompt, on_page=self.model.base) for i in range(asked.choices)
-        ]
+        on_page = self.model.base and not asked.continues
+        choices = [ChatChoice(self.model.tokenizer, asked, i, prompt, on_page=on_page) for i in range(asked.choices)]
         reports = bool(asked.logprobs)
         wanted = [Wanted(prompt, sampling, i, logprobs=reports, rule=rule) for i in range(asked.choices)]
         call = self.desk.admit(wanted, _client(request))

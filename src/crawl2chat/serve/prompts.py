@@ -88,21 +88,38 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
         sampling = replace(sampling, stop=(*sampling.stop, "\n"))  # to the end of the helper's line
     rule = None
     _check_bytes(model, "".join(message["content"] for message in messages), "messages")
-    prompt = _chat_ids(model, talk, messages, request.offered)
+    begun = messages[-1]["content"] if request.continues else ""
+    if request.continues:
+        messages = messages[:-1]
+    prompt = chat_ids(model, talk, messages, request.offered, begun)
     check_length(model, prompt, "messages")
     if request.offered and model.stage in OUR_TOOL_STAGES:
         asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
-        rule = quoting(model.tokenizer, messages[asked + 1 :])
+        rule = _behind(model.tokenizer.encode(begun), quoting(model.tokenizer, messages[asked + 1 :]))
     return prompt, sampling, rule
 
 
-def _chat_ids(model: Model, talk: Talk, messages: list[Message], offered: Sequence[dict[str, Any]]) -> list[int]:
+def chat_ids(
+    model: Model, talk: Talk, messages: list[Message], offered: Sequence[dict[str, Any]], begun: str = ""
+) -> list[int]:
+    """Return the ids that a model reads before it answers: the tools that are offered, what was said, and `begun`.
+
+    begun: the beginning of the answer, if it is to go on with one.
+    """
     if not offered:
-        return talk.prompt(messages)
+        return talk.prompt(messages, begun)
     if model.reads_names:
-        return talk.prompt([offer([tool["function"]["name"] for tool in offered]), *messages])
-    system, rest = (messages[0]["content"], messages[1:]) if messages[0]["role"] == "system" else ("", messages)
-    return [*offer_functions(model.tokenizer, system, offered), *talk.prompt(rest)]
+        return talk.prompt([offer([tool["function"]["name"] for tool in offered]), *messages], begun)
+    begins = bool(messages) and messages[0]["role"] == "system"
+    system, rest = (messages[0]["content"], messages[1:]) if begins else ("", messages)
+    return [*offer_functions(model.tokenizer, system, offered), *talk.prompt(rest, begun)]
+
+
+def _behind(begun: Sequence[int], rule: Rule | None) -> Rule | None:
+    """The rule for the rest of an answer of which these ids were written before."""
+    if rule is None or not begun:
+        return rule
+    return lambda written: rule([*begun, *written])
 
 
 def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
