@@ -1,6 +1,7 @@
 """From a request to token ids: texts, conversations, and the tools that they offer."""
 
 import secrets
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -113,6 +114,49 @@ def chat_ids(
     begins = bool(messages) and messages[0]["role"] == "system"
     system, rest = (messages[0]["content"], messages[1:]) if begins else ("", messages)
     return [*offer_functions(model.tokenizer, system, offered), *talk.prompt(rest, begun)]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How much of a conversation the model reads: how many of the oldest messages are left out, and tokens of the rest.
+
+    A system message is never left out, and counts as none of the messages.
+    """
+
+    left_out: int
+    tokens: int
+
+
+def fit_chat(model: Model, request: ChatRequest) -> Fit:
+    """Leave out the oldest turns until there is room for an answer, as `fit_context` does in the terminal.
+
+    Room is what the request asks for, or half the context if that is less. Raises ApiError when not even the last
+    turn leaves it.
+    """
+    limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+    context = model.engine.context
+    half = max(1, context // 2)
+    most = context - (half if limit in (None, -1) else max(1, min(limit or 0, half)))
+    talk = Talk(model.engine, Sampling(), base=model.base)
+    messages: list[Message] = request.messages
+    n_system = int(messages[0]["role"] == "system")
+    begun = messages[-1]["content"] if request.continues else ""
+    said = messages[n_system : len(messages) - request.continues]
+    starts = [i for i, message in enumerate(said) if message["role"] == "user"] or [0]
+    _check_bytes(model, "".join(message["content"] for message in said[starts[-1] :]) + begun, "messages")
+
+    def tokens(start: int) -> int:
+        return len(chat_ids(model, talk, [*messages[:n_system], *said[start:]], request.offered, begun))
+
+    fitting = bisect_left(starts, True, key=lambda start: tokens(start) <= most)
+    if fitting == len(starts):
+        raise ApiError(
+            400, f"messages: the last question has {tokens(starts[-1])} tokens with what goes with it; this model's "
+            f"context of {context} tokens takes {most} and leaves {context - most} for the answer", param="messages",
+            code="context_length_exceeded",
+        )  # fmt: skip
+    start = starts[fitting] if fitting else 0
+    return Fit(start, tokens(start))
 
 
 def _behind(begun: Sequence[int], rule: Rule | None) -> Rule | None:
