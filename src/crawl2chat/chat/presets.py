@@ -122,8 +122,8 @@ def _of_all(stages: Collection[str]) -> Iterable[Preset]:
     )  # fmt: skip
     yield Preset(
         "Letters", "How many r are in strawberry?",
-        "There are three. A model reads tokens, not letters: turn on “Show tokens” to see what it reads of the "
-        "word. What a model was never taught it answers with what it was taught for other questions.",
+        "There are three. A model reads tokens, not letters: “As the model reads it” under an answer shows "
+        "how the word is cut. What a model was never taught it answers with what it was taught for other questions.",
         _last(stages, ("sft", "honesty", "reinforce")),
     )  # fmt: skip
 
@@ -132,7 +132,7 @@ def _sums(left: int, right: int, columns: tuple[Column, ...] = ()) -> Iterable[P
     question, answer = f"What is {left}+{right}?", left + right
     yield Preset(
         "A sum, at once", f"{question} Answer at once.",
-        f"It is {answer}. Without room to work in, the model has to know the sum by the time it writes the first digit.",
+        f"It is {answer}. Without room to work in, the model has to know the sum when it writes the first digit.",
         columns or (Column("sft"), Column("honesty"), Column("reinforce")),
     )  # fmt: skip
     yield Preset(

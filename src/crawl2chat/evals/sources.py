@@ -1,4 +1,4 @@
-"""Where the words of an answer come from: its matches in documents, each with the place in the first one that has it."""
+"""Where the words of an answer come from: its matches in documents, each with its place in the first of them."""
 
 import re
 from collections.abc import Callable, Iterable, Sequence

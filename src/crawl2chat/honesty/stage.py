@@ -49,7 +49,6 @@ from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.devices import choose_device
 
 
-
 @dataclass(frozen=True)
 class Boundary:
     """A person's fact and what probing found: whether the model knows it."""

@@ -207,7 +207,9 @@ def _read(asked: ImportRequest) -> dict[str, Any]:
     name = Path(asked.name.replace("\\", "/")).name[:200] or "the file"
     remarks: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / ("conversations.csv" if name.lower().endswith((".csv", ".tsv")) else "conversations.jsonl")
+        file = Path(folder) / (
+            "conversations.csv" if name.lower().endswith((".csv", ".tsv")) else "conversations.jsonl"
+        )
         file.write_bytes(asked.content.encode("utf-8", "surrogatepass").removeprefix(codecs.BOM_UTF8))
         try:
             conversations = read_conversations(file, remarks.append)

@@ -51,7 +51,9 @@ class Tracer:
                         log.error("looking an answer up ended with status %d", process.returncode)
                         yield failed().body()
             except TimeoutError:
-                yield {"error": f"gave up after {self.seconds:.0f} seconds: there is too much text to look through here"}
+                yield {
+                    "error": f"gave up after {self.seconds:.0f} seconds: there is too much text to look through here"
+                }
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
