@@ -113,7 +113,7 @@ def main() -> int:
     try:
         tell({"found": trace(json.load(sys.stdin), tell)})
     except StageError as error:
-        tell({"error": str(error)})
+        tell({"error": {"message": str(error)}})
     return 0
 
 

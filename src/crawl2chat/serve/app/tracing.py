@@ -5,14 +5,16 @@ import contextlib
 import json
 import os
 import sys
-from collections.abc import AsyncIterator
-from typing import Any
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from typing import Any, TypeVar
 
 from starlette.responses import StreamingResponse
 from starlette.types import Receive, Scope, Send
 
 from crawl2chat.chat.trace import Wanted
 from crawl2chat.serve.errors import failed, log
+
+Result = TypeVar("Result")
 
 SECONDS = 600.0  # for one look-up, after which it is given up
 WAIT_SECONDS = 1.0  # between events while another look-up runs
@@ -26,7 +28,7 @@ class Tracer:
         self.seconds = seconds
         self._turn = asyncio.Semaphore(1)
 
-    async def events(self, wanted: Wanted) -> AsyncIterator[dict[str, Any]]:
+    async def events(self, wanted: Wanted) -> AsyncGenerator[dict[str, Any], None]:
         """What the process says, line by line. Ends the process when nobody listens any more, or time is up."""
         while self._turn.locked():
             yield {"waiting": True}
@@ -39,21 +41,20 @@ class Tracer:
                 sys.executable, "-m", "crawl2chat.chat.trace", stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE, limit=LINE_BYTES, env={**os.environ, "PYTHONPATH": _path()},
             )  # fmt: skip
+            assert process.stdin is not None
+            assert process.stdout is not None
+            until = asyncio.get_running_loop().time() + self.seconds
             try:
-                async with asyncio.timeout(self.seconds):
-                    assert process.stdin and process.stdout
-                    process.stdin.write(json.dumps(wanted).encode())
-                    await process.stdin.drain()
-                    process.stdin.close()
-                    async for line in process.stdout:
-                        yield json.loads(line)
-                    if await process.wait():
-                        log.error("looking an answer up ended with status %d", process.returncode)
-                        yield failed().body()
+                process.stdin.write(json.dumps(wanted).encode())
+                process.stdin.close()
+                while line := await _within(until, process.stdout.readline()):
+                    yield json.loads(line)
+                if await _within(until, process.wait()):
+                    log.error("looking an answer up ended with status %d", process.returncode)
+                    yield dict(failed().body())
             except TimeoutError:
-                yield {
-                    "error": f"gave up after {self.seconds:.0f} seconds: there is too much text to look through here"
-                }
+                message = f"gave up after {self.seconds:.0f} seconds: there is too much text to look through"
+                yield {"error": {"message": message}}
             finally:
                 with contextlib.suppress(ProcessLookupError):
                     process.kill()
@@ -63,7 +64,7 @@ class Tracer:
 class Events(StreamingResponse):
     """Server-sent events; the iterator behind them is closed however the response ends."""
 
-    def __init__(self, events: AsyncIterator[dict[str, Any]]) -> None:
+    def __init__(self, events: AsyncGenerator[dict[str, Any], None]) -> None:
         self._source = events
         super().__init__(_frames(events), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
@@ -71,13 +72,18 @@ class Events(StreamingResponse):
         try:
             await super().__call__(scope, receive, send)
         finally:
-            await self._source.aclose()  # type: ignore[attr-defined]
+            await self._source.aclose()
 
 
 async def _frames(events: AsyncIterator[dict[str, Any]]) -> AsyncIterator[bytes]:
     async for event in events:
         yield b"data: " + json.dumps(event, ensure_ascii=False).encode() + b"\n\n"
     yield b"data: [DONE]\n\n"
+
+
+async def _within(until: float, work: Awaitable[Result]) -> Result:
+    async with asyncio.timeout_at(until):
+        return await work
 
 
 def _path() -> str:
