@@ -130,8 +130,8 @@ class Fit:
 def fit_chat(model: Model, request: ChatRequest) -> Fit:
     """Leave out the oldest turns until there is room for an answer, as `fit_context` does in the terminal.
 
-    Room is what the request asks for, or half the context if that is less. Raises ApiError when not even the last
-    turn leaves it.
+    Room is what the request asks for, or half the context if that is less; the last turn alone, with what its tools
+    brought, may take more. Raises ApiError when it leaves none.
     """
     limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
     context = model.engine.context
@@ -148,15 +148,12 @@ def fit_chat(model: Model, request: ChatRequest) -> Fit:
     def tokens(start: int) -> int:
         return len(chat_ids(model, talk, [*messages[:n_system], *said[start:]], request.offered, begun))
 
-    fitting = bisect_left(starts, True, key=lambda start: tokens(start) <= most)
-    if fitting == len(starts):
-        raise ApiError(
-            400, f"messages: the last question has {tokens(starts[-1])} tokens with what goes with it; this model's "
-            f"context of {context} tokens takes {most} and leaves {context - most} for the answer", param="messages",
-            code="context_length_exceeded",
-        )  # fmt: skip
+    fitting = min(bisect_left(starts, True, key=lambda start: tokens(start) <= most), len(starts) - 1)
     start = starts[fitting] if fitting else 0
-    return Fit(start, tokens(start))
+    n_tokens = tokens(start)
+    if n_tokens >= context:
+        raise _too_long(model, str(n_tokens), "messages")
+    return Fit(start, n_tokens)
 
 
 def _behind(begun: Sequence[int], rule: Rule | None) -> Rule | None:

@@ -126,7 +126,7 @@ def routes(house: House) -> list[Route]:
         offer, place = house.shelf.offer(asked.model), _documents(house)
         if place is None:
             raise ApiError(
-                404, f"{house.folder.resolve().name} has no training documents (refine/documents) to look in",
+                404, f"{house.folder.resolve().name} has no training documents (in its folder refine) to look in",
                 code="no_documents",
             )  # fmt: skip
         files = conversation_files(place, offer.stage)
@@ -168,7 +168,7 @@ def routes(house: House) -> list[Route]:
 
 def _documents(house: House) -> Path | None:
     """The run, if it still has the documents that its models learned from."""
-    return house.run if house.run and (house.run / "refine" / "documents").is_dir() else None
+    return house.run if house.run and (house.run / "refine").is_dir() else None
 
 
 def _carry_out(asked: ToolRequest, file: Path | None) -> dict[str, Any]:

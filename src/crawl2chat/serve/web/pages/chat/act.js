@@ -28,6 +28,7 @@ export function ask(text) {
     const question = add(thread, parent, { role: "user", text: text.trim() });
     void answer(thread, question.id);
   }
+  requestAnimationFrame(() => scrollTo({ top: document.documentElement.scrollHeight }));
 }
 
 /**

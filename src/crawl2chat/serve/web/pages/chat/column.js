@@ -31,9 +31,9 @@ export function Column({ thread }) {
       ${model?.base
         ? html`<${Toggle} label="as bare text" value=${asSignal(who.text)} onChange=${() => take({ text: !who.text })} />`
         : html`<${Toggle} label="tools" value=${asSignal(who.tools)} onChange=${() => take({ tools: !who.tools })} />`}
-      <${Gauge} thread=${thread} context=${model?.context ?? 0} />
       ${!alone && html`<${Button} kind="quiet" label=${`remove the column ${whoText(who)}`} title="remove this column"
         disabled=${isWriting(thread)} onClick=${() => removeColumn(thread)}>✕<//>`}
+      <${Gauge} thread=${thread} context=${model?.context ?? 0} />
     </header>
     ${shown.length === 0 && html`<p class="hint">${explain(model?.base ?? false, who, names)}</p>`}
     ${shown.map((node) => html`<${Message} key=${node.id} thread=${thread} node=${node} />`)}
@@ -44,7 +44,7 @@ export function Column({ thread }) {
 function explain(base, who, tools) {
   if (who.text) return "This base model goes on with the text itself, as it would with the beginning of any page.";
   if (base) return "A base model has never seen a conversation. It is shown a page on which a helper answers, and goes on with it to the end of the line.";
-  return who.tools ? `It may call ${tools}. Calls are carried out by the server, and what comes back goes into the context.` : "";
+  return who.tools ? `It may call ${tools}. Calls are carried out by the server, and what comes back goes into the context.` : "Ask a question below, or take one from above.";
 }
 
 /** How full the context was after the last answer. @param {{thread: import("./tree.js").Thread, context: number}} props */
@@ -52,9 +52,9 @@ function Gauge({ thread, context }) {
   const made = path(thread).findLast((node) => node.made?.read)?.made;
   if (!made || !context) return null;
   const used = (made.read ?? 0) + (made.written ?? 0);
-  return html`<span class="gauge" title="tokens of the conversation, of those that the model can read at a time (its context)">
+  return html`<span class="gauge" title="how much of what the model can read at a time (its context) the conversation takes">
     <meter min="0" max=${context} high=${context * 0.8} value=${used} aria-label="context used"></meter>
-    <span class="number">${used}/${context.toLocaleString("en")}</span></span>`;
+    <span>${used} of ${context.toLocaleString("en")} tokens of context</span></span>`;
 }
 
 /** The shell's controls take signals; a column's settings are plain values. @param {any} value */

@@ -45,7 +45,7 @@ export function Composer() {
         ? html`<${Button} kind="main" onClick=${stopAll}>Stop<//>`
         : html`<${Button} kind="main" onClick=${send} disabled=${!draft.value.trim()}>Send<//>`}
     </div>
-    <p class="hint keys-hint"><kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> begins a line, <kbd>Esc</kbd> stops.
+    <p class="hint below"><span class="keys-hint"><kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> begins a line, <kbd>Esc</kbd> stops.</span>
       <label class="toggle"><input type="checkbox" checked=${showsTokens.value} onChange=${() => (showsTokens.value = !showsTokens.value)} />Show tokens</label></p>
   </form>`;
 }

@@ -16,6 +16,8 @@ import { children, choose } from "./tree.js";
 /** @typedef {import("./tree.js").Node} Node */
 /** @typedef {import("./tree.js").Thread} Thread */
 
+const NEAR = 160; // pixels from the end of the page, within which it is scrolled with what is written
+
 /** The user's message that is being edited. */
 export const edited = signal("");
 
@@ -86,6 +88,7 @@ function Answer({ thread, node }) {
   const writing = live.value.get(node.id);
   const model = modelNamed(node.made?.model ?? "");
   const flip = (/** @type {"sources" | "read"} */ other) => setView(view === other ? "" : other);
+  const isCall = Boolean(node.calls?.length) && children(thread, node.id).length > 0; // what comes of it follows
   const isTokens = showsTokens.value && !writing && Boolean(node.tokens?.length);
   return html`<article class="message answer" aria-busy=${Boolean(writing)}>
     <h3>${speaker(node, model)}</h3>
@@ -95,11 +98,11 @@ function Answer({ thread, node }) {
     ${node.calls?.map((call) => html`<${ToolCall} key=${call.id} call=${call} />`)}
     ${!writing && !node.text && !node.calls?.length && !isTokens && html`<p class="hint">(no text)</p>`}
     ${node.made?.error && html`<p class="error" role="alert">${node.made.error}</p>`}
-    <p class="made">${writing ? html`<span role="status">${writing.words}</span>` : describe(node, model?.context ?? 0)}</p>
+    <p class="made">${writing ? html`<span role="status">${writing.words}</span>` : describe(node)}</p>
     ${!writing && html`<div class="acts">
-      <${Button} kind="quiet" onClick=${() => regenerate(thread, node)} disabled=${isWriting(thread)}>Regenerate<//>
+      ${!isCall && html`<${Button} kind="quiet" onClick=${() => regenerate(thread, node)} disabled=${isWriting(thread)}>Regenerate<//>`}
       ${isCut(node) && html`<${Button} kind="quiet" onClick=${() => goOn(thread, node)} disabled=${isWriting(thread)}>Continue<//>`}
-      ${node.text && setup.value?.documents && html`<${Button} kind="quiet" pressed=${view === "sources"} onClick=${() => flip("sources")}>Where is this from?<//>`}
+      ${node.text && setup.value && html`<${Button} kind="quiet" pressed=${view === "sources"} onClick=${() => flip("sources")}>Where is this from?<//>`}
       ${node.promptIds && html`<${Button} kind="quiet" pressed=${view === "read"} onClick=${() => flip("read")}>As the model reads it<//>`}
       <${Versions} thread=${thread} node=${node} what="answer" />
     </div>`}
@@ -123,13 +126,17 @@ function Growing({ node, text }) {
   useEffect(() => {
     const grown = document.createTextNode("");
     place.current?.replaceChildren(grown);
-    return effect(() => grown.appendData(text.value.slice(grown.length)));
+    return effect(() => {
+      const follows = innerHeight + scrollY > document.documentElement.scrollHeight - NEAR;
+      grown.appendData(text.value.slice(grown.length));
+      if (follows) scrollTo({ top: document.documentElement.scrollHeight });
+    });
   }, [node.id]);
   return html`<p class="said growing" ref=${place}></p>`;
 }
 
-/** @param {Node} node @param {number} context tokens */
-function describe(node, context) {
+/** @param {Node} node */
+function describe(node) {
   const made = node.made;
   if (!made) return "";
   const rate = made.seconds && (made.written ?? 0) > 1 ? Math.round(((made.written ?? 0) - 1) / made.seconds) : 0;
@@ -146,7 +153,6 @@ function describe(node, context) {
     endings[made.ended ?? ""] ?? "",
     made.written ? `${made.written} token${made.written === 1 ? "" : "s"}` : "",
     rate ? `${rate.toLocaleString("en")} tokens/s` : "",
-    made.read && context ? `context ${made.read + (made.written ?? 0)} of ${context.toLocaleString("en")}` : "",
     made.temperature ? `temperature ${made.temperature}, seed ${made.seed}` : "",
   ].filter(Boolean).join(" · ");
 }

@@ -4,7 +4,7 @@ import { html } from "htm/preact";
 import { useEffect, useState } from "preact/hooks";
 import { stream } from "../../common/api.js";
 import { Busy, Button, ErrorNote, Slider } from "../../common/ui.js";
-import { minWords } from "./state.js";
+import { minWords, setup } from "./state.js";
 
 /**
  * @typedef {{number: number, words: number, copies: number, document: string, url: string, beginning: string,
@@ -16,7 +16,9 @@ import { minWords } from "./state.js";
 export function Sources({ node }) {
   const [state, setState] = useState(/** @type {{progress?: string, found?: {documents: Found, conversations: Found | null}, error?: Error}} */ ({}));
   const [again, setAgain] = useState(0);
+  const searchable = Boolean(setup.value?.documents);
   useEffect(() => {
+    if (!searchable) return;
     const stop = new AbortController();
     /** @param {any} event */
     const onEvent = (event) => {
@@ -30,6 +32,10 @@ export function Sources({ node }) {
     return () => stop.abort();
   }, [node.id, again]);
   const { found, progress, error } = state;
+  if (!searchable) {
+    return html`<p class="panel">There are no training documents to look in: this server has a model without the
+      documents that it was trained on. Serve a run’s folder, with its folder <code>refine</code>, to see what of an answer is from there.</p>`;
+  }
   return html`<div class="panel sources">
     <${ErrorNote} error=${error ?? null} />
     ${progress && html`<${Busy}>${progress}<//>`}

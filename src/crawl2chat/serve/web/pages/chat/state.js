@@ -6,6 +6,7 @@ import { urlState } from "../../common/state.js";
 import { merge, newId, newThread, readWho, whoText } from "./tree.js";
 
 /** @typedef {import("./tree.js").Thread} Thread */
+/** @template T @typedef {import("@preact/signals").Signal<T>} Signal */
 /** @typedef {{id: string, created: number, title: string, threads: Thread[]}} Conversation */
 /** @typedef {{name: string, question: string, look_for: string, temperature: number,
  *   columns: {stage: string, tools: boolean, text: boolean}[]}} Preset */
@@ -14,12 +15,20 @@ import { merge, newId, newThread, readWho, whoText } from "./tree.js";
 
 export const MOST_COLUMNS = 5;
 
-export const draft = urlState("ask", ""); // what is being typed, or what a teacher has prepared
+/** What is being typed, or what a teacher has prepared. @type {Signal<string>} */
+export const draft = urlState("ask", "");
+/** Who answers in each column. @type {Signal<string[]>} */
 export const columns = urlState("with", [""]);
+/** @type {Signal<string>} */
 export const conversationId = urlState("c", "");
+/** @type {Signal<string>} */
 export const system = urlState("system", "");
+/** @type {Signal<boolean>} */
 export const showsTokens = urlState("tokens", false);
+/** Of a match in the training documents. @type {Signal<number>} */
 export const minWords = urlState("words", 5);
+/** By the names that the API has for them. @type {Record<"temperature" | "top_k" | "top_p" | "min_p" |
+ *   "repetition_penalty" | "presence_penalty" | "frequency_penalty" | "max_tokens", Signal<number>>} */
 export const sampling = {
   temperature: urlState("temperature", 0),
   top_k: urlState("top_k", 0),
@@ -30,19 +39,20 @@ export const sampling = {
   frequency_penalty: urlState("frequency", 0),
   max_tokens: urlState("max", 512),
 };
+/** @type {Signal<string>} */
 export const seed = urlState("seed", "");
 
-/** @type {import("@preact/signals").Signal<Setup | null>} */
+/** @type {Signal<Setup | null>} */
 export const setup = signal(null);
-/** @type {import("@preact/signals").Signal<Preset | null>} the preset whose hint is shown */
+/** @type {Signal<Preset | null>} the preset whose hint is shown */
 export const hint = signal(null);
-/** @type {import("@preact/signals").Signal<Conversation>} */
+/** @type {Signal<Conversation>} */
 export const conversation = signal(empty());
 /** Grows when the conversation has changed, which is not copied for that. */
 export const changes = signal(0);
-/** What went wrong with storing, importing, and the like. @type {import("@preact/signals").Signal<Error | null>} */
+/** What went wrong with storing, importing, and the like. @type {Signal<Error | null>} */
 export const trouble = signal(null);
-/** @type {import("@preact/signals").Signal<string>} a word about what was done, read out */
+/** @type {Signal<string>} a word about what was done, read out */
 export const note = signal("");
 
 let saving = 0;

@@ -44,7 +44,7 @@ export function Tokens({ tokens = [] }) {
 function Detail({ token, n, of }) {
   const controlled = token.q !== token.p;
   return html`<div class="detail" aria-live="polite">
-    <p>Token ${n} of ${of}: <${TokenText} text=${token.s} bytes=${token.b} control=${token.c} />
+    <p>Token ${n} of ${of}, <span class="token plain-0"><${TokenText} text=${token.s} bytes=${token.b} control=${token.c} /></span>,
       ${" "}had a probability of <strong>${percent(token.p)}</strong>${controlled && html`, and of <strong>${percent(token.q)}</strong> after the settings`}.
       ${" "}The most probable here:</p>
     <ol>${token.top.map(([text, share], i) => html`<li key=${i}>
