@@ -6,7 +6,7 @@ import { post } from "../../common/api.js";
 import { about } from "../../common/about.js";
 import { Button } from "../../common/ui.js";
 import { asMessage } from "./ask.js";
-import { begin, changed, changes, conversation, forget, kept, note, openConversation, setup, system, trouble } from "./state.js";
+import { begin, changed, conversation, forget, kept, note, openConversation, setup, stored, system, trouble } from "./state.js";
 import { branches, graft, path } from "./tree.js";
 
 const MOST_IMPORTED = 500; // conversations that become branches
@@ -97,7 +97,7 @@ function asNode(message) {
 
 /** The conversations that this browser keeps. */
 export function Kept() {
-  changes.value;
+  stored.value;
   const [open, setOpen] = useState(false);
   const all = open ? kept() : [];
   return html`<details class="menu" onToggle=${(/** @type {Event & {currentTarget: HTMLDetailsElement}} */ event) => setOpen(event.currentTarget.open)}>

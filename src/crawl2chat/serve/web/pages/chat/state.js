@@ -56,6 +56,8 @@ export const trouble = signal(null);
 export const note = signal("");
 
 let saving = 0;
+/** Grows when something was stored. */
+export const stored = signal(0);
 
 /** Show what has changed, and keep it. */
 export function changed() {
@@ -83,9 +85,9 @@ export function begin() {
 export function openConversation(id) {
   if (id === conversation.value.id) return;
   save();
-  const stored = load(id);
-  if (!stored) return;
-  conversation.value = stored;
+  const found = load(id);
+  if (!found) return;
+  conversation.value = found;
   conversationId.value = id;
   hint.value = null;
   changed();
@@ -109,8 +111,8 @@ const prefix = () => `crawl2chat chat ${about.peek()?.name} `;
 /** @param {string} id @returns {Conversation | null} */
 function load(id) {
   try {
-    const stored = JSON.parse(localStorage.getItem(prefix() + id) ?? "null");
-    return stored?.id === id && Array.isArray(stored.threads) ? stored : null;
+    const found = JSON.parse(localStorage.getItem(prefix() + id) ?? "null");
+    return found?.id === id && Array.isArray(found.threads) ? found : null;
   } catch {
     return null;
   }
@@ -136,6 +138,7 @@ export function save() {
     }
   }
   conversationId.value = now.id;
+  stored.value += 1;
 }
 
 const LARGE = new Set(["tokens", "ids", "promptIds"]);
@@ -145,8 +148,8 @@ export function kept() {
   const found = [];
   for (let i = 0; i < localStorage.length; i++) {
     const key = localStorage.key(i) ?? "";
-    const stored = key.startsWith(prefix()) ? load(key.slice(prefix().length)) : null;
-    if (stored) found.push({ id: stored.id, title: stored.title, created: stored.created });
+    const one = key.startsWith(prefix()) ? load(key.slice(prefix().length)) : null;
+    if (one) found.push({ id: one.id, title: one.title, created: one.created });
   }
   return found.sort((a, b) => b.created - a.created);
 }
@@ -168,8 +171,8 @@ export function followAddress() {
     const wanted = columns.value;
     const now = conversation.peek();
     if (id && id !== now.id) {
-      const stored = load(id);
-      if (stored) conversation.value = stored;
+      const found = load(id);
+      if (found) conversation.value = found;
       else conversationId.value = "";
     } else if (JSON.stringify(wanted) !== JSON.stringify(now.threads.map((thread) => whoText(thread.who)))) {
       setColumns(wanted.map(String));
