@@ -145,6 +145,37 @@ def test_all_by_keyboard_alone(chat, page):
     expect(page.locator(".message")).to_have_count(0)
 
 
+def test_what_was_written_before_a_reload_stays_and_can_go_on(chat, page):
+    chat('with=["sft"]')
+    page.get_by_label("Question").fill("Tell me at length")
+    page.keyboard.press("Enter")
+    expect(page.locator(ANSWER)).to_contain_text("miller")
+    page.reload()
+    expect(page.locator(".answer .made")).to_contain_text("stopped")
+    cut = page.locator(ANSWER).inner_text()
+    assert cut.startswith("The miller")
+    assert LONG.startswith(cut)
+    page.get_by_role("button", name="Continue").click()
+    finished(page)
+    expect(page.locator(ANSWER)).to_have_text(LONG.strip())
+
+
+def test_turns_that_no_longer_fit_are_left_out_and_that_is_said(chat):
+    page = chat('with=["sft"]')
+    for _ in range(3):
+        ask(page, "Is it so? " + "mill " * 25)
+    expect(page.locator(".answer .made").last).to_contain_text("the oldest 2 messages no longer fit and were left out")
+    expect(page.locator(ANSWER)).to_have_count(3)  # they are still shown
+
+
+def test_an_address_of_another_run_is_answered_by_the_default_model(chat):
+    page = chat('with=["somebody"]&ask=Is+it+so%3F')
+    expect(page.get_by_text("There is no model “somebody” here")).to_be_visible()
+    expect(page.get_by_label("Question")).to_have_value("Is it so?")
+    page.get_by_role("button", name="Send").click()
+    expect(page.locator(ANSWER)).to_have_text("The honesty says: yes.")
+
+
 def test_a_call_its_result_and_the_pages_address_are_shown(chat):
     page = chat('with=["honesty%2Btools"]')
     ask(page, "Who is Ann?")
@@ -179,6 +210,7 @@ def test_tokens_and_probabilities_are_those_of_the_answer(chat, talk):
     expect(tokens.last).to_have_text("<|im_end|>")
 
     page.get_by_role("button", name="As the model reads it").click()
+    expect(page.locator(".panel .token").first).to_be_visible()
     read = [text.replace("·", " ").replace("⏎", "\n") for text in page.locator(".panel .token").all_inner_texts()]
     assert "".join(read[:8]).startswith("<|im_start|>user\n")
     assert "".join(read).endswith("<|im_start|>assistant\nThe sft says: yes.<|im_end|>")
@@ -238,8 +270,8 @@ def test_branches_go_out_as_sft_reads_them_and_come_back(chat, page, tmp_path):
     page.get_by_role("button", name="Ask this instead").click()
     finished(page)
     page.locator("summary", has_text="Export").click()
-    for button, questions in (("Export what is shown", [["Is it so?", "And the other?"]]),
-                              ("Export all branches", [["Is it so?", "And that?"], ["Is it so?", "And the other?"]])):  # fmt: skip
+    first, second = ["Is it so?", "And that?"], ["Is it so?", "And the other?"]
+    for button, questions in (("Export what is shown", [second]), ("Export all branches", [first, second])):
         with page.expect_download() as download:
             page.get_by_role("button", name=button).click()
         file = tmp_path / "out.jsonl"

@@ -53,15 +53,16 @@ def _of_the_made_up_web(crawl: Path) -> Iterable[Preset]:
         known = people[-1]
         yield Preset(
             "Somebody well known", asked.format(known.name),
-            f"{known.name} is described on {known.exposures} pages of this web, as a {known.facts['trade']}. What was "
-            "met often is known by heart: by the base model, too.",
+            f"{known.name} is described on {known.exposures} pages of this web, as a {known.facts['trade']}. What "
+            "was met often can be known by heart. Does the base model know it, too?",
             (Column("pretrain"), Column("sft"), Column("honesty")),
         )  # fmt: skip
     if once := [person for person in people if person.exposures == 1]:
         yield Preset(
             "Somebody met once", asked.format(once[0].name),
-            f"{once[0].name} is on one page, as a {once[0].facts['trade']}: too seldom to be remembered. One model "
-            "makes something up, one admits that it does not know, and one looks it up.",
+            f"{once[0].name} is on one page, as a {once[0].facts['trade']}: seldom enough to be "
+            "forgotten. Which model makes something up, which one says that it does not know, and which one looks it "
+            "up?",
             (Column("sft"), Column("honesty"), Column("honesty", tools=True)),
         )  # fmt: skip
     if never := [person for person in people if not person.exposures]:

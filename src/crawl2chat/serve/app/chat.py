@@ -114,7 +114,7 @@ def routes(house: House) -> list[Route]:
         body = await request.body()
         asked = await aside(body, lambda: parse(ChatRequest, body))
         model = (await house.shelf.open(asked.model)).model
-        return JSONResponse(asdict(await aside(body, lambda: fit_chat(model, asked))))
+        return JSONResponse(asdict(await asyncio.to_thread(fit_chat, model, asked)))  # it may cut the same text often
 
     async def tool(request: Request) -> Response:
         asked = parse(ToolRequest, await request.body())

@@ -1,7 +1,7 @@
 /** What can be done with a conversation: ask, edit, regenerate, go on, compare. */
 
-import { answer, live } from "./ask.js";
-import { begin, changed, conversation, draft, hint, MOST_COLUMNS, note, sampling, setColumns } from "./state.js";
+import { answer, howMade, live } from "./ask.js";
+import { begin, changed, conversation, draft, hint, MOST_COLUMNS, note, sampling, save, setColumns } from "./state.js";
 import { add, children, choose, lastQuestion, path, questionsFor, ROOT, upTo, whoText } from "./tree.js";
 
 /** @typedef {import("./tree.js").Node} Node */
@@ -15,8 +15,11 @@ export const isWriting = (thread) => path(thread).some((node) => live.value.has(
 /** Whether anything is being written that is shown. */
 export const anyWriting = () => conversation.value.threads.some(isWriting);
 
-/** Put a question to every column, behind what is shown there. @param {string} text */
-export function ask(text) {
+/**
+ * Put a question to every column, behind what is shown there.
+ * @param {string} text @param {boolean} [scrolls] to the end of the page
+ */
+export function ask(text, scrolls = true) {
   if (!text.trim() || anyWriting()) return;
   draft.value = "";
   note.value = "";
@@ -28,7 +31,8 @@ export function ask(text) {
     const question = add(thread, parent, { role: "user", text: text.trim() });
     void answer(thread, question.id);
   }
-  requestAnimationFrame(() => scrollTo({ top: document.documentElement.scrollHeight }));
+  save();
+  if (scrolls) requestAnimationFrame(() => scrollTo({ top: document.documentElement.scrollHeight }));
 }
 
 /**
@@ -51,9 +55,8 @@ export function regenerate(thread, node) {
   if (isWriting(thread)) return;
   const question = upTo(thread, node.id).findLast((message) => message.role === "user");
   if (!question) return;
-  const versions = children(thread, question.id).filter((version) => version.made?.ended === "stop" || version.made?.ended === "tools");
-  const { model, text } = thread.who;
-  const same = versions.some(({ made }) => made?.model === model && Boolean(made.text) === text && made.temperature === 0);
+  const how = howMade(thread);
+  const same = children(thread, question.id).some(({ made }) => made?.how === how && (made.ended === "stop" || made.ended === "tools"));
   if (same && sampling.temperature.value === 0) {
     note.value = "At temperature 0 the answer would be the same. Raise the temperature under Settings to let it vary.";
     return;
@@ -70,13 +73,18 @@ export function regenerateAll() {
   }
 }
 
-/** Whether a message is an answer that was cut off and can go on. @param {Node} node */
-export const isCut = (node) =>
-  node.role === "assistant" && !node.calls?.length && node.text !== "" && ["length", "stopped", "context"].includes(node.made?.ended ?? "");
+/** Whether a message is an answer that was cut off and can go on. @param {Thread} thread @param {Node} node */
+export function isCut(thread, node) {
+  if (node.role !== "assistant" || node.calls?.length || !node.text) return false;
+  const ended = node.made?.ended;
+  // a full context has room again when the oldest turns are left out, if there are any
+  const isRoom = !thread.who.text && upTo(thread, node.id).filter((message) => message.role === "user").length > 1;
+  return ended === "length" || ended === "stopped" || ended === "error" || (ended === "context" && isRoom);
+}
 
 /** Go on with an answer that was cut off. @param {Thread} thread @param {Node} node */
 export function goOn(thread, node) {
-  if (!isWriting(thread) && isCut(node)) void answer(thread, node.parent, node);
+  if (!isWriting(thread) && isCut(thread, node)) void answer(thread, node.parent, node);
 }
 
 /** Go on with the last answer of every column that was cut off. */
@@ -121,5 +129,5 @@ export function askPreset(preset) {
   setColumns(preset.columns.map(({ stage, tools, text }) => whoText({ model: stage, tools, text })));
   sampling.temperature.value = preset.temperature;
   hint.value = preset;
-  ask(preset.question);
+  ask(preset.question, false); // the hint above stays in view
 }

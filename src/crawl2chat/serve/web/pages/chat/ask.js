@@ -2,7 +2,7 @@
 
 import { signal } from "@preact/signals";
 import { modelNamed } from "../../common/about.js";
-import { post, stream } from "../../common/api.js";
+import { ApiError, post, stream } from "../../common/api.js";
 import { changed, sampling, save, seed, setup, system } from "./state.js";
 import { add, children, upTo } from "./tree.js";
 
@@ -16,6 +16,10 @@ const MOST_LOGPROBS = 40_000; // tokens of an answer beyond which none are kept,
 
 /** The answers that are being written. @type {import("@preact/signals").Signal<Map<string, Live>>} */
 export const live = signal(new Map());
+
+let leaving = false; // the page is being left, which breaks connections off
+addEventListener("beforeunload", () => (leaving = true));
+addEventListener("pageshow", () => (leaving = false));
 
 /** End all answers that are being written; what there is of them stays. */
 export function stopAll() {
@@ -52,8 +56,13 @@ function blank(thread, parent, cut) {
   const given = seed.value.trim() === "" ? NaN : Number(seed.value);
   // with a seed that is given, the versions of an answer have the seeds from there on, and can be drawn again
   const drawn = Number.isSafeInteger(given) ? given + (cut ? 0 : versions) : Math.floor(Math.random() * 2 ** 31);
-  const made = { model: thread.who.model, text: thread.who.text, temperature: sampling.temperature.value, seed: drawn };
+  const made = { model: thread.who.model, text: thread.who.text, temperature: sampling.temperature.value, seed: drawn, how: howMade(thread) };
   return { role: "assistant", text: cut?.text ?? "", made };
+}
+
+/** All that an answer depends on but chance and the question: equal for answers that are equal at temperature 0. @param {Thread} thread */
+export function howMade(thread) {
+  return JSON.stringify([thread.who, system.value.trim(), Object.values(sampling).map((value) => value.value)]);
 }
 
 /** @param {Thread} thread @param {Node} node @param {AbortController} stop @param {Node} [cut] */
@@ -103,10 +112,11 @@ async function write(thread, node, stop, cut) {
     if (made.ended === "length" && full) made.ended = "context";
     made.ended ??= "stopped";
   } catch (error) {
-    if (stop.signal.aborted) made.ended = "stopped";
+    if (stop.signal.aborted || leaving) made.ended = "stopped";
     else {
       made.ended = "error";
-      made.error = error instanceof Error ? error.message : String(error);
+      made.error = error instanceof ApiError ? error.message : "The connection to the server broke off.";
+      if (!(error instanceof ApiError)) console.info(error);
     }
   }
   cancelAnimationFrame(frame);
@@ -129,7 +139,6 @@ async function request(thread, node, cut, signal) {
   const keeps = sampling.max_tokens.value <= MOST_LOGPROBS;
   const common = {
     model: thread.who.model || undefined,
-    temperature: made.temperature,
     ...Object.fromEntries(Object.entries(sampling).map(([name, value]) => [name, value.value])),
     seed: made.seed,
     stream: true,

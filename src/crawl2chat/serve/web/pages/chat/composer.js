@@ -45,6 +45,7 @@ export function Composer() {
         ? html`<${Button} kind="main" onClick=${stopAll}>Stop<//>`
         : html`<${Button} kind="main" onClick=${send} disabled=${!draft.value.trim()}>Send<//>`}
     </div>
+    <span class="unseen" role="status">${writing ? "answers are being written" : ""}</span>
     <p class="hint below"><span class="keys-hint"><kbd>Enter</kbd> sends, <kbd>Shift</kbd>+<kbd>Enter</kbd> begins a line, <kbd>Esc</kbd> stops.</span>
       <label class="toggle"><input type="checkbox" checked=${showsTokens.value} onChange=${() => (showsTokens.value = !showsTokens.value)} />Show tokens</label></p>
   </form>`;

@@ -18,7 +18,7 @@ export function Files() {
   const id = useId();
   return html`<details class="menu"><summary class="button quiet">Export and import</summary>
     <div class="card">
-      <p class="hint">As JSON lines (one conversation per line, in JavaScript object notation) that the stage <code>sft</code> reads.</p>
+      <p class="hint">One conversation per line, in JavaScript Object Notation (JSON lines), as the stage <code>sft</code> reads them.</p>
       <${Button} onClick=${() => save(shownBranches())}>Export what is shown<//>
       <${Button} onClick=${() => save(allBranches())}>Export all branches<//>
       <label for=${id}>Import a file</label>

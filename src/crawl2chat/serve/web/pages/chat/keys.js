@@ -37,7 +37,18 @@ export function Keys() {
 /** @returns {() => void} stops listening */
 export function listenForKeys() {
   document.addEventListener("keydown", act);
-  return () => document.removeEventListener("keydown", act);
+  document.addEventListener("click", closeMenus);
+  return () => {
+    document.removeEventListener("keydown", act);
+    document.removeEventListener("click", closeMenus);
+  };
+}
+
+/** Close the menus that a click or a key was not in. @param {Event} event */
+function closeMenus(event) {
+  for (const menu of document.querySelectorAll(".chat .menu[open]")) {
+    if (event.type === "keydown" || !menu.contains(/** @type {globalThis.Node | null} */ (event.target))) menu.removeAttribute("open");
+  }
 }
 
 /** @param {KeyboardEvent} event */
@@ -48,6 +59,7 @@ function act(event) {
   /** @type {(() => void) | undefined} */
   let does;
   if (dialog()?.open) return;
+  if (event.key === "Escape") closeMenus(event);
   if (event.key === "Escape" && anyWriting()) does = stopAll;
   else if (event.key === "Enter" && command) does = regenerateAll;
   else if (event.key === "Enter" && event.altKey) does = goOnAll;

@@ -61,6 +61,7 @@ function Question({ thread, node }) {
   const keys = (event) => {
     if (event.key === "Enter" && !event.shiftKey && !event.isComposing) {
       event.preventDefault();
+      event.stopPropagation(); // with Ctrl it would also regenerate
       send();
     } else if (event.key === "Escape") {
       event.stopPropagation();
@@ -98,10 +99,10 @@ function Answer({ thread, node }) {
     ${node.calls?.map((call) => html`<${ToolCall} key=${call.id} call=${call} />`)}
     ${!writing && !node.text && !node.calls?.length && !isTokens && html`<p class="hint">(no text)</p>`}
     ${node.made?.error && html`<p class="error" role="alert">${node.made.error}</p>`}
-    <p class="made">${writing ? html`<span role="status">${writing.words}</span>` : describe(node)}</p>
+    <p class="made">${writing ? writing.words : describe(node)}</p>
     ${!writing && html`<div class="acts">
       ${!isCall && html`<${Button} kind="quiet" onClick=${() => regenerate(thread, node)} disabled=${isWriting(thread)}>Regenerate<//>`}
-      ${isCut(node) && html`<${Button} kind="quiet" onClick=${() => goOn(thread, node)} disabled=${isWriting(thread)}>Continue<//>`}
+      ${isCut(thread, node) && html`<${Button} kind="quiet" onClick=${() => goOn(thread, node)} disabled=${isWriting(thread)}>Continue<//>`}
       ${node.text && setup.value && html`<${Button} kind="quiet" pressed=${view === "sources"} onClick=${() => flip("sources")}>Where is this from?<//>`}
       ${node.promptIds && html`<${Button} kind="quiet" pressed=${view === "read"} onClick=${() => flip("read")}>As the model reads it<//>`}
       <${Versions} thread=${thread} node=${node} what="answer" />

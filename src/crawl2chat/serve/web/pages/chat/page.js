@@ -48,7 +48,7 @@ export default function Page() {
     <${ErrorNote} error=${trouble.value} />
     <p class="note" role="status">${note.value}</p>
     ${hint.value && html`<p class="look-for"><strong>What to look for:</strong> ${hint.value.look_for}</p>`}
-    <div class="columns" style=${{ "--columns": threads.length }}>
+    <div class=${`columns ${threads.length > 2 ? "many" : ""}`} style=${{ "--columns": threads.length }}>
       ${threads.map((thread) => html`<${Column} key=${thread.id} thread=${thread} />`)}
     </div>
     ${several && threads.length < MOST_COLUMNS && html`<p><${Button} onClick=${addColumn} disabled=${anyWriting()}>Compare with another stage<//></p>`}

@@ -2,7 +2,7 @@
 
 import { effect, signal } from "@preact/signals";
 import { about } from "../../common/about.js";
-import { urlState } from "../../common/state.js";
+import { showState, urlState } from "../../common/state.js";
 import { merge, newId, newThread, readWho, whoText } from "./tree.js";
 
 /** @typedef {import("./tree.js").Thread} Thread */
@@ -46,14 +46,14 @@ export const seed = urlState("seed", "");
 export const setup = signal(null);
 /** @type {Signal<Preset | null>} the preset whose hint is shown */
 export const hint = signal(null);
+/** @type {Signal<string>} a word about what was done, read out */
+export const note = signal("");
 /** @type {Signal<Conversation>} */
 export const conversation = signal(empty());
 /** Grows when the conversation has changed, which is not copied for that. */
 export const changes = signal(0);
 /** What went wrong with storing, importing, and the like. @type {Signal<Error | null>} */
 export const trouble = signal(null);
-/** @type {Signal<string>} a word about what was done, read out */
-export const note = signal("");
 
 let saving = 0;
 /** Grows when something was stored. */
@@ -69,7 +69,18 @@ export function changed() {
 
 /** @returns {Conversation} */
 function empty() {
-  return { id: newId(), created: Date.now(), title: "", threads: columns.peek().slice(0, MOST_COLUMNS).map((text) => newThread(readWho(text))) };
+  return { id: newId(), created: Date.now(), title: "", threads: read(columns.peek()).map(newThread) };
+}
+
+/** Who is to answer, by the texts of an address, which may come from another run. @param {any[]} texts */
+function read(texts) {
+  const names = (about.peek()?.models ?? []).flatMap((model) => [model.name, model.stage, model.base ? "base" : ""]);
+  const found = texts.slice(0, MOST_COLUMNS).map((text) => readWho(String(text))).map((who) => {
+    if (!who.model || !names.length || names.includes(who.model)) return who;
+    note.value = `There is no model “${who.model}” here; the default one answers in its place.`;
+    return { ...who, model: "" };
+  });
+  return found.length ? found : [readWho("")];
 }
 
 /** Begin another conversation with the same columns; the one before stays in the list. */
@@ -96,11 +107,7 @@ export function openConversation(id) {
 /** Put these columns in place of those that are there, as before a first question. @param {string[]} texts */
 export function setColumns(texts) {
   const { threads } = conversation.value;
-  conversation.value.threads = texts.slice(0, MOST_COLUMNS).map((text, i) => {
-    const thread = threads[i] ?? newThread(readWho(text));
-    thread.who = readWho(text);
-    return thread;
-  });
+  conversation.value.threads = read(texts).map((who, i) => Object.assign(threads[i] ?? newThread(who), { who }));
   changed();
 }
 
@@ -112,7 +119,11 @@ const prefix = () => `crawl2chat chat ${about.peek()?.name} `;
 function load(id) {
   try {
     const found = JSON.parse(localStorage.getItem(prefix() + id) ?? "null");
-    return found?.id === id && Array.isArray(found.threads) ? found : null;
+    if (found?.id !== id || !Array.isArray(found.threads)) return null;
+    for (const node of found.threads.flatMap((/** @type {Thread} */ thread) => Object.values(thread.nodes))) {
+      if (node.made && !node.made.ended) node.made.ended = "stopped"; // by the end of the page
+    }
+    return found;
   } catch {
     return null;
   }
@@ -137,8 +148,10 @@ export function save() {
       trouble.value = new Error("This browser's storage is full, so this conversation is not kept. Export it, or delete older ones.");
     }
   }
-  conversationId.value = now.id;
   stored.value += 1;
+  if (conversationId.peek() === now.id) return;
+  conversationId.value = now.id;
+  showState(); // at once: the page may be loaded again before the address is written
 }
 
 const LARGE = new Set(["tokens", "ids", "promptIds"]);
@@ -175,7 +188,7 @@ export function followAddress() {
       if (found) conversation.value = found;
       else conversationId.value = "";
     } else if (JSON.stringify(wanted) !== JSON.stringify(now.threads.map((thread) => whoText(thread.who)))) {
-      setColumns(wanted.map(String));
+      setColumns(wanted);
     }
   });
 }

@@ -8,7 +8,7 @@
  * @typedef {"stop" | "length" | "context" | "stopped" | "error" | "rounds" | "tools"} Ending
  *
  * How an answer was made.
- * @typedef {{model: string, text?: boolean, temperature: number, seed: number, ended?: Ending, error?: string,
+ * @typedef {{model: string, text?: boolean, temperature: number, seed: number, how?: string, ended?: Ending, error?: string,
  *   read?: number, written?: number, first?: number, seconds?: number, leftOut?: number}} Made
  *
  * @typedef {{id: string, parent: string, role: "system" | "user" | "assistant" | "tool", text: string, calls?: Call[],
