@@ -53,9 +53,9 @@ StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "base", "sft", "
 class Recipe(Settings):
     """Everything that a run needs to know: one table a stage."""
 
-    until: StageName = Field("prefer", description="the last stage of the run")
+    until: StageName = Field("prefer", description="last stage of the run")
     conversations: str | None = Field(
-        None, description="JSON lines of conversations to fine-tune on; default: made from the fictional web"
+        None, description="file of conversations to fine-tune on; default: made from the fictional web"
     )
     crawl: CrawlSettings = CrawlSettings()
     refine: RefineSettings = RefineSettings()
