@@ -3,14 +3,14 @@
 import json
 import time
 
-from conftest import CONTEXT, random_model
-
 from crawl2chat.generate import Engine
 from crawl2chat.honesty.search import INDEX, build_index
+from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.refine.documents import Document
 from crawl2chat.serve.prompts import Model
 from crawl2chat.serve.shelf import Offer
 
+CONTEXT = 256
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script><|im_end|>&lt;b&gt;</p>'
 PLACE = "http://host.example/<b>page</b>"
 SENTENCE = "When the tired bridge forgot the river, eleven grey lanterns burned behind the mill."
@@ -43,8 +43,9 @@ class Talking(Engine):
 def offers_of(tokenizer, reply, stages=("honesty", "sft", "pretrain"), seconds=0.0):
     """Models that say what `reply(stage, prompt's text)` returns: a text, or a message with calls."""
     made = []
-    for seed, stage in enumerate(stages):
-        model = random_model(tokenizer.vocab_size, seed)
+    for stage in stages:
+        model = Transformer(ModelConfig(tokenizer.vocab_size, 32, 64, 2, 4, 2, 16, max_position_embeddings=CONTEXT))
+        model.init_weights(0)
 
         def read(model=model, stage=stage):
             engine = Talking(model, tokenizer, max_batch=8)

@@ -4,7 +4,6 @@ import json
 import re
 
 import pytest
-from conftest import overflow
 from playwright.sync_api import expect
 from talking import EVIL, PLACE, SENTENCE, call, offers_of, write_run
 
@@ -12,6 +11,11 @@ from crawl2chat.chat.conversations import read_conversations
 
 ANSWER = ".answer .said"
 LONG = "The miller counted the lanterns by the river, and then he counted them again. " * 2
+
+
+def overflow(page):
+    """By how many pixels the page is wider than the window."""
+    return page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
 
 
 def reply(stage, text):
