@@ -74,6 +74,17 @@ def test_the_newest_turns_that_fit_are_read(house):
     assert house.http.post("/v1/chat/completions", json={"messages": left}).status_code == 200
 
 
+def test_an_answer_that_goes_on_counts_what_there_is_of_it(house):
+    begun = {"role": "assistant", "content": "The miller"}
+    body = {"messages": [QUESTION, begun], "continue_final_message": True}
+    fit = house.http.post("/app/chat/fit", json=body).json()
+    talk = Talk(house.shelf.default.engine, Sampling())
+    assert fit == {"left_out": 0, "tokens": len(talk.prompt([QUESTION], "The miller"))}
+    long = {"role": "user", "content": "mill " * 30}
+    body["messages"] = [*[long, begun] * 4, QUESTION, begun]
+    assert 0 < house.http.post("/app/chat/fit", json=body).json()["left_out"] < 9
+
+
 def test_one_turn_may_take_all_but_the_last_token(house):
     engine = house.shelf.default.engine
     empty = len(Talk(engine, Sampling()).prompt([{"role": "user", "content": ""}]))

@@ -1,6 +1,7 @@
 """Questions to ask a run: what they say of the made-up web is true of it."""
 
 import re
+import shutil
 
 from crawl2chat.chat.presets import Column, presets
 
@@ -47,6 +48,13 @@ def test_a_model_alone_has_questions_too():
     found = presets(["some-model"], None)
     assert {"Nobody", "Who are you?", "Letters"} <= by_name(found).keys()
     assert {column for preset in found for column in preset.columns} == {Column("some-model")}
+
+
+def test_a_ledger_of_another_version_is_reported_and_general_questions_are_asked(crawl_folder, tmp_path, capsys):
+    shutil.copytree(crawl_folder / "ledger", tmp_path / "ledger")
+    (tmp_path / "ledger" / "people.jsonl").write_text('{"id": 1, "called": "Ann"}\n')
+    assert "Something well known" in by_name(presets(STAGES, tmp_path))
+    assert str(tmp_path / "ledger") in capsys.readouterr().err
 
 
 def test_a_run_of_other_pages_is_not_asked_about_the_made_up_web(tmp_path):

@@ -4,6 +4,7 @@ Of the made-up web the names, sums and passages are taken from its ledger, so th
 page is really so. What is read here is shown to people; no stage learns from it.
 """
 
+import sys
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,9 +41,19 @@ def presets(stages: Sequence[str], crawl: Path | None) -> list[Preset]:
     A run of anything but the made-up web, and a model alone, get questions that need no knowledge of the pages.
     A column whose stage is missing is left out, and so is a question that has no column left.
     """
-    made_up = crawl is not None and (crawl / "ledger").is_dir()
-    found = [*(_of_the_made_up_web(crawl) if crawl and made_up else _of_any_web(stages)), *_of_all(stages)]
+    found = [*(_of_ledger(crawl) or _of_any_web(stages)), *_of_all(stages)]
     return [kept for preset in found if (kept := _with_stages(preset, stages)) is not None]
+
+
+def _of_ledger(crawl: Path | None) -> list[Preset]:
+    """Those of the made-up web; none where the crawl is another one, or has a ledger that this version can't read."""
+    if crawl is None or not (crawl / "ledger").is_dir():
+        return []
+    try:
+        return list(_of_the_made_up_web(crawl))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        print(f"{crawl / 'ledger'}: can't be read for the chat's presets: {error!r}", file=sys.stderr)
+        return []
 
 
 def _of_the_made_up_web(crawl: Path) -> Iterable[Preset]:

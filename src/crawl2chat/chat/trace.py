@@ -50,33 +50,33 @@ def answers_in(files: Iterable[Path]) -> Iterator[Document]:
                     yield Document(f"{file.parent.name}/{file.name}, line {n}, message {m}", message["content"])
 
 
-def trace(wanted: Wanted, tell: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
+def trace(wanted: Wanted, report: Callable[[dict[str, Any]], object]) -> dict[str, Any]:
     """Return the text in pieces with numbered matches, from the documents and from the conversations.
 
-    `tell` is given {"read": documents read so far, "of": "documents" or "conversations"} now and then.
+    `report` is given {"read": documents read so far, "of": "documents" or "conversations"} now and then.
     """
     return {
-        "documents": _looked_up(wanted, lambda: documents_of(wanted["place"]), "documents", tell),
+        "documents": _looked_up(wanted, lambda: documents_of(wanted["place"]), "documents", report),
         "conversations": _looked_up(
-            wanted, lambda: answers_in(map(Path, wanted["conversations"])), "conversations", tell
+            wanted, lambda: answers_in(map(Path, wanted["conversations"])), "conversations", report
         ) if wanted["conversations"] else None,
     }  # fmt: skip
 
 
 def _looked_up(
-    wanted: Wanted, documents: Callable[[], Iterable[Document]], of: str, tell: Callable[[dict[str, Any]], object]
+    wanted: Wanted, documents: Callable[[], Iterable[Document]], of: str, report: Callable[[dict[str, Any]], object]
 ) -> dict[str, Any]:
     text, most = wanted["text"], 0
 
     def counted() -> Iterator[Document]:
         nonlocal most
-        told = time.monotonic()
+        reported = time.monotonic()
         for n, document in enumerate(documents(), 1):
             yield document
             most = max(most, n)
-            if time.monotonic() - told > REPORT_SECONDS:
-                told = time.monotonic()
-                tell({"read": n, "of": of})
+            if time.monotonic() - reported > REPORT_SECONDS:
+                reported = time.monotonic()
+                report({"read": n, "of": of})
 
     sources = find_sources(text, counted, wanted["min_words"])
     matches = [source.match for source in sources]
@@ -107,14 +107,14 @@ def _looked_up(
 def main() -> int:
     """Do what stdin asks for."""
 
-    def tell(event: dict[str, Any]) -> None:
+    def report(event: dict[str, Any]) -> None:
         sys.stdout.write(json.dumps(event) + "\n")
         sys.stdout.flush()
 
     try:
-        tell({"found": trace(json.load(sys.stdin), tell)})
+        report({"found": trace(json.load(sys.stdin), report)})
     except StageError as error:
-        tell({"error": {"message": str(error)}})
+        report({"error": {"message": str(error)}})
     return 0
 
 

@@ -13,7 +13,7 @@ BEGINNING = 200  # characters of a document's beginning
 
 @dataclass(frozen=True)
 class Source:
-    """A match, and what the document that first holds it says: at its beginning, before the match, in it, behind it."""
+    """A match, and excerpts of the first document that has it: its beginning, and before, in and after the match."""
 
     match: Match
     beginning: str

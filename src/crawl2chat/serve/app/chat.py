@@ -1,4 +1,4 @@
-"""What the page Chat asks beside the API: presets, tools, what fits, tokens, where words come from, files."""
+"""Endpoints of the page Chat: presets, tools, what fits the context, tokens, sources of an answer, files."""
 
 import asyncio
 import codecs
@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field
+from pydantic import FailFast, Field
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
@@ -30,6 +30,7 @@ from crawl2chat.tokens import Message, Tokenizer, ToolCall
 
 LONGEST_TEXT = 100_000  # characters of a text that is looked up
 LONGEST_QUESTION = 10_000
+MOST_TOKENS = 1 << 17  # that are shown at a time
 MOST_CONVERSATIONS = 1000  # in a file that is made
 MOST_ARGUMENTS = 20
 CALCULATOR = {
@@ -70,7 +71,7 @@ class PiecesRequest(Strict):
     """POST /app/chat/pieces"""
 
     model: str | None = None
-    tokens: list[Annotated[int, Field(ge=0, lt=1 << 31)]]
+    tokens: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], FailFast(), Field(max_length=MOST_TOKENS)]
 
 
 class ImportRequest(Strict):
@@ -138,7 +139,7 @@ def routes(house: House) -> list[Route]:
         )  # fmt: skip
 
     async def pieces(request: Request) -> Response:
-        """What each token is: its text, or its bytes where it is no whole characters, and whether it is a control."""
+        """Each token's text, or its bytes where those are not whole characters, and whether it is a control token."""
         body = await request.body()
         asked = await aside(body, lambda: parse(PiecesRequest, body))
         model = (await house.shelf.open(asked.model)).model

@@ -29,7 +29,7 @@ class Tracer:
         self._turn = asyncio.Semaphore(1)
 
     async def events(self, wanted: Wanted) -> AsyncGenerator[dict[str, Any], None]:
-        """What the process says, line by line. Ends the process when nobody listens any more, or time is up."""
+        """Yield what the process writes, line by line; end it when nobody listens any more, or when its time is up."""
         while self._turn.locked():
             yield {"waiting": True}
             with contextlib.suppress(TimeoutError):

@@ -214,12 +214,12 @@ function ofChat(choice) {
 
 /** @param {any} choice @returns {import("./tree.js").Token[]} */
 function ofCompletion(choice) {
-  const told = choice.logprobs;
-  return (told?.tokens ?? []).map((/** @type {string} */ token, /** @type {number} */ i) => ({
+  const lists = choice.logprobs;
+  return (lists?.tokens ?? []).map((/** @type {string} */ token, /** @type {number} */ i) => ({
     ...spelled(token, /^<\|\w+\|>$/.test(token)),
-    p: share(told.token_logprobs[i]),
-    q: share(told.controlled_token_logprobs[i]),
-    top: Object.entries(told.top_logprobs[i] ?? {}).slice(0, TOP).map(([text, logprob]) => [text, share(logprob)]),
+    p: share(lists.token_logprobs[i]),
+    q: share(lists.controlled_token_logprobs[i]),
+    top: Object.entries(lists.top_logprobs[i] ?? {}).slice(0, TOP).map(([text, logprob]) => [text, share(logprob)]),
   }));
 }
 

@@ -21,7 +21,7 @@ export default function Page() {
   useEffect(() => {
     const unfollow = followAddress();
     const unlisten = listenForKeys();
-    get("/app/chat/setup").then((told) => (setup.value = told), (error) => (trouble.value = error));
+    get("/app/chat/setup").then((found) => (setup.value = found), (error) => (trouble.value = error));
     addEventListener("pagehide", save);
     return () => {
       save();
@@ -41,8 +41,8 @@ export default function Page() {
         <${Kept} /><${Files} /><${Keys} />
       </div>
     </div>
-    <p class="lead">Talk to ${several ? "any stage of this run, or ask several stages the same question side by side" : "the model"}.
-      Every answer can be looked into: how probable each token was, what the model really read, and what of it is in the training documents.</p>
+    ${isEmpty && html`<p class="lead">Talk to ${several ? "any stage of this run, or ask several stages the same question side by side" : "the model"}.
+      Every answer can be looked into: how probable each token was, what the model really read, and what of it is in the training documents.</p>`}
     <${Presets} open=${isEmpty} />
     <${Settings} />
     <${ErrorNote} error=${trouble.value} />
