@@ -9,6 +9,8 @@ from talking import EVIL, PLACE, SENTENCE, call, offers_of, write_run
 
 from crawl2chat.chat.conversations import read_conversations
 
+expect.set_options(timeout=30_000)  # for machines that are busy with other things
+
 ANSWER = ".answer .said"
 LONG = "The miller counted the lanterns by the river, and then he counted them again. " * 2
 
@@ -60,7 +62,7 @@ def ask(page, text):
 
 
 def finished(page):
-    expect(page.get_by_role("button", name="Send")).to_be_visible(timeout=30_000)
+    expect(page.get_by_role("button", name="Send")).to_be_visible()
 
 
 def test_two_stages_answer_side_by_side_and_versions_are_a_tree_by_mouse(chat, viewport):
@@ -225,7 +227,7 @@ def test_what_is_in_the_training_documents_is_one_click_away(chat):
     ask(page, "Say everything")
     page.get_by_role("button", name="Where is this from?").click()
     marked = page.locator(".sources section").first.locator(".said mark")
-    expect(marked.first).to_be_visible(timeout=60_000)
+    expect(marked.first).to_be_visible(timeout=120_000)
     assert SENTENCE in "".join(re.sub(r"\d+$", "", text) for text in marked.all_inner_texts())
     where = page.locator(".matches li").first
     expect(where).to_contain_text(PLACE)
@@ -321,6 +323,6 @@ def test_axe_finds_nothing_serious(chat, page, check_axe, theme):
     page.get_by_role("button", name="As the model reads it").last.click()
     page.get_by_role("button", name="Where is this from?").first.click()
     page.locator("summary", has_text="Settings").click()
-    expect(page.locator(".sources section").first).to_be_visible(timeout=60_000)
+    expect(page.locator(".sources section").first).to_be_visible(timeout=120_000)
     expect(page.locator(".panel .token").first).to_be_visible()
     check_axe(page, theme)
