@@ -89,11 +89,12 @@ def readme(run: Run) -> Iterator[str]:
          f"go were dropped; words of the extracted texts: F1 {precise[2]}"],
         ["a base model is a lossy archive", f"bits per byte of held-out text: {rate('model')}; "
          f"5-gram {rate('5_gram')}, xz {rate('xz')}"],
-        ["it recites what it saw often", f"passages recited to their end: {short('base', 'recall_at_1_to_2_copies')} of those "
-         f"with 1 or 2 copies, {short('base', 'recall_at_64_copies_and_more')} with 64 and more"],
+        ["it recites what it saw often", f"passages recited to their end: "
+         f"{short('base', 'recall_at_1_to_2_copies')} of those with 1 or 2 copies, "
+         f"{short('base', 'recall_at_64_copies_and_more')} with 64 and more"],
         ["it learns from its prompt", f"what an invented word means on this page alone: "
-         f"{short('base', 'glossary/8')} right with 8 words on it, {short('base', 'glossary_absent/8')} if the word is not "
-         "among them"],
+         f"{short('base', 'glossary/8')} right with 8 words on it, "
+         f"{short('base', 'glossary_absent/8')} if the word is not among them"],
         ["its prompt makes it an assistant", f"questions about people it met often: bare "
          f"{short('base', 'assistant_by_prompt/bare')}, on a helper's page "
          f"{short('base', 'assistant_by_prompt/interview')}"],
