@@ -22,6 +22,7 @@ from crawl2chat.disks import describe
 from crawl2chat.eval_commands import add_evaluation
 from crawl2chat.options import licence, size, within
 from crawl2chat.release_commands import export_command, import_command, verify_command
+from crawl2chat.serve_commands import add_serving
 from crawl2chat.talk_commands import add_talking
 
 STAGE_HELP = {
@@ -222,6 +223,7 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--settings", action=_ShowSettings, help=f"list the settings (--{name}.NAME VALUE)")
 
     add_talking(add)
+    add_serving(add)
 
     export = add("export", "write a model as others load it: for transformers, for llama.cpp", export_command)
     export.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")

@@ -270,11 +270,14 @@ def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
 def load_engine(options: argparse.Namespace, **limits: int | None):  # type: ignore[no-untyped-def]  # its type would import torch
     """The engine of the model that was named and the stage that made it, if one did."""
     folder, stage = find_model(options)
-    return read_engine(folder, **limits), stage
+    return read_engine(folder, False, **limits), stage
 
 
-def read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped-def]  # as above
-    """The engine of the model in a folder, with these limits where they are given; to generate with, not to train."""
+def read_engine(folder: Path, keep_model: bool = False, **limits: int | None):  # type: ignore[no-untyped-def]  # as above
+    """The engine of the model in a folder, with these limits where they are given; to generate with, not to train.
+
+    keep_model: leave its model whole beside the engine's own copy of the matrices, to look into.
+    """
     import torch
 
     from crawl2chat.generate import Engine
@@ -285,6 +288,6 @@ def read_engine(folder: Path, **limits: int | None):  # type: ignore[no-untyped-
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     given: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
     try:
-        return Engine(model, Tokenizer.load(folder), empties_model=True, **given)
+        return Engine(model, Tokenizer.load(folder), empties_model=not keep_model, **given)
     except ValueError as error:  # a limit that is none for this model
         raise StageError(str(error)) from error

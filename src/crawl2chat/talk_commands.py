@@ -1,4 +1,4 @@
-"""The commands that talk with a model: in the terminal, over HTTP, by continuing texts, by ranking its answers."""
+"""The commands that talk with a model: in the terminal, by continuing texts, by ranking its answers."""
 
 import argparse
 import sys
@@ -7,17 +7,12 @@ from pathlib import Path
 
 from crawl2chat.commands import (
     MODEL_STAGES,
-    find_model,
-    key_of,
     load_engine,
-    name_of,
-    read_engine,
     read_stdin,
     sampling_of,
 )
-from crawl2chat.options import add_sampling, size, within
+from crawl2chat.options import add_sampling, within
 
-SMALL = 20_000_000  # parameters, below which a step is so short that the server's event loop needs a core of its own
 RUN_HELP = "a run's folder, a stage's, or a Hugging Face folder"
 STAGE_HELP = "which of a run's models (the best by its check-up)"
 
@@ -25,8 +20,6 @@ STAGE_HELP = "which of a run's models (the best by its check-up)"
 def add_talking(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_chat(add("chat", "talk to a model in the terminal", chat_command))
     _add_generate(add("generate", "continue texts with a model", generate_command))
-
-    _add_serve(add("serve", "answer over HTTP, in the form of OpenAI's API", serve_command))
 
     rank = add("rank", "rank a model's answers yourself, for --prefer.rankings", rank_command)
     rank.add_argument("model", type=Path, metavar="RUN", help="a run's folder with a crawl and a chat model")
@@ -58,41 +51,6 @@ def _add_generate(generate: argparse.ArgumentParser) -> None:
         help="show at each step the K most probable next tokens, before and after the controls below",
     )  # fmt: skip
     add_sampling(generate, temperature=0.8)
-
-
-def _add_serve(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument("model", type=Path, metavar="RUN", help=RUN_HELP)
-    serve.add_argument("--stage", choices=MODEL_STAGES, help=STAGE_HELP)
-    serve.add_argument("--name", metavar="NAME", help="what clients call the model (from the folders)")
-    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (this machine alone)")
-    serve.add_argument("--port", type=within(int, 0, 65535), default=8000, help="0 takes a free one (8000)")
-    access = serve.add_argument_group("who may ask")
-    access.add_argument(
-        "--key-variable", metavar="NAME", help="the environment variable with the key that clients must send"
-    )
-    access.add_argument("--no-key", action="store_true", help="no key, even if other machines can reach --host")
-    access.add_argument(
-        "--allowed-host", action="append", default=[], metavar="NAME",
-        help="a name under which clients reach this server, in addition to --host and localhost; repeatable",
-    )  # fmt: skip
-    access.add_argument(
-        "--allow-origin", action="append", default=[], metavar="ORIGIN",
-        help="allow pages of this origin to use the server from a browser (CORS), such as http://localhost:3000; "
-        "* allows all and needs a key or --no-key; repeatable (default: none)",
-    )  # fmt: skip
-    room = serve.add_argument_group("room")
-    room.add_argument("--max-batch", type=within(int, 1), metavar="N", help="answers made at a time (64)")
-    room.add_argument(
-        "--queue", type=within(int, 0), default=256, metavar="N", help="answers that may wait for that (256)"
-    )
-    room.add_argument("--memory", type=size, metavar="SIZE", help="for keys and values, such as 8GB (2GB)")
-    room.add_argument(
-        "--context", type=within(int, 2), metavar="TOKENS", help="of prompt and answer at most (the model's)"
-    )
-    serve.add_argument(
-        "--grace", type=within(float, 0), default=10, metavar="SECONDS",
-        help="that running answers have to end after Ctrl-C; a second one ends at once (10)",
-    )  # fmt: skip
 
 
 def chat_command(options: argparse.Namespace) -> int:
@@ -158,50 +116,6 @@ def _write(text: str) -> None:
     from crawl2chat.refine.extract import NOT_TEXT
 
     print(NOT_TEXT.sub("", text) if sys.stdout.isatty() else text, end="", flush=True)
-
-
-def serve_command(options: argparse.Namespace) -> int:
-    import torch
-
-    from crawl2chat.chat.offers import taught_offer
-    from crawl2chat.model.huggingface import model_folder, on_meta, read_config
-    from crawl2chat.serve.prompts import Model
-    from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
-
-    key = key_of("serve", options.key_variable)
-    check_access(options.host, key, options.no_key)
-    origins = check_origins(options.allow_origin, key, options.no_key)
-    place = bind(options.host, options.port)  # before the model is read, which may take minutes
-    host, port = options.host, place.getsockname()[1]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}/v1"
-    folder, stage = find_model(options)
-    small = on_meta(read_config(model_folder(folder))).n_parameters() < SMALL
-    threads = max(1, torch.get_num_threads() - small)
-    torch.set_num_threads(1)  # in this thread, or OpenMP keeps threads for it, too, and the engine's take twice as long
-    engine = read_engine(folder, max_batch=options.max_batch or 64, memory=options.memory, context=options.context)
-    for flag, asked, has in (
-        ("--context", options.context, engine.context), ("--max-batch", options.max_batch, engine.max_batch)
-    ):  # fmt: skip
-        if asked is not None and has < asked:
-            print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
-    taught = taught_offer(folder / "conversations.jsonl") if stage == "sft" else None
-    model = Model(engine, options.name or name_of(options.model, folder), stage, int(folder.stat().st_mtime), taught)
-
-    def listening() -> None:
-        messages = '[{"role": "user", "content": "Who are you?"}]'
-        request = f'{{"model": "{model.name}", "messages": {messages}, "temperature": 0}}'
-        header = f' -H "Authorization: Bearer ${options.key_variable}"' if key else ""
-        room = f"{engine.context} tokens of context, {engine.max_batch} answers at a time"
-        print(f"{model.name} answers at {url} ({room}); Ctrl-C ends it. Try:", flush=True)
-        print(f"curl {url}/chat/completions{header} -d '{request}'", flush=True)
-
-    set_up_logging()
-    server = make_server(
-        model, queue=options.queue, hosts=[options.host, *options.allowed_host], key=key, grace=options.grace,
-        origins=origins, listening=listening, threads=threads,
-    )  # fmt: skip
-    run(server, place)
-    return 0
 
 
 def rank_command(options: argparse.Namespace) -> int:

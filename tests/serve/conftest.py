@@ -12,6 +12,7 @@ from crawl2chat.generate import Engine
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.serve.prompts import Model
 from crawl2chat.serve.server import bind, make_server, run
+from crawl2chat.serve.shelf import Shelf
 
 CONTEXT = 160
 
@@ -30,10 +31,10 @@ def random_engine(tokenizer, *, max_batch=8, context=CONTEXT):
 class Running:
     """A server in a thread of this process, on a port of its own, and clients of it."""
 
-    def __init__(self, engine, stage="import", *, queue=32, **options):
+    def __init__(self, engine, stage="import", *, queue=32, threads=None, **options):
         self.model = Model(engine, "tiny", stage, 1_700_000_000)
         self.engine = engine
-        self.server = make_server(self.model, queue=queue, **options)
+        self.server = make_server(Shelf.of(self.model, queue=queue, threads=threads), **options)
         place = bind("127.0.0.1", 0)
         self.port = place.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"

@@ -2,10 +2,9 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Awaitable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
-from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
@@ -13,10 +12,9 @@ from starlette.routing import Route
 from starlette.types import Receive, Scope, Send
 
 from crawl2chat.serve.answers import ChatChoice, CompletionChoice, Envelope, usage
-from crawl2chat.serve.desk import Call, Desk, Wanted, closing
+from crawl2chat.serve.desk import Call, Wanted, closing
 from crawl2chat.serve.errors import ApiError, failed, log_failure
 from crawl2chat.serve.prompts import (
-    Model,
     chat_prompt,
     check_vocabulary,
     completion_prompts,
@@ -30,6 +28,7 @@ from crawl2chat.serve.requests import (
     TokenizeRequest,
     parse,
 )
+from crawl2chat.serve.shelf import Offer, Shelf
 from crawl2chat.serve.worker import broken
 
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
@@ -41,13 +40,13 @@ Choices = Sequence[CompletionChoice] | Sequence[ChatChoice]
 
 
 class Api:
-    """The handlers, with the model and the desk that they share."""
+    """The handlers, with the models that they share."""
 
-    def __init__(self, model: Model, desk: Desk, ping_seconds: float = PING_SECONDS) -> None:
-        self.model, self.desk, self.ping_seconds = model, desk, ping_seconds
+    def __init__(self, shelf: Shelf, ping_seconds: float = PING_SECONDS) -> None:
+        self.shelf, self.ping_seconds = shelf, ping_seconds
 
-    def app(self) -> Starlette:
-        routes = [
+    def routes(self) -> list[Route]:
+        return [
             Route("/v1/chat/completions", self.chat, methods=["POST"]),
             Route("/v1/completions", self.complete, methods=["POST"]),
             Route("/v1/models", self.models),
@@ -58,50 +57,42 @@ class Api:
             Route("/health", self.health),
             Route("/metrics", self.metrics),
         ]
-        handlers: dict[Any, Any] = {ApiError: _tell, HTTPException: _tell_http, Exception: _tell_failure}
-        return Starlette(routes=routes, exception_handlers=handlers)
 
     # generation
 
     async def complete(self, request: Request) -> Response:
         body = await request.body()
-        asked, prompts = await _aside(body, lambda: self._read_completion(body))
+        asked = await aside(body, lambda: parse(CompletionRequest, body))
+        seat = await self.shelf.open(asked.model)
+        model = seat.model
+        seat.desk.check_size(len(asked.prompt) * asked.choices)
+        prompts = await aside(body, lambda: completion_prompts(model, asked))
         skipped = [int(isinstance(prompt, str) and asked.add_special_tokens) for prompt in asked.prompt]
-        sampling = sampling_of(self.model, asked, asked.max_tokens, COMPLETION_TOKENS, asked.logprobs or 0)
+        sampling = sampling_of(model, asked, asked.max_tokens, COMPLETION_TOKENS, asked.logprobs or 0)
         reads = bool(asked.echo) and asked.logprobs is not None
         answers = range(asked.choices)
         choices = [
-            CompletionChoice(self.model.tokenizer, asked, i * asked.choices + j, prompt, skipped=skipped[i])
+            CompletionChoice(model.tokenizer, asked, i * asked.choices + j, prompt, skipped=skipped[i])
             for i, prompt in enumerate(prompts)
             for j in answers
         ]
         reports = asked.logprobs is not None
         wanted = [Wanted(prompt, sampling, i, reads, reports) for prompt in prompts for i in answers]
-        call = self.desk.admit(wanted, _client(request))
-        return await self._answer(request, asked, call, choices, Envelope("text_completion", self.model.name))
+        call = seat.desk.admit(wanted, _client(request))
+        return await self._answer(request, asked, call, choices, Envelope("text_completion", model.name))
 
     async def chat(self, request: Request) -> Response:
         body = await request.body()
-        asked, (prompt, sampling, rule) = await _aside(body, lambda: self._read_chat(body))
-        choices = [
-            ChatChoice(self.model.tokenizer, asked, i, prompt, on_page=self.model.base) for i in range(asked.choices)
-        ]
+        asked = await aside(body, lambda: parse(ChatRequest, body))
+        seat = await self.shelf.open(asked.model)
+        model = seat.model
+        seat.desk.check_size(asked.choices)
+        prompt, sampling, rule = await aside(body, lambda: chat_prompt(model, asked))
+        choices = [ChatChoice(model.tokenizer, asked, i, prompt, on_page=model.base) for i in range(asked.choices)]
         reports = bool(asked.logprobs)
         wanted = [Wanted(prompt, sampling, i, logprobs=reports, rule=rule) for i in range(asked.choices)]
-        call = self.desk.admit(wanted, _client(request))
-        return await self._answer(request, asked, call, choices, Envelope("chat.completion", self.model.name))
-
-    def _read_completion(self, body: bytes) -> tuple[CompletionRequest, list[list[int]]]:
-        asked = parse(CompletionRequest, body)
-        self._check_name(asked.model)
-        self.desk.check_size(len(asked.prompt) * asked.choices)
-        return asked, completion_prompts(self.model, asked)
-
-    def _read_chat(self, body: bytes) -> tuple[ChatRequest, Any]:
-        asked = parse(ChatRequest, body)
-        self._check_name(asked.model)
-        self.desk.check_size(asked.choices)
-        return asked, chat_prompt(self.model, asked)
+        call = seat.desk.admit(wanted, _client(request))
+        return await self._answer(request, asked, call, choices, Envelope("chat.completion", model.name))
 
     async def _answer(
         self, request: Request, asked: CompletionRequest | ChatRequest, call: Call, choices: Choices, envelope: Envelope
@@ -153,39 +144,39 @@ class Api:
     # the rest
 
     async def models(self, request: Request) -> Response:
-        return JSONResponse({"object": "list", "data": [self._described()]})
+        return JSONResponse({"object": "list", "data": [_described(offer) for offer in self.shelf.offers]})
 
     async def one_model(self, request: Request) -> Response:
-        self._check_name(request.path_params["name"])
-        return JSONResponse(self._described())
+        return JSONResponse(_described(self.shelf.offer(request.path_params["name"])))
 
     async def tokenize(self, request: Request) -> Response:
         body = await request.body()
+        asked = await aside(body, lambda: parse(TokenizeRequest, body))
+        model = (await self.shelf.open(asked.model)).model
 
         def work() -> dict[str, Any]:
-            asked = parse(TokenizeRequest, body)
-            self._check_name(asked.model)
-            ids = tokenize_ids(self.model, asked)
-            answer = {"count": len(ids), "max_model_len": self.model.engine.context, "tokens": ids}
+            ids = tokenize_ids(model, asked)
+            answer = {"count": len(ids), "max_model_len": model.engine.context, "tokens": ids}
             if asked.return_token_strs:
-                answer["token_strs"] = [self.model.tokenizer.decode([id]) for id in ids]
+                answer["token_strs"] = [model.tokenizer.decode([id]) for id in ids]
             return answer
 
-        return JSONResponse(await _aside(body, work))
+        return JSONResponse(await aside(body, work))
 
     async def detokenize(self, request: Request) -> Response:
         body = await request.body()
+        asked = await aside(body, lambda: parse(DetokenizeRequest, body))
+        model = (await self.shelf.open(asked.model)).model
 
         def work() -> dict[str, str]:
-            asked = parse(DetokenizeRequest, body)
-            self._check_name(asked.model)
-            check_vocabulary(self.model, asked.tokens, "tokens")
-            return {"prompt": self.model.tokenizer.decode(asked.tokens)}
+            check_vocabulary(model, asked.tokens, "tokens")
+            return {"prompt": model.tokenizer.decode(asked.tokens)}
 
-        return JSONResponse(await _aside(body, work))
+        return JSONResponse(await aside(body, work))
 
     async def tokenizer_info(self, request: Request) -> Response:
-        tokenizer = self.model.tokenizer
+        model = (await self.shelf.open(request.query_params.get("model"))).model
+        tokenizer = model.tokenizer
         names = {id: name for name, id in tokenizer.controls.items()}
         return JSONResponse(
             {
@@ -194,33 +185,27 @@ class Api:
                 "bos_token": None,
                 "pad_token": names[tokenizer.end_of_text],
                 "vocab_size": tokenizer.vocab_size,
-                "model_max_length": self.model.engine.context,
+                "model_max_length": model.engine.context,
                 "chat_template": tokenizer.chat_template,
             }
         )
 
     async def health(self, request: Request) -> Response:
-        if self.desk.worker.broken:
+        if any(seat.desk.worker.broken for seat in self.shelf.seats.values()):
             raise broken()
-        if self.desk.closed:
+        if self.shelf.closed:
             raise closing()
         return JSONResponse({"status": "ok"})
 
     async def metrics(self, request: Request) -> Response:
-        return Response(self.desk.metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
+        return Response(self.shelf.metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
 
-    def _check_name(self, name: str | None) -> None:
-        if name not in (None, self.model.name):
-            raise ApiError(
-                404, f"there is no model {str(name)[:100]!r} here; this server has {self.model.name!r}",
-                param="model", code="model_not_found",
-            )  # fmt: skip
 
-    def _described(self) -> dict[str, Any]:
-        return {
-            "id": self.model.name, "object": "model", "created": self.model.created, "owned_by": "crawl2chat",
-            "max_model_len": self.model.engine.context,
-        }  # fmt: skip
+def _described(offer: Offer) -> dict[str, Any]:
+    return {
+        "id": offer.name, "object": "model", "created": offer.created, "owned_by": "crawl2chat",
+        "max_model_len": offer.context,
+    }  # fmt: skip
 
 
 class EventStream(StreamingResponse):
@@ -271,7 +256,7 @@ async def _hung_up(receive: Receive) -> None:
         pass
 
 
-async def _aside(body: bytes, work: Any) -> Any:
+async def aside(body: bytes, work: Callable[[], Result]) -> Result:
     """The result of reading a body; a long one is read in a thread, so that the event loop goes on."""
     return await asyncio.to_thread(work) if len(body) > LONG_BODY else work()
 
@@ -281,15 +266,15 @@ def _event(content: dict[str, Any]) -> bytes:
     return b"data: " + text.encode() + b"\n\n"
 
 
-async def _tell(request: Request, error: ApiError) -> Response:
+async def tell(request: Request, error: ApiError) -> Response:
     return error.response()
 
 
-async def _tell_http(request: Request, error: HTTPException) -> Response:
+async def tell_http(request: Request, error: HTTPException) -> Response:
     where = f"{request.method[:10]} {request.url.path[:100]}"
     message = f"{where}: no such route" if error.status_code == 404 else f"{where}: {error.detail}"
     return ApiError(error.status_code, message, headers=dict(error.headers or {})).response()
 
 
-async def _tell_failure(request: Request, error: Exception) -> Response:
+async def tell_failure(request: Request, error: Exception) -> Response:
     return failed().response()

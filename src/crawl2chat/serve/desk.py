@@ -30,12 +30,11 @@ class Wanted:
 class Desk:
     """Lets requests in as far as there is room, and knows those that are being answered. Lives in the event loop."""
 
-    def __init__(self, worker: Worker, room: int) -> None:
+    def __init__(self, worker: Worker, room: int, metrics: Metrics) -> None:
         """room: answers that run and wait together at most."""
-        self.worker, self.room = worker, room
+        self.worker, self.room, self.metrics = worker, room, metrics
         self.open: set[Job] = set()
         self.closed = False
-        self.metrics = Metrics(lambda: worker.running, lambda: max(0, len(self.open) - worker.running))
 
     @property
     def most_answers(self) -> int:

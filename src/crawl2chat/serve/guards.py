@@ -30,8 +30,10 @@ HEAD_SECONDS = 10.0  # for a request's line and headers to arrive
 UNREAD_SECONDS = 60.0  # that a client may leave unread what we write
 ROUTES = (
     "/v1/chat/completions", "/v1/completions", "/v1/models", "/tokenize", "/detokenize", "/tokenizer_info", "/health",
-    "/metrics",
+    "/metrics", "/app", "/web",
 )  # fmt: skip
+PAGES = ("/", "/tokens", "/sampling", "/inside", "/chat", "/ranking")
+KEYLESS = frozenset(("/health", *PAGES))  # and the pages' own files, which hold nothing but the way to ask for a key
 
 access = logging.getLogger("crawl2chat.serve.access")
 
@@ -131,7 +133,7 @@ class Guard:
                 403, f"pages of {origin[:100]} may not use this server (header Origin); start it with --allow-origin "
                 "to allow that", code="origin_not_allowed",
             )  # fmt: skip
-        if self.key is None or path == "/health":
+        if self.key is None or path in KEYLESS or path.startswith("/web/"):
             return None
         kind, _, given = headers.get("authorization", "").partition(" ")
         digest = hashlib.sha256(given.strip().encode("latin-1")).digest()

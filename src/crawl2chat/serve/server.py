@@ -6,16 +6,20 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
+from typing import Any
 
 import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
 from crawl2chat.run import StageError
-from crawl2chat.serve.api import Api
+from crawl2chat.serve.api import Api, tell, tell_failure, tell_http
+from crawl2chat.serve.app import House, page_routes
 from crawl2chat.serve.desk import Desk
+from crawl2chat.serve.errors import ApiError
 from crawl2chat.serve.guards import Guard, Protocol, is_loopback, read_origin
-from crawl2chat.serve.prompts import Model
-from crawl2chat.serve.worker import Worker
+from crawl2chat.serve.shelf import Shelf
 
 CONNECTIONS_BEYOND = 256  # connections beyond those whose answers fit, which may ask for other things
 LAST_WORDS_SECONDS = 2  # for the last bytes to reach clients at the end
@@ -70,7 +74,7 @@ class Server(uvicorn.Server):
     """Uvicorn that first lets running requests end, while it answers new ones that it is closing."""
 
     def __init__(
-        self, app: ASGIApp, desk: Desk, *, grace: float, connections: int, listening: Callable[[], object]
+        self, app: ASGIApp, shelf: Shelf, *, grace: float, connections: int, listening: Callable[[], object]
     ) -> None:
         """grace: seconds that running requests have after a signal to end. listening: called when it listens."""
         super().__init__(
@@ -79,21 +83,26 @@ class Server(uvicorn.Server):
                 proxy_headers=False, limit_concurrency=connections, timeout_graceful_shutdown=LAST_WORDS_SECONDS,
             )
         )  # fmt: skip
-        self.desk, self.grace, self.listening = desk, grace, listening
+        self.shelf, self.grace, self.listening = shelf, grace, listening
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
+    @property
+    def desk(self) -> Desk:
+        """Of the default model."""
+        return self.shelf.default.desk
+
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self.desk.worker.start(self._loop)
+        self.shelf.start(self._loop)
         await super().startup(sockets)
         self.listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for an end, the second one ends: nothing of ours on disk could be left half written."""
-        if self.desk.closed or self._loop is None:
+        if self.shelf.closed or self._loop is None:
             os._exit(128 + sig)
-        self.desk.closed = True
+        self.shelf.close()
         self._loop.call_soon_threadsafe(self.close)
 
     def close(self) -> None:
@@ -101,28 +110,30 @@ class Server(uvicorn.Server):
         self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
-        left = await self.desk.drain(self.grace)
+        left = await self.shelf.drain(self.grace)
         if left:
             logging.getLogger("crawl2chat.serve").warning("%d answers were cut off after %g s", left, self.grace)
         self.should_exit = True
 
 
 def make_server(
-    model: Model,
+    shelf: Shelf,
     *,
-    queue: int,
+    house: House | None = None,
     hosts: Sequence[str] = (),
     key: str | None = None,
     origins: Sequence[str] = (),
     grace: float = 10.0,
     ping_seconds: float = 15.0,
-    threads: int | None = None,
     listening: Callable[[], object] = lambda: None,
 ) -> Server:
-    """A server of the model. queue: answers that may wait beside those that the engine runs; threads: the engine's."""
-    desk = Desk(Worker(model.engine, threads), model.engine.max_batch + queue)
-    app = Guard(Api(model, desk, ping_seconds).app(), desk.metrics, hosts=hosts, key=key, origins=origins)
-    return Server(app, desk, grace=grace, connections=desk.room + CONNECTIONS_BEYOND, listening=listening)
+    """A server of the models on the shelf, and with `house` of the pages on which they can be touched."""
+    routes = [*Api(shelf, ping_seconds).routes(), *(page_routes(house) if house else [])]
+    handlers: dict[Any, Any] = {ApiError: tell, HTTPException: tell_http, Exception: tell_failure}
+    app = Starlette(routes=routes, exception_handlers=handlers)
+    guarded = Guard(app, shelf.metrics, hosts=hosts, key=key, origins=origins)
+    connections = shelf.default.desk.room + CONNECTIONS_BEYOND
+    return Server(guarded, shelf, grace=grace, connections=connections, listening=listening)
 
 
 def run(server: Server, place: socket.socket) -> None:
@@ -130,7 +141,7 @@ def run(server: Server, place: socket.socket) -> None:
     try:
         server.run(sockets=[place])
     finally:
-        server.desk.worker.stop()
+        server.shelf.stop()
 
 
 def set_up_logging() -> None:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Hashable, Iterable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from typing import TypeVar, cast
 
 import torch
 
@@ -16,6 +17,8 @@ from crawl2chat.generate import Request as EngineRequest
 from crawl2chat.generate.request import Rule
 from crawl2chat.serve.errors import ApiError, failed, log_failure, refused
 from crawl2chat.serve.turns import Turns
+
+Result = TypeVar("Result")
 
 FAILURES_IN_A_ROW = 3  # of steps, after which the engine counts as broken
 
@@ -93,6 +96,17 @@ class Worker:
         for job in jobs:
             self._commands.put(partial(self._submit, job))
 
+    async def compute(self, work: Callable[[Engine], Result]) -> Result:
+        """What `work` makes of the engine, in its thread between two steps; raises what it raises.
+
+        Answers that are being written wait for it, so it should take no longer than a few steps.
+        """
+        if self.broken:
+            raise broken()
+        done: asyncio.Future[Result] = self._loop.create_future()
+        self._commands.put(partial(self._compute, work, done))
+        return await done
+
     def cancel(self, jobs: Iterable[Job]) -> None:
         """Free their slots after the step that runs; nothing more is delivered. Nothing happens to ended ones."""
         for job in jobs:
@@ -128,6 +142,22 @@ class Worker:
             self._step()
         self.running = self.engine.running
         return True
+
+    def _compute(self, work: Callable[[Engine], Result], done: asyncio.Future[Result]) -> None:
+        if done.cancelled():  # nobody waits for it any more
+            return
+        result, error = None, None
+        try:
+            result = work(self.engine)
+        except BaseException as raised:  # tiktoken's panics are not Exceptions
+            error = raised if isinstance(raised, Exception) else RuntimeError(f"{type(raised).__name__}: {raised}")
+
+        def tell() -> None:
+            if not done.cancelled():
+                done.set_exception(error) if error else done.set_result(cast(Result, result))
+
+        with contextlib.suppress(RuntimeError):  # the loop has closed
+            self._loop.call_soon_threadsafe(tell)
 
     def _submit(self, job: Job) -> None:
         if job.cancelled:

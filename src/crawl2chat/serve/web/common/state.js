@@ -1,0 +1,89 @@
+/** State that lives in the address, so that a page can be shared: `#name=value&…`, which browsers never send. */
+
+import { effect, signal } from "@preact/signals";
+
+/** @typedef {string | number | boolean | string[] | number[]} Value */
+
+/** @type {Map<string, {signal: import("@preact/signals").Signal<any>, initial: Value}>} */
+const known = new Map();
+let writing = 0;
+
+/**
+ * A signal whose value stands in the address wherever it differs from its initial one.
+ * The same name always gives the same signal; a page's names should begin with letters of its own.
+ * @template {Value} T
+ * @param {string} name
+ * @param {T} initial also says the type: text, number, boolean or a list
+ * @returns {import("@preact/signals").Signal<T>}
+ */
+export function urlState(name, initial) {
+  const before = known.get(name);
+  if (before) return before.signal;
+  const state = signal(parse(fragment().get(name), initial));
+  known.set(name, { signal: state, initial });
+  effect(() => {
+    state.value; // subscribes
+    schedule();
+  });
+  return /** @type {import("@preact/signals").Signal<any>} */ (state);
+}
+
+/** Take over the values of the address, as after the back button or a changed link. */
+export function readAddress() {
+  const values = fragment();
+  for (const [name, { signal, initial }] of known) signal.value = parse(values.get(name), initial);
+}
+
+/** Forget the states of the page that was left: the next page's address holds its own alone. */
+export function leavePage() {
+  known.clear();
+}
+
+/** @returns {URLSearchParams} */
+function fragment() {
+  return new URLSearchParams(location.hash.slice(1));
+}
+
+/** Browsers limit how often the address may change, so changes are collected for a moment. */
+function schedule() {
+  clearTimeout(writing);
+  writing = setTimeout(write, 150);
+}
+
+function write() {
+  const values = fragment();
+  for (const [name, { signal, initial }] of known) {
+    const text = format(signal.peek());
+    if (text === format(initial)) values.delete(name);
+    else values.set(name, text);
+  }
+  const hash = values.toString();
+  if (hash !== location.hash.slice(1)) {
+    history.replaceState(history.state, "", location.pathname + location.search + (hash ? `#${hash}` : ""));
+  }
+}
+
+/** @param {Value} value @returns {string} */
+function format(value) {
+  return Array.isArray(value) ? JSON.stringify(value) : String(value);
+}
+
+/**
+ * What the address says, or the initial value where it says nothing that can be read.
+ * @param {string | null} text @param {Value} initial @returns {any}
+ */
+function parse(text, initial) {
+  if (text === null) return initial;
+  if (typeof initial === "string") return text;
+  if (typeof initial === "boolean") return text === "true";
+  if (typeof initial === "number") {
+    const number = Number(text);
+    return text.trim() !== "" && Number.isFinite(number) ? number : initial;
+  }
+  try {
+    const list = JSON.parse(text);
+    return Array.isArray(list) ? list : initial;
+  } catch {
+    return initial;
+  }
+}
