@@ -32,7 +32,8 @@ def test_made_heads_have_the_scores_of_what_they_do(looks_at, scores):
 def test_scores_of_a_model_are_those_of_its_induction_measure():
     model = random_model("grouped heads")
     ids = random_twice([0], 97, 60)
-    assert len(ids) == 59 and ids[1:30] == ids[30:]
+    assert len(ids) == 59
+    assert ids[1:30] == ids[30:]
     scores = score_heads(look_inside(model, ids))
     expected = measure_induction(model, [repeats_in(ids)]).attention_lh
     torch.testing.assert_close(scores.induction_lh, expected)
@@ -43,4 +44,5 @@ def test_scores_of_a_model_are_those_of_its_induction_measure():
 def test_a_single_token_has_nothing_to_look_back_at():
     scores = score_heads(look_inside(random_model("tied"), [4]))
     assert scores.pairs == 0
-    assert not scores.induction_lh.any() and not scores.previous_lh.any()
+    assert not scores.induction_lh.any()
+    assert not scores.previous_lh.any()

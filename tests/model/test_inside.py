@@ -62,7 +62,8 @@ def test_a_block_holds_what_the_models_own_parts_compute(model):
         torch.testing.assert_close(found.mlp_normed_tc, taken[i, "post_attention_layernorm"], **CLOSE)
         torch.testing.assert_close(found.written_tc, taken[i, "mlp"], **CLOSE)
         rope = inside.cos_td[None, None], inside.sin_td[None, None]
-        q, k, v = block.self_attn.heads(found.normed_tc[None], rope)
+        with torch.no_grad():
+            q, k, v = block.self_attn.heads(found.normed_tc[None], rope)
         group = model.config.num_attention_heads // model.config.num_key_value_heads
         torch.testing.assert_close(found.q_htd, q[0], **CLOSE)
         torch.testing.assert_close(found.k_gtd.repeat_interleave(group, 0), k[0], **CLOSE)

@@ -1,4 +1,4 @@
-"""Look inside a forward pass: every intermediate value of `Transformer`, and what becomes of the rest if one is changed.
+"""Look inside a forward pass: every intermediate value of `Transformer`, and what follows if one is changed.
 
 A pass keeps the residual stream alone, 2·L + 1 tensors (T, C), which is little. All else of a layer, such as its
 attention of T² numbers per head, is computed again from the stream when somebody asks for that layer.
@@ -43,7 +43,7 @@ class Change:
 
 @dataclass(frozen=True)
 class Layer:
-    """The values inside one block, in the order in which they arise; `mixed`, `written` and later ones are as changed."""
+    """The values inside one block, in the order in which they arise, with the changes that are in force."""
 
     entering_tc: Tensor  # the residual stream
     normed_tc: Tensor
@@ -91,7 +91,7 @@ class Inside:
         for change in self.changes:
             self._check(change)
         device = model.model.embed_tokens.weight.device
-        with torch.inference_mode():
+        with torch.no_grad():
             ids_t = torch.tensor(self.ids, device=device)
             places_t = torch.arange(len(self.ids), device=device)
             cos, sin = rope_angles(places_t[None], self.config.head_dim, self.config.rope_theta)
@@ -113,7 +113,7 @@ class Inside:
         """That the pass keeps."""
         return sum(t.numel() * t.element_size() for t in (*self.stream, *self.between))
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def advance(self) -> bool:
         """Read the next block; returns whether there is another one after it."""
         if not self.complete:
@@ -123,18 +123,18 @@ class Inside:
             self.stream.append(self._changed_stream(layer + 1, found.leaving_tc))
         return not self.complete
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def layer(self, layer: int) -> Layer:
         """All values inside a block that was read, computed again from the stream that enters it."""
         return self._look(layer, self.stream[layer])
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits(self, layer: int, positions: slice = slice(None)) -> Tensor:
         """Logits (positions, V) of the stream that enters `layer`; L gives those of the model itself."""
         normed_tc = self.model.model.norm(self.stream[layer][positions])
         return F.linear(normed_tc, self.model.lm_head.weight.float())
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def lens(self, layer: int, k: int, positions: slice = slice(None)) -> Lens:
         """The logit lens (nostalgebraist, 2020) at the stream that enters `layer`."""
         logits_tv = self.logits(layer, positions)
@@ -142,14 +142,14 @@ class Inside:
         top = logits_tv.topk(min(k, logits_tv.shape[-1]), dim=-1)
         return Lens(top.indices, (top.values - log_total_t[:, None]).exp(), log_total_t)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def logits_of(self, layer: int, ids: Sequence[int]) -> Tensor:
         """The logits (T, ids) of a few tokens alone. Raises ValueError for ids outside the vocabulary."""
         _check_ids(ids, self.model)
         rows_nc = self.model.lm_head.weight[list(ids)].float()
         return F.linear(self.model.model.norm(self.stream[layer]), rows_nc)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def head_writes(self, layer: int, found: Layer, head: int) -> Tensor:
         """What one head adds to the residual stream, (T, C); those of all heads add up to `attended_tc`."""
         D = self.config.head_dim
