@@ -1,5 +1,6 @@
 """What attention heads do, by three patterns that are known to look for (Olsson et al., arXiv 2209.11895)."""
 
+from collections.abc import Generator
 from dataclasses import dataclass
 
 import numpy as np
@@ -7,7 +8,7 @@ import torch
 from torch import Tensor
 
 from crawl2chat.evals.induction import Repeats, find_repeats
-from crawl2chat.model.inside import Inside
+from crawl2chat.model.inside import Change, Inside
 
 RANDOM_TOKENS = 32  # that come twice in `random_twice`
 
@@ -53,3 +54,23 @@ def score_heads(inside: Inside) -> HeadScores:
     scores_l3h = torch.stack([score_layer(inside.layer(i).attention_htt, repeats) for i in layers])
     induction_lh, previous_lh, first_lh = scores_l3h.unbind(1)
     return HeadScores(induction_lh, previous_lh, first_lh, int(repeats.followed_tt.any(1).sum()))
+
+
+def ablation_effects(inside: Inside, at: int, id: int) -> Generator[None, None, Tensor]:
+    """The probability of token `id` after position `at` without each head and without each MLP, (L, H + 1).
+
+    The last column is the MLP's. The pass's own changes stay in force. A generator that yields between blocks, for
+    callers that have other things to do, and returns the result.
+    """
+    config = inside.config
+    L, H = config.num_hidden_layers, config.num_attention_heads
+    probabilities = torch.zeros(L, H + 1)
+    for layer in range(L):
+        for part in range(H + 1):
+            without = Change("mlp", layer) if part == H else Change("head", layer, head=part)
+            ablated = Inside(inside.model, inside.ids, [*inside.changes, without], inside.other)
+            while ablated.advance():
+                yield
+            probabilities[layer, part] = ablated.logits(L, slice(at, at + 1))[0].softmax(dim=-1)[id]
+            yield
+    return probabilities
