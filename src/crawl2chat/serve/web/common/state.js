@@ -4,23 +4,25 @@ import { effect, signal } from "@preact/signals";
 
 /** @typedef {string | number | boolean | string[] | number[]} Value */
 
-/** @type {Map<string, {signal: import("@preact/signals").Signal<any>, initial: Value}>} */
+/** @type {Map<string, {page: string, signal: import("@preact/signals").Signal<any>, initial: Value}>} */
 const known = new Map();
 let writing = 0;
 
 /**
  * A signal whose value stands in the address wherever it differs from its initial one.
- * The same name always gives the same signal; a page's names should begin with letters of its own.
+ * It belongs to the page at whose address it was made. The same name always gives the same signal there.
  * @template {Value} T
  * @param {string} name
  * @param {T} initial also says the type: text, number, boolean or a list
  * @returns {import("@preact/signals").Signal<T>}
  */
 export function urlState(name, initial) {
-  const before = known.get(name);
+  const page = location.pathname;
+  const key = `${page} ${name}`;
+  const before = known.get(key);
   if (before) return before.signal;
   const state = signal(parse(fragment().get(name), initial));
-  known.set(name, { signal: state, initial });
+  known.set(key, { page, signal: state, initial });
   effect(() => {
     state.value; // subscribes
     schedule();
@@ -31,12 +33,19 @@ export function urlState(name, initial) {
 /** Take over the values of the address, as after the back button or a changed link. */
 export function readAddress() {
   const values = fragment();
-  for (const [name, { signal, initial }] of known) signal.value = parse(values.get(name), initial);
+  for (const [name, { signal, initial }] of ofThisPage()) signal.value = parse(values.get(name), initial);
 }
 
-/** Forget the states of the page that was left: the next page's address holds its own alone. */
-export function leavePage() {
-  known.clear();
+/** Show this page's state in the address: on coming back to a page, its state is as it was left. */
+export function showState() {
+  clearTimeout(writing);
+  write();
+}
+
+/** @returns {[string, {signal: import("@preact/signals").Signal<any>, initial: Value}][]} */
+function ofThisPage() {
+  const page = location.pathname;
+  return [...known].filter(([, entry]) => entry.page === page).map(([key, entry]) => [key.slice(page.length + 1), entry]);
 }
 
 /** @returns {URLSearchParams} */
@@ -52,7 +61,7 @@ function schedule() {
 
 function write() {
   const values = fragment();
-  for (const [name, { signal, initial }] of known) {
+  for (const [name, { signal, initial }] of ofThisPage()) {
     const text = format(signal.peek());
     if (text === format(initial)) values.delete(name);
     else values.set(name, text);

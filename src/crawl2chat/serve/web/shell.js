@@ -1,0 +1,146 @@
+/** The frame around all pages: navigation, theme, and the page that the address names. */
+
+import { html, render } from "htm/preact";
+import { signal } from "@preact/signals";
+import { useEffect, useRef } from "preact/hooks";
+import { about, loadAbout } from "./common/about.js";
+import { keyWanted, setKey } from "./common/api.js";
+import { readAddress, showState } from "./common/state.js";
+import { Button, ErrorNote } from "./common/ui.js";
+
+/** @type {{path: string, name: string, title: string, css: boolean, says: string}[]} */
+export const PAGES = [
+  { path: "/tokens", name: "tokens", title: "Tokens", css: true, says: "how text is cut into what a model reads" },
+  { path: "/sampling", name: "sampling", title: "Sampling", css: true, says: "which token comes next, and how it is drawn" },
+  { path: "/inside", name: "inside", title: "Inside", css: true, says: "every number on the way through the network" },
+  { path: "/chat", name: "chat", title: "Chat", css: true, says: "talk to every stage of the run" },
+  { path: "/ranking", name: "ranking", title: "Ranking", css: true, says: "rank answers, as people do for reward models" },
+];
+const HOME = { path: "/", name: "home", title: "Start", css: false, says: "" };
+
+/** @type {import("@preact/signals").Signal<{Page: any, at: typeof HOME} | null>} */
+const shown = signal(null);
+const failure = signal(/** @type {Error | null} */ (null));
+const theme = signal(localStorage.getItem("theme") ?? "auto");
+const large = signal(localStorage.getItem("large") === "yes");
+
+/** Go to an address of ours, as a link does. @param {string} address */
+export function go(address) {
+  history.pushState(null, "", address);
+  open();
+}
+
+async function open() {
+  const at = PAGES.find((page) => page.path === location.pathname) ?? HOME;
+  failure.value = null;
+  try {
+    if (at.css) addStyle(`/web/pages/${at.name}/page.css`);
+    const { default: Page } = await import(`/web/pages/${at.name}/page.js`);
+    if (at.path !== location.pathname && at !== HOME) return; // gone on meanwhile
+    document.title = at === HOME ? "crawl2chat" : `${at.title} · crawl2chat`;
+    shown.value = { Page, at };
+    if (location.hash) readAddress();
+    else showState();
+  } catch (error) {
+    failure.value = error instanceof Error ? error : new Error(String(error));
+  }
+}
+
+/** @param {string} href */
+function addStyle(href) {
+  if (document.querySelector(`link[href="${href}"]`)) return;
+  document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href }));
+}
+
+/** Links to our pages don't load everything again. @param {MouseEvent} event */
+function follow(event) {
+  const link = event.target instanceof Element ? event.target.closest("a") : null;
+  const ours = link && link.origin === location.origin && !link.hasAttribute("download") && link.target !== "_blank";
+  if (!ours || event.button || event.metaKey || event.ctrlKey || event.shiftKey || event.altKey) return;
+  if (!["/", ...PAGES.map((page) => page.path)].includes(link.pathname)) return;
+  if (link.getAttribute("href")?.startsWith("#")) return;
+  event.preventDefault();
+  go(link.href);
+}
+
+function applyLook() {
+  document.documentElement.dataset.theme = theme.value;
+  document.documentElement.classList.toggle("large", large.value);
+  localStorage.setItem("theme", theme.value);
+  localStorage.setItem("large", large.value ? "yes" : "no");
+}
+
+/** @type {Record<string, string>} */
+const NEXT_THEME = { auto: "dark", dark: "light", light: "auto" };
+
+function Look() {
+  const turn = () => {
+    theme.value = NEXT_THEME[theme.value] ?? "auto";
+    applyLook();
+  };
+  const resize = () => {
+    large.value = !large.value;
+    applyLook();
+  };
+  return html`<div class="look">
+    <${Button} kind="quiet" onClick=${turn} label=${`colours: ${theme.value}; change`}
+      title="colours: as the system, dark, light">${{ auto: "◐", dark: "●", light: "○" }[theme.value]} ${theme.value}<//>
+    <${Button} kind="quiet" onClick=${resize} pressed=${large.value} title="large type, as for a projector"
+      label="large type">A⁺<//>
+  </div>`;
+}
+
+function KeyForm() {
+  const box = useRef(/** @type {HTMLInputElement | null} */ (null));
+  useEffect(() => box.current?.focus(), []);
+  const send = (/** @type {Event} */ event) => {
+    event.preventDefault();
+    setKey(box.current?.value ?? "");
+    start();
+  };
+  return html`<form class="key card" onSubmit=${send}>
+    <label for="key">This server wants its key (that of --key-variable). It is kept until this tab is closed.</label>
+    <input id="key" ref=${box} type="password" autocomplete="off" /> <button class="button main">Go on</button>
+  </form>`;
+}
+
+function Shell() {
+  const at = shown.value?.at;
+  const Page = shown.value?.Page;
+  return html`
+    <a class="skip" href="#main" onClick=${(/** @type {Event} */ event) => {
+      event.preventDefault();
+      document.getElementById("main")?.focus();
+    }}>Skip to the page</a>
+    <header class="top">
+      <a class="brand" href="/">crawl2chat</a>
+      <nav aria-label="Pages">
+        ${PAGES.map((page) => html`<a key=${page.path} href=${page.path}
+          aria-current=${page.path === at?.path ? "page" : undefined}>${page.title}</a>`)}
+      </nav>
+      <span class="run" title="the run's folder">${about.value?.name}</span>
+      <${Look} />
+    </header>
+    <main id="main" tabindex="-1" class=${`page-${at?.name ?? "none"}`}>
+      ${keyWanted.value && html`<${KeyForm} />`}
+      <${ErrorNote} error=${failure.value} />
+      ${about.value && Page && html`<${Page} key=${at?.path} />`}
+    </main>`;
+}
+
+async function start() {
+  try {
+    await loadAbout();
+    failure.value = null;
+  } catch (error) {
+    if (!keyWanted.value) failure.value = /** @type {Error} */ (error);
+  }
+}
+
+applyLook();
+addEventListener("popstate", open);
+addEventListener("hashchange", readAddress);
+document.addEventListener("click", follow);
+render(html`<${Shell} />`, /** @type {HTMLElement} */ (document.getElementById("app")));
+start();
+open();

@@ -1,0 +1,192 @@
+"""The frame of the web app, and what holds for the server and for all pages."""
+
+import asyncio
+import gzip
+import json
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import STAGES, offers, overflow
+
+from crawl2chat.serve.app.routes import WEB
+from crawl2chat.serve.app.tensors import tensors
+from crawl2chat.serve.errors import ApiError
+from crawl2chat.serve.shelf import Shelf
+
+OWN = [file for file in WEB.rglob("*.js") if file.parent.name != "vendor"]
+
+
+def test_every_model_of_the_run_answers_under_its_name_and_its_stage(served):
+    names = [model["id"] for model in served.http.get("/v1/models").json()["data"]]
+    assert names == [f"tiny-{stage}" for stage in STAGES]
+    answers = {}
+    for name in (*names, *STAGES, "base"):
+        body = {"model": name, "prompt": "In 1842", "max_tokens": 8, "temperature": 0}
+        answer = served.http.post("/v1/completions", json=body).json()
+        answers[name] = answer["choices"][0]["text"]
+        assert answer["model"] == f"tiny-{'pretrain' if name == 'base' else name.removeprefix('tiny-')}"
+    assert all(answers[f"tiny-{stage}"] == answers[stage] for stage in STAGES)
+    assert answers["base"] == answers["pretrain"]
+    assert len({answers[stage] for stage in STAGES}) == len(STAGES)
+    refused = served.http.post("/v1/completions", json={"model": "tiny-other", "prompt": "x"})
+    assert refused.status_code == 404
+    assert "'tiny-sft'" in refused.json()["error"]["message"]
+
+
+def test_computing_happens_between_the_steps_of_the_engine(serve):
+    served = serve()
+    shelf = served.shelf
+
+    def ask(work):
+        async def asking():
+            return await (await shelf.open("sft")).compute(work)
+
+        return asyncio.run_coroutine_threadsafe(asking(), served.server._loop).result(60)
+
+    assert ask(lambda engine: engine.running) == 0
+    with pytest.raises(ZeroDivisionError):
+        ask(lambda engine: 1 / 0)
+    with pytest.raises(RuntimeError, match="KeyboardInterrupt"):
+        ask(lambda engine: (_ for _ in ()).throw(KeyboardInterrupt()))
+    assert ask(lambda engine: engine.context) == 256  # the thread lives on
+    assert served.http.post("/v1/completions", json={"model": "sft", "prompt": "x"}).status_code == 200
+
+
+def test_models_are_put_away_when_memory_is_short_but_not_the_default_or_busy_ones(tokenizer):
+    one = Shelf(offers(tokenizer), queue=8).default.size
+
+    async def story():
+        shelf = Shelf(offers(tokenizer), queue=8, memory=int(3.5 * one), threads=1)
+        shelf.start(asyncio.get_running_loop())
+        first, second = await shelf.open("sft"), await shelf.open("honesty")
+        assert await shelf.open("sft") is first  # used later than the second one
+        await shelf.open("prefer")
+        assert list(shelf.seats) == ["tiny-reinforce", "tiny-sft", "tiny-prefer"]
+        assert (await shelf.open("honesty")) is not second
+        for seat in list(shelf.seats.values()):
+            seat.desk.open.add(object())  # busy
+        with pytest.raises(ApiError, match="--models-memory"):
+            await shelf.open("pretrain")
+        assert await shelf.open(None) is shelf.default
+        shelf.stop()
+
+    asyncio.run(story())
+
+
+def test_tensors_come_out_as_they_went_in():
+    arrays = {
+        "bytes": np.arange(5, dtype=np.uint8),
+        "half": np.array([[0.5, -2]], dtype=np.float16),
+        "turned": np.arange(6, dtype=np.float32).reshape(2, 3).T,
+        "none": np.zeros((0, 4), dtype=np.int32),
+    }
+    body = tensors({"what": "ein Täst"}, arrays).body
+    (length,) = struct.unpack("<I", body[:4])
+    assert (4 + length) % 8 == 0
+    header = json.loads(body[4 : 4 + length])
+    assert header["what"] == "ein Täst"
+    for told, (name, array) in zip(header["arrays"], arrays.items(), strict=True):
+        assert told["name"] == name
+        assert told["offset"] % 8 == 0
+        read = np.frombuffer(body, told["dtype"], array.size, 4 + length + told["offset"]).reshape(told["shape"])
+        np.testing.assert_array_equal(read, array)
+    with pytest.raises(TypeError, match="complex128"):
+        tensors({}, {"x": np.zeros(1, dtype=complex)})
+
+
+def test_pages_need_no_key_but_what_they_ask_does(serve):
+    served = serve(key="s3cret")
+    for path in ("/", "/tokens", "/web/shell.js", "/web/vendor/preact-11.2.0.mjs"):
+        assert served.http.get(path).status_code == 200, path
+    for path in ("/app/about", "/v1/models", "/metrics", "/webs", "/tokenizer_info"):
+        assert served.http.get(path).status_code == 401, path
+    assert served.http.get("/web/../../shelf.py").status_code in (401, 404)
+    assert served.http.get("/web/%2e%2e/shelf.py").status_code == 404
+    about = served.http.get("/app/about", headers={"Authorization": "Bearer s3cret"}).json()
+    assert [model["stage"] for model in about["models"]] == list(STAGES)
+
+
+def test_no_other_page_may_read_or_frame_the_app(served):
+    for path in ("/", "/app/about", "/web/shell.js"):
+        assert served.http.get(path, headers={"Origin": "https://evil.example"}).status_code == 403
+        assert served.http.get(path, headers={"Host": "evil.example"}).status_code == 403
+    headers = served.http.get("/").headers
+    assert "frame-ancestors 'none'" in headers["content-security-policy"]
+    assert "unsafe" not in headers["content-security-policy"]
+    assert headers["referrer-policy"] == "no-referrer"
+
+
+def test_ours_is_asked_about_each_time_and_what_is_vendored_is_kept(served):
+    ours, vendored = (served.http.get(f"/web/{name}") for name in ("shell.js", "vendor/htm-3.1.1.mjs"))
+    assert ours.headers["cache-control"] == "no-cache"
+    assert "immutable" in vendored.headers["cache-control"]
+    again = served.http.get("/web/shell.js", headers={"If-None-Match": ours.headers["etag"]})
+    assert again.status_code == 304
+    assert "javascript" in vendored.headers["content-type"]
+
+
+def test_the_first_view_is_small():
+    """150 kB gzipped are allowed; this counts all that the start page loads."""
+    first = [WEB / "index.html", WEB / "style.css", WEB / "icon.svg", WEB / "shell.js", WEB / "pages/home/page.js"]
+    first += [*WEB.glob("common/*.js"), *WEB.glob("vendor/*.mjs")]
+    assert sum(len(gzip.compress(file.read_bytes())) for file in first) < 60_000
+
+
+def test_vendored_files_have_their_version_in_their_names_and_a_licence_beside():
+    for file in (WEB / "vendor").glob("*.[mjc]*s"):
+        assert re.search(r"-\d+\.\d+\.\d+\.", file.name), file.name
+        assert any(file.name.startswith(licence.stem.removeprefix("LICENSE-"))
+                   for licence in (WEB / "vendor").glob("LICENSE-*")), file.name  # fmt: skip
+    imported = re.findall(r'"(/web/vendor/[^"]+)"', (WEB / "index.html").read_text())
+    assert all((WEB.parent / path[1:]).exists() for path in imported)
+
+
+@pytest.mark.parametrize("file", OWN, ids=lambda file: str(Path(file).relative_to(WEB)))
+def test_nothing_makes_html_of_text(file):
+    text = file.read_text()
+    assert not re.search(
+        r"innerHTML|outerHTML|insertAdjacentHTML|document\.write|dangerouslySet|\beval\(|new Function", text
+    )
+    assert not re.search(r"https?://(?!www\.w3\.org/)", text), "asks another host"
+
+
+def test_the_start_page(served, page, viewport, check_axe):
+    page.goto(served.url)
+    page.get_by_role("heading", name="A run, from crawl to chat").wait_for()
+    assert page.get_by_role("row").count() == 1 + len(STAGES)
+    assert page.locator("text=tiny-honesty").is_visible()
+    assert overflow(page) <= 0
+    check_axe(page)
+    check_axe(page, "dark")
+
+
+def test_a_skip_link_and_the_theme_by_keys(served, page):
+    page.goto(served.url)
+    page.get_by_role("heading", name="A run, from crawl to chat").wait_for()
+    page.keyboard.press("Tab")
+    page.keyboard.press("Enter")
+    assert page.evaluate("document.activeElement.id") == "main"
+    page.get_by_role("button", name="colours: auto; change").press("Enter")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.get_by_role("button", name="large type").press("Enter")
+    page.reload()
+    page.get_by_role("button", name="colours: dark; change").wait_for()
+    assert page.evaluate("getComputedStyle(document.documentElement).fontSize") == "22px"
+
+
+def test_a_wrong_key_is_asked_for_again(serve, page):
+    served = serve(key="s3cret")
+    page.goto(served.url)
+    box = page.get_by_label("This server wants its key")
+    box.fill("wrong")
+    box.press("Enter")
+    box.wait_for()
+    box.fill("s3cret")
+    box.press("Enter")
+    page.get_by_role("heading", name="A run, from crawl to chat").wait_for()
+    page.reload()
+    page.get_by_role("heading", name="A run, from crawl to chat").wait_for()  # the tab remembers it
+    page.faults[:] = [fault for fault in page.faults if "401" not in fault]
