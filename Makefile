@@ -27,6 +27,8 @@ lint: .venv/.installed  ## style, types, import floors
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	@if command -v npm >/dev/null; then npm ci --silent && npm run --silent types; \
+	else echo "Node.js is not installed, so the types of the web app's modules were not checked"; fi
 
 bench: .venv/.bench  ## compare with peers; each file prints a table (those over real pages need CRAWL2CHAT_SHARED)
 	for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || failed=1; done; exit $${failed:-0}
