@@ -20,18 +20,18 @@ import { urlState } from "../../common/state.js";
 export const EXAMPLE = "We say likor balcony, dodem star, gibit apple, dodem star, likor balcony, gibit";
 export const OTHER_EXAMPLE = "We say likor balcony, dodem star, gibit violin, dodem star, likor balcony, gibit";
 
-export const text = urlState("text", EXAMPLE);
-export const other = urlState("other", OTHER_EXAMPLE);
-export const form = urlState("form", "document");
-export const model = urlState("model", "");
-export const view = urlState("view", "network");
-export const layerShown = urlState("layer", 0);
-export const headShown = urlState("head", 0);
-export const atShown = urlState("at", -1); // −1 is the last position
+export const text = urlState("text", /** @type {string} */ (EXAMPLE));
+export const other = urlState("other", /** @type {string} */ (OTHER_EXAMPLE));
+export const form = urlState("form", /** @type {string} */ ("document"));
+export const model = urlState("model", /** @type {string} */ (""));
+export const view = urlState("view", /** @type {string} */ ("network"));
+export const layerShown = urlState("layer", /** @type {number} */ (0));
+export const headShown = urlState("head", /** @type {number} */ (0));
+export const atShown = urlState("at", /** @type {number} */ (-1)); // −1 is the last position
 export const pins = urlState("pins", /** @type {number[]} */ ([]));
 export const changeTexts = urlState("changes", /** @type {string[]} */ ([]));
 export const locked = urlState("cell", /** @type {number[]} */ ([])); // row and column of an attention map
-export const tour = urlState("tour", 0); // step, from 1; 0 is none
+export const tour = urlState("tour", /** @type {number} */ (0)); // step, from 1; 0 is none
 
 /** @type {import("@preact/signals").Signal<Pass | null>} */
 export const pass = signal(null);
@@ -88,8 +88,8 @@ export function keepReading() {
   let stop = new AbortController();
   const end = effect(() => {
     const body = {
-      text: text.value, form: form.value, changes: changes.value, ...(model.value && { model: model.value }),
-      ...(other.value && { other: other.value }),
+      text: text.value, form: form.value, changes: changes.value,
+      ...(model.value ? { model: model.value } : {}), ...(other.value ? { other: other.value } : {}),
     };
     clearTimeout(timer);
     stop.abort();
