@@ -88,6 +88,6 @@ function Strip({ step, numbers, cell, onLock, onPoint }) {
     <div class="strip-name"><strong>${step.title}</strong><small>${step.says}</small></div>
     <${Heatmap} numbers=${numbers} columns=${numbers.length} scale="signed" label=${`${step.title}: ${step.says}`} ratio=${NaN}
       cell=${cell?.name === step.name ? [0, cell.channel] : null} onLock=${named(onLock)} onPoint=${named(onPoint)} />
-    <small class="number">${numbers.length} numbers, length ${short(Math.sqrt(sum))}</small>
+    <small>${numbers.length} numbers, length ${short(Math.sqrt(sum))}</small>
   </div>`;
 }

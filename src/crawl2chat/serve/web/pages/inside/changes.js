@@ -5,9 +5,8 @@ import { signal } from "@preact/signals";
 import { useEffect, useState } from "preact/hooks";
 import { post } from "../../common/api.js";
 import { Busy, Button, ErrorNote, Field, percent } from "../../common/ui.js";
-import { Heatmap, Legend } from "./heatmap.js";
-import { at, atShown, heads, layers, other, pass, toggleChange, tokens } from "./state.js";
-import { Name, placed, plain } from "./words.js";
+import { at, atShown, heads, isChanged, layers, other, pass, toggleChange, tokens } from "./state.js";
+import { Name, number, placed, plain } from "./words.js";
 
 export function WhatIf() {
   if (!pass.value) return null;
@@ -24,43 +23,40 @@ function Effects() {
   const [found, setFound] = useState(/** @type {any} */ (null));
   const [error, setError] = useState(/** @type {Error | null} */ (null));
   const [asked, setAsked] = useState(0);
-  const [pointed, setPointed] = useState(/** @type {[number, number] | null} */ (null));
-  const [cell, setCell] = useState(/** @type {[number, number] | null} */ (null));
   const position = at.value;
   useEffect(() => {
-    setFound(null);
     setError(null);
-    if (!asked || !of) return;
+    if (!asked || !of?.header.effects) return setFound(null);
     const stop = new AbortController();
     post("/app/inside/effects", { ...of.body, at: position }, { signal: stop.signal }).then(
       setFound, (problem) => stop.signal.aborted || setError(problem),
     );
     return () => stop.abort();
   }, [of, position, asked]);
-  const columns = heads.value + 1;
-  const change = (/** @type {[number, number]} */ [layer, column]) => column === columns - 1
-    ? { part: /** @type {const} */ ("mlp"), layer } : { part: /** @type {const} */ ("head"), layer, head: column };
-  const named = (/** @type {[number, number]} */ place) => place[1] === columns - 1
-    ? `the MLP of block ${place[0] + 1}` : `head ${place[1] + 1} of block ${place[0] + 1}`;
-  const told = cell ?? pointed;
+  const columns = [...Array.from({ length: heads.value }, (_, head) => `head ${head + 1}`), "MLP"];
   return html`<h3>Which parts matter here?</h3>
-    <p class="hint">Every head and every MLP is left out in turn (${layers.value * columns} passes), and the probability of the likeliest
+    <p class="hint">Every head and every MLP is left out in turn (${layers.value * columns.length} passes), and the probability of the likeliest
       token after ${placed(position)} measured.</p>
     ${!of?.header.effects ? html`<p class="hint">For this model and text that takes too long; shorten the text.</p>`
       : !found && html`<${Button} kind="main" onClick=${() => setAsked(asked + 1)} disabled=${asked > 0 && !error}>Leave out each part in turn<//>`}
     ${asked > 0 && !found && !error && html` <${Busy}>computing …<//>`}
     <${ErrorNote} error=${error} />
-    ${found && html`<output class="readout" aria-live="polite">
-        <strong><${Name} token=${found.header.token} /></strong> has ${percent(found.header.probability)} with all parts${told
-          ? html`, and <strong>${percent(found.arrays.without.data[told[0] * columns + told[1]])}</strong> without ${named(told)}` : ""}.
-      </output>
-      <figure class="effects"><figcaption>probability that is lost without it (a row per block; heads, then the MLP)
-        <${Legend} scale="signed" most=${1} /></figcaption>
-        <${Heatmap} numbers=${Float32Array.from(found.arrays.without.data, (p) => found.header.probability - p)} columns=${columns}
-          scale="signed" most=${1} label="probability lost without each part; rows are blocks, columns heads and the MLP"
-          cell=${cell} pointed=${pointed} onLock=${setCell} onPoint=${setPointed} width=${`min(100%, ${3.2 * columns}rem)`} />
-        </figure>
-      ${cell && html`<${Button} onClick=${() => toggleChange(change(cell))}>Switch ${named(cell)} off or on<//>`}`}`;
+    ${found && html`<p class="hint"><strong><${Name} token=${found.header.token} /></strong> has
+        ${" "}${percent(found.header.probability)} with all parts. Each cell holds its probability without that part, shaded by what is
+        lost. Choose one to switch the part off.</p>
+      <div class="wide"><table class="effects">
+        <thead><tr><th scope="col"></th>${columns.map((name) => html`<th scope="col" key=${name}>${name}</th>`)}</tr></thead>
+        <tbody>${Array.from({ length: layers.value }, (_, layer) => html`<tr key=${layer}><th scope="row">block ${layer + 1}</th>
+          ${columns.map((name, column) => {
+            const change = column === heads.value
+              ? { part: /** @type {const} */ ("mlp"), layer } : { part: /** @type {const} */ ("head"), layer, head: column };
+            const without = number(found.arrays.without, layer, column);
+            const lost = Math.max(0, found.header.probability - without);
+            return html`<td key=${name} style=${{ "--p": `${Math.round(100 * lost)}%` }}><button type="button"
+              aria-pressed=${isChanged(change)} onClick=${() => toggleChange(change)}
+              aria-label=${`${name} of block ${layer + 1}: ${percent(without)} without it; switch it off or on`}>${percent(without)}</button></td>`;
+          })}</tr>`)}</tbody>
+      </table></div>`}`;
 }
 
 const PARTS = { residual: "the residual stream", block: "all that the block adds", attention: "all heads", mlp: "the MLP", head: "one head" };

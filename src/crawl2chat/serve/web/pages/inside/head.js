@@ -6,7 +6,7 @@ import { ErrorNote, percent, Toggle } from "../../common/ui.js";
 import { signal } from "@preact/signals";
 import { greatest, table, dark } from "./colours.js";
 import { Heatmap, Legend, short } from "./heatmap.js";
-import { at, atShown, head, layer, locked, tokens, useSlice } from "./state.js";
+import { at, atShown, cellShown, head, layer, locked, pass, tokens, useSlice } from "./state.js";
 import { ChangedNote, KindTag, Name, placed, plain, Promoted, scoresOf, SwitchOff, Where } from "./words.js";
 
 /** @typedef {import("./heatmap.js").Cell} Cell */
@@ -22,41 +22,38 @@ export function Head() {
   const squares = useMemo(() => data && {
     scores: unpacked(data.arrays.scores.data, n), attention: unpacked(data.arrays.attention.data, n),
   }, [data, n]);
-  const lockedCell = /** @type {Cell | null} */ (
-    locked.value.length === 2 && locked.value.every((place) => place < n) ? locked.value : null
-  );
-  const told = lockedCell ?? pointed;
+  const told = locked.value ?? pointed;
   const lock = (/** @type {Cell | null} */ cell) => {
-    locked.value = cell ?? [];
+    cellShown.value = cell ?? [];
     if (cell) atShown.value = cell[0] === n - 1 ? -1 : cell[0];
   };
   const { kind, induction, previous, first, random } = scoresOf(layer.value, head.value);
-  const square = (/** @type {"scores" | "attention"} */ what) => squares && html`<${Heatmap} numbers=${squares[what]}
+  const square = (/** @type {"scores" | "attention"} */ what) => squares && html`<${Labelled}><${Heatmap} numbers=${squares[what]}
     columns=${n} scale=${what === "scores" ? "signed" : "share"} hatched=${true} row=${at.value}
-    most=${what === "attention" ? 1 : undefined} cell=${lockedCell} pointed=${pointed}
+    most=${what === "attention" ? 1 : undefined} cell=${locked.value} pointed=${pointed}
     onLock=${lock} onPoint=${setPointed}
-    label=${what === "scores" ? "scores of queries (rows) and keys (columns)" : "attention of each token (rows) to the ones before (columns)"} />`;
+    label=${what === "scores" ? "scores of queries (rows) and keys (columns)" : "attention of each token (rows) to the ones before (columns)"} /><//>`;
   return html`
     <${Where} withHead=${true} />
     <p>Each token sends out a <em>query</em> and offers a <em>key</em>; where they match, it takes more of the other token’s
       <em> value</em>. ${data?.header.group > 1 && html`${data.header.group} heads of this model share a key and a value
       (grouped-query attention). `}A token sees itself and those before it, so half of the square stays empty (the causal mask).</p>
-    <p><${KindTag} layer=${layer.value} head=${head.value} /> On this text, ${percent(induction)} of its attention goes to what
-      followed the same token earlier (induction; ${percent(random)} on random tokens that come twice), ${percent(previous)} to
-      the token before, ${percent(first)} to the first token${kind === "induction" ? `: it is an induction head, which finds
-      the present token further up and copies what came after it` : ""}.</p>
+    <p><${KindTag} layer=${layer.value} head=${head.value} /> On average over this text, ${percent(previous)} of its attention goes to the token before and
+      ${" "}${percent(first)} to the first token. ${pass.value?.header.pairs ? `Where a pair of tokens comes again, ${percent(induction)}
+      goes to what followed earlier; on` : "On"} random tokens that come twice, ${percent(random)} goes to what followed
+      earlier${kind === "induction" ? ": an induction head, which finds the present token further up and attends to what came next" : ""}.</p>
     <div class="actions"><${SwitchOff} change=${{ part: "head", ...where }}>this head<//></div>
     <${ChangedNote} />
     <${ErrorNote} error=${error} />
     ${squares && html`
-      <h3>Where ${placed(at.value)} looks</h3>
+      <h3 class="looks-title">Where ${placed(at.value)} looks</h3>
       <${Looks} attention=${squares.attention} n=${n} />
       <output class="readout" aria-live="polite">${told && told[0] < n ? html`<${CellWords} cell=${told} squares=${squares} dimension=${dimension(data)} />` :
         "Point at a square for its numbers; a click keeps a cell, arrow keys move it (with Shift by ten)."}</output>
       <div class=${`maps ${stale ? "stale" : ""}`}>
-        <figure><figcaption><strong>Attention</strong>: scores through softmax; each row adds up to 1
+        <figure><figcaption><span><strong>Attention</strong>: scores through softmax; each row adds up to 1</span>
           <${Legend} scale="share" most=${1} /></figcaption>${square("attention")}</figure>
-        <figure><figcaption><strong>Scores</strong>: query · key ÷ √${dimension(data)}
+        <figure><figcaption><span><strong>Scores</strong>: query · key ÷ √${dimension(data)}</span>
           <${Legend} scale="signed" most=${greatest(data.arrays.scores.data)} /></figcaption>${square("scores")}</figure>
       </div>
       <div class="with-toggle"><h3>Queries, keys, values, and their mixture</h3>
@@ -73,6 +70,19 @@ export function Head() {
     <${ErrorNote} error=${writes.error} />
     <${Promoted} data=${writes.data} />`;
 }
+
+/** A square with the tokens along its sides, where there is room for them. @param {{children: any}} props */
+function Labelled({ children }) {
+  if (tokens.value.length > MOST_LABELS) return children;
+  const names = (/** @type {number} */ side) => tokens.value.map((token, i) => html`<li key=${i}
+    class=${side === 0 && i === at.value ? "here" : ""}>${shortened(plain(token))}</li>`);
+  return html`<div class="labelled">
+    <ol class="columns" aria-hidden="true">${names(1)}</ol><ol class="rows" aria-hidden="true">${names(0)}</ol>${children}</div>`;
+}
+const MOST_LABELS = 32;
+
+/** @param {string} label */
+const shortened = (label) => (label.length > 9 ? `${label.slice(0, 8)}…` : label);
 
 /** @param {any} data */
 const dimension = (data) => data.arrays.q.shape[1];
@@ -120,7 +130,7 @@ function Rows({ title, says, tensor, row }) {
   const [pointed, setPointed] = useState(/** @type {Cell | null} */ (null));
   const columns = tensor.shape[1];
   const told = cell ?? pointed;
-  return html`<figure><figcaption><strong>${title}</strong>: ${says}
+  return html`<figure><figcaption><span><strong>${title}</strong>: ${says}</span>
     <${Legend} scale="signed" most=${greatest(tensor.data)} /></figcaption>
     <${Heatmap} numbers=${tensor.data} columns=${columns} scale="signed" label=${`${title}: ${says}`} ratio=${1} row=${row}
       cell=${cell} pointed=${pointed} onLock=${setCell} onPoint=${setPointed} />

@@ -1,13 +1,12 @@
 /** The logit lens: what the model would predict if it ended after each layer, and pinned tokens across all layers. */
 
 import { html } from "htm/preact";
-import { useState } from "preact/hooks";
+import { useEffect, useRef, useState } from "preact/hooks";
 import { post } from "../../common/api.js";
 import { Button, ErrorNote, percent } from "../../common/ui.js";
-import { at, atShown, layers, model, pass, pins, tokens, useSlice } from "./state.js";
+import { at, atShown, layers, model, MOST_PINS, pass, pins, pinTexts, tokens, useSlice } from "./state.js";
 import { ChangedNote, Name, number, placed, plain } from "./words.js";
 
-const MOST_PINS = 8;
 const DASHES = ["", "6 3", "2 3", "9 3 2 3", "1 2", "12 4", "4 2 1 2", "8 2"];
 
 /** @param {number} layer */
@@ -15,13 +14,23 @@ const layerName = (layer) => (layer === 0 ? "embedding" : `after block ${layer}`
 
 /** @param {number} id */
 function pin(id) {
-  if (pins.value.includes(id)) pins.value = pins.value.filter((other) => other !== id);
-  else pins.value = [...pins.value, id].slice(-MOST_PINS);
+  const others = pins.value.filter((other) => other !== id);
+  pinTexts.value = others.length < pins.value.length ? others : [...others, id].slice(-MOST_PINS);
 }
 
 export function Lens() {
   const of = pass.value;
   const [layer, setLayer] = useState(-1); // −1 is the last
+  const frame = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    const cell = frame.current?.querySelector("td.chosen");
+    if (!(cell instanceof HTMLElement) || !frame.current) return;
+    const { offsetLeft, offsetWidth } = cell; // sideways only: the page itself stays where it is
+    const [from, to] = [frame.current.scrollLeft, frame.current.scrollLeft + frame.current.clientWidth];
+    if (offsetLeft - 150 < from || offsetLeft + offsetWidth > to) {
+      frame.current.scrollLeft = offsetLeft + offsetWidth + 8 - frame.current.clientWidth;
+    }
+  }, [of, at.value]);
   if (!of) return null;
   const shown = layer < 0 || layer > layers.value ? layers.value : layer;
   const { lens_ids, lens_probabilities } = of.arrays;
@@ -54,7 +63,7 @@ export function Lens() {
       and you see the guess take shape. Each cell holds the likeliest next token, shaded by its probability. Choose a cell;
       pin a token to follow it through all layers.</p>
     <${ChangedNote} />
-    <div class="wide lens-frame" tabindex="-1"><table class="lens" role="grid" aria-label="logit lens: layers by positions" onKeyDown=${move}>
+    <div class="wide lens-frame" ref=${frame} tabindex="-1"><table class="lens" role="grid" aria-label="logit lens: layers by positions" onKeyDown=${move}>
       <thead><tr><th scope="col">next token after</th>${tokens.value.map((token, column) => html`<th scope="col" key=${column}
         class=${column === at.value ? "here" : ""}><${Name} token=${token} /></th>`)}</tr></thead>
       <tbody>${rows.map((row) => html`<tr key=${row}><th scope="row">${layerName(row)}</th>
@@ -71,7 +80,7 @@ export function Lens() {
     <p class="hint">Small numbers are per cent. Arrow keys move, Enter pins the cell’s token.</p>
     <div class="lens-below">
       <div>
-        <h3>${layerName(shown)}, after ${placed(at.value)}</h3>
+        <h3>Next token after ${placed(at.value)}, ${shown === 0 ? "read off the embedding" : layerName(shown)}</h3>
         <ol class="candidates">${listed.map(({ token, p }) => token && html`<li key=${token.id}>
           <${Button} kind="quiet" pressed=${pins.value.includes(token.id)} onClick=${() => pin(token.id)}
             label=${`pin ${plain(token)}`}>${pins.value.includes(token.id) ? "★" : "☆"} <${Name} token=${token} /><//>
@@ -102,7 +111,7 @@ function Pinned() {
       setProblem(/** @type {Error} */ (error));
     }
   };
-  const shown = pins.value.length > 0 && data?.header.tokens.length === data?.arrays.probabilities.shape[2];
+  const shown = pins.value.length > 0 && data;
   return html`<div class="pins">
     <h3>Pinned tokens, layer by layer</h3>
     ${shown ? html`<${Lines} tokens=${data.header.tokens} probabilities=${data.arrays.probabilities} />`

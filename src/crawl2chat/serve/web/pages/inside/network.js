@@ -55,6 +55,7 @@ export function Network() {
   const total = Math.max(vocabulary, across(matrices, width));
   const scale = (/** @type {number} */ n) => `${((100 * n) / parts.total).toFixed(1)} % of all`;
   const embedding = vocabulary * width;
+  const sized = `${grouped(vocabulary)} tokens × ${width} numbers = ${grouped(embedding)} parameters, ${scale(embedding)}`;
   const show = (/** @type {string} */ what, /** @type {number} */ layer = 0, /** @type {number} */ head = 0) => () => {
     layerShown.value = layer;
     headShown.value = head;
@@ -67,8 +68,7 @@ export function Network() {
       Choose a part to look into it.</p>
     <ol class="network">
       <li><button type="button" class="part" onClick=${show("stream")}>
-        <span class="part-title"><strong>Embedding</strong> <span>${grouped(vocabulary)} tokens × ${width} numbers =
-          ${grouped(embedding)} parameters, ${scale(embedding)}</span></span>
+        <span class="part-title"><strong>Embedding</strong> <span>${sized}</span></span>
         <${Matrices} matrices=${[{ name: "embedding", wide: vocabulary }]} height=${width} total=${total} />
       </button></li>
       ${Array.from({ length: layers.value }, (_, layer) => html`<li key=${layer} class="network-block">
@@ -88,8 +88,7 @@ export function Network() {
       <li><button type="button" class="part" onClick=${show("lens")}>
         <span class="part-title"><strong>Head</strong> <span>${parts.tied
           ? "the embedding once more, turned around: no parameters of its own but the last norm’s"
-          : `${grouped(vocabulary)} tokens × ${width} numbers = ${grouped(embedding)} parameters, ${scale(embedding)}`
-        }</span></span>
+          : sized}</span></span>
         <${Matrices} matrices=${[{ name: parts.tied ? "tied" : "head", wide: vocabulary }]} height=${width} total=${total} />
       </button></li>
     </ol>

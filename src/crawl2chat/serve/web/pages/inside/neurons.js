@@ -33,7 +33,7 @@ export function Neurons() {
       <output class="readout" aria-live="polite">${told && told[1] < n ? html`neuron <strong>${neurons[told[1]] + 1}</strong> at
         ${placed(told[0])}: <strong>${short(active[told[0] * n + told[1]])}</strong> = silu(gate) × up, two products of its
         weights with the normed stream` : "Point at the map for its numbers; a click keeps a cell, arrow keys move it."}</output>
-      <figure class=${stale ? "stale" : ""}><figcaption><strong>Activations</strong>: a row per token, a column per neuron
+      <figure class=${stale ? "stale" : ""}><figcaption><span><strong>Activations</strong>: a row per token, a column per neuron</span>
         <${Legend} scale="signed" most=${greatest(active)} /></figcaption>
         <${Heatmap} numbers=${active} columns=${n} scale="signed" label="activations of neurons (columns) at each token (rows)"
           ratio=${2.2} row=${at.value} cell=${cell} pointed=${pointed} onLock=${setCell} onPoint=${setPointed} /></figure>

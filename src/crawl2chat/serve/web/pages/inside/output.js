@@ -12,8 +12,8 @@ export function Output() {
     <h2>After ${placed(at.value)}</h2>
     <${ErrorNote} error=${error} />
     ${data && html`<div class=${stale ? "stale" : ""}>
-      <table class="bars">
-        <thead><tr><th scope="col">next token</th><th scope="col">${changed ? "before ▏after the changes" : "probability"}</th></tr></thead>
+      <table class=${`bars ${changed ? "" : "is-plain"}`}>
+        <thead><tr><th scope="col">next token</th><th scope="col">${changed ? "before, and after the changes" : "probability"}</th></tr></thead>
         <tbody>${data.tokens.slice(0, changed ? 12 : 10).map((/** @type {any} */ token) => html`<tr key=${token.id}>
           <th scope="row"><${Name} token=${token} /></th>
           <td><${Bar} share=${token.before} kind="before" />${changed && html`<${Bar} share=${token.after} kind="after" />`}</td>

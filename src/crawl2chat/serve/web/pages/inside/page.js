@@ -1,7 +1,7 @@
 /** Inside: a real forward pass of the model over a text, from the whole network down to a single number. */
 
 import { html } from "htm/preact";
-import { useEffect } from "preact/hooks";
+import { useEffect, useRef } from "preact/hooks";
 import { Busy, Button, ErrorNote, Field, ModelPicker, Select, Tabs } from "../../common/ui.js";
 import { Block } from "./block.js";
 import { WhatIf } from "./changes.js";
@@ -10,7 +10,7 @@ import { Lens } from "./lens.js";
 import { Network } from "./network.js";
 import { Neurons } from "./neurons.js";
 import { Output } from "./output.js";
-import { at, atShown, busy, failure, form, keepReading, model, pass, text, tokens, tour, view } from "./state.js";
+import { at, atShown, busy, changeTexts, failure, form, keepReading, model, pass, text, tokens, tour, view } from "./state.js";
 import { Stream } from "./stream.js";
 import { goTo, Tour } from "./tour.js";
 import { Name } from "./words.js";
@@ -52,6 +52,7 @@ export default function Page() {
       </div>
     </div>
     <${ErrorNote} error=${failure.value} />
+    ${failure.value && changeTexts.value.length > 0 && html`<${Button} onClick=${() => (changeTexts.value = [])}>Undo all changes<//>`}
     ${!of && !failure.value && html`<${Busy}>reading the text …<//>`}
     ${of && html`
       ${cut && html`<p class="cut" role="status">The text has ${of.header.n_all} tokens; the first ${of.header.tokens.length} are
@@ -78,9 +79,14 @@ function Strip() {
     event.preventDefault();
     /** @type {HTMLElement} */ (event.currentTarget.children[at.value]).focus();
   };
+  const strip = useRef(/** @type {HTMLElement | null} */ (null));
+  useEffect(() => {
+    const chosen = strip.current?.children[at.value];
+    if (chosen instanceof HTMLElement && strip.current) strip.current.scrollTop = chosen.offsetTop - strip.current.offsetTop - 40;
+  }, [at.value, tokens.value]);
   return html`<div class="tokens-row">
     <span id="position-label" class="hint">${tokens.value.length} tokens; the position looked at:</span>
-    <div class="token-strip" role="radiogroup" aria-labelledby="position-label" onKeyDown=${move}>
+    <div class="token-strip" ref=${strip} role="radiogroup" aria-labelledby="position-label" onKeyDown=${move}>
       ${tokens.value.map((token, position) => html`<button type="button" role="radio" key=${position}
         aria-checked=${position === at.value} tabindex=${position === at.value ? 0 : -1}
         title=${`position ${position + 1}, id ${token.id}`} onClick=${() => choose(position)}><${Name} token=${token} /></button>`)}

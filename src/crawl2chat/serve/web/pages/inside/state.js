@@ -28,9 +28,9 @@ export const view = urlState("view", /** @type {string} */ ("network"));
 export const layerShown = urlState("layer", /** @type {number} */ (0));
 export const headShown = urlState("head", /** @type {number} */ (0));
 export const atShown = urlState("at", /** @type {number} */ (-1)); // −1 is the last position
-export const pins = urlState("pins", /** @type {number[]} */ ([]));
+export const pinTexts = urlState("pins", /** @type {number[]} */ ([])); // ids
 export const changeTexts = urlState("changes", /** @type {string[]} */ ([]));
-export const locked = urlState("cell", /** @type {number[]} */ ([])); // row and column of an attention map
+export const cellShown = urlState("cell", /** @type {number[]} */ ([])); // row and column of an attention map
 export const tour = urlState("tour", /** @type {number} */ (0)); // step, from 1; 0 is none
 
 /** @type {import("@preact/signals").Signal<Pass | null>} */
@@ -39,6 +39,9 @@ export const failure = signal(/** @type {Error | null} */ (null));
 export const busy = signal(false);
 
 export const changes = computed(() => changeTexts.value.map(readChange).filter((change) => change !== null));
+/** Ids of the tokens that are followed through the layers. */
+export const pins = computed(() => pinTexts.value.filter(isIndex).slice(0, MOST_PINS));
+export const MOST_PINS = 8;
 export const layers = computed(() => (pass.value ? pass.value.arrays.maps.shape[0] : 0));
 export const heads = computed(() => (pass.value ? pass.value.arrays.maps.shape[1] : 0));
 export const tokens = computed(() => pass.value?.header.tokens ?? []);
@@ -48,6 +51,11 @@ export const at = computed(() => {
   const last = tokens.value.length - 1;
   return atShown.value < 0 ? Math.max(0, last) : clamp(atShown.value, tokens.value.length);
 });
+
+/** What an address may hold in place of a number can be anything. @param {unknown} value */
+function isIndex(value) {
+  return Number.isInteger(value) && Number(value) >= 0;
+}
 
 /** @param {number} value @param {number} n */
 function clamp(value, n) {
@@ -71,6 +79,13 @@ function readChange(text) {
   if (/^\d+$/.test(source)) change.source = Number(source);
   return change;
 }
+
+/** The row and column of attention that is locked. */
+export const locked = computed(() => {
+  const [row, column] = cellShown.value;
+  const n = tokens.value.length;
+  return isIndex(row) && isIndex(column) && row < n && column < n ? /** @type {[number, number]} */ ([row, column]) : null;
+});
 
 /** @param {Change} change */
 export const isChanged = (change) => changeTexts.value.includes(writeChange(change));

@@ -31,10 +31,10 @@ export function changeWords(change) {
     block, residual: change.layer === layers.value ? "the stream into the last norm" : `the stream into ${block}`,
   }[change.part];
   const where = change.at === undefined ? "" : ` at ${placed(change.at)}`;
-  if (!change.patched) return `${what}${where} is switched off`;
+  if (!change.patched) return `${what}${where}: switched off`;
   const source = change.source ?? change.at;
   const from = source === undefined ? "" : `, its position ${source + 1}`;
-  return `${what}${where} comes from the other text${from}`;
+  return `${what}${where}: from the other text${from}`;
 }
 
 /** A button that switches a part off and on again. @param {{change: Change, children: any}} props */
@@ -104,8 +104,7 @@ export function KindTag(props) {
   const { kind, induction, previous, random } = scoresOf(props.layer, props.head);
   if (!kind) return null;
   const score = kind === "induction" ? Math.max(induction, random) : previous;
-  return html`<span class=${`kind ${kind === "induction" ? "is-induction" : ""}`}>${kind === "induction" ? "◆" : "◂"}
-    ${kind} ${score.toFixed(2)}</span>`;
+  return html`<span class=${`kind ${kind === "induction" ? "is-induction" : ""}`}>${kind === "induction" ? "◆ " : "◂ "}${kind} ${score.toFixed(2)}</span>`;
 }
 
 /** The tokens that a part's output speaks for and against. @param {{data: any}} props */
@@ -123,7 +122,7 @@ export function Promoted({ data }) {
 /** Whether what is shown is of a changed pass. */
 export function ChangedNote() {
   const n = changes.value.length;
-  return n > 0 && html`<p class="changed-note" role="status">Shown with ${n === 1 ? "1 change" : `${n} changes`}:
-    ${changes.value.map(changeWords).join("; ")}.</p>`;
+  return n > 0 && html`<p class="changed-note" role="status">Shown with ${n === 1 ? "1 change" : `${n} changes`}.
+    ${" "}${changes.value.map(changeWords).join("; ")}.</p>`;
 }
 
