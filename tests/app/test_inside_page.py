@@ -87,8 +87,7 @@ def test_all_of_it_by_keys(served, page, engine):
     assert " → ".join(map(str, shares)) in line.inner_text()
     page.get_by_role("tab", name="Logit lens").focus()
     for _ in range(3):
-        page.keyboard.press("ArrowLeft")
-    page.keyboard.press("ArrowLeft")  # Head
+        page.keyboard.press("ArrowLeft")  # to Head
     square = page.get_by_role("application", name=re.compile("^attention of each token"))
     square.wait_for()
     square.focus()
@@ -103,11 +102,11 @@ def test_all_of_it_by_keys(served, page, engine):
 def test_what_is_looked_at_is_in_the_address(served, page, engine):
     open_page(served, page, view="head", layer="1", head="2", at="5", changes='["mlp/0"]')
     page.get_by_role("heading", name="(position 6)").first.wait_for()
-    assert page.get_by_label("Block", exact=True).input_value() == "1"
-    assert page.get_by_label("Head", exact=True).input_value() == "2"
+    assert page.get_by_role("combobox", name="Block").input_value() == "1"
+    assert page.get_by_role("combobox", name="Head").input_value() == "2"
     page.get_by_text("the MLP of block 1: switched off").first.wait_for()
     page.get_by_label("Text", exact=True).fill("one inn, one inn, one inn")
-    page.wait_for_function("location.hash.includes('one+inn')")
+    page.wait_for_url(re.compile(r"one\+inn%2C\+one"))
     address = page.url
     page.goto("about:blank")
     page.goto(address)

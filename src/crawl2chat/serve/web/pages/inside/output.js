@@ -6,8 +6,8 @@ import { at, changes, changeTexts, useSlice } from "./state.js";
 import { changeWords, Name, placed } from "./words.js";
 
 export function Output() {
-  const { data, error, stale } = useSlice("compare", { at: at.value });
-  const changed = changes.value.length > 0;
+  const { data, error, stale, of } = useSlice("compare", { at: at.value });
+  const changed = (of?.body.changes.length ?? 0) > 0;
   return html`<section class="card output" aria-label="next token">
     <h2>After ${placed(at.value)}</h2>
     <${ErrorNote} error=${error} />
@@ -23,7 +23,7 @@ export function Output() {
         ? html`, then ${data.entropy[1].toFixed(2)}. The changes move the whole distribution by
           <strong> ${data.divergence.toFixed(2)} bits</strong> (Kullback–Leibler divergence).` : "."}</p>
     </div>`}
-    ${changed && html`<h3>Changes in force</h3>
+    ${changes.value.length > 0 && html`<h3>Changes in force</h3>
       <ul class="changes">${changes.value.map((change, i) => html`<li key=${i}>${changeWords(change)}
         <${Button} kind="quiet" label=${`undo: ${changeWords(change)}`}
           onClick=${() => (changeTexts.value = changeTexts.value.filter((_, other) => other !== i))}>✕<//></li>`)}</ul>

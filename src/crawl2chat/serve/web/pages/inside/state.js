@@ -90,6 +90,9 @@ export const locked = computed(() => {
 /** @param {Change} change */
 export const isChanged = (change) => changeTexts.value.includes(writeChange(change));
 
+/** The changes of the pass that is shown, which lags a moment behind. */
+export const changesShown = computed(() => /** @type {Change[]} */ (pass.value?.body.changes ?? []));
+
 /** Put a change in force, or lift it. @param {Change} change */
 export function toggleChange(change) {
   const written = writeChange(change);
@@ -133,12 +136,12 @@ export function keepReading() {
 }
 
 /**
- * A slice of the pass that is shown: null until it has come, and the last one, marked as stale, while another of the
- * same pass is on its way.
+ * A slice of the pass that is shown: null until it has come, and the one before, marked as stale, while another is on its
+ * way, unless that one was of a text of another length or of another model.
  * @param {string} what
  * @param {Record<string, any>} fields
  * @param {boolean} [wanted]
- * @returns {{data: any, error: Error | null, stale: boolean}}
+ * @returns {{data: any, error: Error | null, stale: boolean, of: Pass | null}} of: the pass that the slice is of
  */
 export function useSlice(what, fields, wanted = true) {
   const of = pass.value;
@@ -153,6 +156,8 @@ export function useSlice(what, fields, wanted = true) {
     );
     return () => stop.abort();
   }, [of, key]);
-  if (found.of !== of) return { data: null, error: null, stale: true };
-  return { data: found.data, error: found.error, stale: found.key !== key };
+  const fits = found.of && of && found.of.header.tokens.length === of.header.tokens.length
+    && found.of.header.model === of.header.model;
+  if (!fits) return { data: null, error: null, stale: true, of: null };
+  return { data: found.data, error: found.error, stale: found.of !== of || found.key !== key, of: found.of };
 }

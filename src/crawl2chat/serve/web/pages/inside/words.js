@@ -3,7 +3,7 @@
 import { html } from "htm/preact";
 import { useId } from "preact/hooks";
 import { Button, TokenText, visible } from "../../common/ui.js";
-import { changes, head, headShown, heads, isChanged, layer, layerShown, layers, pass, toggleChange, tokens } from "./state.js";
+import { changesShown, head, headShown, heads, isChanged, layer, layerShown, layers, pass, toggleChange, tokens } from "./state.js";
 
 /** @typedef {import("./state.js").Token} Token */
 /** @typedef {import("./state.js").Change} Change */
@@ -121,8 +121,8 @@ export function Promoted({ data }) {
 
 /** Whether what is shown is of a changed pass. */
 export function ChangedNote() {
-  const n = changes.value.length;
+  const n = changesShown.value.length;
   return n > 0 && html`<p class="changed-note" role="status">Shown with ${n === 1 ? "1 change" : `${n} changes`}.
-    ${" "}${changes.value.map(changeWords).join("; ")}.</p>`;
+    ${" "}${changesShown.value.map(changeWords).join("; ")}.</p>`;
 }
 
