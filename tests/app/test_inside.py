@@ -1,7 +1,9 @@
 """What the page Inside is given: the numbers of the model, small, and clear words for what there is not."""
 
+import asyncio
 import json
 import struct
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -9,8 +11,10 @@ import torch
 
 from crawl2chat.evals.heads import score_heads
 from crawl2chat.model.inside import Change, look_inside
-from crawl2chat.serve.app.inside.passes import MOST_FLOP, most_tokens
+from crawl2chat.serve.app.inside.asked import PassAsked
+from crawl2chat.serve.app.inside.passes import MOST_FLOP, Passes, in_pieces, most_tokens
 from crawl2chat.serve.app.inside.shown import small_map, strongest_neurons, triangle
+from crawl2chat.serve.errors import ApiError
 
 TEXT = "In 1842 they counted 17 mills, 3 bridges and one inn. By 1850 there were 23 mills, 3 bridges"
 CLOSE = {"atol": 1e-4, "rtol": 1e-4}
@@ -212,6 +216,48 @@ def test_what_costs_much_is_looked_at_for_fewer_tokens(served, monkeypatch):
     assert most_tokens(model) == 256
     monkeypatch.setattr("crawl2chat.serve.app.inside.passes.flop_per_token", lambda _: MOST_FLOP / 100)
     assert most_tokens(model) == 100
+
+
+def test_of_many_passes_the_last_ones_are_kept(served):
+    async def here():
+        return False
+
+    seat, request = served.shelf.default, SimpleNamespace(is_disconnected=here)
+    passes = Passes(memory=200_000)
+
+    async def story():
+        first = await passes.of(seat, PassAsked(text=TEXT), request)
+        again = await passes.of(seat, PassAsked(text=TEXT), request)
+        for i in range(20):
+            await passes.of(seat, PassAsked(text=f"{TEXT} {i}"), request)
+        return first, again, await passes.of(seat, PassAsked(text=TEXT), request)
+
+    first, again, later = asyncio.run_coroutine_threadsafe(story(), served.server._loop).result(60)
+    assert first is again
+    assert first is not later
+    assert sum(inside.n_bytes for inside in passes.kept[seat].values()) <= 200_000
+
+
+def test_work_for_a_client_that_has_hung_up_ends(served):
+    done, asked = [], []
+
+    def work():
+        try:
+            while True:
+                yield
+        finally:
+            done.append("ended")
+
+    async def gone():
+        asked.append(1)
+        return len(asked) == 2
+
+    request = SimpleNamespace(is_disconnected=gone, scope={})
+    asking = in_pieces(served.shelf.default, work(), request)
+    with pytest.raises(ApiError, match="hung up"):
+        asyncio.run_coroutine_threadsafe(asking, served.server._loop).result(60)
+    assert done == ["ended"]
+    assert request.scope["outcome"] == "gone"
 
 
 def test_every_stage_can_be_looked_into(ask):

@@ -29,7 +29,7 @@ from crawl2chat.serve.errors import refused
 from crawl2chat.serve.requests import parse
 from crawl2chat.serve.shelf import Seat
 
-MOST_EFFECTS_FLOP = 1e12  # of leaving out every part in turn
+MOST_EFFECTS_FLOP = 5e11  # of leaving out every part in turn
 
 Asked = TypeVar("Asked", bound=PassAsked)
 
@@ -49,19 +49,19 @@ class _Inside:
     """The handlers, and the passes that they share."""
 
     def __init__(self, house: House) -> None:
-        self.house, self.passes = house, Passes(house.shelf)
+        self.house, self.passes = house, Passes()
 
     async def _read(self, request: Request, kind: type[Asked]) -> tuple[Asked, Seat, Inside]:
         asked = parse(kind, await request.body())
         seat = await self.house.shelf.open(asked.model)
-        inside = await self.passes.of(seat, asked)
+        inside = await self.passes.of(seat, asked, request)
         _check(asked, inside)
         return asked, seat, inside
 
     async def whole(self, request: Request) -> Response:
         asked, seat, inside = await self._read(request, PassAsked)
-        found = await in_pieces(seat, shown.overview(inside))
-        random_scores = await self.passes.random_scores_of(seat)
+        found = await in_pieces(seat, shown.overview(inside), request)
+        random_scores = await self.passes.random_scores_of(seat, request)
         model, tokenizer = seat.engine.model, seat.model.tokenizer
         others = read_text(seat.model, asked.other, asked.form).ids if asked.other else []
         listed = sorted(set(found.lens_ids.ravel().tolist()))
@@ -166,14 +166,14 @@ class _Inside:
                 layers.append((logits_tn - torch.cat(pieces)[:, None]).exp())
             return torch.stack(layers)
 
-        found = await in_pieces(seat, work())
+        found = await in_pieces(seat, work(), request)
         told = [shown.token(seat.model.tokenizer, id) for id in asked.ids]
         return tensors({"tokens": told}, {"probabilities": shown.array(found)})
 
     async def compare(self, request: Request) -> Response:
         """The next-token distribution at a position without and with the changes."""
         asked, seat, inside = await self._read(request, AtAsked)
-        plain = await self.passes.of(seat, asked, changed=False)
+        plain = await self.passes.of(seat, asked, request, changed=False)
         tokenizer = seat.model.tokenizer
         return JSONResponse(await seat.compute(lambda _: shown.compared(tokenizer, plain, inside, asked.at)))
 
@@ -187,7 +187,7 @@ class _Inside:
             raise refused(f"id = {asked.id}: expected a token's id from 0 to {size - 1}", "id")
         p_v = await seat.compute(lambda _: inside.logits(L, slice(asked.at, asked.at + 1))[0].softmax(dim=-1))
         id = int(p_v.argmax()) if asked.id is None else asked.id
-        found = await in_pieces(seat, ablation_effects(inside, asked.at, id))
+        found = await in_pieces(seat, ablation_effects(inside, asked.at, id), request)
         header = {"token": shown.token(seat.model.tokenizer, id), "probability": p_v[id].item()}
         return tensors(header, {"without": shown.array(found)})
 

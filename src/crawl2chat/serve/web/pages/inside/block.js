@@ -26,7 +26,7 @@ const AFTER = [
   { name: "mlp_normed", title: "norm", says: "scaled again", from: "stream ÷ root of the mean square × a learned weight" },
   { name: "gate", title: "gate", says: "how far each neuron opens", from: "the gate matrix × norm" },
   { name: "up", title: "up", says: "what each neuron lets through", from: "the up matrix × norm" },
-  { name: "active", title: "neurons", says: "gate and up together (SwiGLU)", from: "silu(gate) × up, where silu(x) = x ÷ (1 + exp(−x))" },
+  { name: "active", title: "neurons", says: "gate and up together, multiplied", from: "silu(gate) × up, where silu(x) = x ÷ (1 + exp(−x))" },
   { name: "written", title: "MLP adds", says: "the neurons, brought back to the stream’s width", from: "the down matrix × neurons" },
   { name: "leaving", title: "leaves", says: "goes on to the next block", from: "stream + MLP adds" },
 ];

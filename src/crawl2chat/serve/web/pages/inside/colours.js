@@ -86,6 +86,12 @@ export function paint(canvas, numbers, columns, scale, most) {
   context.putImageData(image, 0, 0);
 }
 
+/**
+ * Square roots that keep their sign, for colours in which the small numbers beside a few great ones can be seen.
+ * @param {ArrayLike<number>} numbers
+ */
+export const roots = (numbers) => Float32Array.from(numbers, (number) => Math.sign(number) * Math.sqrt(Math.abs(number)));
+
 /** The greatest magnitude, for a scale that fits. @param {ArrayLike<number>} numbers */
 export function greatest(numbers) {
   let most = 0;

@@ -1,10 +1,10 @@
 /** One attention head: queries, keys, scores, the mask, softmax, values, and what comes of them. */
 
 import { html } from "htm/preact";
+import { signal } from "@preact/signals";
 import { useMemo, useState } from "preact/hooks";
 import { ErrorNote, percent, Toggle } from "../../common/ui.js";
-import { signal } from "@preact/signals";
-import { greatest, table, dark } from "./colours.js";
+import { dark, greatest, roots, table } from "./colours.js";
 import { Heatmap, Legend, short } from "./heatmap.js";
 import { at, atShown, cellShown, head, layer, locked, pass, tokens, useSlice } from "./state.js";
 import { ChangedNote, KindTag, Name, placed, plain, Promoted, scoresOf, SwitchOff, Where } from "./words.js";
@@ -22,13 +22,14 @@ export function Head() {
   const squares = useMemo(() => data && {
     scores: unpacked(data.arrays.scores.data, n), attention: unpacked(data.arrays.attention.data, n),
   }, [data, n]);
+  const drawn = useMemo(() => squares && { scores: squares.scores, attention: roots(squares.attention) }, [squares]);
   const told = locked.value ?? pointed;
   const lock = (/** @type {Cell | null} */ cell) => {
     cellShown.value = cell ?? [];
     if (cell) atShown.value = cell[0] === n - 1 ? -1 : cell[0];
   };
   const { kind, induction, previous, first, random } = scoresOf(layer.value, head.value);
-  const square = (/** @type {"scores" | "attention"} */ what) => squares && html`<${Labelled}><${Heatmap} numbers=${squares[what]}
+  const square = (/** @type {"scores" | "attention"} */ what) => drawn && html`<${Labelled}><${Heatmap} numbers=${drawn[what]}
     columns=${n} scale=${what === "scores" ? "signed" : "share"} hatched=${true} row=${at.value}
     most=${what === "attention" ? 1 : undefined} cell=${locked.value} pointed=${pointed}
     onLock=${lock} onPoint=${setPointed}
@@ -51,7 +52,8 @@ export function Head() {
       <output class="readout" aria-live="polite">${told && told[0] < n ? html`<${CellWords} cell=${told} squares=${squares} dimension=${dimension(data)} />` :
         "Point at a square for its numbers; a click keeps a cell, arrow keys move it (with Shift by ten)."}</output>
       <div class=${`maps ${stale ? "stale" : ""}`}>
-        <figure><figcaption><span><strong>Attention</strong>: scores through softmax; each row adds up to 1</span>
+        <figure><figcaption><span><strong>Attention</strong>: scores through softmax; each row adds up to 1 (colour: the root
+          of the share)</span>
           <${Legend} scale="share" most=${1} /></figcaption>${square("attention")}</figure>
         <figure><figcaption><span><strong>Scores</strong>: query · key ÷ √${dimension(data)}</span>
           <${Legend} scale="signed" most=${greatest(data.arrays.scores.data)} /></figcaption>${square("scores")}</figure>

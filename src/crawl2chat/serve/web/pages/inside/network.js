@@ -76,7 +76,7 @@ export function Network() {
           onClick=${show("block", layer)}>
           <span class="part-title"><strong>Block ${layer + 1}</strong>
             <span>${grouped(parts.block_parameters)} parameters, ${scale(parts.block_parameters)}${
-              layer === 0 ? "; from the left: q, k, v, o of the attention, gate, up, down of the MLP" : ""}</span></span>
+              layer === 0 ? "; from the left: q, k, v, o of the attention, gate, up, down of the multi-layer perceptron (MLP)" : ""}</span></span>
           <${Matrices} matrices=${matrices} height=${width} total=${total} />
         </button>
         <div class="network-heads">

@@ -1,9 +1,9 @@
 /** The neurons of a block's MLP (multi-layer perceptron): which are active at which token. */
 
 import { html } from "htm/preact";
-import { useState } from "preact/hooks";
+import { useMemo, useState } from "preact/hooks";
 import { ErrorNote } from "../../common/ui.js";
-import { greatest } from "./colours.js";
+import { greatest, roots } from "./colours.js";
 import { Heatmap, Legend, short } from "./heatmap.js";
 import { at, layer, useSlice } from "./state.js";
 import { ChangedNote, placed, Promoted, SwitchOff, Where } from "./words.js";
@@ -19,6 +19,7 @@ export function Neurons() {
   const neurons = data?.arrays.neurons.data ?? [];
   const n = neurons.length;
   const active = data?.arrays.active.data;
+  const drawn = useMemo(() => active && roots(active), [active]);
   const row = active?.subarray(at.value * n, (at.value + 1) * n);
   const strongest = row ? Array.from(row.keys()).sort((a, b) => Math.abs(row[b]) - Math.abs(row[a])).slice(0, LISTED) : [];
   return html`
@@ -33,9 +34,9 @@ export function Neurons() {
       <output class="readout" aria-live="polite">${told && told[1] < n ? html`neuron <strong>${neurons[told[1]] + 1}</strong> at
         ${placed(told[0])}: <strong>${short(active[told[0] * n + told[1]])}</strong> = silu(gate) × up, two products of its
         weights with the normed stream` : "Point at the map for its numbers; a click keeps a cell, arrow keys move it."}</output>
-      <figure class=${stale ? "stale" : ""}><figcaption><span><strong>Activations</strong>: a row per token, a column per neuron</span>
+      <figure class=${stale ? "stale" : ""}><figcaption><span><strong>Activations</strong>: a row per token, a column per neuron (colour: the root)</span>
         <${Legend} scale="signed" most=${greatest(active)} /></figcaption>
-        <${Heatmap} numbers=${active} columns=${n} scale="signed" label="activations of neurons (columns) at each token (rows)"
+        <${Heatmap} numbers=${drawn} columns=${n} scale="signed" label="activations of neurons (columns) at each token (rows)"
           ratio=${2.2} row=${at.value} cell=${cell} pointed=${pointed} onLock=${setCell} onPoint=${setPointed} /></figure>
       <h3>Strongest at ${placed(at.value)}</h3>
       <ol class="neurons">${strongest.map((i) => html`<li key=${i}><button type="button" class="button quiet"

@@ -49,7 +49,7 @@ export const STEPS = [
   },
   {
     title: "A block: first look around, then think",
-    says: () => "Attention brings in something from other tokens. Then the MLP works on this token alone. Both add their result to the row. Follow the strips downwards.",
+    says: () => "Attention brings in something from other tokens. Then a multi-layer perceptron (MLP) works on this token alone. Both add their result to the row. Follow the strips downwards.",
     target: ".strips",
     set: () => see("block"),
   },
