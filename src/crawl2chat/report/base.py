@@ -42,7 +42,7 @@ CURVES = {  # title: (label of the x axis, label of the y axis, series and their
     ),
     "An assistant by its prompt alone": (
         "", "right",
-        {"no page asks about the person": "assistant_by_prompt/", "some page does":
+        {"no page asks about the person": "assistant_by_prompt/", "a page asks about the person":
          "assistant_by_prompt_asked_about/"},
     ),
     "Sums": ("digits", "right", {"step by step": "sums_step_by_step/", "at once": "sums_at_once/"}),
