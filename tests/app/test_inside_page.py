@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import pytest
 import torch
-from conftest import overflow
+from served_runs import overflow
 
 from crawl2chat.model.inside import Change, look_inside
 

@@ -10,7 +10,7 @@ import threading
 
 import httpx
 import pytest
-from conftest import CONTEXT, random_model
+from served_runs import CONTEXT, random_model
 
 from crawl2chat.model import load_model
 from crawl2chat.prefer.reward_model import RewardModel

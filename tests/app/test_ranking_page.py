@@ -4,7 +4,7 @@ import json
 import re
 
 import pytest
-from conftest import VIEWPORTS, overflow
+from served_runs import VIEWPORTS, overflow
 
 from crawl2chat.prefer.store import RankingStore
 from crawl2chat.serve.app.house import RankingFiles
