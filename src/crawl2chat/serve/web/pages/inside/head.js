@@ -107,7 +107,7 @@ function CellWords({ cell: [row, column], squares, dimension }) {
   let sum = 0;
   for (let i = 0; i <= row; i++) sum += Math.exp(squares.scores[row * n + i] - greatestScore);
   return html`${placed(row)} looks at ${placed(column)} with <strong>${share.toFixed(4)}</strong> of its attention
-    = exp(score ${short(score)} − the row’s greatest ${short(greatestScore)}) ÷ the row’s sum ${short(sum)};
+    = exp(score ${short(score)} − the row’s greatest ${short(greatestScore)}) ÷ ${short(sum)}, the sum of these over the row;
     score = query of ‘${plain(tokens.value[row])}’ · key of ‘${plain(tokens.value[column])}’ ÷ √${dimension}.`;
 }
 
