@@ -143,8 +143,6 @@ def rank_command(options: argparse.Namespace) -> int:
 
 def _load_index(run: Path):  # type: ignore[no-untyped-def]
     """The search index of the run's documents; `run` may also be the folder of one of its stages."""
-    from crawl2chat.honesty.search import SearchIndex
-    from crawl2chat.honesty.stage import INDEX
+    from crawl2chat.honesty.search import INDEX, SearchIndex, find_index
 
-    files = [folder / "honesty" / INDEX for folder in (run, run.parent)]
-    return SearchIndex(next((file for file in files if file.exists()), files[0]))
+    return SearchIndex(find_index(run) or run / "honesty" / INDEX)
