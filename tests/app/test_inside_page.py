@@ -191,7 +191,10 @@ def test_what_a_model_does_not_have_is_said_and_can_be_undone(served, page):
     page.faults[:] = [fault for fault in page.faults if "400" not in fault]
 
 
-def test_a_long_text_is_cut_and_the_page_says_so(served, page):
+def test_a_long_text_is_cut_and_the_page_says_so(served, page, check_axe):
     open_page(served, page, text=TEXT * 20, view="head")
     page.get_by_text(re.compile("the first 256 are")).wait_for()
     assert page.get_by_role("radio").count() == 256
+    page.locator(".maps").first.wait_for()
+    assert overflow(page) <= 0
+    check_axe(page)  # what scrolls can be scrolled by keys

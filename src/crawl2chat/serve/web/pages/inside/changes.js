@@ -100,7 +100,7 @@ function Patch() {
       <${Button} kind="main" onClick=${add} disabled=${!theirs.length || (whole && !same)}>Bring it in<//>
     </div>
     ${whole && !same && html`<p class="hint">The two texts have ${n} and ${theirs.length} tokens; all positions at once need as many.</p>`}
-    <p class="other-tokens">${theirs.map((token, i) => html`<span key=${i} class=${same && token.id !== tokens.value[i].id ? "differs" : ""}><${Name} token=${token} /></span>`)}</p>
+    <div class="other-tokens" role="group" tabindex="0" aria-label="tokens of the other text">${theirs.map((token, i) => html`<span key=${i} class=${same && token.id !== tokens.value[i].id ? "differs" : ""}><${Name} token=${token} /></span>`)}</div>
     ${same && html`<p class="hint">Underlined: where the two texts differ. ${tokens.value.some((token, i) => token.id !== theirs[i].id) && html`<${Button} kind="quiet"
       onClick=${() => (atShown.value = tokens.value.findIndex((token, i) => token.id !== theirs[i].id))}>Go to the first difference<//>`}</p>`}`;
 }

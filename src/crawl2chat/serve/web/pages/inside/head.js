@@ -107,7 +107,7 @@ function CellWords({ cell: [row, column], squares, dimension }) {
   let sum = 0;
   for (let i = 0; i <= row; i++) sum += Math.exp(squares.scores[row * n + i] - greatestScore);
   return html`${placed(row)} looks at ${placed(column)} with <strong>${share.toFixed(4)}</strong> of its attention
-    = exp(score ${short(score)} − the row’s greatest ${short(greatestScore)}) ÷ the row’s sum ${short(sum)};
+    = exp(score ${short(score)} − the row’s greatest ${short(greatestScore)}) ÷ ${short(sum)}, the sum of these over the row;
     score = query of ‘${plain(tokens.value[row])}’ · key of ‘${plain(tokens.value[column])}’ ÷ √${dimension}.`;
 }
 
@@ -117,12 +117,12 @@ function Looks({ attention, n }) {
   const shares = Array.from({ length: row + 1 }, (_, i) => attention[row * n + i]);
   const most = [...shares.keys()].sort((a, b) => shares[b] - shares[a]).slice(0, 3);
   const colours = table("share", dark.value);
-  return html`<p class="looks">${shares.map((share, i) => {
+  return html`<div class="looks" role="group" tabindex="0" aria-label="attention to each token">${shares.map((share, i) => {
       const step = 4 * Math.round(Math.max(0, Math.min(1, share)) * 255);
       return html`<span key=${i} class=${i === row ? "here" : ""}><i
         style=${{ backgroundColor: `rgb(${colours[step]} ${colours[step + 1]} ${colours[step + 2]})` }}></i><${Name}
         token=${tokens.value[i]} /></span>`;
-    })}</p>
+    })}</div>
     <p class="hint">Most of it goes to ${most.map((i, rank) => html`${rank ? ", " : ""}<b>${placed(i)}</b> ${percent(shares[i])}`)}.</p>`;
 }
 

@@ -127,7 +127,7 @@ function Written({ layer }) {
     most = Math.max(most, number(mlp_norms, other, at.value));
     for (let head = 0; head < heads.value; head++) most = Math.max(most, number(head_norms, other, head, at.value));
   }
-  return html`<dl class="written">${all.map(({ name, norm }) => html`<div key=${name}>
+  return html`<div class="written" tabindex="0" role="group" aria-label=${`what the parts of block ${layer + 1} write`}><dl>${all.map(({ name, norm }) => html`<div key=${name}>
     <dt>${name}</dt><dd><i class="moves" style=${{ width: `${(70 * norm) / (most || 1)}%` }}></i>${norm.toFixed(1)}</dd>
-  </div>`)}</dl>`;
+  </div>`)}</dl></div>`;
 }

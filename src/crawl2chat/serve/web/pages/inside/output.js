@@ -8,7 +8,7 @@ import { changeWords, Name, placed } from "./words.js";
 export function Output() {
   const { data, error, stale, of } = useSlice("compare", { at: at.value });
   const changed = (of?.body.changes.length ?? 0) > 0;
-  return html`<section class="card output" aria-label="next token">
+  return html`<section class="card output" aria-label="next token" tabindex="0">
     <h2>After ${placed(at.value)}</h2>
     <${ErrorNote} error=${error} />
     ${data && html`<div class=${stale ? "stale" : ""}>
