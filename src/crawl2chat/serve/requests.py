@@ -104,11 +104,7 @@ OfferedTool = Annotated[Any, PlainValidator(_offered)]  # {"type": "function", "
 
 
 class Strict(BaseModel):
-<<<<<<< HEAD
     """A body in which every field is known and of its type; null is a field that was not sent."""
-=======
-    """A body of which every field is known, and of the very type that it should be."""
->>>>>>> inside
 
     model_config = ConfigDict(strict=True, extra="forbid")
 
