@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from crawl2chat.commands import MODEL_STAGES, find_model, key_of, name_of, read_engine
 from crawl2chat.options import size, within
 from crawl2chat.talk_commands import RUN_HELP, STAGE_HELP
+from crawl2chat.token_commands import named_tokenizer
 
 if TYPE_CHECKING:
     from crawl2chat.serve.shelf import Offer
@@ -30,6 +31,10 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("--name", metavar="NAME", help="what clients call the model (from the folders)")
     serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (this machine alone)")
     serve.add_argument("--port", type=within(int, 0, 65535), default=8000, help="0 takes a free one (8000)")
+    serve.add_argument(
+        "--tokenizer", action="append", default=[], type=named_tokenizer, metavar="NAME=PATH", dest="tokenizers",
+        help="a tokenizer.json to compare with on the page Tokens, or a folder with one; repeatable",
+    )  # fmt: skip
     access = serve.add_argument_group("who may ask")
     access.add_argument(
         "--key-variable", metavar="NAME", help="the environment variable with the key that clients must send"
@@ -78,7 +83,10 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     from crawl2chat.serve.app import House
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
     from crawl2chat.serve.shelf import Shelf
+    from crawl2chat.tokens.library import open_encoding
 
+    for _, file in options.tokenizers:
+        open_encoding(file)  # so that what is wrong with it is heard before the server listens
     key = key_of(options.command, options.key_variable)
     check_access(options.host, key, options.no_key)
     origins = check_origins(options.allow_origin, key, options.no_key)
@@ -97,7 +105,7 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
         if asked is not None and has < asked:
             print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
     is_run = any(read_manifest(options.model / name) for name in ("crawl", "pretrain"))
-    house = House(shelf, options.model, options.model if is_run else None)
+    house = House(shelf, options.model, options.model if is_run else None, dict(options.tokenizers))
 
     def listening() -> None:
         name = offers[0].name

@@ -15,7 +15,8 @@ from crawl2chat.tokens.public import FOLDER, PUBLIC, load_public, tiktoken_file
 BY_NAME = pytest.mark.parametrize("name", PUBLIC)
 ours = cache(load_public)
 # runs of all that split patterns look at: cases, contractions, digits, marks, line ends, white space
-PARTS = ["don't", "HE'LL", "ſ", "'S", "12345", "½", "é", "e\u0301", "नमस्ते", "ก็", "東京", "🙂", "👩‍👩‍👧", "\u00a0", "\u2028", "  ", "\t", "\n",
+PARTS = ["don't", "HE'LL", "ſ", "'S", "12345", "½", "é", "e\u0301", "नमस्ते", "ก็", "東京", "🙂", "👩‍👩‍👧",
+         "\u00a0", "\u2028", "  ", "\t", "\n",
          "\r\n", "//", "...", "<|endoftext|>", "Dž", "\x00", "\ufeff", "İ", "ß"]  # fmt: skip
 TEXTS = st.one_of(st.text(), st.lists(st.one_of(st.sampled_from(PARTS), st.text(max_size=4))).map("".join))
 

@@ -102,4 +102,4 @@ def test_composed_text_is_what_is_cut(tokenizer):
 
 def test_what_can_not_be_seen_is_shown():
     assert visible(" a\n\t\x1b\u202e".encode()) == "·a⏎⇥⟨1b⟩⟨202e⟩"
-    assert visible(b"\xe4\xb8") == "⟨e4⟩⟨b8⟩"
+    assert visible(b" \xe4\xb8") == "·⟨e4⟩⟨b8⟩"

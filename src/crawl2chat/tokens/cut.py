@@ -61,12 +61,13 @@ def grapheme_ends(text: str) -> np.ndarray:
 
 
 def visible(token: bytes) -> str:
-    """A token's text with signs for white space and control characters; ⟨e2⟩ for bytes that are not UTF-8 alone."""
-    try:
-        text = token.decode()
-    except UnicodeDecodeError:
-        return "".join(f"⟨{byte:02x}⟩" for byte in token)
-    return "".join(
-        SIGNS.get(character) or (f"⟨{ord(character):x}⟩" if unicodedata.category(character) in UNSEEN else character)
-        for character in text
-    )
+    """A token's text with signs for white space and control characters; ⟨e2⟩ for a byte of a part of a character."""
+    return "".join(map(_visible, token.decode("utf-8", "surrogateescape")))
+
+
+def _visible(character: str) -> str:
+    if "\udc80" <= character <= "\udcff":  # a byte that is not UTF-8 where it is
+        return f"⟨{ord(character) - 0xDC00:02x}⟩"
+    if character in SIGNS:
+        return SIGNS[character]
+    return f"⟨{ord(character):x}⟩" if unicodedata.category(character) in UNSEEN else character

@@ -67,11 +67,15 @@ class Encoding:
     def lengths(self) -> np.ndarray:
         """The bytes of each token, by id; 0 for an id that is not used. int64."""
         lengths = np.zeros(self.vocab_size, np.int64)
-        for token, id in self.ranks.items():
+        for id, token in self.by_id.items():
             lengths[id] = len(token)
-        for name, id in self.controls.items():
-            lengths[id] = len(name.encode())
         return lengths
+
+    @cached_property
+    def by_id(self) -> dict[int, bytes]:
+        """The bytes of each token, control tokens by their names, in the order of their ids."""
+        controls = {id: name.encode() for name, id in self.controls.items()}
+        return dict(sorted(({id: token for token, id in self.ranks.items()} | controls).items()))
 
     @cached_property
     def merges(self) -> list[tuple[bytes, bytes]]:

@@ -6,6 +6,7 @@ are put in by code, so `<|im_end|>` typed by a user is a handful of harmless byt
 
 import json
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
@@ -20,6 +21,7 @@ QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # of ByteLevel by default
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TOOL_CALL, TOOL_RESPONSE = ("<tool_call>", "</tool_call>"), ("<tool_response>", "</tool_response>")
 CONTROL_TOKENS = (
@@ -201,28 +203,11 @@ class Tokenizer(Encoding):
 
     @staticmethod
     def _from_huggingface(content: dict[str, Any], file: Path) -> "Tokenizer":
-        model = content["model"]
-        if model["type"] != "BPE":
-            raise StageError(f"{file}: expected a byte-level BPE tokenizer, found {model['type']}")
-        pattern = _split_pattern(content["pre_tokenizer"])
-        if pattern is None:
-            raise StageError(
-                f"{file}: expected a byte-level BPE tokenizer that splits by one pattern, found the pre_tokenizer "
-                + json.dumps(content["pre_tokenizer"])[:300]
-            )
-        normalizer = (content.get("normalizer") or {}).get("type")
-        if normalizer not in (None, "NFC"):
-            raise StageError(f"{file}: its normalizer {normalizer} is not supported, only NFC or none")
-        controls = {token["content"]: token["id"] for token in content["added_tokens"]}
+        ranks, controls, pattern, nfc = _byte_level(content, file)
         missing = [name for name in (END_OF_TEXT, IM_START, IM_END) if name not in controls]
         if missing:
             raise StageError(f"{file}: has no control token {', '.join(missing)}; ChatML needs it")
-        ranks = {
-            bytes(BYTE_OF_CHARACTER[character] for character in token): id
-            for token, id in model["vocab"].items()
-            if token not in controls
-        }
-        return Tokenizer(ranks, controls, pattern, nfc=normalizer == "NFC")
+        return Tokenizer(ranks, controls, pattern, nfc=nfc)
 
     def to_huggingface(self) -> dict[str, Any]:
         """The content of `tokenizer.json`: that of the file that it was read from, if it was."""
@@ -272,6 +257,47 @@ def printable(token: bytes) -> str:
     return "".join(CHARACTER_OF_BYTE[byte] for byte in token)
 
 
+def read_encoding(file: Path) -> Encoding:
+    """The encoding of a `tokenizer.json`, whether or not it has the control tokens of a chat format.
+
+    Raises StageError when it can't be read, and when it is not a byte-level BPE whose ids Encoding would give.
+    """
+    content = _parse(file, _read_text(file))
+    try:
+        ranks, controls, pattern, nfc = _byte_level(content, file)
+        model = content["model"]
+        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+        made = [model["vocab"][left + right] for left, right in pairs]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
+    if not model.get("ignore_merges") and any(b <= a for a, b in pairwise(made)):
+        raise StageError(f"{file}: its merges are not in the order of the ids that they make, which is not supported")
+    return Encoding(ranks, controls, pattern, nfc=nfc)
+
+
+def _byte_level(content: dict[str, Any], file: Path) -> tuple[dict[bytes, int], dict[str, int], str, bool]:
+    """Ranks, control tokens, split pattern, and whether text is composed first. Raises StageError."""
+    model = content["model"]
+    if model["type"] != "BPE":
+        raise StageError(f"{file}: expected a byte-level BPE tokenizer, found {model['type']}")
+    pattern = _split_pattern(content["pre_tokenizer"])
+    if pattern is None:
+        raise StageError(
+            f"{file}: expected a byte-level BPE tokenizer that splits by one pattern, found the pre_tokenizer "
+            + json.dumps(content["pre_tokenizer"])[:300]
+        )
+    normalizer = (content.get("normalizer") or {}).get("type")
+    if normalizer not in (None, "NFC"):
+        raise StageError(f"{file}: its normalizer {normalizer} is not supported, only NFC or none")
+    controls = {token["content"]: token["id"] for token in content["added_tokens"]}
+    ranks = {
+        bytes(BYTE_OF_CHARACTER[character] for character in token): id
+        for token, id in model["vocab"].items()
+        if token not in controls
+    }
+    return ranks, controls, pattern, normalizer == "NFC"
+
+
 def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
     """The regular expression of a split and then bytes, which is all that tiktoken does; None for anything else."""
     match (pre_tokenizer or {}).get("pretokenizers"):
@@ -280,6 +306,9 @@ def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
             {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
         ]:
             return pattern
+    match pre_tokenizer:
+        case {"type": "ByteLevel", "add_prefix_space": False} if pre_tokenizer.get("use_regex", True):
+            return GPT2_PATTERN
     return None
 
 

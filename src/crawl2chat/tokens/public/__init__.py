@@ -1,6 +1,6 @@
-"""The encodings of GPT-2, GPT-4 and GPT-4o. Their ranks are in this folder, © OpenAI, under the MIT licence beside them.
+"""The encodings of GPT-2, GPT-4 and GPT-4o. Their ranks are in this folder, © OpenAI, with their MIT licence.
 
-`scripts/pack_encodings.py` makes the rank files from tiktoken's, whose SHA-256 is here; `tiktoken_file` makes those again.
+`scripts/pack_encodings.py` makes the rank files from tiktoken's, whose SHA-256 is here; `tiktoken_file` reverses it.
 """
 
 import base64
