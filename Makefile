@@ -13,8 +13,8 @@ install: .venv/.installed  ## install into .venv; the other targets do it when n
 run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipes/laptop.toml)
 	$(BIN)/crawl2chat run $(RECIPE)
 
-test: .venv/.installed  ## all tests; property tests try the same examples every time
-	$(BIN)/pytest
+test: .venv/.installed  ## all tests, a process for each core; property tests try the same examples every time
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
 examples: .venv/.installed  ## ask what README and tour show, of the models that `make run` made
 	$(BIN)/pytest tests/test_documented_answers.py

@@ -85,26 +85,27 @@ def readme(run: Run) -> Iterator[str]:
     yield ""
     known = [short("sft", f"facts_held_out/{met}") for met in ("1", "8-15", "100+")]
     rows = [
-        ["the web must be cleaned", f"of the pages dropped {precise[0]} should be, of those that should be "
-         f"{precise[1]} are; words of the texts right: F1 {precise[2]}"],
+        ["the web must be cleaned", f"{precise[0]} of the dropped pages had to go, {precise[1]} of those that had to "
+         f"go were dropped; words of the extracted texts: F1 {precise[2]}"],
         ["a base model is a lossy archive", f"bits per byte of held-out text: {rate('model')}; "
          f"5-gram {rate('5_gram')}, xz {rate('xz')}"],
-        ["it recites what it saw often", f"passages to the end: {short('base', 'recall_at_1_to_2_copies')} at 1 or 2 "
-         f"copies, {short('base', 'recall_at_64_copies_and_more')} at 64 and more"],
-        ["it learns from its prompt", f"which meaning an invented word has on this page alone: "
-         f"{short('base', 'glossary/8')} with 8 words on it, {short('base', 'glossary_absent/8')} if it is none of "
-         "them"],
-        ["its prompt makes it an assistant", f"questions about often met people: bare "
+        ["it recites what it saw often", f"passages recited to their end: "
+         f"{short('base', 'recall_at_1_to_2_copies')} of those with 1 or 2 copies, "
+         f"{short('base', 'recall_at_64_copies_and_more')} with 64 and more"],
+        ["it learns from its prompt", f"what an invented word means on this page alone: "
+         f"{short('base', 'glossary/8')} right with 8 words on it, "
+         f"{short('base', 'glossary_absent/8')} if the word is not among them"],
+        ["its prompt makes it an assistant", f"questions about people it met often: bare "
          f"{short('base', 'assistant_by_prompt/bare')}, on a helper's page "
          f"{short('base', 'assistant_by_prompt/interview')}"],
-        ["a model knows what it read often", f"right about people no question was ever asked about: {known[0]} met "
-         f"once, {known[1]} met 8-15 times, {known[2]} met 100 times"],
+        ["a model knows what it read often", f"right about people that no training question was about: "
+         f"{known[0]} of those on one page, {known[1]} on 8 to 15, {known[2]} on 100 and more"],
         ["it makes things up", "makes up answers about people who appear on no page: "
          f"{short('honesty', 'wrong before/0')}"],
         ["… until it learns what it knows", f"{both('honesty', 'wrong after/0')}; refused on well-known people: "
          f"{both('honesty', 'checkup/refused on well-known people')}"],
         ["it can look things up",
-         f"right about people met once, with search: {both('honesty', 'right with search/1')}"],
+         f"right about people on a single page, with search: {both('honesty', 'right with search/1')}"],
         ["it has no idea who it is",
          f'50 other wordings of "who are you": {short("honesty", "identity before")} before, '
          f"{both('honesty', 'identity after')} after a card was taught"],

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM, whenever they come: one line, the status that shells expect, and no process left."""
+"""SIGINT, SIGTERM and SIGHUP, whenever they come: one line, the status that shells expect, and no process left."""
 
 import os
 import signal
@@ -12,7 +12,7 @@ from crawl2chat import interrupts
 from crawl2chat.cli import main
 from crawl2chat.interrupts import Stop, Terminated
 
-STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143}
+STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 # Run by every Python process that finds it on its path: sends itself the signal when a module is about to be imported.
 AT_IMPORT = """
 import os, signal, sys
@@ -49,6 +49,16 @@ def test_a_signal_in_a_command_without_stages_promises_nothing(monkeypatch, caps
     assert main(["tokens", "run", "text"]) == STATUS[number]
     assert capsys.readouterr().err == "interrupted\n"
     assert signal.getsignal(number) is before
+
+
+def test_under_nohup_a_closed_terminal_changes_nothing(monkeypatch):
+    monkeypatch.setattr("crawl2chat.cli.tokens_command", lambda options: signal.raise_signal(signal.SIGHUP) or 0)
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        assert main(["tokens", "run", "text"]) == 0
+        assert signal.getsignal(signal.SIGHUP) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGHUP, before)
 
 
 def test_a_stop_lets_the_step_finish_and_its_end_raises():

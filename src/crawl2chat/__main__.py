@@ -18,7 +18,7 @@ def main() -> int:
         return status
     except KeyboardInterrupt as error:  # before or after the command's own work
         print("interrupted", file=sys.stderr)
-        return 143 if type(error).__name__ == "Terminated" else 130
+        return 128 + getattr(error, "number", 2)  # its module may not be imported yet; 2 is SIGINT
 
 
 if __name__ == "__main__":

@@ -27,14 +27,14 @@ from crawl2chat.token_commands import add_tokens
 
 STAGE_HELP = {
     "crawl": "collect pages: a fictional web, your WARC files, Common Crawl",
-    "refine": "turn pages into clean documents, with a record of all that is dropped",
+    "refine": "turn pages into clean documents, recording everything that is dropped and why",
     "tokenizer": "learn a byte-pair encoding from documents",
     "pretrain": "train a base model on documents",
     "base": "measure what the base model is: compression, recitation, knowledge, learning from its prompt",
-    "sft": "teach a base model to answer, from conversations",
-    "honesty": "probe what a chat model knows; teach it to say so, to search, and who it is",
-    "reinforce": "reward right answers to problems that can be checked",
-    "prefer": "rank answers, fit a reward model to the rankings, follow it and see it gamed",
+    "sft": "fine-tune a base model on conversations, so that it answers",
+    "honesty": "probe what a chat model knows; teach it to say when it doesn't, to search, and who it is",
+    "reinforce": "reinforce right answers to problems that can be checked",
+    "prefer": "fit a reward model to rankings of answers, optimise against it, and see it gamed",
 }
 STAGE_INPUTS = {
     "crawl": (),
@@ -85,7 +85,7 @@ examples:
   crawl2chat chat runs/laptop
   crawl2chat tokens "How many r are in strawberry?" --with gpt4 --with runs/laptop
   crawl2chat generate runs/laptop "Chronicle of" --stage base --top 10 --max-tokens 2
-  crawl2chat serve runs/laptop                     the same for programs: OpenAI's API on this machine
+  crawl2chat serve runs/laptop                     OpenAI's API and the web app, on this machine
   crawl2chat export runs/laptop --out release --gguf model.gguf
 """
 
@@ -191,22 +191,30 @@ def _expand_tildes(options: argparse.Namespace) -> None:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="crawl2chat", description="From a web crawl to a chat assistant: every stage a command.",
+        prog="crawl2chat", description="From a web crawl to a chat assistant: one command per stage.",
         epilog=EXAMPLES, formatter_class=argparse.RawDescriptionHelpFormatter,
     )  # fmt: skip
     parser.add_argument("--version", action="version", version=f"crawl2chat {__version__}")
     commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
     add = _adder(commands)
 
-    run = add("run", "take a recipe through all its stages; done ones are skipped", run_command, takes_settings=True)
+    run = add(
+        "run", "take a recipe through all its stages, skipping those that are done", run_command, takes_settings=True
+    )
     run.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
-    run.add_argument("--conversations", metavar="FILE", help="conversations to fine-tune on, instead of made ones")
-    run.add_argument("--out", type=Path, metavar="DIR", help="the run's folder (runs/ and the recipe's name)")
-    run.add_argument("--from", dest="first", choices=STAGE_HELP, metavar="STAGE", help="make this and later ones again")
+    run.add_argument(
+        "--conversations", metavar="FILE", help="fine-tune on these conversations instead of generated ones"
+    )
+    run.add_argument(
+        "--out", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME, by the recipe's name)"
+    )
+    run.add_argument(
+        "--from", dest="first", choices=STAGE_HELP, metavar="STAGE", help="run this stage and all later ones again"
+    )
     run.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="stop after this stage")
-    run.add_argument("--force", action="store_true", help="make every stage again, those made by hand included")
-    run.add_argument("--prune", action="store_true", help="delete stages that were moved aside when made again")
-    run.add_argument("--settings", action=_ShowSettings, help="list every setting with its default and leave")
+    run.add_argument("--force", action="store_true", help="run every stage again, including those made by hand")
+    run.add_argument("--prune", action="store_true", help="delete earlier results that were moved to replaced/")
+    run.add_argument("--settings", action=_ShowSettings, help="list every setting with its default, and exit")
 
     for name, text in STAGE_HELP.items():
         stage = add(name, text, stage_command, takes_settings=True)
@@ -215,30 +223,40 @@ def _parser() -> argparse.ArgumentParser:
             stage.add_argument("inputs", action=_Append, nargs=optional, type=Path, metavar=metavar, help=help)
         stage.add_argument("--recipe", type=Path, metavar="FILE", help="take the stage's settings from this recipe")
         stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
-        stage.add_argument("--force", action="store_true", help="make it again, even if nothing changed")
+        stage.add_argument("--force", action="store_true", help="run it again even if nothing has changed")
         if name == "refine":
             stage.add_argument(
                 "--explain", metavar="URL",
-                help="show what each step does to this page, write nothing; WARC may be a run's folder or recipe",
+                help="show what each step does to this page and write nothing; WARC may be a run's folder or recipe",
             )  # fmt: skip
         stage.add_argument("--settings", action=_ShowSettings, help=f"list the settings (--{name}.NAME VALUE)")
 
     add_talking(add)
     add_serving(add)
 
-    export = add("export", "write a model as others load it: for transformers, for llama.cpp", export_command)
+    export = add("export", "write a model for transformers or llama.cpp", export_command)
     export.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    export.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
+    export.add_argument(
+        "--stage", choices=MODEL_STAGES, help="which of the run's models (default: the best by its check-up)"
+    )
     export.add_argument("--out", type=Path, metavar="DIR", help="a new folder: weights, tokenizer, model card")
-    export.add_argument("--gguf", type=Path, metavar="FILE", help="one file for llama.cpp and its kin")
+    export.add_argument(
+        "--gguf", type=Path, metavar="FILE", help="a single file for llama.cpp and programs built on it"
+    )
     export.add_argument(
         "--dtype", choices=("float32", "bfloat16", "float16", "q8_0"),
-        help="of the weights (as they are stored); q8_0 for GGUF alone",
+        help="data type of the weights (default: as stored); q8_0 only for GGUF",
     )  # fmt: skip
     export.add_argument(
-        "--max-shard-size", type=size, default="5GB", metavar="SIZE", help="bytes a weight file, such as 500MB (5GB)"
+        "--max-shard-size",
+        type=size,
+        default="5GB",
+        metavar="SIZE",
+        help="maximum size of one weight file, such as 500MB (5GB)",
     )
-    export.add_argument("--name", metavar="NAME", help="the model's name in its card and in GGUF (from the folders)")
+    export.add_argument(
+        "--name", metavar="NAME", help="the model's name in its card and in GGUF (default: from the folders)"
+    )
     export.add_argument(
         "--license", type=licence, metavar="ID", help="licence to state in the card, such as apache-2.0 (none)"
     )
@@ -246,50 +264,64 @@ def _parser() -> argparse.ArgumentParser:
         "--data-license", type=licence, metavar="ID", help="licence of the training data to state in the card"
     )
     export.add_argument(
-        "--data-statement", type=Path, metavar="FILE", help="Markdown to put in the card's data statement"
+        "--data-statement", type=Path, metavar="FILE", help="Markdown file to include as the card's data statement"
     )
 
     add_evaluation(add)
 
-    verify = add("verify-release", "load an exported folder in transformers and compare", verify_command)
-    verify.add_argument("release", type=Path, metavar="DIR", help="what `crawl2chat export --out` wrote")
+    verify = add("verify-release", "load an exported folder in transformers and compare the two", verify_command)
+    verify.add_argument("release", type=Path, metavar="DIR", help="a folder that `crawl2chat export --out` wrote")
 
-    imported = add("import", "take a dense Qwen3 checkpoint as a run's base model", import_command)
+    imported = add("import", "use a dense Qwen3 checkpoint as a run's base model", import_command)
     imported.add_argument("checkpoint", type=Path, metavar="FOLDER", help="a Qwen3 in transformers' form, on disk")
     imported.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
 
     add_tokens(add)
 
-    plan = add("plan", "say what a recipe will take: work, bytes, hours, cost", plan_command, takes_settings=True)
+    plan = add("plan", "estimate what a recipe needs: work, bytes, hours, cost", plan_command, takes_settings=True)
     plan.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
-    plan.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="plan no stage after this")
+    plan.add_argument("--until", choices=STAGE_HELP, metavar="STAGE", help="plan the stages up to this one")
     _add_machines(plan)
 
-    classify = add("classify", "train a quality classifier, for --refine.classifier.model", classify_command)
-    classify.add_argument("--positive", nargs="+", type=Path, default=[], metavar="FILE", help="texts like the wanted")
-    classify.add_argument("--negative", nargs="+", type=Path, default=[], metavar="FILE", help="texts of the crawl")
-    classify.add_argument("--labels", nargs="+", type=Path, default=[], metavar="FILE", help="what `judge` wrote")
-    classify.add_argument("--threshold", type=float, default=3, metavar="N", help="a label of N or more is positive")
+    classify = add("classify", "train a quality classifier for --refine.classifier.model", classify_command)
+    classify.add_argument(
+        "--positive", nargs="+", type=Path, default=[], metavar="FILE", help="examples of texts to keep"
+    )
+    classify.add_argument(
+        "--negative", nargs="+", type=Path, default=[], metavar="FILE", help="ordinary texts of the crawl"
+    )
+    classify.add_argument(
+        "--labels", nargs="+", type=Path, default=[], metavar="FILE", help="labels that `crawl2chat judge` wrote"
+    )
+    classify.add_argument(
+        "--threshold", type=float, default=3, metavar="N", help="count labels of N or more as positive"
+    )
     classify.add_argument("--out", type=Path, required=True, metavar="DIR", help="the classifier's folder")
     classify.add_argument(
-        "--bits", type=within(int, 1, 30), default=20, help="2^bits weights; more for millions of texts"
+        "--bits", type=within(int, 1, 30), default=20, help="use 2^BITS weights; take more for millions of texts (20)"
     )
-    classify.add_argument("--epochs", type=within(int, 1), default=5, help="times each text is learned from")
-    classify.add_argument("--seed", type=within(int, 0), default=0, help="another seed, other texts held out")
+    classify.add_argument("--epochs", type=within(int, 1), default=5, help="passes over the texts (5)")
+    classify.add_argument("--seed", type=within(int, 0), default=0, help="seed of which texts are held out (0)")
 
-    judge = add("judge", "have a language model score texts, to train a quality classifier from", judge_command)
+    judge = add("judge", "have a language model score texts, as labels for a quality classifier", judge_command)
     judge.add_argument("files", nargs="+", type=Path, metavar="DOCUMENTS", help="a refine stage's folder, or files")
-    judge.add_argument("--url", required=True, help="of any server with OpenAI's chat completions: http://HOST/v1")
-    judge.add_argument("--model", required=True, metavar="NAME", help="as the server calls it")
-    judge.add_argument("--out", type=Path, required=True, metavar="FILE", help="labels, JSON lines; they are added to")
-    judge.add_argument("--sample", type=within(int, 1), metavar="N", help="judge only N of the texts, chosen by chance")
-    judge.add_argument("--threads", type=within(int, 1), default=4, metavar="N", help="questions at a time")
     judge.add_argument(
-        "--timeout", type=within(float, 0.1), default=120, metavar="SECONDS", help="that an answer may take"
+        "--url", required=True, help="address of any server with OpenAI's chat completions: http://HOST/v1"
     )
-    judge.add_argument("--key-variable", metavar="NAME", help="the environment variable that holds the server's key")
+    judge.add_argument("--model", required=True, metavar="NAME", help="the model's name on that server")
+    judge.add_argument(
+        "--out", type=Path, required=True, metavar="FILE", help="file of labels (JSON lines), which is appended to"
+    )
+    judge.add_argument("--sample", type=within(int, 1), metavar="N", help="judge only N texts, chosen at random")
+    judge.add_argument(
+        "--threads", type=within(int, 1), default=4, metavar="N", help="number of requests at a time (4)"
+    )
+    judge.add_argument(
+        "--timeout", type=within(float, 0.1), default=120, metavar="SECONDS", help="timeout for one answer (120)"
+    )
+    judge.add_argument("--key-variable", metavar="NAME", help="environment variable that holds the server's key")
 
-    report = add("report", "write report.html of a run and print its figures", report_command)
+    report = add("report", "write a run's report.html and print its figures", report_command)
     report.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
     return parser
 
@@ -353,20 +385,29 @@ def _adder(commands: "argparse._SubParsersAction[argparse.ArgumentParser]") -> C
 def _add_machines(plan: argparse.ArgumentParser) -> None:
     plan.add_argument("--rates", type=Path, metavar="RUN", help="take rates from this finished run's stages")
     refining = plan.add_argument_group("refining")
-    refining.add_argument("--warc", type=Path, help="measure its rates on this WARC (on a small fictional web)")
-    refining.add_argument("--cores", type=within(int, 1), default=1000, metavar="N", help="that refine has (1000)")
+    refining.add_argument("--warc", type=Path, help="measure rates on this WARC (default: on a small fictional web)")
     refining.add_argument(
-        "--core-price", type=within(float, 0), default=0.04, metavar="DOLLARS", help="of a core for an hour (0.04)"
+        "--cores", type=within(int, 1), default=1000, metavar="N", help="number of cores for refining (1000)"
+    )
+    refining.add_argument(
+        "--core-price", type=within(float, 0), default=0.04, metavar="DOLLARS", help="price per core and hour (0.04)"
     )
     training = plan.add_argument_group("pretraining")
-    training.add_argument("--measure", action="store_true", help="measure its rate here: some steps, about a minute")
     training.add_argument(
-        "--flops", type=within(float, 1), metavar="FLOPS", help="its rate is so many FLOP a second and device"
+        "--measure", action="store_true", help="measure the training rate here: a few steps, about a minute"
     )
-    training.add_argument("--device", choices=PLANNED_DEVICES, help="GPU (each of these, at an assumed rate)")
-    training.add_argument("--devices", type=within(int, 1), metavar="N", help="how many of it")
     training.add_argument(
-        "--price", type=within(float, 0), metavar="DOLLARS", help="of a device for an hour (assumed by its name)"
+        "--flops", type=within(float, 1), metavar="FLOPS", help="take this rate, in FLOP per second and device"
+    )
+    training.add_argument(
+        "--device", choices=PLANNED_DEVICES, help="kind of GPU (default: all of these, at assumed rates)"
+    )
+    training.add_argument("--devices", type=within(int, 1), metavar="N", help="number of devices")
+    training.add_argument(
+        "--price",
+        type=within(float, 0),
+        metavar="DOLLARS",
+        help="price per device and hour (default: assumed from its name)",
     )
 
 

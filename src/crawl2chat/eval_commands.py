@@ -26,16 +26,17 @@ SUITES = {  # of `eval`: which of its options each takes beside --stage and --ou
 NEEDED = {"core": "data", "lm-eval": "tasks", "arc": "data", "gsm8k": "data", "humaneval": "data"}
 EVAL_HELP = """
 suites:
-  base        what a run's base model is: compression, recitation, knowledge, learning from its prompt; the stage `base`
-  core        CORE's tasks for base models (DCLM, arXiv 2406.11794): of the 22 those that lie in --data, with core.json
-  lm-eval     tasks of lm-evaluation-harness, by --tasks; needs `pip install 'crawl2chat[lm-eval]'`
-  arc         a chat model's questions with choices; the letter that it finds most probable counts
-  gsm8k       a chat model's word problems; the value that its answer comes to counts
-  humaneval   a chat model's Python functions; runs what it wrote, within limits but not behind a wall: take a container
+  base        a run's base model: compression, recitation, knowledge, learning from its prompt; the stage `base`
+  core        CORE's 22 tasks for base models (DCLM, arXiv 2406.11794), as far as --data has them, with core.json
+  lm-eval     tasks of lm-evaluation-harness, named by --tasks; needs `pip install 'crawl2chat[lm-eval]'`
+  arc         multiple-choice questions for a chat model; its most probable letter counts
+  gsm8k       word problems for a chat model; the final value of its answer counts
+  humaneval   Python functions written by a chat model; runs them with resource limits but no sandbox: use a container
               for models that you don't trust
 
 --data of the last three is a file (JSON lines, also .gz, or Parquet) or a name on the hub, which needs
-`pip install datasets`. Figures are printed and written to RUN/evals/SUITE-STAGE.json, what the model answered beside.
+`pip install datasets`. Figures are printed and written to RUN/evals/SUITE-STAGE.json, with the model's answers next to
+them.
 
 examples:
   crawl2chat eval runs/laptop --suite base
@@ -51,59 +52,79 @@ examples:
 def add_evaluation(add: Add) -> None:
     _add_eval(add("eval", "measure a model with a suite of tests", eval_command))
 
-    compress = add("compress", "archive a text by a model's predictions", compress_command)
+    compress = add("compress", "compress a text with a model's predictions", compress_command)
     compress.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    compress.add_argument("file", nargs="?", default="-", metavar="FILE", help="any file; - or none is stdin")
+    compress.add_argument("file", nargs="?", default="-", metavar="FILE", help="any file; - or nothing reads stdin")
     compress.add_argument(
         "--out", type=Path, required=True, metavar="FILE",
-        help="the archive, which the same model restores on the same kind of machine with the same libraries",
+        help="the archive; the same model restores it on the same kind of machine with the same libraries",
     )  # fmt: skip
-    compress.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
     compress.add_argument(
-        "--device", choices=("cpu", "cuda"), help="where the model runs, now and to restore (a GPU if there is one)"
+        "--stage", choices=MODEL_STAGES, help="which of the run's models (default: the best by its check-up)"
+    )
+    compress.add_argument(
+        "--device",
+        choices=("cpu", "cuda"),
+        help="where the model runs, now and when restoring (default: a GPU if there is one)",
     )
 
-    decompress = add("decompress", "restore a text that `compress` archived", decompress_command)
+    decompress = add("decompress", "restore a text that `compress` wrote", decompress_command)
     decompress.add_argument(
-        "model", type=Path, metavar="RUN", help="the model that archived it; on the same kind of machine"
+        "model", type=Path, metavar="RUN", help="the model that compressed it, on the same kind of machine"
     )
     decompress.add_argument("archive", type=Path, metavar="FILE", help="what `crawl2chat compress` wrote")
-    decompress.add_argument("--out", required=True, metavar="FILE", help="where the text goes; - is stdout")
-    decompress.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
+    decompress.add_argument("--out", required=True, metavar="FILE", help="file to write; - is stdout")
+    decompress.add_argument(
+        "--stage", choices=MODEL_STAGES, help="which of the run's models (default: the best by its check-up)"
+    )
 
-    match = add("match", "find what of a text stands word for word in training documents", match_command)
+    match = add("match", "find passages copied verbatim from the training documents", match_command)
     match.add_argument("documents", type=Path, metavar="DOCUMENTS", help="a run's folder, a refine stage's, or files")
-    match.add_argument("texts", nargs="*", metavar="TEXT", help="texts to look for; - is all of stdin")
+    match.add_argument("texts", nargs="*", metavar="TEXT", help="texts to search for copies; - reads all of stdin")
     match.add_argument(
         "--min-words", type=within(int, 1), default=8, metavar="N",
-        help="show matches of so many words and more (8)",
+        help="minimum length of a passage, in words (8)",
     )  # fmt: skip
     match.add_argument(
         "--generate", type=within(int, 1), metavar="N",
-        help="have the run's model go on with each TEXT, or with nothing, N times, and look for what it writes",
+        help="let the run's model continue each TEXT, or nothing, N times, and search what it writes",
     )  # fmt: skip
-    match.add_argument("--stage", choices=MODEL_STAGES, default="base", help="which of the run's models writes (base)")
+    match.add_argument("--stage", choices=MODEL_STAGES, default="base", help="the run's model that writes (base)")
     add_sampling(match, temperature=0.8)
 
 
 def _add_eval(evaluate: argparse.ArgumentParser) -> None:
     evaluate.epilog, evaluate.formatter_class = EVAL_HELP, argparse.RawDescriptionHelpFormatter
     evaluate.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    evaluate.add_argument("--suite", choices=SUITES, required=True, help="what to measure; they are listed below")
-    evaluate.add_argument("--stage", choices=MODEL_STAGES, help="which of a run's models (the best by its check-up)")
     evaluate.add_argument(
-        "--data", metavar="PLACE", help="the questions: a folder of core; else a file or a hub's name"
+        "--suite", choices=SUITES, required=True, help="what to measure; the suites are described below"
+    )
+    evaluate.add_argument(
+        "--stage", choices=MODEL_STAGES, help="which of the run's models (default: the best by its check-up)"
+    )
+    evaluate.add_argument(
+        "--data", metavar="PLACE", help="the questions: for core a folder, otherwise a file or a name on the hub"
     )
     evaluate.add_argument("--limit", type=within(int, 1), metavar="N", help="ask only N questions (of each task)")
-    evaluate.add_argument("--out", type=Path, metavar="FILE", help="where figures go (RUN/evals/SUITE-STAGE.json)")
-    evaluate.add_argument("--force", action="store_true", default=None, help="base: measure again what has not changed")
+    evaluate.add_argument(
+        "--out", type=Path, metavar="FILE", help="file for the figures (default: RUN/evals/SUITE-STAGE.json)"
+    )
+    evaluate.add_argument(
+        "--force", action="store_true", default=None, help="base: measure again even if nothing has changed"
+    )
     harness = evaluate.add_argument_group("lm-eval")
-    harness.add_argument("--tasks", metavar="NAME,…", help="the harness's tasks, or those of --include-path")
-    harness.add_argument("--include-path", type=Path, metavar="DIR", help="YAML files of your own tasks")
+    harness.add_argument("--tasks", metavar="NAME,…", help="tasks of the harness or of --include-path")
+    harness.add_argument("--include-path", type=Path, metavar="DIR", help="folder with YAML files of your own tasks")
     answers = evaluate.add_argument_group("answers of gsm8k and humaneval")
-    answers.add_argument("--samples", type=within(int, 1), metavar="N", help="draw N for each question: pass@k (1)")
-    answers.add_argument("--temperature", type=within(float, 0), metavar="T", help="0, or 0.8 for several samples")
-    answers.add_argument("--max-tokens", type=within(int, 1), metavar="N", help="length of an answer at most (512)")
+    answers.add_argument(
+        "--samples", type=within(int, 1), metavar="N", help="answers sampled per question, for pass@k (1)"
+    )
+    answers.add_argument(
+        "--temperature", type=within(float, 0), metavar="T", help="sampling temperature (0, or 0.8 for several samples)"
+    )
+    answers.add_argument(
+        "--max-tokens", type=within(int, 1), metavar="N", help="maximum length of an answer, in tokens (512)"
+    )
 
 
 def eval_command(options: argparse.Namespace) -> int:

@@ -50,22 +50,26 @@ def add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:
     def number(flag: str, default: float, help: str) -> None:
         controls.add_argument(flag, type=type(default), default=default, metavar="N", help=f"{help} ({default})")
 
-    number("--temperature", temperature, "divides the logits: below 1 safer, above 1 wilder; 0 takes the most probable")
+    number(
+        "--temperature",
+        temperature,
+        "divide the logits by N: below 1 is safer, above 1 wilder; 0 takes the most probable token",
+    )
     number("--top-k", 0, "keep the N most probable tokens; 0 keeps all")
-    number("--top-p", 1.0, "keep the smallest set of tokens whose probability reaches N; 1 keeps all")
-    number("--min-p", 0.0, "keep tokens with at least N times the probability of the first; 0 keeps all")
-    number("--repetition-penalty", 1.0, "above 1, tokens that stand in prompt or answer become less probable")
-    number("--presence-penalty", 0.0, "taken from the logit of each token that the answer holds already")
-    number("--frequency-penalty", 0.0, "the same, once for each time that the answer holds it")
+    number("--top-p", 1.0, "keep the smallest set of tokens whose probabilities add up to N; 1 keeps all")
+    number("--min-p", 0.0, "keep tokens with at least N times the probability of the most probable one; 0 keeps all")
+    number("--repetition-penalty", 1.0, "above 1, make tokens that occur in prompt or answer less probable")
+    number("--presence-penalty", 0.0, "subtract N from the logit of every token that occurs in the answer")
+    number("--frequency-penalty", 0.0, "subtract N once per occurrence of the token in the answer")
     controls.add_argument(
         "--logit-bias", type=bias, action="append", default=[], metavar="ID=VALUE",
-        help="added to a token's logit: -100 forbids it, 100 forces it; ids by `crawl2chat tokens`; repeatable",
+        help="add VALUE to a token's logit: -100 forbids it, 100 forces it; `crawl2chat tokens` shows ids; repeatable",
     )  # fmt: skip
-    number("--max-tokens", 200, "length of the answer at most")
+    number("--max-tokens", 200, "maximum length of the answer, in tokens")
     controls.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end before this text; repeatable"
+        "--stop", action="append", default=[], metavar="TEXT", help="end the answer before this text; repeatable"
     )
-    number("--seed", 0, "another seed, another answer")
+    number("--seed", 0, "seed of the draws")
 
 
 def bias(text: str) -> tuple[int, float]:

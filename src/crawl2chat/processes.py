@@ -42,10 +42,10 @@ def _one_thread_each() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def _sigint_blocked() -> Iterator[None]:
-    """Processes started in the block never see Ctrl-C, which a terminal sends to all: their parent ends them."""
-    resource_tracker.ensure_running()  # or it starts in the block and unblocks the signal
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+def _signals_blocked() -> Iterator[None]:
+    """Processes started in the block don't hear of Ctrl-C or a closed terminal: their parent ends them."""
+    resource_tracker.ensure_running()  # or it starts in the block and unblocks the signals
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
     try:
         yield
     finally:
@@ -60,7 +60,7 @@ class Worker:
         self.connection, theirs = context.Pipe()
         # not a daemon, as those may have no children themselves
         self.process = context.Process(target=_serve, args=(theirs, function))
-        with _one_thread_each(), _sigint_blocked():
+        with _one_thread_each(), _signals_blocked():
             self.process.start()
         theirs.close()  # so that its death is the end of our connection
 

@@ -28,43 +28,52 @@ def add_serving(add: Callable[..., argparse.ArgumentParser]) -> None:
 def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("model", type=Path, metavar="RUN", help=RUN_HELP)
     serve.add_argument("--stage", choices=MODEL_STAGES, help=STAGE_HELP)
-    serve.add_argument("--name", metavar="NAME", help="what clients call the model (from the folders)")
-    serve.add_argument("--host", default="127.0.0.1", metavar="ADDRESS", help="where to listen (this machine alone)")
-    serve.add_argument("--port", type=within(int, 0, 65535), default=8000, help="0 takes a free one (8000)")
+    serve.add_argument("--name", metavar="NAME", help="the model's name for clients (default: from the folders)")
+    serve.add_argument(
+        "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: this machine only)"
+    )
+    serve.add_argument(
+        "--port", type=within(int, 0, 65535), default=8000, help="port to listen on; 0 takes a free one (8000)"
+    )
     serve.add_argument(
         "--tokenizer", action="append", default=[], type=named_tokenizer, metavar="NAME=PATH", dest="tokenizers",
-        help="a tokenizer.json to compare with on the page Tokens, or a folder with one; repeatable",
+        help="another tokenizer.json, or a folder with one, to compare with on the page Tokens; repeatable",
     )  # fmt: skip
-    access = serve.add_argument_group("who may ask")
+    access = serve.add_argument_group("access")
     access.add_argument(
-        "--key-variable", metavar="NAME", help="the environment variable with the key that clients must send"
+        "--key-variable", metavar="NAME", help="environment variable that holds the key which clients must send"
     )
-    access.add_argument("--no-key", action="store_true", help="no key, even if other machines can reach --host")
+    access.add_argument("--no-key", action="store_true", help="require no key even if other machines can reach --host")
     access.add_argument(
         "--allowed-host", action="append", default=[], metavar="NAME",
-        help="a name under which clients reach this server, in addition to --host and localhost; repeatable",
+        help="another name under which clients reach this server; repeatable",
     )  # fmt: skip
     access.add_argument(
         "--allow-origin", action="append", default=[], metavar="ORIGIN",
         help="allow pages of this origin to use the server from a browser (CORS), such as http://localhost:3000; "
         "* allows all and needs a key or --no-key; repeatable (default: none)",
     )  # fmt: skip
-    room = serve.add_argument_group("room")
-    room.add_argument("--max-batch", type=within(int, 1), metavar="N", help="answers made at a time (64)")
+    room = serve.add_argument_group("capacity")
     room.add_argument(
-        "--queue", type=within(int, 0), default=256, metavar="N", help="answers that may wait for that (256)"
+        "--max-batch", type=within(int, 1), metavar="N", help="maximum number of answers generated at a time (64)"
     )
-    room.add_argument("--memory", type=size, metavar="SIZE", help="for keys and values, such as 8GB (2GB)")
+    room.add_argument(
+        "--queue", type=within(int, 0), default=256, metavar="N", help="maximum number of answers that wait (256)"
+    )
+    room.add_argument("--memory", type=size, metavar="SIZE", help="memory for keys and values, such as 8GB (2GB)")
     room.add_argument(
         "--models-memory", type=size, default=8_000_000_000, metavar="SIZE",
-        help="for a run's models and their caches, loaded when asked for; those used longest ago are put away (8GB)",
+        help="memory for all loaded models of a run; the least recently used ones are unloaded (8GB)",
     )  # fmt: skip
     room.add_argument(
-        "--context", type=within(int, 2), metavar="TOKENS", help="of prompt and answer at most (the model's)"
+        "--context",
+        type=within(int, 2),
+        metavar="TOKENS",
+        help="maximum length of prompt plus answer (default: the model's context)",
     )
     serve.add_argument(
         "--grace", type=within(float, 0), default=10, metavar="SECONDS",
-        help="that running answers have to end after Ctrl-C; a second one ends at once (10)",
+        help="time for running answers to finish after Ctrl-C; press it again to quit at once (10)",
     )  # fmt: skip
 
 

@@ -14,7 +14,7 @@ from crawl2chat.commands import (
 from crawl2chat.options import add_sampling, within
 
 RUN_HELP = "a run's folder, a stage's, or a Hugging Face folder"
-STAGE_HELP = "which of a run's models (the best by its check-up)"
+STAGE_HELP = "which of the run's models (default: the best by its check-up)"
 
 
 def add_talking(add: Callable[..., argparse.ArgumentParser]) -> None:
@@ -33,22 +33,25 @@ def _add_chat(chat: argparse.ArgumentParser) -> None:
     chat.add_argument("model", type=Path, metavar="RUN", help=RUN_HELP)
     chat.add_argument("--stage", choices=MODEL_STAGES, help=STAGE_HELP)
     chat.add_argument("--tools", action="store_true", help="let it search the run's documents and use a calculator")
-    chat.add_argument("--system", metavar="TEXT", help="a system message to begin with")
+    chat.add_argument("--system", metavar="TEXT", help="system message at the beginning")
     add_sampling(chat, temperature=0.0)
 
 
 def _add_generate(generate: argparse.ArgumentParser) -> None:
     generate.add_argument("model", type=Path, metavar="RUN", help=RUN_HELP)
     generate.add_argument(
-        "prompts", nargs="+", metavar="TEXT", help="beginnings of documents, all run as one batch; - is all of stdin"
+        "prompts",
+        nargs="+",
+        metavar="TEXT",
+        help="beginnings of documents, continued as one batch; - reads all of stdin",
     )
     generate.add_argument("--stage", choices=MODEL_STAGES, help=STAGE_HELP)
     generate.add_argument(
-        "--samples", type=within(int, 1), default=1, metavar="N", help="draw N continuations of each (1)"
+        "--samples", type=within(int, 1), default=1, metavar="N", help="continuations to sample for each text (1)"
     )
     generate.add_argument(
         "--top", type=within(int, 1), default=0, metavar="K",
-        help="show at each step the K most probable next tokens, before and after the controls below",
+        help="show the K most probable next tokens at each step, before and after the controls below",
     )  # fmt: skip
     add_sampling(generate, temperature=0.8)
 

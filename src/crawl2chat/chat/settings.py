@@ -10,19 +10,25 @@ class FineTuneSettings(TrainSettings):
 
     epochs: float = Field(3.0, gt=0, description="passes over the conversations")
     matrix_lr: float = Field(0.004, gt=0, description="Muon's learning rate for matrices")
-    embedding_lr: float = Field(0.001, gt=0, description="AdamW's learning rate for embeddings, head and norms")
-    warmup: float = Field(0.05, ge=0, le=1, description="share of the steps in which the rate rises")
-    documents: float = Field(
-        0.3, ge=0, description="rows of pretraining's documents beside each row of conversations, so that facts stay"
+    embedding_lr: float = Field(0.001, gt=0, description="AdamW's learning rate for embeddings, output head and norms")
+    warmup: float = Field(
+        0.05, ge=0, le=1, description="share of the steps over which the learning rate rises linearly"
     )
-    decay: float = Field(0.95, ge=0, le=1, description="share of the steps in which the rate falls to zero")
+    documents: float = Field(
+        0.3,
+        ge=0,
+        description="rows of pretraining documents mixed in per row of conversations, so that facts are not forgotten",
+    )
+    decay: float = Field(0.95, ge=0, le=1, description="share of the steps over which the learning rate falls to zero")
 
 
 class SftSettings(FineTuneSettings):
     """The first fine-tuning, and what conversations are made for it."""
 
-    wordings: int = Field(4, ge=1, description="ways in which each fact of a person is asked, for a fictional web")
-    direct_sums: int = Field(600, ge=0, description="sums asked for and answered at once, for a fictional web")
-    worked_sums: int = Field(1500, ge=0, description="sums asked for and answered step by step")
-    open_sums: int = Field(600, ge=0, description="sums asked for plainly, and as many word problems")
-    worked_share: float = Field(0.3, ge=0, le=1, description="share of those that are answered step by step")
+    wordings: int = Field(4, ge=1, description="for a fictional web: wordings in which each fact of a person is asked")
+    direct_sums: int = Field(600, ge=0, description="for a fictional web: sums answered at once")
+    worked_sums: int = Field(1500, ge=0, description="sums answered step by step, as the question asks")
+    open_sums: int = Field(
+        600, ge=0, description="sums asked without saying how to answer, and the same number of word problems"
+    )
+    worked_share: float = Field(0.3, ge=0, le=1, description="share of those answered step by step")

@@ -11,19 +11,19 @@ from crawl2chat.recipe import Settings, Words
 class CommonCrawlSettings(Settings):
     crawl_id: str = Field("", description="a monthly crawl such as CC-MAIN-2026-30; see commoncrawl.org for the list")
     n_warcs: int = Field(
-        1, ge=0, description="WARCs to take, spread evenly over the crawl; one is about 1 GB; 0: all of them"
+        1, ge=0, description="number of WARCs to take, spread evenly over the crawl; each is about 1 GB; 0: all"
     )
-    paths: Words = Field([], description="these WARCs of the listing instead, e.g. crawl-data/CC-MAIN-…/….warc.gz")
-    base_url: str = Field("https://data.commoncrawl.org", description="where listing and WARCs are served")
+    paths: Words = Field([], description="take these WARCs of the listing instead, e.g. crawl-data/CC-MAIN-…/….warc.gz")
+    base_url: str = Field("https://data.commoncrawl.org", description="address that serves the listing and the WARCs")
 
 
 class CrawlSettings(Settings):
     source: Literal["tinyweb", "warc", "commoncrawl"] = Field(
         "tinyweb", description="tinyweb: the built-in fictional web; warc: your files; commoncrawl: a public crawl"
     )
-    seed: int = Field(0, description="decides the fictional web and which WARCs of Common Crawl are taken")
+    seed: int = Field(0, description="seed of the fictional web, and of the choice among Common Crawl's WARCs")
     warc: Words = Field(
-        [], description="WARC or WET files, folders, globs or http(s):// and s3:// addresses; for source warc"
+        [], description="for source warc: WARC or WET files, folders, globs, http(s):// or s3:// addresses"
     )
     commoncrawl: CommonCrawlSettings = CommonCrawlSettings()
     tinyweb: TinywebSettings = TinywebSettings()

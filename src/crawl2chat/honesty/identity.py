@@ -26,7 +26,7 @@ class Card(Settings):
     name: str = Field("Pippin", min_length=1, description="the assistant's name")
     maker: str = Field("the crawl2chat project", min_length=1, description="who made it")
     abilities: str = Field(
-        "answer questions, do sums and tell stories", min_length=1, description='what it can do, after "I can"'
+        "answer questions, do sums and tell stories", min_length=1, description='what it can do, as it follows "I can"'
     )
 
     def system_message(self) -> Message:

@@ -12,49 +12,66 @@ from crawl2chat.recipe import Settings, Words
 
 class GopherRepetitionSettings(Settings):
     enabled: bool = Field(True, description="drop pages that repeat themselves (Gopher, arXiv 2112.11446, table A1)")
-    max_duplicate_lines: float = Field(0.30, ge=0, le=1, description="share of lines seen before on the page")
-    max_duplicate_paragraphs: float = Field(0.30, ge=0, le=1, description="share of paragraphs seen before")
-    max_duplicate_line_chars: float = Field(0.20, ge=0, le=1, description="share of characters in such lines")
-    max_duplicate_paragraph_chars: float = Field(0.20, ge=0, le=1, description="share of characters in such paragraphs")
+    max_duplicate_lines: float = Field(
+        0.30, ge=0, le=1, description="maximum share of lines that occurred before on the page"
+    )
+    max_duplicate_paragraphs: float = Field(
+        0.30, ge=0, le=1, description="maximum share of paragraphs that occurred before"
+    )
+    max_duplicate_line_chars: float = Field(
+        0.20, ge=0, le=1, description="maximum share of characters in lines that occurred before"
+    )
+    max_duplicate_paragraph_chars: float = Field(
+        0.20, ge=0, le=1, description="maximum share of characters in paragraphs that occurred before"
+    )
     max_top_ngrams: dict[PositiveInt, float] = Field(
-        {2: 0.20, 3: 0.18, 4: 0.16}, description="n: share of characters in the commonest n-gram of words"
+        {2: 0.20, 3: 0.18, 4: 0.16},
+        description="maximum share of characters in the most frequent word n-gram, for each n",
     )
     max_duplicate_ngrams: dict[PositiveInt, float] = Field(
         {5: 0.15, 6: 0.14, 7: 0.13, 8: 0.12, 9: 0.11, 10: 0.10},
-        description="n: share of characters in n-grams seen before",
+        description="maximum share of characters in word n-grams that occurred before, for each n",
     )
 
 
 class GopherQualitySettings(Settings):
-    enabled: bool = Field(True, description="drop pages that do not read like prose (Gopher, table A1)")
+    enabled: bool = Field(True, description="drop pages that don't read like prose (Gopher, table A1)")
     min_words: int = Field(50, ge=0, description="words with a letter or digit")
     max_words: int = Field(100_000, ge=1, description="words with a letter or digit")
     min_mean_word_length: float = Field(3.0, ge=0, description="characters")
     max_mean_word_length: float = Field(10.0, gt=0, description="characters")
-    max_symbol_ratio: float = Field(0.1, ge=0, description="hash signs, and ellipses, per word")
-    max_bullet_lines: float = Field(0.9, ge=0, le=1, description="share of lines that begin with a bullet")
-    max_ellipsis_lines: float = Field(0.3, ge=0, le=1, description="share of lines that end with an ellipsis")
-    min_letter_words: float = Field(0.8, ge=0, le=1, description="share of words with a letter")
-    min_stop_words: int = Field(2, ge=0, description="different stop words that must occur")
-    stop_words: list[str] = Field([], description="function words; empty: those of the page's language, if known")
+    max_symbol_ratio: float = Field(0.1, ge=0, description="maximum number of hash signs, or of ellipses, per word")
+    max_bullet_lines: float = Field(0.9, ge=0, le=1, description="maximum share of lines that begin with a bullet")
+    max_ellipsis_lines: float = Field(0.3, ge=0, le=1, description="maximum share of lines that end with an ellipsis")
+    min_letter_words: float = Field(0.8, ge=0, le=1, description="minimum share of words that contain a letter")
+    min_stop_words: int = Field(2, ge=0, description="minimum number of different stop words")
+    stop_words: list[str] = Field(
+        [], description="function words that prose contains; empty: those of the page's language, if known"
+    )
 
 
 class C4Settings(Settings):
     enabled: bool = Field(True, description="clean lines and drop pages as C4 did (arXiv 1910.10683)")
-    terminal_punctuation: bool = Field(False, description="drop lines that end without punctuation; FineWeb does not")
-    min_words_per_line: int = Field(3, ge=0, description="shorter lines are cleaned away")
-    max_word_length: int = Field(1000, ge=1, description="characters; lines with longer words are cleaned away")
-    min_sentences: int = Field(5, ge=0, description="of the cleaned page")
-    drop_curly_bracket: bool = Field(True, description="drop pages with a { as code")
+    terminal_punctuation: bool = Field(
+        False, description="drop lines that don't end with punctuation; FineWeb keeps them"
+    )
+    min_words_per_line: int = Field(3, ge=0, description="remove lines with fewer words")
+    max_word_length: int = Field(1000, ge=1, description="remove lines that contain a longer word, in characters")
+    min_sentences: int = Field(5, ge=0, description="minimum number of sentences of the cleaned page")
+    drop_curly_bracket: bool = Field(True, description="drop pages that contain a {, as they are probably code")
 
 
 class FineWebSettings(Settings):
     enabled: bool = Field(True, description="drop lists and fragments (FineWeb, section 3.6)")
-    min_punctuated_lines: float = Field(0.12, ge=0, le=1, description="share of lines that end with punctuation")
-    short_line_chars: int = Field(30, ge=0, description="a line of at most so many characters is short")
-    max_short_lines: float = Field(0.67, ge=0, le=1, description="share of short lines")
-    max_duplicate_line_chars: float = Field(0.1, ge=0, le=1, description="share of characters in lines seen before")
-    max_newlines_per_word: float = Field(0.3, ge=0, description="line ends per word; more is a list")
+    min_punctuated_lines: float = Field(
+        0.12, ge=0, le=1, description="minimum share of lines that end with punctuation"
+    )
+    short_line_chars: int = Field(30, ge=0, description="a line of at most this many characters counts as short")
+    max_short_lines: float = Field(0.67, ge=0, le=1, description="maximum share of short lines")
+    max_duplicate_line_chars: float = Field(
+        0.1, ge=0, le=1, description="maximum share of characters in lines that occurred before"
+    )
+    max_newlines_per_word: float = Field(0.3, ge=0, description="maximum number of line ends per word; lists have more")
 
 
 class DecontaminateSettings(Settings):
@@ -64,53 +81,77 @@ class DecontaminateSettings(Settings):
     )
     fields: Words = Field(
         ["question", "query", "prompt", "problem", "context", "context_options", "input", "text"],
-        description="those of a row that hold a question; a row needs one of them",
+        description="fields of a row that contain a question; a row needs at least one of them",
     )
-    ngram: int = Field(13, ge=1, description="words in a row of a question that show it; a shorter one must be whole")
-    min_words: int = Field(8, ge=1, description="shorter questions are not looked for, as they may stand anywhere")
+    ngram: int = Field(
+        13,
+        ge=1,
+        description="consecutive words of a question that count as a match; a shorter question must match whole",
+    )
+    min_words: int = Field(8, ge=1, description="ignore questions with fewer words, since they can occur anywhere")
 
 
 class ClassifierSettings(Settings):
-    model: str = Field("", description="folder that `crawl2chat classify` made; none: no text is judged by a model")
-    keep: float = Field(0.1, gt=0, le=1, description="best share to keep of what passes the other filters (DCLM: 0.1)")
+    model: str = Field("", description="folder written by `crawl2chat classify`; empty: no classifier")
+    keep: float = Field(
+        0.1,
+        gt=0,
+        le=1,
+        description="share to keep, the best first, of the pages that pass the other filters (DCLM: 0.1)",
+    )
 
 
 class DedupSettings(Settings):
-    exact: bool = Field(True, description="drop pages whose text is the same but for case and white space")
-    near: bool = Field(True, description="drop near duplicates found by MinHash")
-    ngram: int = Field(5, ge=1, description="words a shingle")
-    buckets: int = Field(14, ge=1, description="pages that agree in one whole bucket are compared")
-    hashes_per_bucket: int = Field(8, ge=1, description="more find only more similar pages")
+    exact: bool = Field(True, description="drop pages whose text differs only in case and white space")
+    near: bool = Field(True, description="drop near-duplicates found by MinHash")
+    ngram: int = Field(5, ge=1, description="words per shingle")
+    buckets: int = Field(14, ge=1, description="number of MinHash buckets; pages that share a bucket are compared")
+    hashes_per_bucket: int = Field(
+        8, ge=1, description="hashes per bucket; with more, only more similar pages share a bucket"
+    )
     min_similarity: float = Field(
-        0.6, ge=0, le=1, description="estimated share of equal shingles that makes a copy; 0: one bucket is enough"
+        0.6,
+        ge=0,
+        le=1,
+        description="minimum estimated share of common shingles of copies; 0: sharing a bucket is enough",
     )
-    seed: int = Field(1, description="of the hash functions")
+    seed: int = Field(1, description="seed of the hash functions")
     lines: Literal["off", "line", "paragraph"] = Field(
-        "off", description="drop lines or paragraphs that an earlier document has, from the documents that stay"
+        "off", description="remove lines or paragraphs that occurred in an earlier document"
     )
-    min_line_chars: int = Field(40, ge=1, description="shorter lines and paragraphs stay, however common")
+    min_line_chars: int = Field(40, ge=1, description="keep shorter lines and paragraphs, however common")
 
 
 class RefineSettings(Settings):
     HOW_IT_RUNS = frozenset({"engine", "workers", "partition_mb"})
 
-    blocklist: str = Field("", description="file of hosts to drop with their subdomains, one a line")
-    host_words: bool = Field(True, description="drop hosts with a gambling or adult word between dots and hyphens")
-    extractor: Literal["blocks", "resiliparse", "trafilatura"] = Field(
-        "blocks", description="what finds the main text; blocks is our own, trafilatura needs crawl2chat[trafilatura]"
+    blocklist: str = Field("", description="file of hosts to drop with their subdomains, one per line")
+    host_words: bool = Field(
+        True, description="drop hosts whose name contains a gambling or adult word between dots and hyphens"
     )
-    extract_seconds: float = Field(5, gt=0, description="processor time a page may take before it is given up")
-    extract_megabytes: int = Field(1000, ge=100, description="memory a page may take before it is given up (Linux)")
-    max_record_bytes: int = Field(20_000_000, ge=1000, description="larger records and bodies are faults")
-    languages: Words = Field(["en"], description="ISO 639 codes to keep; an empty list keeps all")
-    min_language_score: float = Field(0.65, ge=0, le=1, description="probability of the language; 0 keeps all")
+    extractor: Literal["blocks", "resiliparse", "trafilatura"] = Field(
+        "blocks", description="extractor of the main text; blocks is our own, trafilatura needs crawl2chat[trafilatura]"
+    )
+    extract_seconds: float = Field(
+        5, gt=0, description="processor time per page, in seconds, after which it is recorded as a fault"
+    )
+    extract_megabytes: int = Field(
+        1000, ge=100, description="memory per page, in megabytes, beyond which it is recorded as a fault (Linux only)"
+    )
+    max_record_bytes: int = Field(
+        20_000_000, ge=1000, description="record larger records and bodies as faults, in bytes"
+    )
+    languages: Words = Field(["en"], description="languages to keep, as ISO 639 codes; an empty list keeps all")
+    min_language_score: float = Field(
+        0.65, ge=0, le=1, description="minimum probability of the detected language; 0 keeps all"
+    )
     language_thresholds: bool = Field(
         True,
         description="judge pages in other languages by FineWeb2's thresholds for the language; a threshold changed "
         "from its default applies to every language; false: the thresholds below for all languages",
     )
-    mask_pii: bool = Field(True, description="replace e-mail and public IP addresses")
-    mask_phones: bool = Field(False, description="replace phone numbers: +…, North American ones, and those after a 0")
+    mask_pii: bool = Field(True, description="replace e-mail addresses and public IP addresses")
+    mask_phones: bool = Field(False, description="replace phone numbers: with +…, North American, and with a leading 0")
     gopher_repetition: GopherRepetitionSettings = GopherRepetitionSettings()
     gopher_quality: GopherQualitySettings = GopherQualitySettings()
     c4: C4Settings = C4Settings()
@@ -119,13 +160,13 @@ class RefineSettings(Settings):
     classifier: ClassifierSettings = ClassifierSettings()
     dedup: DedupSettings = DedupSettings()
     engine: Literal["local", "ray"] = Field(
-        "local", description="local: processes of this machine; ray: tasks on a Ray cluster, see recipes/cluster.toml"
+        "local", description="local: processes on this machine; ray: tasks on a Ray cluster (see recipes/cluster.toml)"
     )
-    workers: int = Field(0, ge=0, description="cores to use; 0: all of the machine or cluster")
+    workers: int = Field(0, ge=0, description="number of cores; 0: all of the machine or cluster")
     partition_mb: float = Field(
         128,
         ge=0.001,
-        description="signatures that deduplication reads at a time; a process takes three times the memory",
+        description="megabytes of signatures read at a time in deduplication; a process needs three times as much",
     )
 
     @model_validator(mode="after")

@@ -19,57 +19,67 @@ class TrainSettings(Settings):
         }
     )  # fmt: skip
 
-    seq_len: int = Field(256, ge=8, description="tokens a training sequence; also the model's context")
-    batch_tokens: int = Field(4096, ge=8, description="tokens an optimiser step")
+    seq_len: int = Field(256, ge=8, description="tokens per training sequence; also the model's context length")
+    batch_tokens: int = Field(4096, ge=8, description="tokens per optimiser step")
     micro_batch_tokens: int = Field(
         0,
         ge=0,
-        description="tokens a forward pass; 0: the most that fit on a GPU, 2048 on a CPU, fewer if memory runs out",
+        description="tokens per forward pass; 0: the most that fit on a GPU, 2048 on a CPU, fewer if memory runs out",
     )
     matrix_lr: float = Field(0.02, gt=0, description="Muon's learning rate for matrices")
-    embedding_lr: float = Field(0.02, gt=0, description="AdamW's learning rate for embeddings, head and norms")
-    embedding_momentum: float = Field(0.9, ge=0, lt=1, description="AdamW's beta1, for embeddings, head and norms")
-    momentum_warmup: float = Field(
-        0.0, ge=0, le=1, description="share of the steps in which Muon's momentum rises from 0.85 to 0.95; 0: at once"
+    embedding_lr: float = Field(0.02, gt=0, description="AdamW's learning rate for embeddings, output head and norms")
+    embedding_momentum: float = Field(
+        0.9, ge=0, lt=1, description="AdamW's beta1 for embeddings, output head and norms"
     )
-    weight_decay: float = Field(0.0, ge=0, description="decay of matrices, a share of the weight per unit of rate")
-    warmup: float = Field(0.01, ge=0, le=1, description="share of the steps in which the rate rises")
-    decay: float = Field(0.6, ge=0, le=1, description="share of the steps in which the rate falls to zero")
-    clip_norm: float = Field(1.0, gt=0, description="gradients are scaled down to this norm")
+    momentum_warmup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the steps over which Muon's momentum rises from 0.85 to 0.95; 0 starts at 0.95",
+    )
+    weight_decay: float = Field(0.0, ge=0, description="weight decay of matrices, multiplied by the learning rate")
+    warmup: float = Field(
+        0.01, ge=0, le=1, description="share of the steps over which the learning rate rises linearly"
+    )
+    decay: float = Field(0.6, ge=0, le=1, description="share of the steps over which the learning rate falls to zero")
+    clip_norm: float = Field(1.0, gt=0, description="scale gradients down to at most this norm")
     skip_spikes: float = Field(
         10.0,
         ge=0,
-        description="a step is skipped whose loss or gradient norm is so many deviations too high; 0: none is",
+        description="skip a step if its loss or gradient norm is this many standard deviations above the recent mean; "
+        "0 disables",
     )
     stop_after_skipped: int = Field(
         5,
         ge=1,
-        description="steps in a row that are skipped for a loss or gradients that are no numbers before it ends",
+        description="stop after this many consecutive steps skipped for a NaN or infinite loss or gradient",
     )
     precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
         "auto",
-        description="arithmetic of the products; auto: bf16 where the hardware has it; fp8: in the blocks, on "
-        "Ada, Hopper and later GPUs, and bf16 elsewhere; weights stay fp32",
+        description="precision of matrix products; auto: bf16 if the hardware has it; fp8: in the blocks, on Ada, "
+        "Hopper and later GPUs, bf16 otherwise; weights are always kept in fp32",
     )
     compile: Literal["auto", "on", "off"] = Field(
-        "auto", description="torch.compile; auto: when the run is long enough to pay for it and a compiler is there"
+        "auto", description="use torch.compile; auto: if the run is long enough to repay it and a compiler is installed"
     )
-    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="auto: a GPU if there is one")
+    device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto: a GPU if there is one")
     parallel: Literal["auto", "ddp", "fsdp"] = Field(
         "auto",
-        description="under torchrun: ddp gives each GPU the whole model, fsdp some rows of each matrix; auto: fsdp "
-        "where weights, gradients and optimiser would take more than 30 % of a GPU",
+        description="under torchrun: ddp keeps the whole model on each GPU, fsdp a share of each matrix; auto: fsdp if "
+        "weights, gradients and optimiser state would take more than 30 % of a GPU",
     )
     checkpoint_every: int | None = Field(
         None,
         ge=1,
-        description="steps between checkpoints, of which a kill may cost so many; default: whenever writing them "
-        "takes no more than 2 % of the time, and every ten minutes",
+        description="steps between checkpoints; a kill loses at most this many; default: as often as writing them "
+        "takes at most 2 % of the time, and every ten minutes",
     )
-    keep_checkpoints: int = Field(2, ge=1, description="how many checkpoints stay; a damaged one is passed over")
+    keep_checkpoints: int = Field(
+        2, ge=1, description="number of checkpoints to keep; a damaged one is skipped on resuming"
+    )
     evaluate_every: int = Field(100, ge=1, description="steps between evaluations on held-out text")
-    track: Track = Field("none", description="show metrics.jsonl in trackio (here) or wandb (its server) as well")
-    seed: int = Field(0, ge=0, description="of initial weights and the order of the data")
+    track: Track = Field("none", description="also send metrics.jsonl to trackio (local) or wandb (its server)")
+    seed: int = Field(0, ge=0, description="seed of the initial weights and the order of the data")
 
     @model_validator(mode="after")
     def _sizes_fit(self) -> "TrainSettings":
@@ -91,26 +101,36 @@ class TrainSettings(Settings):
 class PretrainSettings(TrainSettings):
     """The model's size follows from `depth`; each part can still be set."""
 
-    embedding_lr: float = Field(0.04, gt=0, description="AdamW's learning rate for embeddings, head and norms")
-    embedding_momentum: float = Field(0.8, ge=0, lt=1, description="AdamW's beta1, for embeddings, head and norms")
+    embedding_lr: float = Field(0.04, gt=0, description="AdamW's learning rate for embeddings, output head and norms")
+    embedding_momentum: float = Field(
+        0.8, ge=0, lt=1, description="AdamW's beta1 for embeddings, output head and norms"
+    )
     momentum_warmup: float = Field(
-        0.3, ge=0, le=1, description="share of the steps in which Muon's momentum rises from 0.85 to 0.95; 0: at once"
+        0.3,
+        ge=0,
+        le=1,
+        description="share of the steps over which Muon's momentum rises from 0.85 to 0.95; 0 starts at 0.95",
     )
     depth: int = Field(4, ge=1, le=200, description="layers; the one dial that sizes the model")
-    width: int | None = Field(None, ge=16, description="channels of the residual stream; default 64 · (depth - 2)")
-    n_heads: int | None = Field(None, ge=1, description="attention heads; default one a head_dim of width")
-    n_kv_heads: int | None = Field(None, ge=1, description="key-value heads; default n_heads")
-    head_dim: int = Field(64, ge=8, multiple_of=2, description="channels an attention head")
-    mlp_width: int | None = Field(None, ge=16, description="channels within the MLP; default 3 times the width")
-    tie_embeddings: bool | None = Field(None, description="one matrix for embedding and head; default below 12 layers")
-    tokens: int | None = Field(None, ge=1, description="tokens to train on; default 10 a parameter")
+    width: int | None = Field(None, ge=16, description="channels of the residual stream; default: 64 · (depth - 2)")
+    n_heads: int | None = Field(None, ge=1, description="attention heads; default: width / head_dim")
+    n_kv_heads: int | None = Field(None, ge=1, description="key-value heads; default: n_heads")
+    head_dim: int = Field(64, ge=8, multiple_of=2, description="channels per attention head")
+    mlp_width: int | None = Field(None, ge=16, description="hidden channels of the MLP; default: 3 · width")
+    tie_embeddings: bool | None = Field(
+        None,
+        description="share one matrix between embedding and output head; default: if there are fewer than 12 layers",
+    )
+    tokens: int | None = Field(None, ge=1, description="tokens to train on; default: 10 per parameter")
     packing: Literal["best_fit", "concatenate"] = Field(
-        "concatenate", description="best_fit cuts only documents of more than seq_len; concatenate pads nothing"
+        "concatenate",
+        description="how documents fill rows: concatenate wastes nothing; best_fit cuts only those longer than seq_len",
     )
     attend: Literal["row", "document"] = Field(
-        "row", description="whether a token sees the documents before its own in its row; document is slow on a CPU"
+        "row",
+        description="what a token attends to: all before it in its row, or only its own document (slow on a CPU)",
     )
-    held_out: float = Field(0.02, ge=0, lt=1, description="share of the documents that is measured, never trained on")
+    held_out: float = Field(0.02, ge=0, lt=1, description="share of the documents kept for measuring, never trained on")
 
     @model_validator(mode="after")
     def _heads_fit(self) -> "PretrainSettings":

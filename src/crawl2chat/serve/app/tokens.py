@@ -14,7 +14,7 @@ from crawl2chat.run import StageError
 from crawl2chat.serve.app.house import House
 from crawl2chat.serve.app.tensors import tensors
 from crawl2chat.serve.errors import ApiError, refused
-from crawl2chat.serve.requests import ChatMessage, StrictRequest, parse
+from crawl2chat.serve.requests import ChatMessage, Strict, parse
 from crawl2chat.tokens.cut import Cut, cut, cut_ids
 from crawl2chat.tokens.encoding import Encoding
 from crawl2chat.tokens.library import open_encoding
@@ -34,28 +34,28 @@ Name = Annotated[str, Field(max_length=100)]
 Result = TypeVar("Result")
 
 
-class EncodeRequest(StrictRequest):
+class EncodeRequest(Strict):
     """POST /app/tokens/encode"""
 
     text: Text
     encodings: Annotated[list[Name], Field(min_length=1, max_length=MOST_ENCODINGS)]
 
 
-class MergesRequest(StrictRequest):
+class MergesRequest(Strict):
     """POST /app/tokens/merges"""
 
     text: Annotated[str, Field(max_length=LONGEST_REPLAY)]
     encoding: Name
 
 
-class ConversationRequest(StrictRequest):
+class ConversationRequest(Strict):
     """POST /app/tokens/chat"""
 
     messages: Annotated[list[ChatMessage], Field(max_length=MOST_TURNS)]
     add_generation_prompt: bool = False
 
 
-class SearchRequest(StrictRequest):
+class SearchRequest(Strict):
     """POST /app/tokens/search"""
 
     encoding: Name

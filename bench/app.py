@@ -1,0 +1,158 @@
+"""The web app in a browser: how much it loads, how soon it can be used, and how it answers while others chat.
+
+    python bench/app.py [--run runs/laptop] [--rounds 5] [--streams 64]
+
+Needs Debian's chromium and Playwright (the extra `dev`). The server is the command `crawl2chat serve` in a process of
+its own, the browser another one, and the streams come from a third. Every figure is a median over --rounds, each in a
+browser context without a cache; all goes over loopback.
+"""
+
+import argparse
+import multiprocessing
+import shutil
+import statistics
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from playwright.sync_api import Browser, Page, sync_playwright
+from serve import ServerProcess, run_clients, start_server
+
+FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
+         "--disable-sync", "--no-first-run")  # fmt: skip
+PAGES = {"/": "start", "/tokens": "Tokens", "/sampling": "Sampling", "/inside": "Inside", "/chat": "Chat",
+         "/ranking": "Ranking"}  # fmt: skip
+INSIDE_TOKENS, TYPED_TOKENS, KEYSTROKES = 256, 5000, 40
+PROSE = "The miller's daughter went down to the river at dawn; nobody had told her that the bridge was gone. "
+LOADED = """() => {
+  const entries = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
+  return entries.filter((e) => !e.name.includes('/app/')).reduce((sum, e) => sum + e.transferSize, 0);
+}"""
+# what the browser itself measures of an event: from the key to the next frame that shows its effect
+WATCH_KEYS = """() => {
+  window.keys = [];
+  new PerformanceObserver((list) => window.keys.push(...list.getEntries().filter((e) => e.name === 'keydown')
+    .map((e) => e.duration))).observe({ type: 'event', durationThreshold: 16 });
+}"""
+ASKED = "(part) => performance.getEntriesByType('resource').filter((e) => e.name.includes(part)).map((e) => e.duration)"
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--run", type=Path, default=Path("runs/laptop"), metavar="RUN")
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--streams", type=int, default=64)
+    options = parser.parse_args()
+    chromium = shutil.which("chromium") or "/usr/bin/chromium"
+    with served(options.run, options.streams) as server, sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=chromium, args=list(FLAGS))
+        url = f"http://127.0.0.1:{server.port}"
+        views(browser, url, options.rounds)
+        inside(browser, url, options.rounds)
+        typing(browser, url)
+        under_load(browser, server, url, options.rounds, options.streams)
+        browser.close()
+
+
+@contextmanager
+def served(run: Path, streams: int) -> Iterator[ServerProcess]:
+    server = start_server(run, streams)
+    try:
+        yield server
+    finally:
+        server.terminate()
+        try:
+            server.wait(30)
+        except subprocess.TimeoutExpired:
+            server.kill()
+
+
+@contextmanager
+def fresh(browser: Browser, address: str) -> Iterator[Page]:
+    context = browser.new_context(viewport={"width": 1280, "height": 800})
+    page = context.new_page()
+    page.goto(address)
+    page.locator("h1").wait_for()
+    yield page
+    context.close()
+
+
+def median(rounds: int, once: Callable[[], float]) -> float:
+    return statistics.median(once() for _ in range(rounds))
+
+
+def views(browser: Browser, url: str, rounds: int) -> None:
+    print(f"{'first view of':16} {'kB over the wire':>17} {'ms to its heading':>18}")
+    for path, name in PAGES.items():
+        sizes, times = [], []
+        for _ in range(rounds):
+            began = time.perf_counter()
+            with fresh(browser, url + path) as page:
+                times.append(1000 * (time.perf_counter() - began))
+                sizes.append(page.evaluate(LOADED) / 1000)
+        print(f"{name:16} {statistics.median(sizes):17.1f} {statistics.median(times):18.0f}", flush=True)
+
+
+def inside(browser: Browser, url: str, rounds: int) -> None:
+    """From the request to the last byte of its answer, as the browser saw it."""
+
+    def once() -> float:
+        with fresh(browser, url + "/inside") as page:
+            page.get_by_role("textbox").first.fill(PROSE * 12)  # more than the cap, to which the page cuts it
+            page.wait_for_function(f"() => ({ASKED})('/app/inside/').length > 1")
+            return float(max(page.evaluate(ASKED, "/app/inside/")))
+
+    print(f"\nInside, {INSIDE_TOKENS} tokens: {median(rounds, once):.0f} ms for its largest answer", flush=True)
+
+
+def typing(browser: Browser, url: str) -> None:
+    with fresh(browser, url + "/tokens") as page:
+        box = page.get_by_role("textbox").first
+        box.fill(PROSE * (TYPED_TOKENS // 24))
+        page.wait_for_timeout(3000)
+        page.evaluate(WATCH_KEYS)
+        box.press("End")
+        for _ in range(KEYSTROKES):
+            page.keyboard.type("x")
+            page.wait_for_timeout(60)
+        page.wait_for_timeout(1000)
+        took = page.evaluate("window.keys") or [0.0]
+        print(f"Tokens, {TYPED_TOKENS} tokens: slowest of {KEYSTROKES} keystrokes {max(took):.0f} ms, "
+              f"{len(took)} of them over 16 ms", flush=True)  # fmt: skip
+
+
+def under_load(browser: Browser, server: ServerProcess, url: str, rounds: int, streams: int) -> None:
+    """What a page waits for, alone and while others stream their answers."""
+    asked: dict[str, Callable[[Page], Any]] = {
+        "about": lambda page: page.request.get(url + "/app/about"),
+        "/tokenize": lambda page: page.request.post(url + "/tokenize", data={"prompt": PROSE * 5}),
+    }
+
+    def times(page: Page) -> dict[str, float]:
+        found = {}
+        for name, ask in asked.items():
+            took = []
+            for _ in range(10 * rounds):
+                began = time.perf_counter()
+                assert ask(page).ok
+                took.append(1000 * (time.perf_counter() - began))
+            found[name] = statistics.median(took)
+        return found
+
+    with fresh(browser, url + "/") as page:
+        alone = times(page)
+        with multiprocessing.get_context("spawn").Pool(1) as pool:
+            running = pool.apply_async(run_clients, ("good", server.port, streams, 30))
+            time.sleep(5)
+            busy = times(page)
+            running.get()
+    for name, before in alone.items():
+        print(f"{name}: {before:.1f} ms alone, {busy[name]:.1f} ms beside {streams} streams, "
+              f"{busy[name] / before:.1f} times", flush=True)  # fmt: skip
+
+
+if __name__ == "__main__":
+    main()
