@@ -307,7 +307,7 @@ def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
         ]:
             return pattern
     match pre_tokenizer:
-        case {"type": "ByteLevel", "add_prefix_space": False} if pre_tokenizer.get("use_regex", True):
+        case {"type": "ByteLevel", "add_prefix_space": False, **others} if others.get("use_regex", True):
             return GPT2_PATTERN
     return None
 

@@ -45,4 +45,6 @@ def entry(encoding: Encoding, id: int) -> Entry:
     if id in encoding.controls.values():
         return Entry(id, token, True, None)
     parts = parts_of(token, encoding.ranks)
-    return Entry(id, token, False, parts and ((encoding.ranks[parts[0]], parts[0]), (encoding.ranks[parts[1]], parts[1])))
+    return Entry(
+        id, token, False, parts and ((encoding.ranks[parts[0]], parts[0]), (encoding.ranks[parts[1]], parts[1]))
+    )
