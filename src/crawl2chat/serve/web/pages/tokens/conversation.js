@@ -6,14 +6,16 @@ import { useEffect } from "preact/hooks";
 import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Button, Busy, ErrorNote, Toggle, visible } from "../../common/ui.js";
-import { cutOf, decode } from "./state.js";
+import { cutOf, decode, wellFormed } from "./state.js";
 
 const PAUSE = 80; // milliseconds without a key before the server is asked
 const ROLES = ["system", "user", "assistant", "tool"];
 const NEXT = { system: "user", user: "assistant", assistant: "user", tool: "assistant" };
 
-/** Role, text, role, text … @type {import("@preact/signals").Signal<string[]>} */
+/* role, text, role, text … */
+/** @type {import("@preact/signals").Signal<string[]>} */
 const turns = urlState("chat", ["system", "Be brief.", "user", "What is 2+2?", "assistant", "It is 4."]);
+/** @type {import("@preact/signals").Signal<boolean>} */
 const prompt = urlState("prompt", false);
 /** @type {import("@preact/signals").Signal<{cut: import("./state.js").Cut, mask: Uint8Array, control: Uint8Array} | null>} */
 const seen = signal(null);
@@ -22,7 +24,7 @@ export function Conversation() {
   const failure = useSignal(/** @type {Error | null} */ (null));
   useEffect(() => {
     const asking = new AbortController();
-    const messages = rows().map(({ role, content }) => ({ role, content: content.toWellFormed() }));
+    const messages = rows().map(({ role, content }) => ({ role, content: wellFormed(content) }));
     const timer = setTimeout(async () => {
       try {
         const body = { messages, add_generation_prompt: prompt.value };

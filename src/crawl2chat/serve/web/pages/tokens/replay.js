@@ -6,7 +6,7 @@ import { useEffect } from "preact/hooks";
 import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Busy, Button, ErrorNote, Select, TokenText } from "../../common/ui.js";
-import { encodings, fromHex, shownBytes, text, titleOf } from "./state.js";
+import { encodings, fromHex, shownBytes, text, titleOf, wellFormed } from "./state.js";
 
 /**
  * steps: four numbers for each: where it begins, where its parts meet (the beginning for a whole piece that is looked up),
@@ -19,7 +19,9 @@ const AROUND = 300; // bytes that are shown on both sides of a merge
 const NEVER = 0xffffffff;
 const BEAT = 350; // milliseconds of a step while it plays
 
+/** @type {import("@preact/signals").Signal<string>} */
 const encoding = urlState("of", "run");
+/** @type {import("@preact/signals").Signal<number>} */
 const step = urlState("step", -1); // −1 is the last one
 /** @type {import("@preact/signals").Signal<Merges | null>} */
 const merges = signal(null);
@@ -28,7 +30,7 @@ export function Replay() {
   const failure = useSignal(/** @type {Error | null} */ (null));
   useEffect(() => {
     const asking = new AbortController();
-    const body = { text: text.value.toWellFormed(), encoding: encoding.value };
+    const body = { text: wellFormed(text.value), encoding: encoding.value };
     const timer = setTimeout(async () => {
       try {
         merges.value = read(await post("/app/tokens/merges", body, { signal: asking.signal }));

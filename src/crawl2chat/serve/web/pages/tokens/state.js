@@ -15,10 +15,15 @@ export const MOST = 4;
 const PAUSE = 40; // milliseconds without a key before the server is asked
 const EXAMPLE = "How many r are in strawberry?\n9.11 or 9.9? 東京, naïve café, 👩‍👩‍👧 and 🙂.";
 
+/** @type {import("@preact/signals").Signal<string>} */
 export const text = urlState("text", EXAMPLE);
+/** @type {import("@preact/signals").Signal<string[]>} */
 export const chosen = urlState("with", ["run", "gpt2", "gpt4", "gpt4o"]);
+/** @type {import("@preact/signals").Signal<string>} */
 export const view = urlState("view", "text");
+/** @type {import("@preact/signals").Signal<boolean>} */
 export const blanks = urlState("blanks", true);
+/** @type {import("@preact/signals").Signal<boolean>} */
 export const asBytes = urlState("bytes", false);
 
 /** @type {import("@preact/signals").Signal<Encoding[]>} */
@@ -37,6 +42,11 @@ export function decode(bytes) {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
 }
 
+/** Without halves of surrogate pairs, which are not text and can't be sent. @param {string} text @returns {string} */
+export function wellFormed(text) {
+  return text.replace(/\p{Surrogate}/gu, "\ufffd");
+}
+
 /** The name of an encoding as people know it. @param {string} name @returns {string} */
 export function titleOf(name) {
   const title = encodings.value.find((encoding) => encoding.name === name)?.title ?? name;
@@ -52,7 +62,7 @@ export function follow() {
     (error) => (failure.value = error),
   );
   const stop = effect(() => {
-    const wanted = { text: text.value.toWellFormed(), encodings: known(chosen.value) };
+    const wanted = { text: wellFormed(text.value), encodings: known(chosen.value) };
     clearTimeout(timer);
     asking.abort();
     asking = new AbortController();

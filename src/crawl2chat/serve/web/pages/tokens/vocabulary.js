@@ -7,7 +7,7 @@ import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Busy, Button, ErrorNote, Field, Select, Toggle, TokenText, Wide } from "../../common/ui.js";
 import { tokenOf } from "./replay.js";
-import { encodings, titleOf } from "./state.js";
+import { encodings, titleOf, wellFormed } from "./state.js";
 
 /**
  * @typedef {{id: number, bytes: string, control: boolean, parts: {id: number, bytes: string}[] | null}} Entry bytes: hexadecimal
@@ -16,9 +16,13 @@ import { encodings, titleOf } from "./state.js";
 const PAUSE = 120; // milliseconds without a key before the server is asked
 const SHOWN = 50;
 
+/** @type {import("@preact/signals").Signal<string>} */
 const encoding = urlState("in", "run");
+/** @type {import("@preact/signals").Signal<string>} */
 const query = urlState("find", "berry");
+/** @type {import("@preact/signals").Signal<string>} */
 const by = urlState("by", "text");
+/** @type {import("@preact/signals").Signal<boolean>} */
 const ignoreCase = urlState("case", false);
 const limit = signal(SHOWN);
 /** @type {import("@preact/signals").Signal<{total: number, tokens: Entry[]} | null>} */
@@ -30,7 +34,7 @@ export function Vocabulary() {
     const asking = new AbortController();
     const isId = by.value === "id";
     const body = {
-      encoding: encoding.value, query: isId ? query.value.trim() || "0" : query.value.toWellFormed(), by: isId ? "id" : "text",
+      encoding: encoding.value, query: isId ? query.value.trim() || "0" : wellFormed(query.value), by: isId ? "id" : "text",
       ignore_case: ignoreCase.value, limit: limit.value,
     };
     const timer = setTimeout(async () => {
