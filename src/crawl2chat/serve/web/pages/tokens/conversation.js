@@ -5,8 +5,8 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
-import { Button, Busy, ErrorNote, Toggle, visible } from "../../common/ui.js";
-import { cutOf, decode, wellFormed } from "./state.js";
+import { Button, Busy, ErrorNote, Toggle } from "../../common/ui.js";
+import { cutOf, decode, visibleWhole, wellFormed } from "./state.js";
 
 const PAUSE = 80; // milliseconds without a key before the server is asked
 const ROLES = ["system", "user", "assistant", "tool"];
@@ -87,7 +87,7 @@ function Rendered({ cut, mask, control }) {
     const kind = control[first] ? " control" : "";
     const ids = Array.from(cut.ids.subarray(first, last)).join(" ");
     return html`<span key=${first} class=${`token colour-${first % 5}${kind}${mask[first] ? " learned" : ""}`}
-      title=${`${ids}${mask[first] ? ", learned from" : ", read only"}`}>${control[first] ? text : visible(text).replaceAll("⏎", "⏎\n")}</span>`;
+      title=${`${ids}${mask[first] ? ", learned from" : ", read only"}`}>${control[first] ? text : visibleWhole(text).replaceAll("⏎", "⏎\n")}</span>`;
   });
   return html`<div class="card">
     <p><strong>${cut.ids.length.toLocaleString("en")}</strong> tokens; the loss is taken on

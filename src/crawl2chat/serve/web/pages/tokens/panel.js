@@ -3,8 +3,7 @@
 import { html } from "htm/preact";
 import { useComputed } from "@preact/signals";
 import { useEffect, useId, useRef, useState } from "preact/hooks";
-import { TokenText, visible } from "../../common/ui.js";
-import { above, asBytes, blanks, cuts, decode, hot, pinned, shownBytes, spanOf, titleOf, tokensIn } from "./state.js";
+import { above, asBytes, blanks, cuts, decode, hot, pinned, readable, spaced, spanOf, titleOf, tokensIn, visibleWhole } from "./state.js";
 
 /** @typedef {import("./state.js").Cut} Cut */
 
@@ -18,7 +17,7 @@ export function Panel({ cut }) {
   return html`<section class="card encoding" aria-label=${titleOf(cut.name)}>
     <header>
       <h2>${titleOf(cut.name)}</h2>
-      <p><strong class="count">${n.toLocaleString("en")}</strong> ${n === 1 ? "token" : "tokens"},
+      <p><strong class="count">${n.toLocaleString("en")}</strong> ${n === 1 ? "token, " : "tokens, "}
         <strong>${(cut.bytes.length / Math.max(1, n)).toFixed(2)}</strong> bytes per token</p>
       <div class="bar" aria-hidden="true"><div class="moves" style=${{ width: `${(100 * n) / most}%` }}></div></div>
     </header>
@@ -140,7 +139,7 @@ function groups(cut, from, to, begin, end, box) {
 
 /** Lines end where the text's do. @param {string} text @returns {string} */
 function shown(text) {
-  return blanks.value ? visible(text).replaceAll("⏎", "⏎\n") : text;
+  return blanks.value ? visibleWhole(text).replaceAll("⏎", "⏎\n") : text;
 }
 
 /** @param {Cut} cut @param {number} first @param {number} last @param {number} begin @param {number} end @param {string} box */
@@ -149,7 +148,7 @@ function ids(cut, first, last, begin, end, box) {
   for (let token = first; token < last; token += 1) {
     const isHot = begin <= token && token < end;
     const { begin: start, end: stop } = spanOf(cut, token);
-    const bytes = asBytes.value && shownBytes(cut.bytes.subarray(start, stop)).hex.replace(/..(?=.)/g, "$& ");
+    const bytes = asBytes.value && spaced(cut.bytes.subarray(start, stop));
     drawn.push(html`<span key=${token} id=${`${box}-${token}`} role="option" aria-selected=${isHot} data-token=${token}
       class=${`token colour-${token % COLOURS}${isHot ? " hot" : ""}`}>${cut.ids[token]}${bytes && html`<small>${bytes}</small>`}</span> `);
   }
@@ -166,9 +165,9 @@ function Detail({ cut }) {
   return html`<p class="detail" role="status">
     ${tokens.map((token) => {
       const { begin, end } = spanOf(cut, token);
-      const { text, hex } = shownBytes(cut.bytes.subarray(begin, end));
-      return html`<span key=${token} class="one"><strong>${cut.ids[token]}</strong> <${TokenText} text=${text} bytes=${hex} />
-        ${text !== null && html`<small class="hint">${hex.replace(/..(?=.)/g, "$& ")}</small>`}</span>`;
+      const bytes = cut.bytes.subarray(begin, end);
+      return html`<span key=${token} class="one"><strong>${cut.ids[token]}</strong><code>${readable(bytes)}</code>
+        <small class="hint">${spaced(bytes)}</small></span>`;
     })}${last - first > tokens.length && html`<span class="hint">and ${last - first - tokens.length} more</span>`}</p>`;
 }
 

@@ -5,8 +5,8 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
-import { Busy, Button, ErrorNote, Select, TokenText } from "../../common/ui.js";
-import { encodings, fromHex, shownBytes, text, titleOf, wellFormed } from "./state.js";
+import { Busy, Button, ErrorNote, Select } from "../../common/ui.js";
+import { encodings, readable, text, titleOf, wellFormed } from "./state.js";
 
 /**
  * steps: four numbers for each: where it begins, where its parts meet (the beginning for a whole piece that is looked up),
@@ -90,11 +90,11 @@ function Player({ merges }) {
   return html`
     <div class="card player">
       <div class="keys">
-        <${Button} onClick=${() => go(0)} label="to the bytes" disabled=${now === 0}>⏮<//>
+        <${Button} onClick=${() => go(0)} label="to the bytes" disabled=${now === 0}>|◀<//>
         <${Button} onClick=${() => go(now - 1)} label="one merge back" disabled=${now === 0}>◀<//>
         <${Button} kind="main" onClick=${play}>${playing.value ? "Pause" : "Play"}<//>
         <${Button} onClick=${() => go(now + 1)} label="one merge on" disabled=${now === merges.n}>▶<//>
-        <${Button} onClick=${() => go(merges.n)} label="to the tokens" disabled=${now === merges.n}>⏭<//>
+        <${Button} onClick=${() => go(merges.n)} label="to the tokens" disabled=${now === merges.n}>▶|<//>
         <input type="range" min="0" max=${merges.n} value=${now} onInput=${slide}
           aria-label="merge; arrow keys go from one to the next, Home and End to the ends" />
         <output>merge ${now.toLocaleString("en")} of ${merges.n.toLocaleString("en")}</output>
@@ -110,8 +110,7 @@ function Said({ merges, now }) {
   if (now === 0) return html`<p class="said" role="status">${merges.bytes.length.toLocaleString("en")} single bytes</p>`;
   const [begin, middle, end, rank] = merges.steps.subarray(4 * (now - 1), 4 * now);
   const part = (/** @type {number} */ from, /** @type {number} */ to) => {
-    const { text, hex } = shownBytes(merges.bytes.subarray(from, to));
-    return html`<span class="token colour-0"><${TokenText} text=${text} bytes=${hex} /></span>`;
+    return html`<span class="token colour-0">${readable(merges.bytes.subarray(from, to))}</span>`;
   };
   return html`<p class="said" role="status">${middle === begin
     ? html`a whole piece that is a token, though no merges lead to it: ${part(begin, end)}`
@@ -131,19 +130,13 @@ function State({ merges, now }) {
   let begin = from;
   for (let byte = from + 1; byte <= to; byte += 1) {
     if (byte < to && !isBorder(byte)) continue;
-    const { text, hex } = shownBytes(merges.bytes.subarray(begin, byte));
+    const text = readable(merges.bytes.subarray(begin, byte));
     const isNew = now > 0 && begin === at;
     const settled = merges.removed[begin] === NEVER || begin === 0;
-    parts.push(html`<span key=${begin} class=${`token colour-${settled ? 2 : 4}${isNew ? " hot" : ""}`}><${TokenText}
-      text=${text} bytes=${hex} /></span>`);
-    if (text?.includes("\n")) parts.push("\n");
+    parts.push(html`<span key=${begin} class=${`token colour-${settled ? 2 : 4}${isNew ? " hot" : ""}`}>${text}</span>`);
+    if (text.includes("⏎")) parts.push("\n");
     begin = byte;
   }
   return html`<div class="tokens state" role="group" tabindex="0" aria-label="the text after this merge">
     ${from > 0 && "… "}${parts}${to < merges.bytes.length && " …"}</div>`;
-}
-
-/** @param {string} hex */
-export function tokenOf(hex) {
-  return shownBytes(fromHex(hex));
 }

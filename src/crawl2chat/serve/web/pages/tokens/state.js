@@ -3,6 +3,7 @@
 import { effect, signal } from "@preact/signals";
 import { get, post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
+import { visible } from "../../common/ui.js";
 
 /**
  * A text as one encoding cuts it. Groups are the smallest runs of tokens that hold whole characters as readers see them.
@@ -14,6 +15,9 @@ import { urlState } from "../../common/state.js";
 export const MOST = 4;
 const PAUSE = 40; // milliseconds without a key before the server is asked
 const EXAMPLE = "How many r are in strawberry?\n9.11 or 9.9? 東京, naïve café, 👩‍👩‍👧 and 🙂.";
+
+const STRICT = new TextDecoder("utf-8", { fatal: true, ignoreBOM: true });
+const GRAPHEMES = new Intl.Segmenter("en", { granularity: "grapheme" });
 
 /** @type {import("@preact/signals").Signal<string>} */
 export const text = urlState("text", EXAMPLE);
@@ -134,17 +138,39 @@ export function above(values, value) {
   return low;
 }
 
+/** Bytes in hexadecimal. @param {Uint8Array} bytes @returns {string} */
+export function spaced(bytes) {
+  return Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join(" ");
+}
+
 /**
- * A token's bytes as text with visible white space; ⟨e2⟩ for a byte of a part of a character, as the terminal shows it.
- * @param {Uint8Array} bytes @returns {{text: string | null, hex: string}} text: null where it is not whole characters
+ * Bytes as text with visible white space; ⟨e2⟩ for a byte of a part of a character, as the terminal shows it.
+ * @param {Uint8Array} bytes @returns {string}
  */
-export function shownBytes(bytes) {
-  const hex = Array.from(bytes, (byte) => byte.toString(16).padStart(2, "0")).join("");
-  try {
-    return { text: new TextDecoder("utf-8", { fatal: true, ignoreBOM: true }).decode(bytes), hex };
-  } catch {
-    return { text: null, hex };
+export function readable(bytes) {
+  const parts = [];
+  for (let at = 0; at < bytes.length; ) {
+    const lead = bytes[at];
+    const length = lead < 0x80 ? 1 : lead < 0xe0 ? 2 : lead < 0xf0 ? 3 : 4;
+    try {
+      parts.push(STRICT.decode(bytes.subarray(at, at + length)));
+      at += length;
+    } catch {
+      parts.push(lead);
+      at += 1;
+    }
   }
+  return parts.map((part) => (typeof part === "string" ? visible(part) : `⟨${part.toString(16)}⟩`)).join("");
+}
+
+/**
+ * Text with visible white space, in which characters of several code points, such as many emoji, stay whole.
+ * @param {string} text @returns {string}
+ */
+export function visibleWhole(text) {
+  if (!/[^\x00-\x7f]/.test(text)) return visible(text);
+  return Array.from(GRAPHEMES.segment(text), ({ segment }) =>
+    [...segment].length > 1 && segment !== "\r\n" ? segment : visible(segment)).join("");
 }
 
 /** @param {string} hex @returns {Uint8Array} */

@@ -5,9 +5,8 @@ import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
-import { Busy, Button, ErrorNote, Field, Select, Toggle, TokenText, Wide } from "../../common/ui.js";
-import { tokenOf } from "./replay.js";
-import { encodings, titleOf, wellFormed } from "./state.js";
+import { Busy, Button, ErrorNote, Field, Select, Toggle, Wide } from "../../common/ui.js";
+import { encodings, fromHex, readable, titleOf, wellFormed } from "./state.js";
 
 /**
  * @typedef {{id: number, bytes: string, control: boolean, parts: {id: number, bytes: string}[] | null}} Entry bytes: hexadecimal
@@ -89,8 +88,7 @@ function Results({ total, tokens }) {
 
 /** @param {{bytes: string, control?: boolean}} props */
 function Shown({ bytes, control = false }) {
-  const { text, hex } = tokenOf(bytes);
-  return html`<${TokenText} text=${text} bytes=${hex} control=${control} />`;
+  return html`<span class=${control ? "token-control" : "token-text"}>${readable(fromHex(bytes))}</span>`;
 }
 
 /** @param {Entry} props */
