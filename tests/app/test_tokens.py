@@ -56,7 +56,7 @@ CACHED = {name: load_public(name) for name in PUBLIC}
 def test_tokens_of_one_emoji_are_one_group(server):
     _, arrays = ask(server, "encode", text=EMOJI, encodings=["gpt4"])
     ends = arrays["ends0"][arrays["groups0"] - 1].tolist()
-    assert ends == [1, len("a 👩‍👩‍👧".encode()), len(EMOJI.encode()) - 1, len(EMOJI.encode())] or len(ends) == 3
+    assert ends == [1, len("a 👩‍👩‍👧".encode()), len(EMOJI.encode())]
 
 
 def test_merges_end_at_the_ids(server):
