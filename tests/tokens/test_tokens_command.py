@@ -25,7 +25,7 @@ def test_encodings_are_shown_side_by_side_and_compared(saved, tokenizer, capsys)
     assert main(["tokens", text, "--with", "gpt2", "--with", f"mine={saved}"]) == 0
     out = capsys.readouterr().out
     assert "\x1b" not in out  # plain where it is piped
-    assert "the│·strawberry│·⟨e6⟩" in out
+    assert "the │·strawberry│·⟨e6⟩" in out
     for name, encoding in (("gpt2", load_public("gpt2")), ("mine", tokenizer)):
         ids = encoding.encode(text)
         assert f"{name} {len(ids)} {len(text.encode()) / len(ids):.2f}" in " ".join(out.split())
@@ -40,7 +40,7 @@ def test_the_run_may_come_first(saved, capsys):
 
 
 def test_the_public_ones_are_compared_where_none_is_named(capsys, monkeypatch):
-    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO("the mill\n".encode())))
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"the mill\n")))
     assert main(["tokens", "-"]) == 0
     out = capsys.readouterr().out
     assert [name in out for name in ("gpt2", "gpt4", "gpt4o")] == [True] * 3
@@ -51,7 +51,7 @@ def test_merges_are_replayed_with_their_ranks(capsys):
     assert main(["tokens", "the", "--with", "gpt4", "--merges"]) == 0
     lines = [line.rstrip() for line in capsys.readouterr().out.splitlines()]
     ranks = load_public("gpt4").ranks
-    assert lines[1:4] == ["bytes   t│h│e", f"{ranks[b'he']:<7} t│he", f"{ranks[b'the']:<7} the"]
+    assert lines[1:4] == ["bytes   t│h│e", f"{ranks[b'th']:<7} th│e", f"{ranks[b'the']:<7} the"]
 
 
 def test_a_terminal_gets_colours_but_no_control_characters_of_the_text():
