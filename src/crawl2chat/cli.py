@@ -16,7 +16,6 @@ from crawl2chat.commands import (
     report_command,
     run_command,
     stage_command,
-    tokens_command,
 )
 from crawl2chat.disks import describe
 from crawl2chat.eval_commands import add_evaluation
@@ -24,6 +23,7 @@ from crawl2chat.options import licence, size, within
 from crawl2chat.release_commands import export_command, import_command, verify_command
 from crawl2chat.serve_commands import add_serving
 from crawl2chat.talk_commands import add_talking
+from crawl2chat.token_commands import add_tokens
 
 STAGE_HELP = {
     "crawl": "collect pages: a fictional web, your WARC files, Common Crawl",
@@ -83,6 +83,7 @@ examples:
   crawl2chat plan recipes/cluster.toml             what a month of Common Crawl takes
   crawl2chat plan recipes/gpu.toml --device h100 --devices 8
   crawl2chat chat runs/laptop
+  crawl2chat tokens "How many r are in strawberry?" --with gpt4 --with runs/laptop
   crawl2chat generate runs/laptop "Chronicle of" --stage base --top 10 --max-tokens 2
   crawl2chat serve runs/laptop                     OpenAI's API and the web app, on this machine
   crawl2chat export runs/laptop --out release --gguf model.gguf
@@ -275,9 +276,7 @@ def _parser() -> argparse.ArgumentParser:
     imported.add_argument("checkpoint", type=Path, metavar="FOLDER", help="a Qwen3 in transformers' form, on disk")
     imported.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
 
-    tokens = add("tokens", "show how a tokenizer cuts a text", tokens_command)
-    tokens.add_argument("tokenizer", type=Path, metavar="RUN", help="a run's folder or one with a tokenizer.json")
-    tokens.add_argument("text", metavar="TEXT")
+    add_tokens(add)
 
     plan = add("plan", "estimate what a recipe needs: work, bytes, hours, cost", plan_command, takes_settings=True)
     plan.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")

@@ -106,20 +106,6 @@ def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
     return 0
 
 
-def tokens_command(options: argparse.Namespace) -> int:
-    from crawl2chat.tokens import Tokenizer
-
-    folder = options.tokenizer
-    places = [folder / name for name in ("tokenizer", "pretrain") if (folder / name).is_dir()]  # the latter: imported
-    tokenizer = Tokenizer.load([*places, folder][0])
-    text = text_of("tokens", options.text)
-    ids = tokenizer.encode(text)
-    for id in ids:
-        print(f"{id:6}  {tokenizer.decode_bytes([id])!r}")
-    print(f"{len(ids)} tokens, {len(text.encode()) / max(1, len(ids)):.2f} bytes per token")
-    return 0
-
-
 def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.pipeline import Recipe
     from crawl2chat.plan import plan

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from crawl2chat.commands import MODEL_STAGES, find_model, key_of, name_of, read_engine
 from crawl2chat.options import size, within
 from crawl2chat.talk_commands import RUN_HELP, STAGE_HELP
+from crawl2chat.token_commands import named_tokenizer
 
 if TYPE_CHECKING:
     from crawl2chat.serve.shelf import Offer
@@ -34,6 +35,10 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
     serve.add_argument(
         "--port", type=within(int, 0, 65535), default=8000, help="port to listen on; 0 takes a free one (8000)"
     )
+    serve.add_argument(
+        "--tokenizer", action="append", default=[], type=named_tokenizer, metavar="NAME=PATH", dest="tokenizers",
+        help="another tokenizer.json, or a folder with one, to compare with on the page Tokens; repeatable",
+    )  # fmt: skip
     access = serve.add_argument_group("access")
     access.add_argument(
         "--key-variable", metavar="NAME", help="environment variable that holds the key which clients must send"
@@ -100,7 +105,10 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     from crawl2chat.serve.app.house import RankingFiles
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
     from crawl2chat.serve.shelf import Shelf
+    from crawl2chat.tokens.library import open_encoding
 
+    for _, file in options.tokenizers:
+        open_encoding(file)  # so that what is wrong with it is heard before the server listens
     key = key_of(options.command, options.key_variable)
     check_access(options.host, key, options.no_key)
     origins = check_origins(options.allow_origin, key, options.no_key)
@@ -119,8 +127,9 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
         if asked is not None and has < asked:
             print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
     is_run = any(read_manifest(options.model / name) for name in ("crawl", "pretrain"))
+    run_folder = options.model if is_run else None
     ranking = RankingFiles(options.prompts, options.guidelines, options.rankings, options.repeat_every)
-    house = House(shelf, options.model, options.model if is_run else None, ranking=ranking)
+    house = House(shelf, options.model, run_folder, dict(options.tokenizers), ranking)
 
     def listening() -> None:
         name = offers[0].name

@@ -1,21 +1,19 @@
-"""Encode and decode: tiktoken does the work, Hugging Face's `tokenizer.json` is the file of record.
+"""The tokenizer of a model: an encoding, the chat format, and Hugging Face's `tokenizer.json` as the file of record.
 
 Text never becomes a control token. Content is always encoded as ordinary text; the ids of control tokens
 are put in by code, so `<|im_end|>` typed by a user is a handful of harmless byte tokens.
 """
 
 import json
-from collections.abc import Iterable, Sequence
-from functools import cached_property
+from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
-
-import tiktoken
 
 from crawl2chat.downloads import what_is_wrong
 from crawl2chat.run import AnyPath, StageError, replacing, write_json
 from crawl2chat.text_files import NotText, decode
-from crawl2chat.tokens.runs import cut_white_space, to_nfc
+from crawl2chat.tokens.encoding import Encoding
 
 # Qwen2's split: contractions, words with a leading space, single digits, punctuation, line ends, space.
 # One of the few patterns that llama.cpp knows by name.
@@ -23,6 +21,7 @@ QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
+GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # of ByteLevel by default
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TOOL_CALL, TOOL_RESPONSE = ("<tool_call>", "</tool_call>"), ("<tool_response>", "</tool_response>")
 CONTROL_TOKENS = (
@@ -78,19 +77,14 @@ class Message(TypedDict):
     tools: NotRequired[list[dict[str, Any]]]
 
 
-class Tokenizer:
-    """A byte-level BPE vocabulary with control tokens after it.
-
-    `ranks` maps a token's bytes to its id, which is also its merge priority; `controls` maps names to ids.
-    """
+class Tokenizer(Encoding):
+    """An encoding with the control tokens of ChatML, so that it can encode conversations."""
 
     def __init__(
         self, ranks: dict[bytes, int], controls: dict[str, int], pattern: str = QWEN2_PATTERN, *, nfc: bool = False
     ) -> None:
         """nfc: whether text is put into Unicode's composed form first, as Qwen's own tokenizers do."""
-        self.ranks, self.controls, self.pattern, self.nfc = ranks, controls, pattern, nfc
-        self.encoding = tiktoken.Encoding("crawl2chat", pat_str=pattern, mergeable_ranks=ranks, special_tokens=controls)
-        self.vocab_size = self.encoding.n_vocab
+        super().__init__(ranks, controls, pattern, nfc=nfc)
         self.end_of_text = controls[END_OF_TEXT]
         self.im_start, self.im_end = controls[IM_START], controls[IM_END]
         self.files: dict[str, str] = {}  # those that it was read from, to be saved as they were
@@ -99,42 +93,6 @@ class Tokenizer:
     def stop_ids(self) -> frozenset[int]:
         """Ids that end a continuation: the end of a document and the end of a turn."""
         return frozenset((self.end_of_text, self.im_end))
-
-    def encode(self, text: str) -> list[int]:
-        """Ids of ordinary text; what looks like a control token in it stays text."""
-        return _joined(map(self.encoding.encode_ordinary, self._stretches(text)))
-
-    def encode_with_controls(self, text: str) -> list[int]:
-        """Ids of text in which names of control tokens become these tokens."""
-        return _joined(self.encoding.encode(part, allowed_special="all") for part in self._stretches(text))
-
-    def encode_batch(self, texts: Sequence[str], threads: int = 2) -> list[list[int]]:
-        """As `encode`, of many texts."""
-        stretches = [self._stretches(text) for text in texts]
-        flat = [stretch for of_text in stretches for stretch in of_text]
-        encoded = iter(self.encoding.encode_ordinary_batch(flat, num_threads=threads))
-        return [_joined(next(encoded) for _ in of_text) for of_text in stretches]
-
-    def _stretches(self, text: str) -> list[str]:
-        return cut_white_space(to_nfc(text) if self.nfc else text)
-
-    def decode(self, ids: Iterable[int]) -> str:
-        """Text of the ids, control tokens by their names; bytes that are no UTF-8 become U+FFFD."""
-        return self.decode_bytes(ids).decode("utf-8", errors="replace")
-
-    def decode_bytes(self, ids: Iterable[int]) -> bytes:
-        """The bytes of the ids; U+FFFD for one beyond the vocabulary, as models with a padded embedding have."""
-        known = list(ids)
-        try:
-            return self.encoding.decode_bytes(known)
-        except KeyError:
-            return b"".join(self._bytes_of(id) for id in known)
-
-    def _bytes_of(self, id: int) -> bytes:
-        try:
-            return self.encoding.decode_single_token_bytes(id)
-        except KeyError:
-            return "\ufffd".encode()
 
     def encode_chat(
         self, messages: Sequence[Message], *, add_generation_prompt: bool = False
@@ -245,39 +203,11 @@ class Tokenizer:
 
     @staticmethod
     def _from_huggingface(content: dict[str, Any], file: Path) -> "Tokenizer":
-        model = content["model"]
-        if model["type"] != "BPE":
-            raise StageError(f"{file}: expected a byte-level BPE tokenizer, found {model['type']}")
-        pattern = _split_pattern(content["pre_tokenizer"])
-        if pattern is None:
-            raise StageError(
-                f"{file}: expected a byte-level BPE tokenizer that splits by one pattern, found the pre_tokenizer "
-                + json.dumps(content["pre_tokenizer"])[:300]
-            )
-        normalizer = (content.get("normalizer") or {}).get("type")
-        if normalizer not in (None, "NFC"):
-            raise StageError(f"{file}: its normalizer {normalizer} is not supported, only NFC or none")
-        controls = {token["content"]: token["id"] for token in content["added_tokens"]}
+        ranks, controls, pattern, nfc = _byte_level(content, file)
         missing = [name for name in (END_OF_TEXT, IM_START, IM_END) if name not in controls]
         if missing:
             raise StageError(f"{file}: has no control token {', '.join(missing)}; ChatML needs it")
-        ranks = {
-            bytes(BYTE_OF_CHARACTER[character] for character in token): id
-            for token, id in model["vocab"].items()
-            if token not in controls
-        }
-        return Tokenizer(ranks, controls, pattern, nfc=normalizer == "NFC")
-
-    @cached_property
-    def merges(self) -> list[tuple[bytes, bytes]]:
-        """Every pair whose concatenation is a token, in the order in which tiktoken would merge them."""
-        merges: list[tuple[int, int, int, bytes, bytes]] = []
-        for token, rank in self.ranks.items():
-            for i in range(1, len(token)):
-                left, right = token[:i], token[i:]
-                if left in self.ranks and right in self.ranks:
-                    merges.append((rank, self.ranks[left], self.ranks[right], left, right))
-        return [(left, right) for *_, left, right in sorted(merges)]
+        return Tokenizer(ranks, controls, pattern, nfc=nfc)
 
     def to_huggingface(self) -> dict[str, Any]:
         """The content of `tokenizer.json`: that of the file that it was read from, if it was."""
@@ -311,13 +241,6 @@ class Tokenizer:
         }
 
 
-def _joined(parts: Iterable[list[int]]) -> list[int]:
-    first, *others = parts
-    for ids in others:
-        first += ids
-    return first
-
-
 def _character_of_byte() -> dict[int, str]:
     """GPT-2's map of bytes to printable characters: the printable ones stay, the others move up from 256."""
     printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
@@ -334,6 +257,47 @@ def printable(token: bytes) -> str:
     return "".join(CHARACTER_OF_BYTE[byte] for byte in token)
 
 
+def read_encoding(file: Path) -> Encoding:
+    """The encoding of a `tokenizer.json`, whether or not it has the control tokens of a chat format.
+
+    Raises StageError when it can't be read, and when it is not a byte-level BPE whose ids Encoding would give.
+    """
+    content = _parse(file, _read_text(file))
+    try:
+        ranks, controls, pattern, nfc = _byte_level(content, file)
+        model = content["model"]
+        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+        made = [model["vocab"][left + right] for left, right in pairs]
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
+    if not model.get("ignore_merges") and any(b <= a for a, b in pairwise(made)):
+        raise StageError(f"{file}: its merges are not in the order of the ids that they make, which is not supported")
+    return Encoding(ranks, controls, pattern, nfc=nfc)
+
+
+def _byte_level(content: dict[str, Any], file: Path) -> tuple[dict[bytes, int], dict[str, int], str, bool]:
+    """Ranks, control tokens, split pattern, and whether text is composed first. Raises StageError."""
+    model = content["model"]
+    if model["type"] != "BPE":
+        raise StageError(f"{file}: expected a byte-level BPE tokenizer, found {model['type']}")
+    pattern = _split_pattern(content["pre_tokenizer"])
+    if pattern is None:
+        raise StageError(
+            f"{file}: expected a byte-level BPE tokenizer that splits by one pattern, found the pre_tokenizer "
+            + json.dumps(content["pre_tokenizer"])[:300]
+        )
+    normalizer = (content.get("normalizer") or {}).get("type")
+    if normalizer not in (None, "NFC"):
+        raise StageError(f"{file}: its normalizer {normalizer} is not supported, only NFC or none")
+    controls = {token["content"]: token["id"] for token in content["added_tokens"]}
+    ranks = {
+        bytes(BYTE_OF_CHARACTER[character] for character in token): id
+        for token, id in model["vocab"].items()
+        if token not in controls
+    }
+    return ranks, controls, pattern, normalizer == "NFC"
+
+
 def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
     """The regular expression of a split and then bytes, which is all that tiktoken does; None for anything else."""
     match (pre_tokenizer or {}).get("pretokenizers"):
@@ -342,6 +306,9 @@ def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
             {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
         ]:
             return pattern
+    match pre_tokenizer:
+        case {"type": "ByteLevel", "add_prefix_space": False, **others} if others.get("use_regex", True):
+            return GPT2_PATTERN
     return None
 
 
