@@ -15,6 +15,7 @@ from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.requests import (
     ChatRequest,
     CompletionRequest,
+    Request,
     TokenizeRequest,
 )
 from crawl2chat.tokens import Message, Tokenizer
@@ -120,7 +121,7 @@ def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
 
 
 def sampling_of(
-    model: Model, request: CompletionRequest | ChatRequest, max_tokens: int | None, otherwise: int, top_logprobs: int
+    model: Model, request: Request, max_tokens: int | None, otherwise: int, top_logprobs: int
 ) -> Sampling:
     """The request's controls, with OpenAI's defaults. Raises ApiError for what Sampling refuses.
 

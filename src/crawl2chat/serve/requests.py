@@ -103,7 +103,9 @@ ChatMessage = Annotated[Any, PlainValidator(_message)]  # a Message
 OfferedTool = Annotated[Any, PlainValidator(_offered)]  # {"type": "function", "function": {"name", …}}
 
 
-class _Strict(BaseModel):
+class Strict(BaseModel):
+    """A body in which every field is known and of its type; null is a field that was not sent."""
+
     model_config = ConfigDict(strict=True, extra="forbid")
 
     NEUTRAL: ClassVar[Mapping[str, tuple[object, ...]]] = {}
@@ -127,14 +129,14 @@ class _Strict(BaseModel):
         return given
 
 
-class StreamOptions(_Strict):
+class StreamOptions(Strict):
     NEUTRAL = STREAM_NEUTRAL
 
     include_usage: bool = False
     include_obfuscation: bool | None = None  # of lengths, against listeners on the wire; we never do it
 
 
-class Request(_Strict):
+class Request(Strict):
     """The fields that both ways of asking have."""
 
     NEUTRAL = NEUTRAL
@@ -214,7 +216,7 @@ class ChatRequest(Request):
         return [] if self.tool_choice == "none" else self.tools or []
 
 
-class TokenizeRequest(_Strict):
+class TokenizeRequest(Strict):
     """POST /tokenize, of a text or of a conversation."""
 
     model: str | None = None
@@ -232,14 +234,14 @@ class TokenizeRequest(_Strict):
         return self
 
 
-class DetokenizeRequest(_Strict):
+class DetokenizeRequest(Strict):
     """POST /detokenize"""
 
     model: str | None = None
     tokens: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], FailFast()]
 
 
-AnyRequest = TypeVar("AnyRequest", Request, CompletionRequest, ChatRequest, TokenizeRequest, DetokenizeRequest)
+AnyRequest = TypeVar("AnyRequest", bound=Strict)
 
 
 def parse(kind: type[AnyRequest], body: bytes) -> AnyRequest:
