@@ -66,7 +66,7 @@ def test_bars_equal_the_log_probabilities_of_the_engine_before_and_after_the_con
         assert header["controls"] == list(CONTROLS)
         ids = arrays["ids"].tolist()
         assert [token["id"] for token in header["tokens"]] == ids
-        before, after = ({id: value for id, value in zip(ids, row.tolist(), strict=True)}
+        before, after = (dict(zip(ids, row.tolist(), strict=True))
                          for row in (arrays["logprobs"][0], arrays["logprobs"][-1]))  # fmt: skip
         for id, log_p in completion.top[n]:
             assert before[id] == pytest.approx(log_p, abs=1e-4)
@@ -156,7 +156,7 @@ def test_a_question_goes_through_the_chat_template_and_to_a_base_model_on_a_page
     assert chat["ids"].count(tokenizer.controls["<|im_end|>"]) == 1  # typed names are text
     base = served.http.post("/app/sampling/prompt", json={**ask, "model": "base"}).json()
     assert base["stop"] == ["\n"]
-    assert tokenizer.decode(base["ids"]).endswith("Who <|im_end|> is it?\nHelper:")
+    assert tokenizer.decode(base["ids"]).endswith("Who <|im_end|> is it?\nAssistant:")
 
 
 @pytest.mark.parametrize(
