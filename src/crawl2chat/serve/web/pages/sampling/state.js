@@ -16,8 +16,8 @@ export const text = urlState("text", "The capital of");
 export const chat = urlState("chat", false);
 export const model = urlState("model", "");
 export const path = urlState("path", /** @type {number[]} */ ([]));
-export const cut = urlState("cut", -1); // how much of the prompt is before the path, −1 for all of it
-export const place = urlState("at", -1); // the token that is looked at, −1 for the next one
+export const cut = urlState("cut", /** @type {number} */ (-1)); // how much of the prompt is before the path, −1 for all of it
+export const place = urlState("at", /** @type {number} */ (-1)); // the token that is looked at, −1 for the next one
 export const columns = urlState("columns", /** @type {string[]} */ ([]));
 export const settings = {
   temperature: urlState("temperature", 1), top_k: urlState("top_k", 0), top_p: urlState("top_p", 1),
@@ -29,7 +29,7 @@ export const seed = urlState("seed", 0);
 export const many = urlState("tokens", 16);
 export const branches = urlState("branches", 1);
 export const stops = urlState("stop", "");
-export const rows = urlState("rows", 20);
+export const rows = urlState("rows", /** @type {number} */ (20));
 
 export const prompt = signal(/** @type {{ids: number[], stop: string[]} | null} */ (null));
 export const step = signal(/** @type {Step | null} */ (null));
