@@ -26,7 +26,9 @@ def pieces(page):
 
 
 def shown(page) -> list[str]:
-    return [label.split(";")[0] for label in [bar.get_attribute("title") or "" for bar in page.locator("button.bar").all()]]
+    return [
+        label.split(";")[0] for label in [bar.get_attribute("title") or "" for bar in page.locator("button.bar").all()]
+    ]
 
 
 def test_bars_move_with_the_sliders_and_any_token_can_be_taken(opened, served, viewport, check_axe):

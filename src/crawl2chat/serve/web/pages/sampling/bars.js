@@ -23,8 +23,8 @@ export function Pipeline() {
 
 /** @param {{row: number, step: import("./state.js").Step}} props */
 function Left({ row, step }) {
-  return html`<span class="left">${step.left[row].toLocaleString("en")} ${step.left[row] === 1 ? "token" : "tokens"} left,
-    ${percent(step.model_mass[row])} of the model’s probability</span>`;
+  const tokens = `${step.left[row].toLocaleString("en")} ${step.left[row] === 1 ? "token" : "tokens"} left`;
+  return html`<span class="left">${`${tokens}, ${percent(step.model_mass[row])} of the model’s probability`}</span>`;
 }
 
 /** Entropy before and after. */

@@ -78,8 +78,7 @@ function Column({ kept, index }) {
   return html`<div class="card column">
     <h3>${told(values)}</h3>
     <${ErrorNote} error=${error.value} />
-    ${now && html`<p class="hint">${now.left[last].toLocaleString("en")} of ${now.vocabulary.toLocaleString("en")} tokens left; ${bits(now.entropy[last])} bits,
-      ${choices(now.entropy[last])} equal choices</p>
+    ${now && html`<p class="hint">${now.left[last].toLocaleString("en")} of ${now.vocabulary.toLocaleString("en")} tokens left; ${bits(now.entropy[last])} bits, ${choices(now.entropy[last])} equal choices</p>
       <ol class="small-bars">${order.map((i) => html`<li key=${i}><span class="what"><${TokenText} ...${now.tokens[i]} /></span>
         <${Bar} share=${Math.exp(now.logprobs[last][i])} /></li>`)}</ol>
       <p class="written">${written.value.map((token, i) => html`<${TokenText} key=${i} ...${token} />`)}</p>`}
