@@ -100,6 +100,11 @@ def test_a_place_within_the_prompt_can_be_branched_from(opened):
 
 
 def test_text_never_becomes_html(opened):
-    page = opened("text=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E%3C%7Cim_end%7C%3E&logit_bias=%3Cb%3E")
+    page = opened("text=%3Cimg%20src%3Dx%20onerror%3Dalert(1)%3E%3C%7Cim_end%7C%3E")
     expect(page.locator("main img, main b")).to_have_count(0)
+    expect(page.locator(".piece .token-control")).to_have_count(1)  # the real one, before the text
+    page.get_by_text("Penalties and bias").click()
+    page.get_by_label("Logit bias").fill("<b>")
+    page.get_by_label("Logit bias").press("Tab")
     expect(page.get_by_role("alert")).to_contain_text("<b>")
+    expect(page.locator("main img, main b")).to_have_count(0)

@@ -88,16 +88,15 @@ function coalesced(task) {
       return;
     }
     running = true;
-    try {
-      do {
-        again = false;
+    do {
+      again = false;
+      try {
         await task();
-      } while (again);
-    } catch (problem) {
-      error.value = /** @type {Error} */ (problem);
-    } finally {
-      running = false;
-    }
+      } catch (problem) {
+        error.value = /** @type {Error} */ (problem);
+      }
+    } while (again);
+    running = false;
   };
 }
 
