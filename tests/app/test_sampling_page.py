@@ -4,7 +4,8 @@ import json
 
 import pytest
 from conftest import overflow
-from playwright.sync_api import expect
+
+expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright").expect
 
 STEER = "temperature=0.8&top_k=12&top_p=0.8&tokens=6"
 
