@@ -120,9 +120,7 @@ def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
     return [*start, *tokenizer.encode_with_controls(text)]
 
 
-def sampling_of(
-    model: Model, request: Request, max_tokens: int | None, otherwise: int, top_logprobs: int
-) -> Sampling:
+def sampling_of(model: Model, request: Request, max_tokens: int | None, otherwise: int, top_logprobs: int) -> Sampling:
     """The request's controls, with OpenAI's defaults. Raises ApiError for what Sampling refuses.
 
     max_tokens: as it was asked for, −1 as many as fit; `otherwise` where it was not.
