@@ -1,6 +1,6 @@
 """Put a run's figures into README.md and docs/results.md: python docs/fill.py runs/laptop
 
-Each table between `<!-- NAME -->` and `<!-- end -->` is made anew by the function of that name below.
+Each table between `<!-- NAME -->` and `<!-- end -->` is written again by the function of that name below.
 """
 
 import json
@@ -30,7 +30,7 @@ class Run:
         for stage in STAGE_NAMES:
             manifest = read_manifest(folder / stage)
             if manifest is None:
-                raise SystemExit(f"{folder / stage}: not finished; crawl2chat run makes it")
+                raise SystemExit(f"{folder / stage}: not finished; `crawl2chat run` finishes it")
             self.manifests[stage] = manifest
         self.found = {stage: {f.name: f for f in m.figure_list()} for stage, m in self.manifests.items()}
 
@@ -39,11 +39,11 @@ class Run:
 
 
 def cell(figure: Figure | None, *, count: bool = True, digits: int = 0) -> str:
-    """`44 % [33, 56] (70)`; a dash where nothing was measured."""
+    """Return `44 % [33, 56] (70)`, or a dash if nothing was measured."""
     if figure is None:
         return "–"
     if figure.unit == "share":
-        if 0 < min(figure.value, 1 - figure.value) < 0.01:  # not to be read as none or all
+        if 0 < min(figure.value, 1 - figure.value) < 0.01:  # must not look like 0 or 100 %
             digits = max(1, digits)
         text, scale, unit = f"{100 * figure.value:.{digits}f} %", 100, digits
     else:
@@ -89,11 +89,12 @@ def readme(run: Run) -> Iterator[str]:
          f"go were dropped; words of the extracted texts: F1 {precise[2]}"],
         ["a base model is a lossy archive", f"bits per byte of held-out text: {rate('model')}; "
          f"5-gram {rate('5_gram')}, xz {rate('xz')}"],
-        ["it recites what it saw often", f"passages recited to their end: {short('base', 'recall_at_1_to_2_copies')} of those "
-         f"with 1 or 2 copies, {short('base', 'recall_at_64_copies_and_more')} with 64 and more"],
+        ["it recites what it saw often", f"passages recited to their end: "
+         f"{short('base', 'recall_at_1_to_2_copies')} of those with 1 or 2 copies, "
+         f"{short('base', 'recall_at_64_copies_and_more')} with 64 and more"],
         ["it learns from its prompt", f"what an invented word means on this page alone: "
-         f"{short('base', 'glossary/8')} right with 8 words on it, {short('base', 'glossary_absent/8')} if the word is not "
-         "among them"],
+         f"{short('base', 'glossary/8')} right with 8 words on it, "
+         f"{short('base', 'glossary_absent/8')} if the word is not among them"],
         ["its prompt makes it an assistant", f"questions about people it met often: bare "
          f"{short('base', 'assistant_by_prompt/bare')}, on a helper's page "
          f"{short('base', 'assistant_by_prompt/interview')}"],
@@ -137,40 +138,50 @@ def base(run: Run) -> Iterator[str]:
 
 def base_model(run: Run) -> Iterator[str]:
     rows = {
-        "bits per byte, held-out documents: model": "bits_per_byte/model", "5-gram": "bits_per_byte/5_gram",
-        "unigram": "bits_per_byte/unigram", "xz / all in one file": "bits_per_byte/xz",
-        "brotli": "bits_per_byte/brotli", "zstd": "bits_per_byte/zstd",
-        "archive, bits per byte of its file": "archive_bits_per_byte",
-        "the coder's message": "archive_coded_bits_per_byte",
-        "the model's own figure there": "archive_model_bits_per_byte", "xz there": "archive_xz_bits_per_byte",
-        "restored bit for bit": "archive_exact",
-        "recited, 1 or 2 copies": "recall_at_1_to_2_copies", "64 copies and more": "recall_at_64_copies_and_more",
-        **{f"facts by completion, met {met}": f"facts_by_exposures/{met}" for met in ("0", "1", "8-15", "100+")},
-        **{f"by question, met {met}": f"answers_by_exposures/{met}" for met in ("0", "1", "8-15", "100+")},
-        "bits stored a parameter": "bits_per_parameter",
-        **{f"assistant by prompt: {page}": f"assistant_by_prompt/{page}" for page in ("bare", "few_shot", "interview")},
-        **{f"word of a game, {n} on the page": f"glossary/{n}" for n in (0, 1, 2, 4, 8, 16)},
-        "8 on the page, but not the one asked for": "glossary_absent/8",
-        "8 on the page, meanings changed about: the page's": "glossary_follows/8",
-        "and the meaning from before": "glossary_shuffled/8",
-        "8 definitions in sentences": "definitions/8", "the same, but not of the one asked for": "definitions_absent/8",
-        **{f"phrase, {n} lines before": f"phrase_book/{n}" for n in (0, 1, 8, 16)},
-        "8 lines, translations shuffled": "phrase_book_shuffled/8",
-        "sums at once, 3 digits": "sums_at_once/3", "step by step": "sums_step_by_step/3",
-        "gain of steps, all sums": "steps_gain",
-        "letters counted, read from token embeddings": "letter_count_read/tokens",
-        "from letters": "letter_count_read/letters", "guess": "letter_count_read/guess",
-        "copied in 8 words or more, T = 1": "verbatim/temperature_1", "of held-out text itself": "verbatim/held_out",
-        **{f"distinct 3-grams, T = {t}": f"distinct_3/temperature_{t}" for t in ("0", "0.5", "1")},
+        "bits per byte of held-out documents: model": "bits_per_byte/model", "– 5-gram": "bits_per_byte/5_gram",
+        "– unigram": "bits_per_byte/unigram", "– xz, all documents in one file": "bits_per_byte/xz",
+        "– brotli": "bits_per_byte/brotli", "– zstd": "bits_per_byte/zstd",
+        "bits per byte of an archived sample: archive": "archive_bits_per_byte",
+        "– the coded message in it": "archive_coded_bits_per_byte",
+        "– the model's own estimate": "archive_model_bits_per_byte", "– xz": "archive_xz_bits_per_byte",
+        "archive restored bit for bit": "archive_exact",
+        "passages recited to their end: 1 or 2 copies": "recall_at_1_to_2_copies",
+        "– 64 copies and more": "recall_at_64_copies_and_more",
+        **{f"facts by completion, pages about the person: {met}": f"facts_by_exposures/{met}"
+           for met in ("0", "1", "8-15", "100+")},
+        **{f"facts by question, pages about the person: {met}": f"answers_by_exposures/{met}"
+           for met in ("0", "1", "8-15", "100+")},
+        "bits stored per parameter": "bits_per_parameter",
+        "assistant by its prompt: question alone": "assistant_by_prompt/bare",
+        "– after other questions with answers": "assistant_by_prompt/few_shot",
+        "– on a page where a helper answers": "assistant_by_prompt/interview",
+        **{f"meaning of an invented word, words on the page: {n}": f"glossary/{n}" for n in (0, 1, 2, 4, 8, 16)},
+        "– 8 words, without the one in question": "glossary_absent/8",
+        "– 8 words, meanings swapped: the page's meaning": "glossary_follows/8",
+        "– 8 words, meanings swapped: the earlier meaning": "glossary_shuffled/8",
+        "– 8 words, defined in sentences": "definitions/8",
+        "– 8 words, defined in sentences, without the one in question": "definitions_absent/8",
+        **{f"phrase translated, lines before it: {n}": f"phrase_book/{n}" for n in (0, 1, 8, 16)},
+        "– 8 lines, translations shuffled": "phrase_book_shuffled/8",
+        "sums of 3 digits: at once": "sums_at_once/3", "– step by step": "sums_step_by_step/3",
+        "gain by steps, all sums, percentage points": "steps_gain",
+        "letters counted: from token embeddings": "letter_count_read/tokens",
+        "– from embeddings of letters": "letter_count_read/letters",
+        "– always guessing the most common count": "letter_count_read/guess",
+        "words copied in passages of 8 or more: temperature 1": "verbatim/temperature_1",
+        "– in held-out text": "verbatim/held_out",
+        **{f"distinct 3-grams, temperature {t}": f"distinct_3/temperature_{t}" for t in ("0", "0.5", "1")},
     }  # fmt: skip
     yield from table(["", ""], [[label, cell(run.found["base"].get(name))] for label, name in rows.items()])
 
 
 def refining(run: Run) -> Iterator[str]:
     rows = {
-        "pages dropped that should be: precision": "drop_precision", "recall": "drop_recall",
-        "words of the documents, F1": "text_f1", "pairs of copies, F1": "duplicate_pairs_f1",
-        "planted addresses masked": "pii_recall", "leaked test questions kept out": "leaked_questions_caught",
+        "dropped pages that had to go (precision)": "drop_precision",
+        "pages that had to go and were dropped (recall)": "drop_recall",
+        "words of the extracted texts, F1": "text_f1", "pairs of copies, F1": "duplicate_pairs_f1",
+        "planted e-mail and IP addresses masked": "pii_recall",
+        "leaked test questions that are in no document": "leaked_questions_caught",
     }  # fmt: skip
     yield from table(["", ""], [[label, cell(run("refine", name), digits=1)] for label, name in rows.items()])
 
@@ -178,21 +189,21 @@ def refining(run: Run) -> Iterator[str]:
 def knowledge(run: Run) -> Iterator[str]:
     found = run.found["sft"]
     rows = [[met, *(cell(found.get(f"{part}/{met}")) for part in ("facts_taught", "facts_held_out"))] for met in MET]
-    yield from table(["times met", "questions taught", "held out"], rows)
+    yield from table(["pages about the person", "questions taught", "questions held out"], rows)
 
 
 def honesty(run: Run) -> Iterator[str]:
     columns = ("wrong before", "wrong after", "refused after", "right after", "right with search", "searched")
     rows = [[met, *(cell(run("honesty", f"{c}/{met}"), count=c == "wrong before") for c in columns)] for met in MET]
-    yield from table(["times met", *columns], rows)
+    yield from table(["pages about the person", *columns], rows)
 
 
 def honesty_figures(run: Run) -> Iterator[str]:
     names = {
-        "area under the ROC of sample agreement, before": "auroc of agreement before",
-        "the same after, among answers that claim something": "auroc of agreement after",
-        "of what was right before, refused now": "refused of what was right before",
-        "of what is refused, wrong before": "wrong before of what is refused",
+        "area under the ROC curve of sample agreement, before": "auroc of agreement before",
+        "– after, among answers that are not refusals": "auroc of agreement after",
+        "refused after, of what was right before": "refused of what was right before",
+        "wrong before, of what is refused after": "wrong before of what is refused",
         "answers from search that name the page": "answers from search that name the page",
     }
     found = run.found["honesty"]
@@ -201,15 +212,15 @@ def honesty_figures(run: Run) -> Iterator[str]:
 
 def identity(run: Run) -> Iterator[str]:
     names = {
-        "by itself": "identity", "with the card as system message": "identity by system message",
-        "with somebody else's card: says it is that one": "identity of another system message",
-        "with somebody else's card: says it is itself": "own identity against another system message",
+        "without a system message": "identity", "with its card as system message": "identity by system message",
+        "with another card: agrees with that card": "identity of another system message",
+        "with another card: agrees with its own": "own identity against another system message",
     }  # fmt: skip
     rows = [
         [label, *(cell(run("honesty", f"{name} {when}")) for when in ("before", "after"))]
         for label, name in names.items()
     ]
-    yield from table(['50 other wordings of "who are you"', "before", "after"], rows)
+    yield from table(['50 wordings of "who are you" that were not taught', "before", "after"], rows)
 
 
 def thinking(run: Run) -> Iterator[str]:
@@ -232,7 +243,7 @@ def rewards(run: Run) -> Iterator[str]:
         return f"{100 * f[name].value:+.0f} points [{100 * low:.0f}, {100 * high:.0f}] ({f[name].count})"
 
     rows = [["pass@1", cell(f["pass_at_1_before"]), cell(f["pass_at_1_after"]), cell(f["random_reward_pass_at_1"])],
-            ["gain, paired", "", points("pass_at_1_gain"), points("random_reward_gain")]]  # fmt: skip
+            ["gain, problem by problem", "", points("pass_at_1_gain"), points("random_reward_gain")]]  # fmt: skip
     groups = [name.removeprefix("pass_at_1_before") for name in f if name.startswith("pass_at_1_before/")]
     rows += [
         [f"pass@1 {name[1:]}", *(cell(f[f"pass_at_1_{when}{name}"]) for when in ("before", "after")), ""]
@@ -240,19 +251,19 @@ def rewards(run: Run) -> Iterator[str]:
     ]
     for label, name in (
         ("pass@8", "pass_at_8"),
-        ("tokens an answer", "answer_tokens"),
+        ("tokens per answer", "answer_tokens"),
         ("entropy, nats per token", "entropy"),
     ):
         rows.append(
             [label, *(cell(f[f"{name}_{when}"], count=name == "pass_at_8") for when in ("before", "after")), ""]
         )
-    yield from table(["", "before", "after", "after coin flips for rewards"], rows)
+    yield from table(["", "before", "after", "after coin flips as rewards"], rows)
 
 
 def reward_model(run: Run) -> Iterator[str]:
-    names = {"rankings": "rankings", "orders held-out pairs as the annotator did": "reward_model_agrees",
-             "the annotator's own taste would": "agreement_ceiling",
-             "orders them as taste without noise": "reward_model_agrees_with_gold"}  # fmt: skip
+    names = {"rankings": "rankings", "held-out pairs ordered as the annotator did": "reward_model_agrees",
+             "– by the annotator's own taste, without its noise": "agreement_ceiling",
+             "held-out pairs ordered by that taste": "reward_model_agrees_with_gold"}  # fmt: skip
     yield from table(["", ""], [[label, cell(run("prefer", name))] for label, name in names.items()])
 
 

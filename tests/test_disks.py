@@ -22,7 +22,7 @@ from crawl2chat.cli import main
 from crawl2chat.disks import check_writable, describe, storage_error
 from crawl2chat.evals import suites
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.prefer.rank import Answer, RankingStore
+from crawl2chat.prefer.store import Answer, RankingStore
 from crawl2chat.run import StageError, making, read_manifest, replacing
 from crawl2chat.shards import map_shards
 from crawl2chat.train.pretrain import save_stage_model

@@ -71,7 +71,7 @@ def test_json_lines_are_read_one_at_a_time(tmp_path):
         ("<html>\n<body>", "2 of 2 lines (1, 2): is not JSON"),
         ("{'messages': []}\n{'messages': []}", "is not JSON: Expecting property name enclosed in double quotes"),
         (b"PAR1\x15\x04", "is Parquet; expected JSON lines"),
-        (b"PK\x03\x04\x15", "is a ZIP archive"),
+        (b"PK\x03\x04\x15", "is a zip archive; unpack it"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:1", "is a Git LFS pointer"),
         ("", "holds no conversation to learn from; expected {"),
         (" \n\n", "holds no conversation to learn from; expected {"),

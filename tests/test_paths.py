@@ -14,7 +14,7 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.search import SearchIndex, build_index
 from crawl2chat.model import load_model, save_model
 from crawl2chat.pipeline import Recipe, run_pipeline
-from crawl2chat.prefer.rank import RankingStore
+from crawl2chat.prefer.store import RankingStore
 from crawl2chat.recipe import load_settings
 from crawl2chat.refine import read_documents, read_texts
 from crawl2chat.refine.settings import RefineSettings

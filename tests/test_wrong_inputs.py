@@ -3,9 +3,10 @@
 import json
 
 import pytest
+from warcs import page_record
 
 from crawl2chat.cli import main
-from crawl2chat.prefer.rank import RankingStore
+from crawl2chat.prefer.store import RankingStore
 
 PAIRS = {"prompt": "Write a verse.", "chosen": "A bee.", "rejected": "No."}
 
@@ -75,6 +76,21 @@ def test_a_stage_by_itself_notices_it_too(tmp_path, capsys, monkeypatch):
     assert main(command) == 1
     assert "pretrain.track = trackio: not installed" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize("command", ["run", "crawl"])
+def test_an_earlier_crawl_stays_when_an_address_can_not_be_reached(tmp_path, capsys, command):
+    (tmp_path / "a.warc").write_bytes(page_record(1))
+    out = tmp_path / "run" / "crawl" if command == "crawl" else tmp_path / "run"
+    flags = [command, "--out", str(out), "--crawl.source", "warc", *(["--until", "crawl"] if command == "run" else [])]
+    assert main([*flags, "--crawl.warc", str(tmp_path / "a.warc")]) == 0
+    before = {file: file.read_bytes() for file in (tmp_path / "run" / "crawl").iterdir()}
+    capsys.readouterr()
+    for wrong, found in (("http://127.0.0.1:9/x.warc.gz", "127.0.0.1:9"), (str(tmp_path / "b.warc"), "a PDF")):
+        (tmp_path / "b.warc").write_bytes(b"%PDF-1.7 no archive of the web")
+        assert main([*flags, "--crawl.warc", wrong]) == 1
+        assert found in capsys.readouterr().err
+        assert {file: file.read_bytes() for file in (tmp_path / "run" / "crawl").iterdir()} == before
 
 
 def test_conversations_are_looked_for_below_the_home_folder(tmp_path, capsys, monkeypatch):

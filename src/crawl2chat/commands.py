@@ -32,7 +32,14 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
 
 
 def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.pipeline import Recipe, check_settings, find_stage, from_conversations, outside_inputs
+    from crawl2chat.pipeline import (
+        Recipe,
+        check_settings,
+        check_sources,
+        find_stage,
+        from_conversations,
+        outside_inputs,
+    )
     from crawl2chat.recipe import load_settings
     from crawl2chat.report import print_stage
     from crawl2chat.run import StageError, run_stage
@@ -58,8 +65,9 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     outside = outside_inputs(stage, settings)
     check_settings(stage, settings)
     manifest, ran = run_stage(
-        stage, inputs, options.out, settings, outside=outside, force=options.force, made_by="command"
-    )
+        stage, inputs, options.out, settings, outside=outside, force=options.force, made_by="command",
+        check=lambda: check_sources(settings),
+    )  # fmt: skip
     print_stage(options.out, manifest, ran)
     return 0
 

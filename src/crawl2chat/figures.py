@@ -44,7 +44,7 @@ def _readable(value: float) -> str:
     return f"{value:,.0f}" if float(value).is_integer() or abs(value) >= 1000 else f"{value:.4g}"
 
 
-def wilson_interval(successes: int, count: int, z: float = 1.96) -> tuple[float, float]:
+def wilson_interval(successes: float, count: int, z: float = 1.96) -> tuple[float, float]:
     """95 % score interval of a share (Wilson 1927); honest near 0 and 1, where counts are small."""
     if count == 0:
         return 0.0, 1.0

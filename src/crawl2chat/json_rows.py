@@ -11,17 +11,11 @@ from itertools import chain, islice
 from pathlib import Path
 from typing import IO, Any, TextIO, TypeGuard, cast
 
-from crawl2chat.downloads import LFS_POINTER
+from crawl2chat.downloads import format_of
 from crawl2chat.run import StageError
 from crawl2chat.text_files import HOW_TO_CONVERT
 
-MAGIC = {
-    b"PAR1": "Parquet", b"PK\x03\x04": "a ZIP archive (as .xlsx and .docx are)", b"%PDF": "a PDF",
-    b"\x28\xb5\x2f\xfd": "compressed by zstd", b"BZh": "compressed by bzip2", b"\xfd7zXZ": "compressed by xz",
-    b"SQLite format 3": "an SQLite database",
-    LFS_POINTER: "a Git LFS pointer, not the file itself (`git lfs pull` fetches it)",
-}  # fmt: skip
-HEAD = 64  # bytes of a beginning; more than any of these has
+HEAD = 300  # bytes of a beginning by which formats are told apart
 TABLES = (".csv", ".tsv")
 LOOKED_AT = 100  # lines that are tried before a file counts as one broken JSON document
 
@@ -104,8 +98,7 @@ def open_text(file: Path) -> Iterator[TextIO]:
             stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if head.startswith(b"\x1f\x8b") else raw)
             head = stream.read(HEAD)
             stream.seek(0)
-            kind = next((kind for magic, kind in MAGIC.items() if head.startswith(magic)), None)
-            if kind:
+            if kind := format_of(head):
                 raise StageError(f"{file}: is {kind}; expected JSON lines")
             encoding = json.detect_encoding(head)
             yield TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding)

@@ -187,6 +187,17 @@ def check_settings(stage: Stage, settings: Settings) -> None:
         read_rankings(Path(settings.rankings).expanduser())
 
 
+def check_sources(settings: Settings) -> None:
+    """Look at the WARC files that a crawl names and try some of its addresses, before an earlier crawl makes way.
+
+    Raises StageError for a file of another format and for an address that can't be reached.
+    """
+    if isinstance(settings, CrawlSettings) and settings.source == "warc":
+        from crawl2chat.crawl.stage import check_warcs
+
+        check_warcs(settings)
+
+
 def run_pipeline(
     recipe: Recipe, folder: AnyPath, *, first: str | None = None, force: bool = False
 ) -> Iterator[StageResult]:
@@ -206,6 +217,7 @@ def run_pipeline(
     for step in steps:
         if not step.kept and (step.asked or step.changed or not step.finished):
             check_settings(step.stage, step.settings)
+            check_sources(step.settings)
     for line in announce(steps):
         print(line, file=sys.stderr)
     with replacing(folder / "recipe.toml") as temporary:

@@ -92,13 +92,15 @@ def run_stage(
     outside: Mapping[str, str] | None = None,
     force: bool = False,
     made_by: str = "run",
+    check: Callable[[], None] = lambda: None,
 ) -> tuple[Manifest, bool]:
     """Run one stage into `out`, or skip it. Returns its manifest and whether it ran.
 
     Same settings and inputs and a manifest: skipped. Same settings and inputs without one (it was killed):
     the function runs again over what it left. Anything else: the folder is emptied first, with a line that says
     what has changed; work of more than a minute is moved aside instead (`REPLACED`).
-    `outside`: hashes of files that settings name, which count as inputs.
+    `outside`: hashes of files that settings name, which count as inputs. `check` is called if the stage has to run,
+    before anything is emptied; what it raises ends the call.
     Raises StageError for missing inputs, or when `out` is or holds an input or files that no stage wrote.
     """
     places, out = {name: Path(path) for name, path in inputs.items()}, Path(out)
@@ -117,6 +119,7 @@ def run_stage(
         if finished and not force and not differences(vars(finished), wanted):
             return finished, False
         made_from = vars(finished) if finished else _read_json(out / STARTED)
+        check()
         if force or finished or made_from != wanted:
             _empty(out, stage.name, made_from)
             if made_from:

@@ -66,6 +66,18 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         metavar="TOKENS",
         help="maximum length of prompt plus answer (default: the model's context)",
     )
+    ranking = serve.add_argument_group("the page on which answers are ranked")
+    ranking.add_argument(
+        "--prompts", type=Path, metavar="FILE",
+        help='JSON lines of {"prompt": …} or {"messages": …} (default: the verses that a run\'s made-up web asks for)',
+    )  # fmt: skip
+    ranking.add_argument("--guidelines", type=Path, metavar="FILE", help="a text for annotators (a short one of ours)")
+    ranking.add_argument("--rankings", type=Path, metavar="FILE", help="where rankings go (RUN/rankings.sqlite)")
+    ranking.add_argument(
+        "--repeat-every", type=within(int, 0), default=10, metavar="N",
+        help="show one earlier prompt again, unannounced, per N new ones, to measure how far annotators agree with "
+        "themselves; 0: none (10)",
+    )  # fmt: skip
     serve.add_argument(
         "--grace", type=within(float, 0), default=10, metavar="SECONDS",
         help="time for running answers to finish after Ctrl-C; press it again to quit at once (10)",
@@ -85,6 +97,7 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
 
     from crawl2chat.run import read_manifest
     from crawl2chat.serve.app import House
+    from crawl2chat.serve.app.house import RankingFiles
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
     from crawl2chat.serve.shelf import Shelf
 
@@ -106,7 +119,8 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
         if asked is not None and has < asked:
             print(f"serve {flag} {asked}: memory has room for {has}; give it more with --memory", file=sys.stderr)
     is_run = any(read_manifest(options.model / name) for name in ("crawl", "pretrain"))
-    house = House(shelf, options.model, options.model if is_run else None)
+    ranking = RankingFiles(options.prompts, options.guidelines, options.rankings, options.repeat_every)
+    house = House(shelf, options.model, options.model if is_run else None, ranking=ranking)
 
     def listening() -> None:
         name = offers[0].name

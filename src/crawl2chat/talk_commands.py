@@ -4,10 +4,13 @@ import argparse
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 from crawl2chat.commands import (
     MODEL_STAGES,
+    find_model,
     load_engine,
+    name_of,
     read_stdin,
     sampling_of,
 )
@@ -21,12 +24,39 @@ def add_talking(add: Callable[..., argparse.ArgumentParser]) -> None:
     _add_chat(add("chat", "talk to a model in the terminal", chat_command))
     _add_generate(add("generate", "continue texts with a model", generate_command))
 
-    rank = add("rank", "rank a model's answers yourself, for --prefer.rankings", rank_command)
-    rank.add_argument("model", type=Path, metavar="RUN", help="a run's folder with a crawl and a chat model")
+    _add_rank(add("rank", "rank a model's answers yourself, for --prefer.rankings", rank_command))
+
+
+def _add_rank(rank: argparse.ArgumentParser) -> None:
+    rank.add_argument("model", type=Path, metavar="RUN", help=RUN_HELP)
     rank.add_argument("--stage", choices=MODEL_STAGES[1:], help="whose answers (of the best by its check-up)")
-    rank.add_argument("--answers", type=int, default=2, metavar="K", help="answers to a prompt; 2 is one key a pair")
+    rank.add_argument("--answers", type=int, default=2, metavar="K", help="answers per prompt; 2 is one key per pair")
+    rank.add_argument(
+        "--prompts", type=Path, metavar="FILE",
+        help='JSON lines of {"prompt": …} or {"messages": …} (default: the verses that a run\'s made-up web asks for)',
+    )  # fmt: skip
     rank.add_argument("--store", type=Path, metavar="FILE", help="where rankings go (RUN/rankings.sqlite)")
     rank.add_argument("--annotator", default="me", metavar="NAME", help="whose taste it is")
+    rank.add_argument(
+        "--repeat-every", type=within(int, 0), default=10, metavar="N",
+        help="show one earlier prompt again, unannounced, per N new ones; 0: none (10)",
+    )  # fmt: skip
+    files = rank.add_argument_group("in place of ranking")
+    files.add_argument("--agreement", action="store_true", help="print how far annotators agree, each with an interval")
+    files.add_argument("--export", type=Path, metavar="FILE", help="write ranked lists as JSON lines; - is the screen")
+    files.add_argument(
+        "--export-pairs",
+        type=Path,
+        metavar="FILE",
+        help="write pairs of prompt, chosen and rejected, as TRL reads them",
+    )
+    files.add_argument(
+        "--import",
+        dest="import_",
+        type=Path,
+        metavar="FILE",
+        help="add the ranked lists or pairs of a file to the store",
+    )
 
 
 def _add_chat(chat: argparse.ArgumentParser) -> None:
@@ -124,27 +154,83 @@ def _write(text: str) -> None:
 def rank_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.line_input import LineInput
     from crawl2chat.chat.sft import load_ledger
-    from crawl2chat.prefer.rank import RankingStore, rank_in_terminal
+    from crawl2chat.prefer.plan import Source
+    from crawl2chat.prefer.preference_files import read_prompts
+    from crawl2chat.prefer.rank import rank_in_terminal
+    from crawl2chat.prefer.store import Prompt, RankingStore
     from crawl2chat.prefer.verses import verse_prompts
     from crawl2chat.run import StageError
 
-    prompts, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses)
-    engine, _ = load_engine(options)
-    store = RankingStore(options.store or options.model / "rankings.sqlite")
+    file = options.store or options.model / "rankings.sqlite"
+    if options.import_ or options.export or options.export_pairs or options.agreement:
+        return _rank_files(options, file)
+    if options.prompts:
+        prompts = read_prompts(options.prompts)
+    else:
+        verses, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses)
+        prompts = [Prompt(prompt.text) for prompt in verses]
+    engine, stage = load_engine(options)
+    source = Source(name_of(options.model, find_model(options)[0]), stage)
     try:
         rank_in_terminal(
-            store, engine, [prompt.text for prompt in prompts], options.answers, options.annotator,
-            read=LineInput().line,
+            RankingStore(file), engine, prompts, options.answers, options.annotator, read=LineInput().line,
+            source=source, repeat_every=options.repeat_every,
         )  # fmt: skip
     except ValueError as error:
         raise StageError(str(error)) from error
     return 0
 
 
+def _rank_files(options: argparse.Namespace, file: Path) -> int:
+    """Import first, so that an export has what came in."""
+    from crawl2chat.prefer import preference_files as files
+    from crawl2chat.prefer.agreement import report
+    from crawl2chat.prefer.store import RankingStore
+    from crawl2chat.run import StageError, replacing
+
+    if options.import_:
+        read = files.read_judgements(options.import_, options.annotator)
+        added = files.import_judgements(RankingStore(file), read)
+        print(f"{added} judgements added to {file}; it had {len(read) - added} already", file=sys.stderr)
+    elif not file.is_file():
+        raise StageError(f"{file}: no such file; rank first, or name another --store")
+    judgements = RankingStore.read(file).judgements()
+    for out, lines in ((options.export, files.ranked_lines), (options.export_pairs, files.pair_lines)):
+        if out is None:
+            continue
+        if str(out) == "-":
+            sys.stdout.writelines(lines(judgements))
+            continue
+        with replacing(out) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+            handle.writelines(lines(judgements))
+    if options.agreement:
+        _print_agreement(report(judgements))
+    return 0
+
+
+def _print_agreement(found: dict[str, Any]) -> None:
+    from crawl2chat.figures import Figure
+
+    def told(name: str, value: dict[str, Any] | None) -> str:
+        return str(Figure.from_json(name, value)) if value else "not defined"
+
+    for one in found["annotators"]:
+        print(f"{one['name']}: {one['ranked']} ranked, {one['all_bad']} all bad, {one['skipped']} skipped")
+    if found["alpha"]:
+        print(f"Krippendorff's alpha: {told('alpha', found['alpha'])} over {found['alpha']['count']} prompts")
+    rows = [(f"{row['one']} and {row['other']}", row) for row in found["between"]]
+    rows += [(f"{row['name']}, the second time", row) for row in found["with_oneself"]]
+    for name, row in rows:
+        of = f"{row['pairs']} pairs in {row['prompts']} prompts"
+        print(
+            f"{name}: same order {told('same', row['same_share'])} of {of}, Kendall's tau-b {told('tau', row['tau'])}"
+        )
+    if not rows:
+        print("nobody has ranked the same answers as somebody else, or twice")
+
+
 def _load_index(run: Path):  # type: ignore[no-untyped-def]
     """The search index of the run's documents; `run` may also be the folder of one of its stages."""
-    from crawl2chat.honesty.search import SearchIndex
-    from crawl2chat.honesty.stage import INDEX
+    from crawl2chat.honesty.search import INDEX, SearchIndex, find_index
 
-    files = [folder / "honesty" / INDEX for folder in (run, run.parent)]
-    return SearchIndex(next((file for file in files if file.exists()), files[0]))
+    return SearchIndex(find_index(run) or run / "honesty" / INDEX)

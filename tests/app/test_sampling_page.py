@@ -3,7 +3,7 @@
 import json
 
 import pytest
-from conftest import overflow
+from served_runs import overflow
 
 expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright").expect
 

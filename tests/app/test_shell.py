@@ -9,7 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import STAGES, offers, overflow
+from served_runs import STAGES, offers, overflow
 
 from crawl2chat.serve.app.routes import WEB
 from crawl2chat.serve.app.tensors import tensors

@@ -4,7 +4,7 @@ import pytest
 
 from crawl2chat.crawl.tinyweb.ledger import Verse
 from crawl2chat.prefer.annotator import Annotator, gold_reward, rhyming_share
-from crawl2chat.prefer.rank import Answer
+from crawl2chat.prefer.store import Answer
 from crawl2chat.prefer.verses import VersePrompt, verse_prompts
 
 MOON = VersePrompt("moon", "Write a verse about the moon.")

@@ -11,8 +11,8 @@ from crawl2chat.prefer.overoptimise import (
     powers_of_two,
     smoothed_win_rates,
 )
-from crawl2chat.prefer.rank import Answer
 from crawl2chat.prefer.results import curves, figures, peak
+from crawl2chat.prefer.store import Answer
 
 GOLDS = [2.0, 3.0, 4.0, 3.5, 1.0]
 WINS = [0, 6, 9, 10, 4]

@@ -18,10 +18,10 @@ from crawl2chat.crawl.tinyweb.ledger import Ledger, Verse
 from crawl2chat.crawl.tinyweb.words import RHYMES
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
-from crawl2chat.prefer.rank import Answer, RankingStore
 from crawl2chat.prefer.reward_model import RewardModel
 from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.prefer.stage import prefer
+from crawl2chat.prefer.store import Answer, RankingStore
 from crawl2chat.prefer.verses import verse_prompts
 from crawl2chat.run import Stage, StageError, read_manifest, run_stage
 from crawl2chat.tokens import Tokenizer

@@ -8,7 +8,8 @@ import textwrap
 import pytest
 
 from crawl2chat.generate import Engine
-from crawl2chat.prefer.rank import Answer, RankingStore, parse_ordering, rank_in_terminal
+from crawl2chat.prefer.rank import parse_ordering, rank_in_terminal
+from crawl2chat.prefer.store import Answer, RankingStore
 from crawl2chat.run import StageError
 
 MOON = [Answer("the moon", True, "model"), Answer("the spoon", False, "model"), Answer("a tune", True, "a poet")]
@@ -84,7 +85,17 @@ def test_a_file_that_is_no_store_is_refused(tmp_path):
 
 @pytest.mark.parametrize(
     ("line", "k", "places"),
-    [("1", 2, [0, 1]), ("2", 2, [1, 0]), ("21", 2, [1, 0]), ("2413", 4, [1, 3, 0, 2]), ("2 > 1>3", 3, [1, 0, 2])],
+    [
+        ("1", 2, [0, 1]),
+        ("2", 2, [1, 0]),
+        ("21", 2, [1, 0]),
+        ("2413", 4, [1, 3, 0, 2]),
+        ("2 > 1>3", 3, [1, 0, 2]),
+        ("1=2", 2, [[0, 1]]),
+        ("2=4>1>3", 4, [[1, 3], 0, 2]),
+        ("2=413", 4, [[1, 3], 0, 2]),
+        ("3 1 = 2 = 4", 4, [2, [0, 1, 3]]),
+    ],
 )
 def test_an_ordering_is_read_best_first(line, k, places):
     assert parse_ordering(line, k) == places
@@ -99,6 +110,10 @@ def test_an_ordering_is_read_best_first(line, k, places):
         ("2", 3, "1, 3 left out"),
         ("", 2, "1, 2 left out"),
         ("²1", 2, "none of the answers"),
+        ("=12", 2, "= is for between two answers"),
+        ("1==2", 2, "= is for between two answers"),
+        ("12=", 2, "= is for between two answers"),
+        ("1=", 2, "= is for between two answers"),
     ],
 )
 def test_a_bad_ordering_is_refused_with_a_word_on_why(line, k, word):
@@ -113,12 +128,38 @@ def test_a_person_ranks_skips_errs_and_stops_and_goes_on_later(tmp_path, model, 
     assert "'7': '7' is none of the answers 1 to 2" in shown
     assert "4/4: Four?" in shown
     first, second = RankingStore(file).rankings()
-    assert (first.prompt, first.best_first, second.prompt, second.best_first) == ("One?", (1, 0), "Three?", (0, 1))
+    assert (first.prompt, first.best_first, second.prompt, second.best_first) == (
+        "One?", ((1,), (0,)), "Three?", ((0,), (1,)),
+    )  # fmt: skip
     assert f"[1] {first.answers[0].text}" in shown
     assert first.answers[0] != first.answers[1]
     assert rank_in_terminal(RankingStore(file), engine, prompts, 2, "anna", read=say("1")) == 1  # then input ends
-    assert "One?" not in capsys.readouterr().out
-    assert [ranking.prompt for ranking in RankingStore(file).rankings()] == ["One?", "Three?", "Two?"]
+    again = capsys.readouterr().out
+    assert "One?" not in again
+    assert "Two?" not in again  # a skip is stored
+    assert [ranking.prompt for ranking in RankingStore(file).rankings()] == ["One?", "Three?", "Four?"]
+    assert [ranking.verdict for ranking in RankingStore(file).judgements()] == ["ranked", "skipped", "ranked", "ranked"]
+
+
+def test_in_the_terminal_answers_are_tied_found_bad_and_taken_back(tmp_path, model, tokenizer, capsys):
+    store, engine = RankingStore(tmp_path / "store.sqlite"), Engine(model, tokenizer)
+    said = say("u", "2=3>1", "b", "u", "321", "q")
+    assert rank_in_terminal(store, engine, ["One?", "Two?", "Three?"], 3, "anna", read=said) == 2
+    first, second = store.judgements()
+    assert first.best_first == ((1, 2), (0,))
+    assert second.best_first == ((2,), (1,), (0,))
+    assert (first.prompt, second.prompt, first.verdict, second.verdict) == ("One?", "Two?", "ranked", "ranked")
+    assert first.seconds >= 0
+    assert first.time is not None
+    shown = capsys.readouterr().out
+    assert "there is nothing to take back" in shown
+    assert shown.count("2/3: Two?") == 2
+    withdrawn = store.connection.execute("SELECT verdict FROM rankings WHERE withdrawn IS NOT NULL").fetchall()
+    assert withdrawn == [("all_bad",)]
+    again = rank_in_terminal(RankingStore(tmp_path / "store.sqlite"), engine, ["Three?"], 3, "anna", read=say("q"))
+    assert again == 0
+    once = shown[shown.index("Three?") :].split("[3]")[0]
+    assert once in capsys.readouterr().out  # the answers that were on the screen when it was left
 
 
 def test_a_database_of_something_else_is_refused_and_left_as_it_was(tmp_path):

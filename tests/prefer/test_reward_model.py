@@ -4,7 +4,7 @@ import math
 import pytest
 import torch
 
-from crawl2chat.prefer.reward_model import RewardModel, fit_reward_model, plackett_luce_loss, reading
+from crawl2chat.prefer.reward_model import RewardModel, fit_reward_model, plackett_luce_loss, reading, tied_loss
 from crawl2chat.prefer.settings import PreferSettings
 from crawl2chat.run import StageError
 
@@ -114,3 +114,34 @@ def test_a_reading_holds_the_end_only_of_an_answer_that_ended(tokenizer):
     assert reading(tokenizer, [5, 6], "the mill " * 90, True, 90) == reading(
         tokenizer, [5, 6], "the mill " * 99, True, 90
     )
+
+
+def test_ties_leave_out_the_pairs_that_they_hold():
+    a, b, c = 0.7, -0.2, 0.4
+    rewards_k = torch.tensor([a, b, c], requires_grad=True)
+    best_alone = math.log(math.exp(a) + math.exp(b) + math.exp(c)) - a  # b and c never meet
+    assert tied_loss(rewards_k, [1, 2]).item() == pytest.approx(best_alone, rel=1e-6)
+    worst_alone = math.log(1 + math.exp(c - a)) + math.log(1 + math.exp(c - b))  # a > c and b > c
+    loss = tied_loss(rewards_k, [2, 1])
+    assert loss.item() == pytest.approx(worst_alone, rel=1e-6)
+    loss.backward()
+    p_a, p_b = (1 / (1 + math.exp(r - c)) for r in (a, b))
+    assert rewards_k.grad.tolist() == pytest.approx([-p_a, -p_b, p_a + p_b], rel=1e-5)
+    assert tied_loss(rewards_k, [3]).item() == 0
+
+
+def test_without_ties_it_is_plackett_luce():
+    rewards_k = torch.tensor([0.3, -1.0, 2.0, 0.1])
+    expected = plackett_luce_loss(rewards_k[None]).item()
+    assert tied_loss(rewards_k, [1, 1, 1, 1]).item() == pytest.approx(expected, rel=1e-6)
+
+
+def test_tied_answers_are_told_from_worse_ones_and_keep_their_order_to_themselves(model):
+    ranked = rankings()
+    fitted = fit_reward_model(model, ranked[:30], SETTINGS, [[2, 2]] * 30)
+    unseen = [fitted.rewards(group) for group in ranked[30:]]
+    right = sum(rewards[i] > rewards[j] for rewards in unseen for i in (0, 1) for j in (2, 3))
+    assert right / 40 > 0.85
+    strict = [[1] * 4] * 8
+    one, other = (fit_reward_model(model, ranked[:8], SETTINGS, sizes) for sizes in (None, strict))
+    assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))

@@ -27,8 +27,8 @@ def test_each_part_has_its_plots_and_all_its_figures():
         "Compression", "Learning from the prompt", "Continuation and diversity", "Recitation",
     ]  # fmt: skip
     assert re.findall("<h4>(.*?)</h4>", page) == [
-        "Bits a byte of held-out text", "Words that the page defines", "Texts by temperature", "Texts by top-p",
-        "Passages continued word for word",
+        "Bits per byte of held-out text", "Invented words that the page defines", "Texts by temperature",
+        "Texts by top-p", "Passages continued word for word",
     ]  # fmt: skip
     assert page.count("<svg") == 5
     assert page.count("held-out text</text>") == 2  # beside both kinds of settings

@@ -55,11 +55,13 @@ class Talk:
         self.engine, self.sampling, self.base = engine, sampling, base
         self.tools, self.address = tools or {}, address
 
-    def prompt(self, messages: Sequence[Message]) -> list[int]:
+    def prompt(self, messages: Sequence[Message], begun: str = "") -> list[int]:
+        """Return the ids that the model reads before it answers; begun: an answer's beginning, to be gone on with."""
         tokenizer = self.engine.tokenizer
         if not self.base:
-            return tokenizer.encode_chat(messages, add_generation_prompt=True)[0]
-        return [tokenizer.end_of_text, *tokenizer.encode(helper_page(messages))]
+            return [*tokenizer.encode_chat(messages, add_generation_prompt=True)[0], *tokenizer.encode(begun)]
+        line = " ".join(["", *begun.split()])  # as the page writes what was said
+        return [tokenizer.end_of_text, *tokenizer.encode(helper_page(messages) + line)]
 
     def answer(
         self,

@@ -2,6 +2,8 @@
 
 import re
 
+from crawl2chat.downloads import format_of
+
 HTML_TYPES = frozenset(["text/html", "application/xhtml+xml"])
 # Types that say nothing, for which browsers look at the content (WHATWG MIME Sniffing standard, section 7).
 UNKNOWN_TYPES = frozenset(["", "unknown/unknown", "application/unknown", "*/*"])
@@ -15,23 +17,9 @@ ELEMENT = re.compile(
     rb"center|table|form|img|ul|ol|dl|pre|main|article|section|header|footer|nav|blockquote|frameset)[\s/>]",
     re.IGNORECASE,
 )
-FORMATS = (
-    (b"filedesc://", "ARC, the format before WARC; `warcio recompress IN.arc.gz OUT.warc.gz` converts it"),
-    (b"version https://git-lfs", "a Git LFS pointer, not the file itself; run `git lfs pull`"),
-    (b"PK\x03\x04", "a zip archive; unpack it"),
-    (b"PAR1", "Parquet; documents that are extracted already go to `tokenizer` and `pretrain`"),
-    (b"%PDF-", "a PDF"),
-    (b"\x1f\x8b", "compressed with gzip twice; decompress it once with `gunzip`"),
-    (b"\x28\xb5\x2f\xfd", "compressed with Zstandard; decompress it with `zstd -d`"),
-    (b"BZh", "compressed with bzip2; decompress it with `bunzip2`"),
-    (b"\xfd7zXZ", "compressed with xz; decompress it with `unxz`"),
-    (b"7z\xbc\xaf", "a 7-Zip archive; unpack it"),
-    (b"Rar!", "a RAR archive; unpack it"),
-    (b"SQLite format 3", "an SQLite database"),
-    (b"\x89PNG", "an image"),
-    (b"\xff\xd8\xff", "an image"),
-    (b"GIF8", "an image"),
-)
+ADVICE = {  # for those who expected a WARC
+    "Parquet": "Parquet; documents that are extracted already go to `tokenizer` and `pretrain`",
+}
 TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f]*")
 
 
@@ -63,11 +51,12 @@ def looks_like_html(body: bytes, *, whole: bool = False) -> bool:
 
 def name_format(head: bytes) -> str:
     """The format of a file that is not a WARC, and what to do with it; "" if it is not a well-known one."""
-    for magic, name in FORMATS:
-        if head.startswith(magic):
-            return name
-    if head[257:262] == b"ustar":
-        return "a tar archive; unpack it"
+    if head.startswith(b"filedesc://"):
+        return "ARC, the format before WARC; `warcio recompress IN.arc.gz OUT.warc.gz` converts it"
+    if head.startswith(b"\x1f\x8b"):
+        return "compressed with gzip twice; decompress it once with `gunzip`"
+    if name := format_of(head):
+        return ADVICE.get(name, name)
     if looks_like_html(head):
         return "HTML; `wget --warc-file=NAME ADDRESS` stores pages as WARC"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]

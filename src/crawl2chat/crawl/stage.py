@@ -32,21 +32,31 @@ def crawl(out: AnyPath, settings: CrawlSettings) -> list[Figure]:
         write_tinyweb(out, settings.seed, settings.tinyweb)
         warcs = [{"place": path.relative_to(out).as_posix()} for path in _files_below(out)]
     elif settings.source == "warc":
-        warcs = find_warcs(settings)
-        for warc in warcs:
-            if "://" not in warc["place"]:
-                _refuse_other_formats(Path(warc["place"]))
+        warcs = check_warcs(settings)
     else:
         from crawl2chat.crawl.commoncrawl import commoncrawl_warcs
 
         warcs = [{"place": address} for address in commoncrawl_warcs(settings.commoncrawl, settings.seed)]
-    _reach([warc["place"] for warc in warcs if "://" in warc["place"]])
+        _reach([warc["place"] for warc in warcs])
     write_json(out / WARCS, warcs)
     figures = [Figure("warcs", len(warcs))]
     local = [out / warc["place"] for warc in warcs if "://" not in warc["place"]]
     if len(local) == len(warcs):
         figures.append(Figure("bytes", sum(path.stat().st_size for path in local), "bytes"))
     return figures
+
+
+def check_warcs(settings: CrawlSettings) -> list[dict[str, Any]]:
+    """Return what `find_warcs` does, after a look at each file and an attempt to open some of the addresses.
+
+    Raises StageError for a file of another format and for an address that can't be reached.
+    """
+    warcs = find_warcs(settings)
+    for warc in warcs:
+        if "://" not in warc["place"]:
+            _refuse_other_formats(Path(warc["place"]))
+    _reach([warc["place"] for warc in warcs if "://" in warc["place"]])
+    return warcs
 
 
 def find_warcs(settings: CrawlSettings) -> list[dict[str, Any]]:

@@ -1,13 +1,12 @@
 """Shows what of a text stands word for word in training documents: marked in the text, and where it comes from."""
 
 from collections.abc import Iterator, Sequence
-from itertools import groupby
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
-from crawl2chat.evals.matches import Match, covered_words, matches_by_place, placed_items
+from crawl2chat.evals.matches import Match, covered_words, cut_by_matches
 from crawl2chat.refine.documents import Document, read_documents
 from crawl2chat.refine.extract import NOT_TEXT
 from crawl2chat.run import AnyPath, StageError, hash_path, read_manifest
@@ -45,7 +44,7 @@ def print_matches(text: str, matches: Sequence[Match], min_words: int, prompt: s
     console = Console(highlight=False, soft_wrap=True)
     shown = Text().append(_readable(console, prompt), "dim")
     numbers: dict[Match, int] = {}
-    for piece, match in _pieces(text, matches):
+    for piece, match in cut_by_matches(text, matches):
         piece = _readable(console, piece)
         if match is None:
             shown.append(piece)
@@ -64,26 +63,6 @@ def print_matches(text: str, matches: Sequence[Match], min_words: int, prompt: s
         return
     share = f"{100 * covered / n:.1f} % of"
     console.print(f"{share} {n:,} words stand in matches of at least {min_words} words", style="bold")
-
-
-def _pieces(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, Match | None]]:
-    """The text cut where another match begins to be the longest one, or none does."""
-
-    matches_at = matches_by_place(matches)
-
-    def longest(item: tuple[int, int]) -> Match | None:
-        return max(matches_at(item[0]), key=lambda match: match.words, default=None)
-
-    end = 0
-    for match, items in groupby(((item.begin, item.end) for item in placed_items(text)), longest):
-        places = list(items)
-        begin = places[0][0]
-        if match is not None:  # white space before it is no part of it
-            yield text[end:begin], None
-            end = begin
-        yield text[end : places[-1][1]], match
-        end = places[-1][1]
-    yield text[end:], None
 
 
 def _colour(number: int) -> str:

@@ -8,7 +8,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import repeat
+from itertools import groupby, repeat
 
 import numpy as np
 from numpy.typing import NDArray
@@ -127,6 +127,25 @@ def matches_by_place(matches: Sequence[Match]) -> Callable[[int], Sequence[Match
     """Tells which matches of a text, in their order, a place in it lies within; they end in the order they begin in."""
     begins, ends = [match.begin for match in matches], [match.end for match in matches]
     return lambda place: matches[bisect_right(ends, place) : bisect_right(begins, place)]
+
+
+def cut_by_matches(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, Match | None]]:
+    """Cut the text where another match begins to be the longest one, or none does; the pieces make up the text."""
+    matches_at = matches_by_place(matches)
+
+    def longest(item: tuple[int, int]) -> Match | None:
+        return max(matches_at(item[0]), key=lambda match: match.words, default=None)
+
+    end = 0
+    for match, items in groupby(((item.begin, item.end) for item in placed_items(text)), longest):
+        places = list(items)
+        begin = places[0][0]
+        if match is not None:  # white space before it is no part of it
+            yield text[end:begin], None
+            end = begin
+        yield text[end : places[-1][1]], match
+        end = places[-1][1]
+    yield text[end:], None
 
 
 class _Shared:

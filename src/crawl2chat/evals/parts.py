@@ -1,4 +1,4 @@
-"""What the parts of the base suite measure, in words for whoever reads their figures."""
+"""What each part of the base suite measures, explained for readers of its figures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,7 +10,7 @@ TIMES = "seconds/"  # a part's last figure is how long it took
 
 @dataclass(frozen=True)
 class Part:
-    """What a part's figures are called together, and how they are to be read."""
+    """The title of a part of the suite, and how to read its figures."""
 
     title: str
     note: str
@@ -19,62 +19,67 @@ class Part:
 NOTES = {
     "compression": Part(
         "Compression",
-        "Bits that a byte of held-out text takes: by the model's predictions, by counts of one and of five tokens of "
-        "the training text, and by programs over all of it as one file. The archive is a true one: written, and "
-        "restored from what was written; archive exact says whether bit for bit. It holds the beginning of the "
-        "held-out text alone, and xz there that too. zstd primed has training text before it.",
+        "Bits needed per byte of held-out text: by the model's predictions, by models that count single tokens "
+        "(“unigram”) and sequences of five tokens (“5 gram”) of the training text, and by compression programs on all "
+        "documents as one file. “zstd primed” has read training text first. The archive is a real file, written and "
+        "restored; “archive exact” says whether it was restored bit for bit. It contains only the beginning of the "
+        "held-out text, and so does that of “archive xz”.",
     ),
     "in_context": Part(
         "Learning from the prompt",
-        "glossary/N: pages on which N invented words each stand before a meaning, then one of them again, and its "
-        "meaning has to follow. Controls: absent, where the page does not hold that word; shuffled, where its meanings "
-        "are changed about and the old one is counted; follows, where the new one is. definitions: the same in whole "
-        "sentences. glossary guess: a meaning drawn from all that there are. phrase book: translations behind N lines "
-        "of others; that language is the same on all pages, so the weights may know it.",
+        "“glossary/N”: a page on which N invented words each come before a meaning; then one of the words again, and "
+        "the model has to give its meaning. Controls: for “absent”, the page does not contain the word; for “shuffled” "
+        "and “follows”, the meanings on the page are swapped, and “shuffled” counts the old meaning, “follows” the new "
+        "one. “definitions”: the same in whole sentences. “glossary guess”: a meaning chosen at random. “phrase "
+        "book/N”: a phrase to translate after N translated lines; all pages use the same language, so the weights may "
+        "know it already.",
     ),
     "prompting": Part(
         "An assistant by its prompt",
-        "Questions about often met people: bare, behind other questions with answers (few shot), and on a page where a "
-        "helper is asked (interview). People whom no page asks about, if not said otherwise. in form: whether an "
-        "answer is of the kind that was asked for at all. guess: a value of that kind drawn from all that there are.",
+        "Questions about people who appear often: alone (“bare”), after other questions with answers (“few shot”), and "
+        "on a page on which a helper answers questions (“interview”). No page asks about these people, except for "
+        "“asked about”. “in form”: answers of the kind that the question asks for, right or wrong. “guess”: a value of "
+        "that kind chosen at random.",
     ),
     "facts": Part(
         "Knowledge",
-        "Facts by how often the training text tells them: as the end of a sentence (facts) and by question on a "
-        "helper's page (answers), about people whom no page asks about. bits per fact: log2 of how much more probable "
-        "the model finds the value than a guess among all; below 0 it is surer of wrong ones. "
-        "by wordings: facts told equally often, in fewer and in more different wordings. bits stored and per "
-        "parameter are sums over these facts alone, not what the model can hold.",
+        "Facts, by how often the training text states them: as the end of a sentence (“facts”), and by question on a "
+        "helper's page (“answers”); about people whom no page asks about. “bits per fact”: log2 of how much more "
+        "probable the right value is to the model than in a uniform guess; below 0, it prefers wrong values. “by "
+        "wordings”: facts stated equally often, in fewer and in more different wordings. “bits stored” and “bits per "
+        "parameter” are sums over these facts only, not the model's capacity.",
     ),
     "sums": Part(
         "Sums at once and step by step",
-        "Sums that no page holds, by their digits: with the answer asked for at once, and with the steps written out "
-        "before. The gain is over all of them, in points.",
+        "Sums that are on no page, by their number of digits: answered at once, and after steps that are written out. "
+        "The gain is over all sums, in percentage points.",
     ),
     "spelling": Part(
         "Spelling and counting",
-        "How text is cut into tokens; what can be read linearly from a token's embedding (tells) beside what is most "
-        "common (guess); letters counted from the embeddings of words and of their letters; and tasks behind four "
-        "examples, asked of whole words and of words spelled out. A share at the guess or below it is no skill.",
+        "How text is split into tokens; what a linear model can read from a token's embedding (“tells”), compared with "
+        "always taking the most common answer (“guess”); letters counted from the embeddings of words and of their "
+        "letters; and tasks after four examples, with whole words and with words spelled out. A share no higher than "
+        "the guess shows no skill.",
     ),
     "continuation": Part(
         "Continuation and diversity",
-        "Texts drawn at each temperature and each top-p, and the held-out text in their place. distinct N: "
-        "different N-grams of words among all. self similarity: 3-grams that stand in another text of the same "
-        "setting, too. verbatim: words in stretches of 8 and more that stand in the training text. ended: texts that "
-        "come to an end within the tokens given. training text searched: the share in which copies were looked for.",
+        "Texts drawn at each temperature and each top-p, compared with held-out text. “distinct N”: share of different "
+        "sequences among all sequences of N words. “self similarity”: share of 3-word sequences that are also in "
+        "another text of the same setting (mean over all pairs). “verbatim”: share of words in passages of 8 or more "
+        "words copied from the training text. “ended”: share of texts that end within the given number of tokens. "
+        "“training text searched”: the share of the training text in which copies were looked for.",
     ),
     "recitation": Part(
         "Recitation",
-        "Passages prompted with their first 16 tokens: the share that is continued word for word to the end, by copies "
-        "in the training text to the nearest power of two, and how many words were right (the median). By prompt: "
-        "given the N tokens before one and the same place.",
+        "Passages prompted with their first 16 tokens: the share continued word for word to the end, by the number of "
+        "copies in the training text (to the nearest power of two); and the median number of right words. “by "
+        "prompt”: the same passages, prompted with the N tokens before the same place.",
     ),
 }  # fmt: skip
 
 
 def by_part(figures: Sequence[Figure]) -> list[tuple[Part, list[Figure]]]:
-    """The base suite's figures part by part in their order, without times; parts that measured nothing are left out."""
+    """Return the base suite's figures by part, in order, without times; parts that measured nothing are left out."""
     parts: list[tuple[Part, list[Figure]]] = []
     found: list[Figure] = []
     for figure in figures:

@@ -9,6 +9,7 @@ from pathlib import Path
 from crawl2chat.refine.documents import Document
 from crawl2chat.run import AnyPath, StageError, replacing
 
+INDEX = "search.sqlite"  # in the folder of the stage honesty
 MOST_WORDS = 60  # of a passage; the model's context has to hold it
 NOTHING_FOUND = "Nothing found."
 
@@ -47,6 +48,13 @@ def build_index(documents: Iterable[Document], file: AnyPath) -> int:
         (count,) = database.execute("SELECT count(*) FROM paragraphs").fetchone()
         database.close()
     return int(count)
+
+
+def find_index(place: AnyPath) -> Path | None:
+    """The search index of a run, or of the run that the folder of a stage belongs to; None where there is none."""
+    place = Path(place).resolve()
+    files = [folder / "honesty" / INDEX for folder in (place, place.parent)]
+    return next((file for file in files if file.is_file()), None)
 
 
 class SearchIndex:

@@ -39,7 +39,7 @@ from crawl2chat.honesty.lessons import (
     with_tools,
 )
 from crawl2chat.honesty.probe import Probe, knowledge, known_values, probe
-from crawl2chat.honesty.search import SearchIndex, build_index
+from crawl2chat.honesty.search import INDEX, SearchIndex, build_index
 from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.honesty.thinking import thinking
 from crawl2chat.model import load_model
@@ -47,8 +47,6 @@ from crawl2chat.refine.documents import read_documents
 from crawl2chat.run import AnyPath, replacing, write_json
 from crawl2chat.tokens import Tokenizer
 from crawl2chat.train.devices import choose_device
-
-INDEX = "search.sqlite"
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from itertools import combinations
 import numpy as np
 
 from crawl2chat.crawl.tinyweb.words import ADJECTIVES, MONTHS, NOUNS, PEOPLE_WORDS, PETS, RHYMES, SEASONS
-from crawl2chat.prefer.rank import Answer
+from crawl2chat.prefer.store import Answer
 from crawl2chat.prefer.verses import VersePrompt
 
 NAME = "simulated annotator"

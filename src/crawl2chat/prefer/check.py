@@ -13,10 +13,10 @@ from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.prefer.annotator import Annotator, gold_reward
-from crawl2chat.prefer.rank import Answer
 from crawl2chat.prefer.reward_model import RewardModel
 from crawl2chat.prefer.rlhf import log_ratios, proxy_rewards
 from crawl2chat.prefer.settings import PreferSettings
+from crawl2chat.prefer.store import Answer
 from crawl2chat.prefer.verses import VersePrompt
 from crawl2chat.reinforce.grpo import Groups, sample_groups
 from crawl2chat.run import write_json

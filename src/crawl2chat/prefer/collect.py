@@ -15,9 +15,9 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.prefer import annotator as simulated
 from crawl2chat.prefer.annotator import Annotator, gold_reward
-from crawl2chat.prefer.rank import Answer, Ranking, RankingStore
 from crawl2chat.prefer.reward_model import Reading, RewardModel, fit_reward_model, reading
 from crawl2chat.prefer.settings import PreferSettings
+from crawl2chat.prefer.store import Answer, Ranking, RankingStore
 from crawl2chat.prefer.verses import VersePrompt
 from crawl2chat.reinforce.grpo import sample_groups
 from crawl2chat.run import AnyPath, StageError
@@ -44,7 +44,7 @@ def rank_by_taste(
 
 
 def read_rankings(file: AnyPath) -> list[Ranking]:
-    """All rankings of a store.
+    """All rankings of a store in which some answer is better than another; the file stays as it is.
 
     Raises StageError for a file that is missing or not a store, and for too few rankings to fit and to measure with.
     """
@@ -58,7 +58,8 @@ def read_rankings(file: AnyPath) -> list[Ranking]:
             f"prefer.rankings = {file}: {_form_of(beginning)}; expected a store of rankings that `crawl2chat rank` "
             "wrote (SQLite)"
         )
-    rankings = list(RankingStore(file).rankings())
+    # all answers tied is an answer, but teaches no order; of a prompt that was shown twice both judgements count
+    rankings = [ranking for ranking in RankingStore.read(file).rankings() if len(ranking.best_first) > 1]
     if len({ranking.prompt for ranking in rankings}) < 5:
         raise StageError(f"{file}: holds {len(rankings)} rankings; at least 5 prompts must be ranked")
     return rankings
@@ -77,7 +78,7 @@ def _form_of(beginning: bytes) -> str:
     except ValueError:
         return f"text that begins with {line[:40]!r}"
     pairs = isinstance(row, dict) and {"chosen", "rejected"} <= row.keys()
-    kind = " (pairs of a chosen and a rejected answer, which are not read here)" if pairs else ""
+    kind = " (pairs of a chosen and a rejected answer; `crawl2chat rank --import` reads those)" if pairs else ""
     return f"JSON with the fields {', '.join(row)}{kind}" if isinstance(row, dict) else "JSON that is not an object"
 
 
@@ -98,7 +99,8 @@ def split_by_topic(
 def reward_model_of(
     policy: Transformer, tokenizer: Tokenizer, rankings: Sequence[Ranking], settings: PreferSettings
 ) -> RewardModel:
-    return fit_reward_model(policy, [_readings(ranking, policy, tokenizer) for ranking in rankings], settings)
+    readings = [_readings(ranking, policy, tokenizer) for ranking in rankings]
+    return fit_reward_model(policy, readings, settings, [_group_sizes(ranking) for ranking in rankings])
 
 
 @dataclass(frozen=True)
@@ -136,7 +138,12 @@ def agreement(
 ) -> Agreement:
     """Compare the reward model's order with rankings, pair by pair; `topics` are those of the prompts."""
     rewards = [model.rewards(_readings(ranking, policy, tokenizer)) for ranking in rankings]
-    ordered = [better > worse for group in rewards for better, worse in combinations(group, 2)]
+    ordered = [
+        better > worse
+        for ranking, group in zip(rankings, rewards, strict=True)
+        for (better, place), (worse, later) in combinations(zip(group, _places(ranking), strict=True), 2)
+        if place < later  # not tied
+    ]
     if annotator is None:
         return Agreement(sum(ordered), len(ordered))
     golds = [[gold_reward(topics[r.prompt], answer) for answer in r.ordered] for r in rankings]
@@ -150,6 +157,30 @@ def agreement(
 
 
 def _readings(ranking: Ranking, policy: Transformer, tokenizer: Tokenizer) -> list[Reading]:
-    ids = question_prompt(tokenizer, ranking.prompt)
+    ids = prompt_ids(tokenizer, ranking)
     context = policy.config.max_position_embeddings
     return [reading(tokenizer, ids, answer.text, answer.ended, context) for answer in ranking.ordered]
+
+
+def rewards_as_shown(model: RewardModel, tokenizer: Tokenizer, rankings: Sequence[Ranking]) -> list[list[float]]:
+    """Of each ranking's answers, in the order in which they were shown."""
+    context = model.body.config.max_position_embeddings
+    return [
+        model.rewards([reading(tokenizer, ids, answer.text, answer.ended, context) for answer in ranking.answers])
+        for ranking in rankings
+        for ids in (prompt_ids(tokenizer, ranking),)
+    ]
+
+
+def prompt_ids(tokenizer: Tokenizer, ranking: Ranking) -> list[int]:
+    """What the answers of a ranking follow."""
+    return tokenizer.encode_chat(ranking.asked.messages, add_generation_prompt=True)[0]
+
+
+def _group_sizes(ranking: Ranking) -> list[int]:
+    return [len(group) for group in ranking.best_first]
+
+
+def _places(ranking: Ranking) -> list[int]:
+    """Of each answer in the order of `ordered`: the number of its group, which it shares with those it is tied with."""
+    return [number for number, size in enumerate(_group_sizes(ranking)) for _ in range(size)]

@@ -9,8 +9,8 @@ from crawl2chat.figures import Figure, share
 from crawl2chat.prefer import annotator as simulated
 from crawl2chat.prefer.check import Check
 from crawl2chat.prefer.overoptimise import smoothed_win_rates
-from crawl2chat.prefer.rank import RankingStore
 from crawl2chat.prefer.rlhf import root
+from crawl2chat.prefer.store import RankingStore
 from crawl2chat.run import replacing
 
 

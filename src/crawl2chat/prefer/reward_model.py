@@ -134,11 +134,30 @@ def plackett_luce_loss(rewards_pk: Tensor) -> Tensor:
     return (of_the_rest_pk - rewards_pk).sum(dim=1).mean()
 
 
+def tied_loss(rewards_k: Tensor, group_sizes: Sequence[int]) -> Tensor:
+    """Plackett–Luce of one ranking with ties: each answer is chosen before all that are in later groups.
+
+    −Σ_i log(e^{r_i} / (e^{r_i} + Σ_{j in later groups} e^{r_j}))
+
+    rewards_k: (answers), best first, of which `group_sizes` are tied: (1, 2) is a best one and two equal ones. Answers
+    of one group never meet, so a pair without an order says nothing, and the last group adds nothing. Without ties it
+    is `plackett_luce_loss`.
+    """
+    group_k = torch.arange(len(group_sizes)).repeat_interleave(torch.tensor(group_sizes)).to(rewards_k.device)
+    against_kk = (group_k[None] > group_k[:, None]) | torch.eye(len(group_k), dtype=torch.bool, device=rewards_k.device)
+    of_these_k = rewards_k.expand(len(group_k), -1).masked_fill(~against_kk, -torch.inf).logsumexp(dim=1)
+    return (of_these_k - rewards_k).sum()
+
+
 def fit_reward_model(
-    policy: Transformer, rankings: Sequence[Sequence[Reading]], settings: PreferSettings
+    policy: Transformer,
+    rankings: Sequence[Sequence[Reading]],
+    settings: PreferSettings,
+    group_sizes: Sequence[Sequence[int]] | None = None,
 ) -> RewardModel:
     """Fit to rankings (each its answers' readings, best first), all answers of a prompt in one batch.
 
+    group_sizes: of each ranking, how many of its answers are tied in each place; None where nothing is tied.
     A function of its arguments: equal on CPUs between equal runs, and short enough to be done anew after a kill.
     The rewards of all these answers, which the start drew, have mean 0.
     """
@@ -146,10 +165,11 @@ def fit_reward_model(
     model = RewardModel.from_policy(policy).to(device).train()
     named = list(model.named_parameters())
     optimiser = MuonAdamW(named, settings.reward_matrix_lr, settings.reward_embedding_lr, weight_decay=0.0)
+    sizes = group_sizes or [[1] * len(ranking) for ranking in rankings]
     batches = list(_batches(len(rankings), settings))
     with deterministic(device.type), Progress("reward model", len(batches), "step") as progress:
         for step, batch in enumerate(batches):
-            loss = torch.stack(_losses(model, [rankings[i] for i in batch])).mean()
+            loss = torch.stack(_losses(model, [rankings[i] for i in batch], [sizes[i] for i in batch])).mean()
             loss.backward()
             torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
             optimiser.step(step, lr_scale(step, len(batches), WARMUP, DECAY))
@@ -168,10 +188,15 @@ def _batches(count: int, settings: PreferSettings) -> Iterator[list[int]]:
             yield order[start : start + settings.reward_batch]
 
 
-def _losses(model: RewardModel, rankings: Sequence[Sequence[Reading]]) -> list[Tensor]:
+def _losses(
+    model: RewardModel, rankings: Sequence[Sequence[Reading]], group_sizes: Sequence[Sequence[int]]
+) -> list[Tensor]:
     """The loss of each ranking; they may rank different numbers of answers."""
     rewards_b = model.rewards_of_batch([reading for ranking in rankings for reading in ranking])
-    return [plackett_luce_loss(rewards_k[None]) for rewards_k in rewards_b.split([len(r) for r in rankings])]
+    return [
+        plackett_luce_loss(rewards_k[None]) if max(sizes) == 1 else tied_loss(rewards_k, sizes)
+        for rewards_k, sizes in zip(rewards_b.split([len(r) for r in rankings]), group_sizes, strict=True)
+    ]
 
 
 def by_length(readings: Sequence[Reading], tokens: int) -> Iterator[list[int]]:

@@ -10,7 +10,6 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from crawl2chat.crawl.tinyweb.ledger import Ledger, Verse
-from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine
 from crawl2chat.honesty.checkup import check_again, hand_on, read_card
@@ -20,17 +19,18 @@ from crawl2chat.prefer.check import Check, Checker
 from crawl2chat.prefer.collect import (
     Agreement,
     agreement,
+    prompt_ids,
     rank_by_taste,
     read_rankings,
     reward_model_of,
     split_by_topic,
 )
 from crawl2chat.prefer.overoptimise import best_of_n_curve, check_to_keep
-from crawl2chat.prefer.rank import Ranking
 from crawl2chat.prefer.results import curves, figures, write_checks, write_samples
 from crawl2chat.prefer.reward_model import RewardModel
 from crawl2chat.prefer.rlhf import penalised_reward
 from crawl2chat.prefer.settings import PreferSettings
+from crawl2chat.prefer.store import Ranking
 from crawl2chat.prefer.verses import VersePrompt, verse_prompts
 from crawl2chat.reinforce.grpo import Prompts, optimise_policy
 from crawl2chat.reinforce.replay import replay_batches
@@ -180,8 +180,9 @@ def _snapshot(out: Path, step: int) -> Path:
 
 def _prompts_for(rankings: list[Ranking], checker: Checker) -> Callable[[int], Prompts]:
     """The ranked prompts in an order drawn anew each epoch, a few a step."""
+    first = {ranking.asked: ranking for ranking in reversed(rankings)}
     ids = [
-        question_prompt(checker.tokenizer, prompt) for prompt in dict.fromkeys(ranking.prompt for ranking in rankings)
+        prompt_ids(checker.tokenizer, first[prompt]) for prompt in dict.fromkeys(ranking.asked for ranking in rankings)
     ]
     count, seed = checker.settings.prompts, checker.settings.seed
 

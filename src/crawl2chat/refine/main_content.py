@@ -20,7 +20,7 @@ from crawl2chat.refine.cues import CUES, cue_features
 from crawl2chat.refine.html_attributes import HINTS
 from crawl2chat.refine.html_elements import AREA_SHIFT, AREAS, Block, Element
 from crawl2chat.refine.markdown import find_rows
-from crawl2chat.refine.score_context import CONTEXT_FEATURES, REPEATED, context_features
+from crawl2chat.refine.score_context import CONTEXT_FEATURES, REPEATED, columns_of, context_features
 
 SHARE_OF_BEST = 0.5
 HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
@@ -83,8 +83,9 @@ FEATURES = (
     *(f"around_{word}" for word in HINTS),
     *(f"in_{area}" for area in AREAS),
 )
-_REPEATED_COLUMNS = [FEATURES.index(name) for name in REPEATED]
-_HEADING_COLUMNS = [FEATURES.index(f"tag_{tag}") for tag in ("h1", "h2", "h3", "h4")]
+N_MARKS = 2 * len(HINTS) + len(AREAS)  # features from the hints of elements, the last ones
+_REPEATED_COLUMNS = np.array([FEATURES.index(name) for name in REPEATED])
+_HEADING_COLUMNS = slice(FEATURES.index("tag_h1"), FEATURES.index("tag_h4") + 1)
 
 
 def main_blocks(blocks: Sequence[Block]) -> list[Block]:
@@ -118,18 +119,24 @@ def score_blocks(blocks: Sequence[Block]) -> Floats:
     if not blocks:
         return np.zeros(0, np.float32)
     first, second = _networks()
-    features = block_features(blocks)
-    return second(features_in_context(blocks, features, first(features)))
+    features, marks, marks_of = _features_and_marks(blocks)
+    return second(features_in_context(blocks, features, first(features, marks, marks_of)))
 
 
 def features_in_context(blocks: Sequence[Block], features: Floats, scores: Floats) -> Floats:
     """(blocks, len(CONTEXT_FEATURES)) What the second network sees, from the first one's features and scores."""
-    is_heading = features[:, _HEADING_COLUMNS].sum(axis=1) > 0
-    return context_features(blocks, scores, features[:, _REPEATED_COLUMNS], is_heading)
+    is_heading = np.asarray(features[:, _HEADING_COLUMNS].any(axis=1))
+    return context_features(blocks, scores, features.take(_REPEATED_COLUMNS, axis=1), is_heading)
 
 
 def block_features(blocks: Sequence[Block]) -> Floats:
     """(blocks, len(FEATURES)) What the first network sees of each block of a page; at least one block."""
+    features, marks, marks_of = _features_and_marks(blocks)
+    return np.concatenate([features, marks[marks_of]], axis=1)
+
+
+def _features_and_marks(blocks: Sequence[Block]) -> tuple[Floats, Floats, npt.NDArray[np.intp]]:
+    """(blocks, features without marks), (distinct, N_MARKS), and (blocks,) which of the distinct marks each has."""
     n = len(blocks)
     links = np.array([block.link_chars for block in blocks], np.float32)
     containers = [block.element.container for block in blocks]
@@ -139,8 +146,8 @@ def block_features(blocks: Sequence[Block]) -> Floats:
     tags = _TAG_ROWS[[_tag_index(block.element.name) for block in blocks]]
     near = [padded[2 + k : 2 + k + n] for k in NEIGHBOURS]
     around = (_place_features(blocks, containers, chars, links, prose), _window_features(prose, links))
-    features = [own, *around, *near, *_cue_features(blocks), tags, _bits(blocks, containers)]
-    return np.concatenate(features, axis=1, dtype=np.float32)
+    features = np.concatenate([own, *around, *near, *_cue_features(blocks), tags], axis=1, dtype=np.float32)
+    return features, *_marks(blocks, containers)
 
 
 def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Floats, Floats]:
@@ -176,7 +183,7 @@ def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Float
         first == UPPER,
         np.log1p(prose),
     ]
-    return np.stack(columns, axis=1, dtype=np.float32), chars, prose.astype(np.float32)
+    return columns_of(n, columns), chars, prose.astype(np.float32)
 
 
 def _steps(values: npt.NDArray[np.intp], before: int) -> npt.NDArray[np.intp]:
@@ -208,9 +215,9 @@ def _place_features(
     columns = [
         np.array([block.depth for block in blocks]) / 20,
         np.arange(n) / n,
-        np.full(n, np.log1p(n)),
+        np.log1p(n),
         (np.cumsum(prose) - prose) / total,
-        np.full(n, np.log1p(total)),
+        np.log1p(total),
         own_prose[own] / total,
         own_links[own] / own_chars[own],
         np.log1p(own_prose[own]),
@@ -218,7 +225,7 @@ def _place_features(
         outer_links[outer] / outer_chars[outer],
         own_prose[own] / (outer_prose[outer] + 1),
     ]
-    return np.stack(columns, axis=1, dtype=np.float32)
+    return columns_of(n, columns)
 
 
 def _window_features(prose: Floats, links: Floats) -> Floats:
@@ -243,16 +250,22 @@ def _cue_features(blocks: Sequence[Block]) -> tuple[Floats, Floats, Floats]:
     return cues, near, np.maximum.accumulate(said, axis=0)
 
 
-def _bits(blocks: Sequence[Block], containers: Sequence[Element]) -> Any:
-    """(blocks, 2 × hints + areas) The hints of the block and its container, those around it, the areas it is in."""
-    width = len(HINTS) // 8
-    packed = []
+def _marks(blocks: Sequence[Block], containers: Sequence[Element]) -> tuple[Floats, npt.NDArray[np.intp]]:
+    """The hints of the block and its container, those around it, the areas it is in: each distinct row of them once.
+
+    (distinct, N_MARKS), and (blocks,) which of the rows is each block's: a page has about a fifth as many as blocks.
+    """
+    numbers: dict[int, int] = {}
+    number_of = numbers.setdefault
+    marks_of = []
     for block, container in zip(blocks, containers, strict=True):
         element = block.element
-        near = element.hints | container.hints
-        packed.append((near | element.around << AREA_SHIFT).to_bytes(2 * width + 2, "little"))
-    bits = np.frombuffer(b"".join(packed), np.uint8).reshape(len(blocks), -1)
-    return np.unpackbits(bits, axis=1, bitorder="little")[:, : 2 * len(HINTS) + len(AREAS)]
+        bits = element.hints | container.hints | element.around << AREA_SHIFT
+        marks_of.append(number_of(bits, len(numbers)))
+    packed = b"".join([bits.to_bytes(N_MARKS // 8 + 1, "little") for bits in numbers])
+    rows = np.frombuffer(packed, np.uint8).reshape(len(numbers), -1)
+    marks = np.unpackbits(rows, axis=1, count=N_MARKS, bitorder="little").astype(np.float32)
+    return marks, np.array(marks_of)
 
 
 @lru_cache(maxsize=256)
@@ -292,19 +305,33 @@ class Network:
     outer: Floats  # (hidden,)
     outer_bias: float
 
-    def __call__(self, features: Floats) -> Floats:
+    def __call__(
+        self, features: Floats, marks: Floats | None = None, marks_of: npt.NDArray[np.intp] | None = None
+    ) -> Floats:
         """(blocks, features) → (blocks,) probabilities.
 
-        A few blocks at a time: products of up to 4 × 65,536 multiplications OpenBLAS leaves to the thread that asks
-        (`interface/gemm.c`); for larger ones it wakes others, which costs twice the time that a page takes.
+        With marks, the last features of a block are the row of marks (distinct, features) that marks_of (blocks,) says.
         """
-        few = max(UNTHREADED // self.inner.size, 1)
-        hidden = np.concatenate([features[i : i + few] @ self.inner for i in range(0, len(features), few)])
-        hidden = np.maximum(hidden + self.inner_bias, 0)
+        hidden = _product(features, self.inner[: features.shape[1]]) + self.inner_bias
+        if marks is not None:
+            hidden += _product(marks, self.inner[features.shape[1] :])[marks_of]
+        hidden = np.maximum(hidden, 0)
         logits = np.einsum("ij,j->i", hidden, self.outer) + self.outer_bias
         logits = np.clip(logits, -80, 80)  # e^89 is more than 32 bits hold
         probabilities: Floats = 1 / (1 + np.exp(-logits))
         return probabilities
+
+
+def _product(features: Floats, weights: Floats) -> Floats:
+    """The matrix product, a few rows at a time.
+
+    Products of up to 4 × 65,536 multiplications OpenBLAS leaves to the thread that asks (`interface/gemm.c`); for
+    larger ones it wakes others, which costs twice the time that a page takes.
+    """
+    few = max(UNTHREADED // weights.size, 1)
+    if len(features) <= few:
+        return features @ weights
+    return np.concatenate([features[i : i + few] @ weights for i in range(0, len(features), few)])
 
 
 @lru_cache(maxsize=1)

@@ -4,7 +4,7 @@ The first network scores each block by itself. Whether a doubtful block belongs 
 scores of its neighbours, of its section, of the blocks that look like it, and of the page as a whole.
 """
 
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Iterable, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -61,37 +61,48 @@ def context_features(
     kept = np.cumsum(scores * chars)
     elements = [block.element for block in blocks]
     containers = [element.container for element in elements]
-    container = _number([id(element) for element in containers])
+    container = _number(containers)
     looks = _number([(own.name, own.hints, around.hints) for own, around in zip(elements, containers, strict=True)])
     at = np.arange(n)
     heading = np.maximum.accumulate(np.where(is_heading, at, -1))  # the nearest one above or here; -1: none
     padded = np.zeros(n + 6, np.float32)
     padded[3:-3] = scores
+    best = scores.max()
+    weighted = scores * weights
     columns = [
         np.log((scores + LEAST) / (1 - scores + LEAST)) / 5,  # from -2 to 2, like the others in size
-        scores / max(scores.max(), LEAST),
-        np.full(n, scores.max()),
-        np.full(n, scores.mean()),
-        np.full(n, kept[-1] / chars.sum()),
+        scores / max(best, LEAST),
+        best,
+        scores.mean(),
+        kept[-1] / chars.sum(),
         (kept - scores * chars) / max(kept[-1], LEAST),
         *(padded[3 + k : 3 + k + n] for k in NEARBY),
-        _group_means(container, scores, weights),
-        _group_means(looks, scores, weights),
+        _group_means(container, weighted, weights),
+        _group_means(looks, weighted, weights),
         np.bincount(looks)[looks] > 1,
-        _group_means(heading + 1, scores, weights),
+        _group_means(heading + 1, weighted, weights),
         np.where(heading >= 0, scores[heading], 0.5),
         np.log1p(at - heading) / 3,
     ]
-    return np.concatenate([np.stack(columns, axis=1), repeated], axis=1, dtype=np.float32)
+    return np.concatenate([columns_of(n, columns), repeated], axis=1)
 
 
-def _number(things: Sequence[Hashable]) -> npt.NDArray[np.int64]:
+def columns_of(n: int, values: Sequence[npt.ArrayLike]) -> Floats:
+    """(n, len(values)) of numbers and of arrays (n,); np.stack takes longer on arrays as short as a page's."""
+    columns = np.empty((len(values), n), np.float32)
+    for column, value in zip(columns, values, strict=True):
+        column[:] = value
+    return columns.T
+
+
+def _number(things: Iterable[Hashable]) -> npt.NDArray[np.int64]:
     """Equal things get equal numbers, counted from 0."""
-    numbers = {thing: i for i, thing in enumerate(dict.fromkeys(things))}
-    return np.array([numbers[thing] for thing in things])
+    numbers: dict[Hashable, int] = {}
+    number_of = numbers.setdefault
+    return np.array([number_of(thing, len(numbers)) for thing in things])
 
 
-def _group_means(groups: npt.NDArray[np.int64], values: Floats, weights: Floats) -> npt.NDArray[np.float64]:
-    """(blocks,) The weighted mean of the values of each block's group."""
-    sums, totals = np.bincount(groups, values * weights), np.bincount(groups, weights)
+def _group_means(groups: npt.NDArray[np.int64], weighted: Floats, weights: Floats) -> npt.NDArray[np.float64]:
+    """(blocks,) The weighted mean of the values of each block's group, from values × weights."""
+    sums, totals = np.bincount(groups, weighted), np.bincount(groups, weights)
     return (sums / np.maximum(totals, LEAST))[groups]

@@ -1,4 +1,4 @@
-"""The next-token table: what a model holds for likely at each step, what the controls make of it, what was drawn."""
+"""The next-token table: the most probable tokens at each step, before and after the controls, and the one drawn."""
 
 import math
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ from crawl2chat.tokens import Tokenizer
 WIDTH = 80
 BAR = 11  # characters of a bar for probability 1
 EIGHTHS = " ▏▎▍▌▋▊▉"
-TAIL = 40  # characters of what stands before, shown above a table
+TAIL = 40  # characters of the text before, shown above a table
 
 
 @dataclass(frozen=True)
@@ -55,9 +55,9 @@ def print_steps(engine: Engine, prompts: Sequence[str], samples: int, sampling: 
 
 
 def rows(completion: Completion, step: int, k: int) -> list[Row]:
-    """What a table says of one step: the model's k most probable tokens, then those that the controls raise to theirs.
+    """Return the rows of one step: the model's k most probable tokens, then the k most probable after the controls.
 
-    The drawn one is there in any case. k: `Sampling.top_logprobs`, with which the completion was made.
+    The drawn token is always among them. k: `Sampling.top_logprobs`, with which the completion was made.
     """
     drawn = completion.ids[step]
     model = {id: math.exp(logprob) for id, logprob in completion.top[step]}

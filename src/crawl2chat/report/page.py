@@ -38,10 +38,10 @@ SHOWN = 8  # samples, answers and rejects of each kind
 
 
 def read_run(run: AnyPath) -> list[tuple[Path, Manifest]]:
-    """A run's finished stages in the order of the way, each with its folder.
+    """Return a run's finished stages in pipeline order, each with its folder.
 
-    A stage that was made from an earlier state of another stage of the run is left out: its figures are not this
-    run's any more. Raises StageError when there is none.
+    A stage that was made from an earlier state of another stage is left out, since its figures are no longer
+    those of this run. Raises StageError if no finished stage is left.
     """
     run = Path(run)
     finished = [(folder, read_manifest(folder)) for folder in sorted(run.glob("*/"))]
@@ -53,13 +53,13 @@ def read_run(run: AnyPath) -> list[tuple[Path, Manifest]]:
 
 
 def write_report(run: AnyPath) -> Path:
-    """Write `run/report.html` from what the finished stages left; returns its path."""
+    """Write `run/report.html` from the files of the finished stages; returns its path."""
     run = Path(run)
     parts = [f"<h1>{escape(run.name)}</h1>"]
     stages = read_run(run)
     for folder, manifest in stages:
         parts.append(f"<h2>{manifest.stage}</h2>")
-        parts.append(f"<small>{manifest.seconds:,.1f} s, begun {escape(manifest.started)}</small>")
+        parts.append(f"<small>{manifest.seconds:,.1f} s, started {escape(manifest.started)}</small>")
         parts += _section(folder, manifest)
     parts += kept_table([manifest for _, manifest in stages])
     parts += side_by_side([folder for folder, _ in stages])
@@ -111,11 +111,11 @@ def _answer_curves(figures: Sequence[Figure]) -> Iterator[str]:
     def of(prefix: str) -> list[Figure]:
         return [f for f in figures if f.name.startswith(prefix + "/")]
 
-    # the held-out ones first: they alone have people met 0 times, and the first series orders the axis
+    # held-out ones first: only they have people on 0 pages, and the first series orders the axis
     facts = {"questions held out": of("facts_held_out"), "questions taught": of("facts_taught")}
     if all(facts.values()):
-        yield "<h3>Questions about people, by how often the web speaks of them</h3>"
-        yield plots.share_curves(facts, "times met")
+        yield "<h3>Questions about people, by number of pages about the person</h3>"
+        yield plots.share_curves(facts, "pages about the person")
     sums = {"step by step": of("sums_step_by_step"), "at once": of("sums_at_once")}
     if all(sums.values()):
         yield "<h3>Held-out sums</h3>"
@@ -123,7 +123,7 @@ def _answer_curves(figures: Sequence[Figure]) -> Iterator[str]:
 
 
 def _answer_tables(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Some right and some wrong answers, spread over all that was asked."""
+    """Yield some right and some wrong answers, spread over all questions."""
     for title, right in (("Right answers", True), ("Wrong answers", False)):
         chosen = [row for row in rows if row["right"] == right]
         chosen = chosen[:: max(1, len(chosen) // SHOWN)][:SHOWN]

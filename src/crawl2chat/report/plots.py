@@ -1,4 +1,4 @@
-"""Plots as SVG text, to stand within the report's page."""
+"""Plots as SVG text, to be included in the report's page."""
 
 import io
 import json
@@ -8,14 +8,14 @@ from typing import Any
 
 from crawl2chat.figures import Figure
 
-LEVELS = {"guess": "what guessing gives", "held out": "held-out text"}  # groups that stand beside all others
+LEVELS = {"guess": "what guessing gives", "held out": "held-out text"}  # groups drawn as a line across all others
 
 
 def loss_curve(metrics: Sequence[Mapping[str, Any]], unigram: float | None = None) -> str:
-    """Training loss (nats a token) by step, and bits per byte on held-out text beside it."""
+    """Training loss (nats per token) and bits per byte of held-out text, by step."""
     steps = [(line["step"], line["loss"]) for line in metrics if "loss" in line]
     held_out = [(line["step"], line["bits_per_byte"]) for line in metrics if "bits_per_byte" in line]
-    figure, axes = _axes("step", "training loss, nats a token")
+    figure, axes = _axes("step", "training loss, nats per token")
     axes.plot(*zip(*steps, strict=True), linewidth=0.8, color="tab:blue")
     if held_out:
         twin = axes.twinx()
@@ -41,13 +41,13 @@ def gradient_curve(metrics: Sequence[Mapping[str, Any]]) -> str:
     axes.set_yscale("log")
     twin = axes.twinx()
     twin.plot(*zip(*rates, strict=True), color="tab:orange")
-    twin.set_ylabel("learning rate, share of its height", color="tab:orange")
+    twin.set_ylabel("learning rate, share of its peak", color="tab:orange")
     twin.set_ylim(bottom=0)
     return _svg(figure)
 
 
 def share_curves(groups: Mapping[str, Sequence[Figure]], x_label: str, y_label: str = "right answers") -> str:
-    """Shares with their intervals over named groups on the x axis, a line a series; LEVELS are dotted across it."""
+    """Shares with their intervals over named groups on the x axis, one line per series; LEVELS are dotted lines."""
     figure, axes = _axes(x_label, y_label)
     levels = set()
     for series, all_figures in groups.items():
@@ -70,8 +70,8 @@ def share_curves(groups: Mapping[str, Sequence[Figure]], x_label: str, y_label: 
 
 
 def share_against_tokens(ways: Mapping[str, tuple[Sequence[Figure], Sequence[Figure]]]) -> str:
-    """Share of right answers against the mean tokens that they took: a line a way, a point a group."""
-    figure, axes = _axes("tokens written for an answer", "right answers")
+    """Share of right answers by mean number of tokens written: one line per way, one point per group."""
+    figure, axes = _axes("tokens per answer", "right answers")
     for way, (tokens, shares) in ways.items():
         axes.plot([t.value for t in tokens], [s.value for s in shares], marker="o", markersize=4, label=way)
         for t, s in zip(tokens, shares, strict=True):
@@ -82,7 +82,7 @@ def share_against_tokens(ways: Mapping[str, tuple[Sequence[Figure], Sequence[Fig
 
 
 def lines(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_label: str) -> str:
-    """Points joined to lines, one a series."""
+    """Points joined to lines, one line per series."""
     figure, axes = _axes(x_label, y_label)
     for name, points in series.items():
         axes.plot(*zip(*points, strict=True), marker="o", markersize=3, linewidth=1, label=name)
@@ -91,7 +91,7 @@ def lines(series: Mapping[str, Sequence[tuple[float, float]]], x_label: str, y_l
 
 
 def bars(values: Mapping[str, float], x_label: str) -> str:
-    """A bar each, the first on top, with its value beside it."""
+    """One bar per value, the first on top, with the value next to it."""
     figure, axes = _axes(x_label, "")
     drawn = axes.barh([*values][::-1], [*values.values()][::-1], color="tab:blue")
     axes.bar_label(drawn, fmt=" %.3g", fontsize=8)
@@ -99,9 +99,9 @@ def bars(values: Mapping[str, float], x_label: str) -> str:
 
 
 def funnel_bars(funnel_file: Path) -> str:
-    """How many pages each step of refining left."""
+    """How many pages each step of refining kept."""
     steps = json.loads(funnel_file.read_text(encoding="utf-8"))["steps"]
-    figure, axes = _axes("pages left after the step", "")
+    figure, axes = _axes("pages kept after the step", "")
     names = ["crawled", *(step["step"] for step in steps)][::-1]
     left = [steps[0]["in"], *(step["out"] for step in steps)][::-1]
     bars = axes.barh(names, left, color="tab:blue")

@@ -1,4 +1,4 @@
-"""The report's parts on what comes after the first fine-tuning, and the tables that go across stages."""
+"""The stages after the first fine-tuning in the report, and the tables across stages."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -17,29 +17,29 @@ WAYS = ("at once", "step by step", "calculator")  # of doing sums
 
 
 def honesty_plots(figures: Sequence[Figure]) -> Iterator[str]:
-    """Answers, refusals and errors before and after, search, and accuracy against tokens spent."""
-    for kind, title in (("right", "Right"), ("refused", "Refused"), ("wrong", "Wrong")):
+    """Plot answers, refusals and errors before and after, search, and accuracy by tokens written."""
+    for kind, title in (("right", "Right answers"), ("refused", "Refusals"), ("wrong", "Wrong answers")):
         series = {when: _of(figures, f"{kind} {when}") for when in ("before", "after")}
         if kind == "right":
             series["after, with search"] = _of(figures, "right with search")
         if all(series.values()):
-            yield f"<h3>{title}, by how often the web speaks of the person</h3>"
-            yield plots.share_curves(series, "times met", f"{title.lower()} answers")
+            yield f"<h3>{title}, by number of pages about the person</h3>"
+            yield plots.share_curves(series, "pages about the person", title.lower())
     ways = {way: (_of(figures, f"tokens {way}"), _of(figures, way)) for way in WAYS}
     if all(tokens and shares for tokens, shares in ways.values()):
-        yield "<h3>The same sums at once, step by step and with a calculator</h3>"
+        yield "<h3>The same sums at once, step by step and with the calculator</h3>"
         yield plots.share_against_tokens(ways)
 
 
 def reinforce_plots(folder: Path) -> Iterator[str]:
-    """Reward and length by step, beside those of the training on coin flips."""
-    runs = {"right answers rewarded": folder / METRICS, "coin flips": folder / "control" / METRICS}
+    """Plot rewards and lengths by step, with those of the control that is trained on coin flips."""
+    runs = {"right answers rewarded": folder / METRICS, "control: coin flips": folder / "control" / METRICS}
     lines = {name: read_metrics(file) for name, file in runs.items() if file.exists()}
     for field, label in (
         ("held_out_greedy", "held-out problems solved"),
         ("reward", "mean reward"),
-        ("answer_tokens", "tokens an answer"),
-        ("entropy", "entropy, nats a token"),
+        ("answer_tokens", "tokens per answer"),
+        ("entropy", "entropy, nats per token"),
     ):
         series = {name: [(row["step"], row[field]) for row in rows if field in row] for name, rows in lines.items()}
         if all(series.values()) and series:
@@ -47,24 +47,24 @@ def reinforce_plots(folder: Path) -> Iterator[str]:
 
 
 def prefer_plots(folder: Path) -> Iterator[str]:
-    """Proxy and gold reward over the distance from the start, by RL and by best-of-n."""
+    """Plot proxy and gold reward by distance from the start, for RL and for best-of-n."""
     file = folder / "curves.json"
     if not file.exists():
         return
     curves = json.loads(file.read_text(encoding="utf-8"))
-    ways = {"RL": curves["policy"], "best of n": curves["best_of_n"]}
-    yield "<h3>Following the reward model: what it says and what the annotator would say</h3>"
+    ways = {"reinforcement learning": curves["policy"], "best of n": curves["best_of_n"]}
+    yield "<h3>Optimising against the reward model: its reward and the annotator's taste</h3>"
     for reward, label in (("proxy", "the reward model's reward, nats"), ("gold", "the annotator's taste, points")):
         series = {name: [(row["sqrt_kl"], row[reward]) for row in rows if row.get(reward) is not None]
                   for name, rows in ways.items()}  # fmt: skip
         if all(series.values()):
-            yield plots.lines(series, "√KL from the start", label)
-    best = "" if curves["peak"] is None else f"; the annotator's taste was best at step {curves['peak']}"
-    yield f"<p>Kept by the stopping rule: step {curves['kept']}{best}."
+            yield plots.lines(series, "√KL (square root of the divergence from the start)", label)
+    best = "" if curves["peak"] is None else f" The annotator's taste was highest at step {curves['peak']}."
+    yield f"<p>The stopping rule kept step {curves['kept']}.{best}"
 
 
 def prefer_samples(folder: Path) -> Iterator[str]:
-    """The same prompts at the start, where it was kept, at the peak and at the end: the hack can be read."""
+    """Yield answers to the same prompts at the start, the kept step, the peak and the end: they show the hack."""
     rows = read_rows(folder / "samples.jsonl")[:SHOWN]
     moments = [name for name in ("start", "kept", "peak", "end") if rows and name in rows[0]]
     for row in rows:
@@ -77,7 +77,7 @@ def prefer_samples(folder: Path) -> Iterator[str]:
 
 
 def kept_table(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """What each stage left of what was taught before it: a column a stage."""
+    """Yield a table of the check-up after each stage, one column per stage."""
     columns: dict[str, dict[str, Figure]] = {}
     for manifest in manifests:
         found = {f.name.removeprefix(CHECKUP): f for f in manifest.figure_list() if f.name.startswith(CHECKUP)}
@@ -90,7 +90,8 @@ def kept_table(manifests: Sequence[Manifest]) -> Iterator[str]:
     if not columns:
         return
     names = list(dict.fromkeys(name for found in columns.values() for name in found))
-    yield "<h2>What each stage kept</h2><small>the same held-out questions after every stage, answered greedily</small>"
+    yield "<h2>What each stage kept</h2>"
+    yield "<small>the same held-out questions after every stage, answered with the most probable tokens</small>"
     yield f"<table><tr><th>{''.join(f'<th>{escape(stage)}' for stage in columns)}"
     for name in names:
         cells = (f'<td class="n">{escape(str(found[name])) if name in found else ""}' for found in columns.values())
@@ -99,7 +100,7 @@ def kept_table(manifests: Sequence[Manifest]) -> Iterator[str]:
 
 
 def side_by_side(folders: Sequence[Path]) -> Iterator[str]:
-    """The same questions answered by every model of the run."""
+    """Yield the answers of every model of the run to the same questions."""
     answers: dict[str, dict[str, str]] = {}
     for folder in folders:
         for row in read_rows(folder / "showcase.jsonl"):

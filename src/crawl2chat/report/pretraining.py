@@ -1,4 +1,4 @@
-"""The report's part on pretraining: how it went, step by step, and what the model wrote meanwhile."""
+"""Pretraining in the report: how it went, step by step, and what the model wrote along the way."""
 
 from collections.abc import Iterator, Sequence
 from html import escape
@@ -33,14 +33,14 @@ def pretrain_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
 
 
 def pretrain_samples(folder: Path) -> Iterator[str]:
-    """What it writes now, and how the same beginnings were continued on the way there."""
-    yield "<h3>What it writes</h3><small>the given beginning in grey</small>"
+    """Yield what the model writes now, and how it continued the same beginnings along the way."""
+    yield "<h3>What the model writes</h3><small>the given beginning is grey</small>"
     for sample in read_rows(folder / "samples.jsonl"):
         yield f'<pre><b class="given">{escape(sample["prompt"])}</b>{escape(sample["continuation"])}</pre>'
     rows = sorted(read_rows(folder / SAMPLES_DURING), key=lambda row: row["prompt"])
     if not rows:
         return
-    yield "<h3>What it wrote on the way</h3><small>the most probable continuation at each step</small>"
+    yield "<h3>What it wrote along the way</h3><small>the most probable continuation, by training step</small>"
     for prompt, of_prompt in groupby(rows, key=lambda row: row["prompt"]):
         yield f'<p><b class="given">{escape(prompt)}</b><table>'
         for row in _spread(sorted(of_prompt, key=lambda row: row["step"])):

@@ -1,4 +1,4 @@
-"""The report's part on refining: the funnel, and for each reason some of the pages that were dropped."""
+"""Refining in the report: the funnel, and some of the pages dropped for each reason."""
 
 from collections import Counter
 from collections.abc import Iterator
@@ -8,12 +8,12 @@ from typing import Any
 
 from crawl2chat.refine.funnel import read_funnel, rows
 
-SAMPLES = 3  # rejects that are shown of each reason
+SAMPLES = 3  # rejects shown for each reason
 BATCH = 1000
 
 
 def funnel_table(folder: Path) -> str:
-    """What each step dropped for which reason, as a share of all pages, and what was left; folder: the stage's."""
+    """Return a table of what each step dropped, why, and what was left; folder: the stage's."""
     funnel = read_funnel(folder)
     lines = [f'<tr><td>crawled<td><td><td><td class="n">{funnel["pages"] + funnel["faults"]:,}']
     step = ""
@@ -24,20 +24,20 @@ def funnel_table(folder: Path) -> str:
             f'<td class="n">{100 * row.share:.2f} %<td class="n">{row.left:,}'
         )
         step = row.step
-    head = "<tr><th>step<th>reason<th>pages<th>of all<th>left"
+    head = "<tr><th>step<th>reason<th>pages<th>share of all<th>left"
     return f"<table>{head}{''.join(lines)}</table>"
 
 
 def reject_samples(folder: Path) -> Iterator[str]:
-    """The first rejects of each reason in the funnel's order, folded up; what pages say is escaped."""
+    """Yield the first rejects of each reason in the funnel's order, folded; text of pages is escaped."""
     dropped = {(row.step, row.reason): row.pages for row in rows(read_funnel(folder)) if row.pages}
     samples = _first_of_each(folder / "rejects", dropped)
     if not samples:
         return
-    yield "<h3>Some of what was dropped</h3><small>personal data is masked</small>"
+    yield "<h3>Examples of dropped pages</h3><small>personal data is masked</small>"
     for key, found in samples.items():
         yield f"<details><summary>{escape(': '.join(key))} ({dropped[key]:,})</summary><table>"
-        yield "<tr><th>page<th>measured<th>begins"
+        yield "<tr><th>page<th>measured value<th>beginning of its text"
         for row in found:
             value = "" if row["value"] is None else f"{row['value']:.4g}"
             measured = ", ".join(part for part in (value, row["detail"] or "") if part)

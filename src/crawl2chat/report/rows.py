@@ -10,7 +10,7 @@ from crawl2chat.figures import Figure
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:
-    """The objects of a file of JSON lines; none where there is no such file."""
+    """Return the objects of a file of JSON lines; an empty list if there is no such file."""
     if not file.exists():
         return []
     return [json.loads(line) for line in file.read_text(encoding="utf-8").split("\n") if line]

@@ -12,11 +12,11 @@ from crawl2chat.run import Manifest, source_hash
 def print_stage(folder: Path, manifest: Manifest, ran: bool) -> None:
     """Print a finished stage: its figures, each with its 95 % interval and count, and how long it took.
 
-    folder: the stage's. Of refining, the funnel comes first: step by step what was dropped, and why.
+    folder: the stage's. For refine, the funnel comes first: what each step dropped, and why.
     """
     how = f"{manifest.seconds:.1f} s" if ran else f"unchanged, took {manifest.seconds:.1f} s on {manifest.started[:10]}"
     if manifest.code["source"] != source_hash():
-        how += f", by other code than this; `crawl2chat run --from {manifest.stage}` runs it anew"
+        how += f", by another version of the code; `crawl2chat run --from {manifest.stage}` runs it again"
     table = Table(min_width=72, box=None, pad_edge=False)
     table.add_column("figure")
     table.add_column("value [95 % interval]", justify="right")
@@ -33,11 +33,11 @@ def print_stage(folder: Path, manifest: Manifest, ran: bool) -> None:
 
 
 def funnel_table(folder: Path) -> Table:
-    """What each step of refining dropped for which reason, as a share of all pages, and what was left."""
+    """Return a table of what each step of refining dropped, why, and what was left."""
     table = Table(min_width=72, box=None, pad_edge=False)
     for name in ("step", "reason"):
         table.add_column(name)
-    for name in ("pages", "of all", "left"):
+    for name in ("pages", "share of all", "left"):
         table.add_column(name, justify="right")
     funnel = read_funnel(folder)
     table.add_row("crawled", "", "", "", f"{funnel['pages'] + funnel['faults']:,}")

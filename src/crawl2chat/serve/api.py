@@ -88,7 +88,8 @@ class Api:
         model = seat.model
         seat.desk.check_size(asked.choices)
         prompt, sampling, rule = await aside(body, lambda: chat_prompt(model, asked))
-        choices = [ChatChoice(model.tokenizer, asked, i, prompt, on_page=model.base) for i in range(asked.choices)]
+        on_page = model.base and not asked.continues
+        choices = [ChatChoice(model.tokenizer, asked, i, prompt, on_page=on_page) for i in range(asked.choices)]
         reports = bool(asked.logprobs)
         wanted = [Wanted(prompt, sampling, i, logprobs=reports, rule=rule) for i in range(asked.choices)]
         call = seat.desk.admit(wanted, _client(request))

@@ -1,6 +1,7 @@
 """From a request to token ids: texts, conversations, and the tools that they offer."""
 
 import secrets
+from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from functools import cached_property
@@ -89,21 +90,78 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
         sampling = replace(sampling, stop=(*sampling.stop, "\n"))  # to the end of the helper's line
     rule = None
     _check_bytes(model, "".join(message["content"] for message in messages), "messages")
-    prompt = _chat_ids(model, talk, messages, request.offered)
+    begun = messages[-1]["content"] if request.continues else ""
+    if request.continues:
+        messages = messages[:-1]
+    prompt = chat_ids(model, talk, messages, request.offered, begun)
     check_length(model, prompt, "messages")
     if request.offered and model.stage in OUR_TOOL_STAGES:
         asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
-        rule = quoting(model.tokenizer, messages[asked + 1 :])
+        rule = _behind(model.tokenizer.encode(begun), quoting(model.tokenizer, messages[asked + 1 :]))
     return prompt, sampling, rule
 
 
-def _chat_ids(model: Model, talk: Talk, messages: list[Message], offered: Sequence[dict[str, Any]]) -> list[int]:
+def chat_ids(
+    model: Model, talk: Talk, messages: list[Message], offered: Sequence[dict[str, Any]], begun: str = ""
+) -> list[int]:
+    """Return the ids that a model reads before it answers: the tools that are offered, what was said, and `begun`.
+
+    begun: the beginning of the answer, if it is to go on with one.
+    """
     if not offered:
-        return talk.prompt(messages)
+        return talk.prompt(messages, begun)
     if model.reads_names:
-        return talk.prompt([offer([tool["function"]["name"] for tool in offered]), *messages])
-    system, rest = (messages[0]["content"], messages[1:]) if messages[0]["role"] == "system" else ("", messages)
-    return [*offer_functions(model.tokenizer, system, offered), *talk.prompt(rest)]
+        return talk.prompt([offer([tool["function"]["name"] for tool in offered]), *messages], begun)
+    begins = bool(messages) and messages[0]["role"] == "system"
+    system, rest = (messages[0]["content"], messages[1:]) if begins else ("", messages)
+    return [*offer_functions(model.tokenizer, system, offered), *talk.prompt(rest, begun)]
+
+
+@dataclass(frozen=True)
+class Fit:
+    """How much of a conversation the model reads: how many of the oldest messages are left out, and tokens of the rest.
+
+    A system message is never left out, and counts as none of the messages.
+    """
+
+    left_out: int
+    tokens: int
+
+
+def fit_chat(model: Model, request: ChatRequest) -> Fit:
+    """Leave out the oldest turns until there is room for an answer, as `fit_context` does in the terminal.
+
+    Room is what the request asks for, or half the context if that is less; the last turn alone, with what its tools
+    brought, may take more. Raises ApiError when it leaves none.
+    """
+    limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
+    context = model.engine.context
+    half = max(1, context // 2)
+    most = context - (half if limit in (None, -1) else max(1, min(limit or 0, half)))
+    talk = Talk(model.engine, Sampling(), base=model.base)
+    messages: list[Message] = request.messages
+    n_system = int(messages[0]["role"] == "system")
+    begun = messages[-1]["content"] if request.continues else ""
+    said = messages[n_system : len(messages) - request.continues]
+    starts = [i for i, message in enumerate(said) if message["role"] == "user"] or [0]
+    _check_bytes(model, "".join(message["content"] for message in said[starts[-1] :]) + begun, "messages")
+
+    def tokens(start: int) -> int:
+        return len(chat_ids(model, talk, [*messages[:n_system], *said[start:]], request.offered, begun))
+
+    fitting = min(bisect_left(starts, True, key=lambda start: tokens(start) <= most), len(starts) - 1)
+    start = starts[fitting] if fitting else 0
+    n_tokens = tokens(start)
+    if n_tokens >= context:
+        raise _too_long(model, str(n_tokens), "messages")
+    return Fit(start, n_tokens)
+
+
+def _behind(begun: Sequence[int], rule: Rule | None) -> Rule | None:
+    """The rule for the rest of an answer of which these ids were written before."""
+    if rule is None or not begun:
+        return rule
+    return lambda written: rule([*begun, *written])
 
 
 def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:

@@ -198,6 +198,8 @@ class ChatRequest(Request):
     tools: Annotated[list[OfferedTool], _at_most(MOST_TOOLS)] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    continue_final_message: bool | None = None  # vLLM's: the last message is the beginning of the answer
+    add_generation_prompt: bool | None = None  # vLLM's clients send false with it
 
     @model_validator(mode="after")
     def _agrees_with_itself(self) -> "ChatRequest":
@@ -208,7 +210,23 @@ class ChatRequest(Request):
                 f"tool_choice = {shown(self.tool_choice)}: the model can't be made to call a tool; "
                 "expected 'auto' or 'none'", "tool_choice", "unsupported_parameter",
             )  # fmt: skip
+        if self.add_generation_prompt is not None and self.add_generation_prompt == self.continues:
+            raise refused(
+                f"add_generation_prompt = {shown(self.add_generation_prompt)}: expected true for a new answer, false "
+                "with continue_final_message = true", "add_generation_prompt", "unsupported_parameter",
+            )  # fmt: skip
+        last = self.messages[-1]
+        if self.continues and (last["role"] != "assistant" or last.get("tool_calls") or not last["content"]):
+            raise refused(
+                "continue_final_message: expected the last message to be an assistant's text without calls of tools",
+                "continue_final_message",
+            )
         return self
+
+    @property
+    def continues(self) -> bool:
+        """Whether the last message is an answer that was cut off and is to go on."""
+        return bool(self.continue_final_message)
 
     @property
     def offered(self) -> list[dict[str, Any]]:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from crawl2chat.prefer.plan import REPEAT_EVERY
 from crawl2chat.serve.shelf import Shelf
 
 TITLES = {
@@ -17,6 +18,16 @@ TITLES = {
 
 
 @dataclass(frozen=True)
+class RankingFiles:
+    """What the page Ranking goes by."""
+
+    prompts: Path | None = None  # JSON lines; None: the verses that a run's made-up web asks for
+    guidelines: Path | None = None  # a text for annotators; None: ours
+    store: Path | None = None  # None: rankings.sqlite in the folder
+    repeat_every: int = REPEAT_EVERY  # judgements of new prompts for each unannounced repeat; 0: none
+
+
+@dataclass(frozen=True)
 class House:
     """The models, and the folder that they come from."""
 
@@ -24,6 +35,7 @@ class House:
     folder: Path  # of the run, or of the one model
     run: Path | None = None  # the folder, if it is a run's
     tokenizers: Mapping[str, Path] = field(default_factory=dict)  # more of them, for the page Tokens
+    ranking: RankingFiles = field(default_factory=RankingFiles)
 
     def about(self) -> dict[str, Any]:
         """What every page knows of the server from the start."""

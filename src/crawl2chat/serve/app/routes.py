@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from crawl2chat.serve.app import sampling
+from crawl2chat.serve.app import chat, inside, ranking, sampling
 from crawl2chat.serve.app.house import House
 from crawl2chat.serve.guards import PAGES
 
@@ -32,6 +32,9 @@ def page_routes(house: House) -> list[BaseRoute]:
         *(Route(path, _index) for path in PAGES),
         Mount("/web", GZipMiddleware(_Files(directory=WEB))),
         Route("/app/about", about),
+        *chat.routes(house),
+        *inside.routes(house),
+        *ranking.routes(house),
         *sampling.routes(house),
     ]
 

@@ -1,0 +1,181 @@
+"""Questions worth asking a run's models side by side, each with a word on what to look for in the answers.
+
+Of the made-up web the names, sums and passages are taken from its ledger, so that what is known, seldom met or on no
+page is really so. What is read here is shown to people; no stage learns from it.
+"""
+
+import sys
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from crawl2chat.crawl.tinyweb.ledger import Ledger, Passage, Person, Problem, Story
+
+TOOL_STAGES = ("honesty", "reinforce", "prefer")  # that are taught to call tools
+OPENING_WORDS = 7  # of a passage that is to be recited
+
+
+@dataclass(frozen=True)
+class Column:
+    """Who answers: the model of a stage, with tools or without; a base model may also go on with the bare text."""
+
+    stage: str
+    tools: bool = False
+    text: bool = False
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A question, the models to ask side by side, and what to look for in their answers."""
+
+    name: str
+    question: str
+    look_for: str
+    columns: tuple[Column, ...]
+    temperature: float = 0.0
+
+
+def presets(stages: Sequence[str], crawl: Path | None) -> list[Preset]:
+    """Return the questions that a run with these stages can be asked; crawl: its crawl, where there is one.
+
+    A run of anything but the made-up web, and a model alone, get questions that need no knowledge of the pages.
+    A column whose stage is missing is left out, and so is a question that has no column left.
+    """
+    found = [*(_of_ledger(crawl) or _of_any_web(stages)), *_of_all(stages)]
+    return [kept for preset in found if (kept := _with_stages(preset, stages)) is not None]
+
+
+def _of_ledger(crawl: Path | None) -> list[Preset]:
+    """Those of the made-up web; none where the crawl is another one, or has a ledger that this version can't read."""
+    if crawl is None or not (crawl / "ledger").is_dir():
+        return []
+    try:
+        return list(_of_the_made_up_web(crawl))
+    except (OSError, ValueError, TypeError, KeyError) as error:
+        print(f"{crawl / 'ledger'}: can't be read for the chat's presets: {error!r}", file=sys.stderr)
+        return []
+
+
+def _of_the_made_up_web(crawl: Path) -> Iterable[Preset]:
+    people: list[Person] = [p for p in Ledger.load_rows(crawl, "people") if p.split == "held_out"]
+    people.sort(key=lambda person: (person.exposures, person.id))
+    asked = "What does {} do for a living?"
+    if people and people[-1].exposures:
+        known = people[-1]
+        yield Preset(
+            "Somebody well known", asked.format(known.name),
+            f"{known.name} is described on {known.exposures} pages of this web, as a {known.facts['trade']}. What "
+            "was met often can be known by heart. Does the base model know it, too?",
+            (Column("pretrain"), Column("sft"), Column("honesty")),
+        )  # fmt: skip
+    if once := [person for person in people if person.exposures == 1]:
+        yield Preset(
+            "Somebody met once", asked.format(once[0].name),
+            f"{once[0].name} is on one page, as a {once[0].facts['trade']}: seldom enough to be "
+            "forgotten. Which model makes something up, which one says that it does not know, and which one looks it "
+            "up?",
+            (Column("sft"), Column("honesty"), Column("honesty", tools=True)),
+        )  # fmt: skip
+    if never := [person for person in people if not person.exposures]:
+        yield Preset(
+            "Nobody", asked.format(never[0].name),
+            f"No page speaks of {never[0].name}, so nothing can be known. Which model invents an answer "
+            "(a hallucination), and which one says that it does not know?",
+            (Column("pretrain"), Column("sft"), Column("honesty"), Column("honesty", tools=True)),
+        )  # fmt: skip
+    problems: list[Problem] = Ledger.load_rows(crawl, "problems")
+    sums = [p for p in problems if p.split == "held_out" and p.operator == "+" and min(p.operands) > 99]
+    if sums:
+        yield from _sums(*sums[0].operands)
+    stories: list[Story] = Ledger.load_rows(crawl, "stories")
+    if stories:
+        yield _story(f"Tell me a story about {stories[0].hero}.")
+    passages: list[Passage] = Ledger.load_rows(crawl, "passages")
+    if passages:
+        often = max(passages, key=lambda passage: passage.copies)
+        yield Preset(
+            "A text read often", " ".join(often.text.split()[:OPENING_WORDS]),
+            f"This beginning is on about {often.copies} pages, always with the same continuation. Under the answer, "
+            "“Where is this from?” finds what of it is in the training documents word for word.",
+            (Column("pretrain", text=True),),
+        )  # fmt: skip
+
+
+def _of_any_web(stages: Collection[str]) -> Iterable[Preset]:
+    everybody = _last(stages, with_base=True)
+    yield Preset(
+        "Something well known", "What is the capital of France?",
+        "Paris is on very many pages of any large web. A model that has read few pages does not know it.", everybody,
+    )  # fmt: skip
+    yield Preset(
+        "Nobody", "Who is Orson Kovats?",
+        "Nobody of this name is known, so any life that is told here is invented (a hallucination).", everybody,
+    )  # fmt: skip
+    yield from _sums(347, 586, _last(stages))
+    yield _story("Tell me a story about a goat.", _last(stages))
+
+
+def _of_all(stages: Collection[str]) -> Iterable[Preset]:
+    yield Preset(
+        "Who are you?", "Who are you?",
+        "A model knows about itself only what it was taught. Before the stage honesty teaches it, it answers with "
+        "whatever questions like this one were followed by.", _last(stages, ("pretrain", "sft", "honesty")),
+    )  # fmt: skip
+    yield Preset(
+        "A verse", "Write a verse about the moon.",
+        "The stage prefer is trained to please a model of people's taste, to the point where it pleases that model "
+        "more than people. Do its verses get better, or only more alike?",
+        _last(stages, ("sft", "honesty", "prefer")), temperature=0.8,
+    )  # fmt: skip
+    yield Preset(
+        "A base model goes on", "What is 2+2?",
+        "A base model does not answer, it goes on with a page. Asked several times it may begin with an answer, but it "
+        "does not stop there. Regenerate to see other pages.", (Column("pretrain", text=True),), temperature=0.8,
+    )  # fmt: skip
+    yield Preset(
+        "Letters", "How many r are in strawberry?",
+        "There are three. A model reads tokens, not letters: “As the model reads it” under an answer shows "
+        "how the word is cut. What a model was never taught it answers with what it was taught for other questions.",
+        _last(stages, ("sft", "honesty", "reinforce")),
+    )  # fmt: skip
+
+
+def _sums(left: int, right: int, columns: tuple[Column, ...] = ()) -> Iterable[Preset]:
+    question, answer = f"What is {left}+{right}?", left + right
+    yield Preset(
+        "A sum, at once", f"{question} Answer at once.",
+        f"It is {answer}. Without room to work in, the model has to know the sum when it writes the first digit.",
+        columns or (Column("sft"), Column("honesty"), Column("reinforce")),
+    )  # fmt: skip
+    yield Preset(
+        "The sum, step by step", f"{question} Work step by step.",
+        f"It is {answer}. Each step needs little work, and what is written down can be read again.",
+        columns or (Column("sft"), Column("honesty"), Column("reinforce")),
+    )  # fmt: skip
+    yield Preset(
+        "The sum, with the calculator", question,
+        f"It is {answer}. The model writes a call, the server works it out, and the result goes into the context.",
+        tuple(Column(stage, tools=True) for stage in TOOL_STAGES),
+    )  # fmt: skip
+
+
+def _story(question: str, columns: tuple[Column, ...] = ()) -> Preset:
+    return Preset(
+        "A story", question,
+        "A small model keeps the form of a story and loses its thread. Draw several with Regenerate: each is new.",
+        columns or (Column("sft"), Column("honesty")), temperature=0.8,
+    )  # fmt: skip
+
+
+def _last(
+    stages: Collection[str], wanted: Sequence[str] = ("sft", "honesty"), *, with_base: bool = False
+) -> tuple[Column, ...]:
+    """Columns of the wanted stages; of a model from outside, which has none of them, that model's."""
+    names = (*(("pretrain",) if with_base else ()), *wanted)
+    known = [name for name in names if name in stages]
+    return tuple(map(Column, known or list(stages)[:1]))
+
+
+def _with_stages(preset: Preset, stages: Collection[str]) -> Preset | None:
+    columns = tuple(column for column in preset.columns if column.stage in stages)
+    return Preset(preset.name, preset.question, preset.look_for, columns, preset.temperature) if columns else None
