@@ -8,7 +8,7 @@ from torch import Tensor
 
 from crawl2chat.generate.request import Candidates, Completion, Request, Rule
 from crawl2chat.generate.rows import Rows, length_and_rows
-from crawl2chat.generate.sampling import SHORT, Controls, Sampling
+from crawl2chat.generate.sampling import Controls, Sampling
 from crawl2chat.generate.stream import TextStream
 from crawl2chat.generate.waiting import FairQueue
 from crawl2chat.model import CachedTransformer, Transformer
@@ -110,13 +110,18 @@ class Engine:
         rule: Rule | None = None,
         prompt_logprobs: bool = False,
         owner: Hashable = None,
+        n_answered: int = 0,
     ) -> Request:
         """Queue a prompt; `step` takes it on. Requests of one owner run in order, and owners take turns.
 
         prompt_logprobs: whether to report the log-probabilities of the prompt's own tokens, too.
+        n_answered: how many of the prompt's last tokens begin the answer, as the penalties count it.
         Raises ValueError for a prompt that leaves no room in the context, and for ids outside the vocabulary.
         """
         request = self._request(prompt, sampling, seed, rule, prompt_logprobs, owner)
+        if not 0 <= n_answered <= len(request.prompt):
+            raise ValueError(f"n_answered = {n_answered}: must be from 0 to the prompt's {len(request.prompt)} tokens")
+        request.n_answered = n_answered
         self._begin()
         self.queue.put(request, owner)
         return request
@@ -144,6 +149,35 @@ class Engine:
                 self.rows.leave(request)
         self.rows.close_gaps()
         return changed
+
+    @torch.inference_mode()
+    def next_logits(self, ids: Sequence[int]) -> Tensor:
+        """The model's logits (V,), float32, after these ids: those that a request with this prompt draws from.
+
+        Computed at once, between the steps of others, from what the cache holds of the ids; where all rows are busy,
+        without the cache. Raises ValueError as `submit` does.
+        """
+        request = self._request(ids, Sampling(max_tokens=1), 0)
+        self._begin()
+        if not self.rows.has_room:
+            ids_1t = torch.tensor([request.prompt], device=self.cached.device)
+            return self.model.logits(self.model.features(ids_1t)[:, -1])[0].float()
+        self.rows.enter(request)
+        try:
+            row = request.row
+            assert row is not None
+            if not request.prefilled:
+                self.rows.reuse(request)
+            while not request.prefilled:
+                piece = request.prompt[request.read : min(request.read + self.prefill_tokens, len(request.prompt) - 1)]
+                self.cached.prefill([row], [request.read], [piece])
+                request.read += len(piece)
+                self.rows.hold(request)
+            logits_bv = self.cached.decode([*[None] * row, (request.next_id, request.read)])
+            request.read += 1
+            return logits_bv[row].float().clone()
+        finally:
+            self.cancel(request)
 
     def _begin(self) -> None:
         """Before the first of several requests: see whether the model was trained since."""
@@ -231,19 +265,16 @@ class Engine:
         if drawn_before != order:
             controls = Controls([request.sampling for request in order], logits_bv.device)
             self.controls[short] = (order, controls)
-        shifted_bv = controls.shift(
-            _under_rules(logits_bv, order), [(request.prompt, request.completion.ids) for request in order]
-        )
-        few = shifted_bv.topk(min(SHORT, shifted_bv.shape[-1]), dim=-1) if short else None
-        cut_bk = controls.cut_sorted(few.values) if few else controls.cut(shifted_bv)
+        shifted_bv = controls.shift(_under_rules(logits_bv, order), [request.written for request in order])
+        cut_bk, ids_bk = controls.drawn_from(shifted_bv, short=short)
         place_b1 = controls.draw(cut_bk, [request.generator for request in order])[:, None]
-        drawn_b1 = few.indices.gather(-1, place_b1) if few else place_b1
+        drawn_b1 = place_b1 if ids_bk is None else ids_bk.gather(-1, place_b1)
         log_p_bv = logits_bv.log_softmax(dim=-1)
         log_q_bk = log_p_bv if cut_bk is logits_bv else cut_bk.log_softmax(dim=-1)
         scores = torch.cat([log_q_bk.gather(-1, place_b1), log_p_bv.gather(-1, drawn_b1)], dim=-1).tolist()
         k = max(request.sampling.top_logprobs for request in order)
         if k:
-            tops = most_probable(log_p_bv, k), most_probable(log_q_bk, k, few.indices if few else None)
+            tops = most_probable(log_p_bv, k), most_probable(log_q_bk, k, ids_bk)
         for row, (request, id) in enumerate(zip(order, drawn_b1[:, 0].tolist(), strict=True)):
             completion, k = request.completion, request.sampling.top_logprobs
             completion.logprobs.append(scores[row][0])

@@ -6,7 +6,7 @@ from typing import Literal
 
 import numpy as np
 
-from crawl2chat.generate.sampling import Sampling
+from crawl2chat.generate.sampling import Sampling, Written
 from crawl2chat.generate.stream import TextStream
 
 # Constrained decoding: from the ids written so far to those that may follow; None where any may.
@@ -51,6 +51,7 @@ class Request:
     owner: Hashable
     completion: Completion = field(default_factory=Completion)
     row: int | None = None  # of the cache, while it runs
+    n_answered: int = 0  # of the prompt's last tokens, that begin the answer
     read: int = 0  # tokens, of the prompt and then of the completion, whose keys and values stand in its row
 
     @property
@@ -66,6 +67,13 @@ class Request:
     def next_id(self) -> int:
         """The token to be read next, once prefilled."""
         return self.completion.ids[-1] if self.completion.ids else self.prompt[-1]
+
+    @property
+    def written(self) -> Written:
+        """Prompt and answer as the penalties count them."""
+        if not self.n_answered:
+            return self.prompt, self.completion.ids
+        return self.prompt[: -self.n_answered], [*self.prompt[-self.n_answered :], *self.completion.ids]
 
     def tokens_read(self) -> list[int]:
         return [*self.prompt, *self.completion.ids][: self.read]

@@ -95,6 +95,10 @@ class Rows:
                 pieces.append((request, n))
         return pieces
 
+    def reuse(self, request: Request) -> None:
+        """Give a request what any row holds of its prompt."""
+        self._give(request, *self._best(request.prompt[:-1]))
+
     def _best(self, wanted: Sequence[int]) -> tuple[int, int]:
         """The row that holds most of a beginning, and how much of it."""
         best, most = 0, 0

@@ -203,6 +203,17 @@ class Controls:
         beyond_bk = (p_bk.cumsum(dim=-1) - p_bk >= self.top_p_b1) | (p_bk < p_bk[:, :1] * self.min_p_b1)
         return logits_bk.masked_fill(beyond_bk, -torch.inf)
 
+    def drawn_from(self, shifted_bv: Tensor, *, short: bool) -> tuple[Tensor, Tensor | None]:
+        """What the next tokens are drawn from, after `shift`: logits (B, K), and which ids they belong to (B, K).
+
+        Without ids the columns are the vocabulary. short: whether all samplings are `short`; they draw among the SHORT
+        most probable tokens.
+        """
+        if not short:
+            return self.cut(shifted_bv), None
+        few = shifted_bv.topk(min(SHORT, shifted_bv.shape[-1]), dim=-1)
+        return self.cut_sorted(few.values), few.indices
+
     def draw(self, logits_bk: Tensor, generators: Sequence[np.random.Generator]) -> Tensor:
         """The place of each sequence's next token, (B,); each draws one number from its own generator."""
         if not self.some_draw:

@@ -25,6 +25,7 @@ class Wanted:
     prompt_logprobs: bool = False
     logprobs: bool = False  # of the answer
     rule: Rule | None = None
+    n_answered: int = 0  # of the prompt's last tokens, that begin the answer
 
 
 class Desk:
@@ -98,7 +99,8 @@ class Call:
         self._jobs: list[Job] = []
         for index, w in enumerate(wanted):
             deliver = partial(self._deliver, index, desk.metrics.watch(len(w.prompt)))
-            self._jobs.append(Job(w.prompt, w.sampling, w.seed, client, self, deliver, w.prompt_logprobs, w.rule))
+            job = Job(w.prompt, w.sampling, w.seed, client, self, deliver, w.prompt_logprobs, w.rule, w.n_answered)
+            self._jobs.append(job)
         desk.open.update(self._jobs)
         desk.worker.submit(self._jobs)
 

@@ -16,6 +16,7 @@ from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.requests import (
     ChatRequest,
     CompletionRequest,
+    Request,
     TokenizeRequest,
 )
 from crawl2chat.tokens import Message, Tokenizer
@@ -177,9 +178,7 @@ def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
     return [*start, *tokenizer.encode_with_controls(text)]
 
 
-def sampling_of(
-    model: Model, request: CompletionRequest | ChatRequest, max_tokens: int | None, otherwise: int, top_logprobs: int
-) -> Sampling:
+def sampling_of(model: Model, request: Request, max_tokens: int | None, otherwise: int, top_logprobs: int) -> Sampling:
     """The request's controls, with OpenAI's defaults. Raises ApiError for what Sampling refuses.
 
     max_tokens: as it was asked for, −1 as many as fit; `otherwise` where it was not.

@@ -59,6 +59,7 @@ class Job:
     deliver: Callable[[Piece | ApiError], None]
     prompt_logprobs: bool = False
     rule: Rule | None = None
+    n_answered: int = 0  # of the prompt's last tokens, that begin the answer
     # the engine's thread alone uses these
     request: EngineRequest | None = None
     cancelled: bool = False
@@ -170,8 +171,9 @@ class Worker:
     def _start(self, job: Job) -> None:
         try:
             job.request = self.engine.submit(
-                job.prompt, job.sampling, seed=job.seed, rule=job.rule, prompt_logprobs=job.prompt_logprobs
-            )
+                job.prompt, job.sampling, seed=job.seed, rule=job.rule, prompt_logprobs=job.prompt_logprobs,
+                n_answered=job.n_answered,
+            )  # fmt: skip
             self._jobs[job.request] = job
         except ValueError as error:  # what we did not check ourselves
             self._ready.append((job, refused(str(error))))

@@ -13,7 +13,7 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
-from crawl2chat.serve.app import chat, inside, ranking, tokens
+from crawl2chat.serve.app import chat, inside, ranking, sampling, tokens
 from crawl2chat.serve.app.house import House
 from crawl2chat.serve.guards import PAGES
 
@@ -33,6 +33,7 @@ def page_routes(house: House) -> list[BaseRoute]:
         Mount("/web", GZipMiddleware(_Files(directory=WEB))),
         Route("/app/about", about),
         *tokens.routes(house),
+        *sampling.routes(house),
         *inside.routes(house),
         *chat.routes(house),
         *ranking.routes(house),
