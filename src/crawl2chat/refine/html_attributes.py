@@ -54,7 +54,6 @@ _HINTS_OR_KINDS = HINT_BITS | dict.fromkeys(
     1 << len(HINTS),  # words of the classes that show an element's kind
 )
 _BITS_OF_WORD = {word.encode(): bits for word, bits in _HINTS_OR_KINDS.items()}
-_KNOWN_WORDS = frozenset(_BITS_OF_WORD)
 
 
 @lru_cache(maxsize=10_000)
@@ -64,8 +63,9 @@ def read_attributes(attributes: str) -> tuple[int, Kind | None]:
     # Splitting bytes into words takes half the time of a regular expression.
     words = lowered[:HINT_CHARS].encode("ascii", "replace").translate(_LETTERS).split()
     bits = 0
-    for word in _KNOWN_WORDS.intersection(words):
-        bits |= _BITS_OF_WORD[word]
+    for word in words:
+        if word in _BITS_OF_WORD:
+            bits |= _BITS_OF_WORD[word]
     hints = bits & _ALL_HINTS
     # Few tags pass the first test; the regular expression would take longer than the rest of this function.
     if (

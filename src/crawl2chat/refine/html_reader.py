@@ -187,7 +187,9 @@ class Reader:
         if LINE_END in text:
             text = "\n".join(filter(None, (" ".join(line.split()) for line in text.split(LINE_END))))
         else:
-            text = " ".join(text.split())
+            text = text.strip()
+            if not text.isprintable() or "  " in text:  # of white space, only the blank counts as printable
+                text = " ".join(text.split())
         link_chars = self.link_chars
         if link_chars:
             link_chars = min(link_chars, len(text))

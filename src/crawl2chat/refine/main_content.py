@@ -125,7 +125,7 @@ def score_blocks(blocks: Sequence[Block]) -> Floats:
 
 def features_in_context(blocks: Sequence[Block], features: Floats, scores: Floats) -> Floats:
     """(blocks, len(CONTEXT_FEATURES)) What the second network sees, from the first one's features and scores."""
-    is_heading = np.asarray(features[:, _HEADING_COLUMNS].any(axis=1))
+    is_heading = features[:, _HEADING_COLUMNS].sum(axis=1) > 0
     return context_features(blocks, scores, features.take(_REPEATED_COLUMNS, axis=1), is_heading)
 
 
