@@ -43,8 +43,9 @@ def served(serve, crawl_folder, tmp_path_factory) -> Served:
     return serve(folder)
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser():
+    """One for each file: while Playwright runs, its event loop is this thread's, and asyncio.run would fail."""
     playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
     if not Path(CHROMIUM).exists():
         pytest.skip("needs the program chromium")
