@@ -139,10 +139,13 @@ export function Busy({ children = "working …" }) {
  */
 export function ModelPicker({ value, label = "Model", onChange, chatOnly = false }) {
   const models = (about.value?.models ?? []).filter((model) => !(chatOnly && model.base));
-  const options = models.map((model) => ({
-    value: model.name === about.value?.default ? "" : (model.stage ?? model.name),
-    label: model.title === model.name ? model.name : `${model.stage === "pretrain" ? "base" : model.stage}: ${model.title}`,
-  }));
+  const options = models.map((model) => {
+    const stage = model.stage === "pretrain" ? "base" : model.stage; // as on the command line
+    return {
+      value: model.name === about.value?.default ? "" : (stage ?? model.name),
+      label: model.title === model.name ? model.name : `${stage}: ${model.title}`,
+    };
+  });
   return html`<${Select} label=${label} value=${value} options=${options} onChange=${onChange} />`;
 }
 
