@@ -94,7 +94,9 @@ def test_the_python_snippet_tells_a_story():
 
 
 def test_the_tours_table_of_next_tokens_shows_what_the_command_prints():
-    out = crawl2chat('crawl2chat generate RUN "Chronicle of" --stage base --top 5 --temperature 1 --top-p 0.7 --max-tokens 1')
+    out = crawl2chat(
+        'crawl2chat generate RUN "Chronicle of" --stage base --top 5 --temperature 1 --top-p 0.7 --max-tokens 1'
+    )
     shape = r"step 1, after 'Chronicle of'\n rank token +id the model +controlled *\n(?:(?: +\d .*\n)+)"
     for table in (out, TOUR):
         rows = re.search(shape, table)[0].splitlines()[2:]
