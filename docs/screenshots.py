@@ -20,7 +20,7 @@ SIZES = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "hei
 QUESTIONS = "Where was Stilik Tifiwan born?"
 # each page's state, as its address holds it
 PAGES: dict[str, dict[str, object]] = {
-    "tokens": {"text": "How many r are in strawberry? 🍓 नमस्ते, 东京 and 1842+17=1859."},
+    "tokens": {"text": "How many r are in strawberry? Straße, café, naïve: 1842+17=1859."},
     "sampling": {"text": "Chronicle of", "model": "base", "temperature": 0.8, "top_p": 0.9},
     "inside": {"view": "head", "layer": 2, "head": 0},
     "chat": {"with": ["base", "sft", "honesty"]},
