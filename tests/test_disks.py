@@ -167,7 +167,7 @@ def test_an_error_of_another_kind_keeps_its_traceback(monkeypatch):
     def refuse(options):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 
-    monkeypatch.setattr("crawl2chat.cli.tokens_command", refuse)
+    monkeypatch.setattr("crawl2chat.token_commands.tokens_command", refuse)
     with pytest.raises(ConnectionRefusedError):
         main(["tokens", "run", "text"])
 

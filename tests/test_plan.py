@@ -139,7 +139,8 @@ def test_a_run_without_refine_gives_no_rates(tmp_path):
 
 
 def test_training_is_planned_from_the_model_s_sizes(capsys):
-    assert main(["plan", "--pretrain.tokens", "1_000_000", "--flops", "1e9"]) == 0
+    shape = ["--pretrain.tokens", "1_000_000", "--pretrain.batch_tokens", "4096"]
+    assert main(["plan", *shape, "--flops", "1e9"]) == 0
     found = rows(capsys.readouterr().out)
     assert found["training steps"].startswith("244  of 4,096 tokens")
     assert found["training tokens"].startswith("999,424")

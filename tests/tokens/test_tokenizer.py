@@ -178,7 +178,7 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, 
     "pre_tokenizer",
     [
         None,
-        {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True, "use_regex": True},
+        {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
         {"type": "Sequence", "pretokenizers": [SPLIT, SPLIT, BYTES]},
         {"type": "Sequence", "pretokenizers": [SPLIT, BYTES | {"add_prefix_space": True}]},
         {"type": "Sequence", "pretokenizers": [SPLIT | {"behavior": "Removed"}, BYTES]},

@@ -7,6 +7,7 @@ import { effect, signal } from "@preact/signals";
 /** @type {Map<string, {page: string, signal: import("@preact/signals").Signal<any>, initial: Value}>} */
 const known = new Map();
 let writing = 0;
+let wrote = -1000; // when, in milliseconds
 
 /**
  * A signal whose value stands in the address wherever it differs from its initial one.
@@ -53,13 +54,14 @@ function fragment() {
   return new URLSearchParams(location.hash.slice(1));
 }
 
-/** Browsers limit how often the address may change, so changes are collected for a moment. */
+/** Browsers limit how often the address may change, so changes that follow each other are collected for a moment. */
 function schedule() {
   clearTimeout(writing);
-  writing = setTimeout(write, 150);
+  writing = setTimeout(write, Math.max(0, wrote + 150 - performance.now()));
 }
 
 function write() {
+  wrote = performance.now();
   const values = fragment();
   for (const [name, { signal, initial }] of ofThisPage()) {
     const text = format(signal.peek());
