@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import sys
+import threading
 import webbrowser
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -140,8 +141,8 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
         print(f"{name} answers at {address}/v1 ({room}); Ctrl-C ends it. Try:", flush=True)
         print(f"curl {address}/v1/chat/completions{header} -d '{request}'", flush=True)
         print(f"web app: {address}/", flush=True)
-        if opens and not webbrowser.open(address):
-            print("(no browser could be opened here; open that address in one)", file=sys.stderr)
+        if opens:  # in a thread, as browsers that run in the terminal are waited for, and wait for the server
+            threading.Thread(target=_open_browser, args=(address,), daemon=True).start()
 
     set_up_logging()
     server = make_server(
@@ -150,6 +151,11 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     )  # fmt: skip
     run(server, place)
     return 0
+
+
+def _open_browser(address: str) -> None:
+    if not webbrowser.open(address):
+        print("(no browser could be opened here; open that address in one)", file=sys.stderr)
 
 
 def _offers(options: argparse.Namespace) -> Iterator[Offer]:

@@ -166,6 +166,31 @@ def test_what_was_written_before_a_reload_stays_and_can_go_on(chat, page):
     expect(page.locator(ANSWER)).to_have_text(LONG.strip())
 
 
+def test_an_answer_ends_when_its_conversation_leaves_the_screen_and_can_go_on_later(chat, page, talk):
+    def gone():
+        found = re.search(r'requests_total\{[^}]*outcome="gone"[^}]*\} (\S+)', talk.http.get("/metrics").text)
+        return float(found[1]) if found else 0
+
+    chat('with=["sft"]')
+    before = gone()
+    page.get_by_label("Question").fill("Tell me at length")
+    page.keyboard.press("Enter")
+    expect(page.locator(ANSWER)).to_contain_text("miller")
+    page.get_by_role("button", name="New conversation").click()
+    expect(page.locator(".message")).to_have_count(0)
+    for _ in range(50):
+        if gone() > before:
+            break
+        page.wait_for_timeout(100)
+    assert gone() == before + 1
+    page.get_by_text("Earlier conversations").click()
+    page.get_by_role("button", name="Tell me at length").first.click()
+    expect(page.locator(".answer .made")).to_contain_text("stopped")
+    page.get_by_role("button", name="Continue").click()
+    finished(page)
+    expect(page.locator(ANSWER)).to_have_text(LONG.strip())
+
+
 def test_turns_that_no_longer_fit_are_left_out_and_that_is_said(chat):
     page = chat('with=["sft"]')
     for _ in range(3):

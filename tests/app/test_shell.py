@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 from served_runs import STAGES, offers, overflow
 
+from crawl2chat.generate import Sampling
 from crawl2chat.serve.app.routes import WEB
 from crawl2chat.serve.app.tensors import tensors
+from crawl2chat.serve.desk import Wanted
 from crawl2chat.serve.errors import ApiError
 from crawl2chat.serve.shelf import Shelf
 
@@ -71,6 +73,45 @@ def test_models_are_put_away_when_memory_is_short_but_not_the_default_or_busy_on
         with pytest.raises(ApiError, match="--models-memory"):
             await shelf.open("pretrain")
         assert await shelf.open(None) is shelf.default
+        shelf.stop()
+
+    asyncio.run(story())
+
+
+def test_a_model_is_kept_while_it_computes_and_afterwards_refuses_rather_than_never_answers(tokenizer):
+    one = Shelf(offers(tokenizer), queue=8).default.size
+
+    async def story():
+        shelf = Shelf(offers(tokenizer), queue=8, memory=int(2.5 * one), threads=1)
+        shelf.start(asyncio.get_running_loop())
+        seat = await shelf.open("sft")
+        with seat.in_use(), pytest.raises(ApiError, match="--models-memory"):
+            await shelf.open("honesty")
+        assert await seat.compute(lambda engine: 1) == 1
+        await shelf.open("honesty")
+        async with asyncio.timeout(5):
+            with pytest.raises(ApiError, match="put away"):
+                await seat.compute(lambda engine: 1)
+            with pytest.raises(ApiError, match="put away"):
+                seat.desk.admit([Wanted([1], Sampling(), 0)])
+        shelf.stop()
+
+    asyncio.run(story())
+
+
+def test_a_model_that_turns_out_too_large_beside_the_others_is_not_kept(tokenizer):
+    made = offers(tokenizer)
+    one = Shelf(made, queue=8).default.size
+
+    async def story():
+        weights = 4 * made[0].n_parameters  # all that is known of a size before loading: there is a cache as well
+        assert weights < one
+        shelf = Shelf(made, queue=8, memory=one + weights, threads=1)
+        shelf.start(asyncio.get_running_loop())
+        for _ in range(2):
+            with pytest.raises(ApiError, match="--models-memory"):
+                await shelf.open("sft")
+        assert list(shelf.seats) == ["tiny-reinforce"]
         shelf.stop()
 
     asyncio.run(story())

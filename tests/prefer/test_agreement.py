@@ -2,6 +2,7 @@ import json
 import math
 import random
 
+import numpy as np
 import pytest
 
 from crawl2chat.prefer.agreement import (
@@ -56,6 +57,22 @@ def test_alpha_of_two_prompts_worked_out_by_hand():
     assert krippendorff_alpha(units) == pytest.approx(1 - 7 * 2 / (4 * 4))
     assert krippendorff_alpha([[1, 1], [1, 1]]) is None
     assert krippendorff_alpha([[1], [2]]) is None
+
+
+def test_the_interval_of_alpha_is_that_of_whole_prompts_drawn_again():
+    store, rng = RankingStore(), random.Random(1)
+    for prompt in range(12):
+        first = rng.sample(range(3), 3)
+        store.add(f"p{prompt}", ABC, first, "anna")
+        store.add(f"p{prompt}", ABC, first if prompt % 3 else rng.sample(range(3), 3), "bert")
+    rankings = list(store.rankings())
+    ranks = [[[float(r.best_first.index((i,)) + 1) for r in rankings[at : at + 2]] for i in range(3)]
+             for at in range(0, 24, 2)]  # fmt: skip
+    draws = np.random.default_rng(0)
+    drawn = [krippendorff_alpha([unit for i in draws.integers(12, size=12) for unit in ranks[i]]) for _ in range(1000)]
+    found = alpha(rankings)
+    assert found.value == pytest.approx(krippendorff_alpha([unit for prompt in ranks for unit in prompt]))
+    assert found.interval == pytest.approx(tuple(np.quantile(drawn, (0.025, 0.975))))
 
 
 def test_random_rankings_have_an_alpha_and_a_tau_of_about_nothing():

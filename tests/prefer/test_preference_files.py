@@ -92,6 +92,12 @@ def test_each_form_of_a_pair_is_read(row):
         ('{"prompt": "Q?", "answers": ["a", "b"], "best_first": "ab"}', "expected a list of places"),
         ('{"prompt": "Q?", "answers": ["a", "b"], "best_first": [0, 1], "verdict": "x"}', "expected one of ranked"),
         ('{"prompt": "Q?", "answers": ["a", "b"], "best_first": [0, 1], "seconds": -1}', "a number of seconds"),
+        (
+            f'{{"prompt": "Q?", "answers": ["a", "b"], "best_first": [0, 1], "seconds": {10**30}}}',
+            "a number of seconds",
+        ),
+        (r'{"prompt": "Q?", "chosen": "\ud83d", "rejected": "b"}', "half of a surrogate pair"),
+        (r'{"prompt": "Q?", "chosen": "a", "rejected": "b", "annotator": "\udc00"}', "half of a surrogate pair"),
         ('{"prompt": "Q?", "answers": ["a", "b"], "best_first": [0, 1], "repeat_of": 1}', "of an earlier line"),
         ('{"prompt": "Q?", "answers": ["a", "b"], "best_first": [0, 1], "annotator": 1}', "expected a name"),
         (

@@ -76,6 +76,20 @@ def test_nothing_that_was_skipped_or_is_fresh_in_memory_is_repeated():
     assert plan.next("anna", SOURCES).prompt == "prompt 1"
 
 
+def test_progress_reaches_its_total_where_nothing_could_be_repeated_and_after_an_undo():
+    plan = Plan(RankingStore(), PROMPTS, repeat_every=3)
+    while (step := plan.next("anna", SOURCES)) is not None:
+        step = plan.assign(step, answers(step), "anna")
+        plan.store.judge(step.id, [], verdict="skipped")
+    assert (plan.progress("anna").done, plan.progress("anna").total) == (10, 10)
+    plan = Plan(RankingStore(), PROMPTS[:4], repeat_every=3)
+    assert [a.repeat_of is None for a, _, _ in judge_all(plan, "bert")] == [True, True, True, False, True]
+    plan.store.withdraw("bert")
+    plan.store.withdraw("bert")  # the repeat, whose prompt is known
+    plan.store.judge(plan.next("bert", SOURCES).id, [0, 1, 2])
+    assert (plan.progress("bert").done, plan.progress("bert").total) == (4, 5)
+
+
 def test_sources_take_turns():
     one, other = Source("a"), Source("b")
     assert one_each([one, other], 5) == [one, other, one, other, one]

@@ -1,6 +1,7 @@
 """`crawl2chat serve`, as it is started and stopped."""
 
 import json
+import os
 import re
 import signal
 import socket
@@ -55,6 +56,32 @@ def test_it_says_where_it_listens_when_it_does_and_how_to_ask(command):
     example = json.loads(re.search(r"-d '(.*)'", command.second)[1])
     assert httpx.post(f"{command.url}/chat/completions", json=example).json()["choices"][0]["finish_reason"]
     assert f"curl {command.url}/chat/completions" in command.second
+
+
+def test_the_app_answers_a_browser_that_is_waited_for(folder, tmp_path):
+    """As of those that run in the terminal, such as w3m."""
+    seen = tmp_path / "seen"
+    looks = (
+        "import pathlib, sys, urllib.request\n"
+        "content = urllib.request.urlopen(sys.argv[2], timeout=20).read()\n"
+        "pathlib.Path(sys.argv[1]).write_bytes(content)\n"
+    )
+    script = tmp_path / "browser.py"
+    script.write_text(looks)
+    process = subprocess.Popen(
+        [sys.executable, "-m", "crawl2chat", "app", folder, "--port", "0"], stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL, env={**os.environ, "BROWSER": f"{sys.executable} {script} {seen} %s"},
+    )  # fmt: skip
+    try:
+        until = time.monotonic() + 60
+        while not seen.exists() and time.monotonic() < until:
+            time.sleep(0.1)
+        assert seen.exists()
+        time.sleep(0.1)
+        assert b"<html" in seen.read_bytes()
+    finally:
+        process.kill()
+        process.wait()
 
 
 @pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])

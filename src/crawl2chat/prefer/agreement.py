@@ -41,16 +41,22 @@ def krippendorff_alpha(units: Sequence[Sequence[float]]) -> float | None:
     1 is perfect agreement, 0 what values given at random would have (Krippendorff 2011, "Computing Krippendorff's
     Alpha-Reliability"). None where all values are equal, so that there is nothing to agree on.
     """
-    pairable = [np.asarray(values, dtype=float) for values in units if len(values) > 1]
-    if not pairable:
-        return None
-    levels, codes = np.unique(np.concatenate(pairable), return_inverse=True)
+    levels = np.unique([value for values in units for value in values])
+    return _alpha_of(_coincidences(units, levels))
+
+
+def _coincidences(units: Sequence[Sequence[float]], levels: np.ndarray) -> np.ndarray:
+    """How often two annotators gave one thing two of the values (V, V), each thing's pairs weighted by 1 / (n − 1)."""
     coincidences_vv = np.zeros((len(levels), len(levels)))
-    at = 0
-    for values in pairable:
-        counts_v = np.bincount(codes[at : at + len(values)], minlength=len(levels))
-        coincidences_vv += (np.outer(counts_v, counts_v) - np.diag(counts_v)) / (len(values) - 1)
-        at += len(values)
+    for values in units:
+        if len(values) > 1:
+            counts_v = np.bincount(np.searchsorted(levels, values), minlength=len(levels))
+            coincidences_vv += (np.outer(counts_v, counts_v) - np.diag(counts_v)) / (len(values) - 1)
+    return coincidences_vv
+
+
+def _alpha_of(coincidences_vv: np.ndarray) -> float | None:
+    """α of coincidences, whose values are in order; a value that nobody gave makes no difference."""
     n_v = coincidences_vv.sum(axis=1)
     below_v = n_v.cumsum() - n_v / 2
     distance_vv = (below_v[:, None] - below_v[None]) ** 2  # Σ of n from one value to the other, less half of both ends
@@ -111,14 +117,16 @@ def alpha(rankings: Sequence[Ranking]) -> Figure | None:
         if len(given) > 1:
             units[shown] = [list(values) for values in zip(*given, strict=True)]
     prompts = list(units.values())
-    value = krippendorff_alpha([unit for prompt in prompts for unit in prompt])
+    levels = np.unique([value for prompt in prompts for unit in prompt for value in unit])
+    coincidences_pvv = np.array([_coincidences(prompt, levels) for prompt in prompts])
+    value = _alpha_of(coincidences_pvv.sum(axis=0)) if prompts else None
     if value is None:
         return None
     rng = np.random.default_rng(0)
     drawn = []
     for _ in range(RESAMPLES if len(prompts) > 1 else 0):
-        resampled = [prompts[i] for i in rng.integers(len(prompts), size=len(prompts))]
-        again = krippendorff_alpha([unit for prompt in resampled for unit in prompt])
+        times_p = np.bincount(rng.integers(len(prompts), size=len(prompts)), minlength=len(prompts))
+        again = _alpha_of(np.tensordot(times_p, coincidences_pvv, axes=1))
         if again is not None:
             drawn.append(again)
     low_high = np.quantile(drawn, (0.025, 0.975)).tolist() if len(set(drawn)) > 1 else None

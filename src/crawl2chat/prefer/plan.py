@@ -82,7 +82,9 @@ class Plan:
         new = sum(ranking.repeat_of is None for ranking in judged)
         left = sum(prompt not in known for prompt in self.prompts)
         repeats = len(judged) - new
-        to_come = max(0, (new + left - 1) // self.repeat_every - repeats) if self.repeat_every else 0
+        to_come = max(0, (new + left - 1) // self.repeat_every - repeats) if self.repeat_every and left else 0
+        if not left and self.store.waiting(annotator) is not None:  # the last judgement, of a repeat, was taken back
+            to_come = 1
         return Progress(
             verdicts.count("ranked"), verdicts.count("all_bad"), verdicts.count("skipped"), len(judged) + left + to_come
         )

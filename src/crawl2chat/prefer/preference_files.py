@@ -22,6 +22,7 @@ from crawl2chat.run import AnyPath, StageError
 from crawl2chat.tokens import Message
 
 TOLD_PROBLEMS = 5
+MOST_SECONDS = 1e9  # of a judgement, some 30 years; SQLite can't hold whole numbers of any length
 MAIN_FIELDS = {"prompt", "messages", "chosen", "answers"}
 
 Row = TypeVar("Row")
@@ -119,6 +120,7 @@ def _read_all(rows: Rows, read: Callable[[dict[str, Any], int], Row]) -> list[Ro
             if not isinstance(row, dict):
                 raise ValueError(f"expected an object, not {shown(row)}")
             found.append(read(row, number))
+            _check_encodable(row)
         except ValueError as error:  # MessageError, too
             count += 1
             problems += [f"line {number}: {error}"] if count <= TOLD_PROBLEMS else []
@@ -126,6 +128,14 @@ def _read_all(rows: Rows, read: Callable[[dict[str, Any], int], Row]) -> list[Ro
         more = f"; and {count - len(problems)} more" if count > len(problems) else ""
         raise ValueError("; ".join(problems) + more)
     return found
+
+
+def _check_encodable(row: dict[str, Any]) -> None:
+    """Raise ValueError for halves of surrogate pairs, which JSON can write and no file of ours can hold."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair, which is not text") from None
 
 
 def _prompt_of(row: dict[str, Any]) -> Prompt:
@@ -156,7 +166,7 @@ def _judgement_of(row: dict[str, Any], number: int, annotator: str) -> Ranking:
     if verdict not in get_args(Verdict):
         raise ValueError(f"verdict = {shown(verdict)}: expected one of {', '.join(get_args(Verdict))}")
     seconds, time, repeat_of = row.get("seconds"), row.get("time"), row.get("repeat_of")
-    if seconds is not None and (type(seconds) not in (int, float) or not 0 <= seconds < float("inf")):
+    if seconds is not None and (type(seconds) not in (int, float) or not 0 <= seconds <= MOST_SECONDS):
         raise ValueError(f"seconds = {shown(seconds)}: expected a number of seconds")
     if time is not None and not isinstance(time, str):
         raise ValueError(f"time = {shown(time)}: expected a text")

@@ -9,7 +9,7 @@ from crawl2chat.generate import Sampling
 from crawl2chat.generate.request import Rule
 from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.metrics import Metrics
-from crawl2chat.serve.worker import Job, Piece, Worker, broken
+from crawl2chat.serve.worker import Job, Piece, Worker, broken, put_away
 
 RETRY_SECONDS = 1
 MOST_LOGPROBS = 500_000  # numbers in one call; each takes some 100 bytes on the way out
@@ -51,11 +51,13 @@ class Desk:
             )
 
     def admit(self, wanted: Sequence[Wanted], client: Hashable = None) -> "Call":
-        """Raises ApiError when there is no room, or when there will be none: the server is closing or broken."""
+        """Raises ApiError when there is no room, or there will be none: the server closes, or the model is not run."""
         if self.closed:
             raise closing()
         if self.worker.broken:
             raise broken()
+        if self.worker.stopped:
+            raise put_away()
         self.check_size(len(wanted))
         numbers = sum(self._logprobs(w) for w in wanted)
         if numbers > MOST_LOGPROBS:

@@ -1,7 +1,8 @@
 """The models that a server has on offer: those of a run, or one. Each is loaded when it is first asked for."""
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -44,6 +45,7 @@ class Seat:
     model: Model
     desk: Desk
     size: int  # bytes of weights and of the cache of keys and values
+    n_using: int = 0  # pieces of work that will need the engine again
 
     @property
     def engine(self) -> Engine:
@@ -53,7 +55,21 @@ class Seat:
         """What `work` makes of the engine, in the engine's thread, between two steps of the answers that it writes."""
         if self.desk.closed:
             raise closing()
-        return await self.desk.worker.compute(work)
+        with self.in_use():
+            return await self.desk.worker.compute(work)
+
+    @contextmanager
+    def in_use(self) -> Iterator[None]:
+        """Keep the model loaded meanwhile."""
+        self.n_using += 1
+        try:
+            yield
+        finally:
+            self.n_using -= 1
+
+    @property
+    def busy(self) -> bool:
+        return bool(self.desk.open or self.n_using)
 
 
 class Shelf:
@@ -69,9 +85,11 @@ class Shelf:
         self.metrics = Metrics(self._running, self._waiting)
         self.closed = False
         self.seats: dict[str, Seat] = {}  # the one that was used last is at the end
+        self._sizes: dict[str, int] = {}  # of models that were loaded once; before that, only the weights' is known
         self._loading = asyncio.Lock()
         self._loop: asyncio.AbstractEventLoop | None = None
         self.default = self._seat(self.offers[0])  # at once, so that what is wrong with it is heard before it listens
+        self.seats[self.offers[0].name] = self.default
 
     @staticmethod
     def of(model: Model, *, queue: int, threads: int | None = None) -> "Shelf":
@@ -112,40 +130,41 @@ class Shelf:
 
     async def _load(self, offer: Offer) -> None:
         assert self._loop is not None
-        self._make_room(offer)
+        self._make_room(offer, self._sizes.get(offer.name, 4 * offer.n_parameters))
         try:
             seat = await asyncio.to_thread(self._seat, offer)
         except StageError as error:
             raise ApiError(503, f"the model {offer.name} can't be loaded: {error}", code="model_not_loaded") from error
+        if self.closed:
+            raise closing()
+        self._sizes[offer.name] = seat.size
+        self._make_room(offer, seat.size)
         seat.desk.worker.start(self._loop)
-        self._make_room(offer)  # its size is known only now
+        self.seats[offer.name] = seat
 
     def _seat(self, offer: Offer) -> Seat:
         model = offer.read()
         parts = (*model.engine.model.parameters(), model.engine.cached.cache.content)
         size = sum(part.numel() * part.element_size() for part in parts)
         desk = Desk(Worker(model.engine, self.threads), model.engine.max_batch + self.queue, self.metrics)
-        seat = self.seats[offer.name] = Seat(model, desk, size)
-        return seat
+        return Seat(model, desk, size)
 
-    def _make_room(self, offer: Offer) -> None:
-        """Put away idle models, those that were used longest ago first, until this one fits.
+    def _make_room(self, offer: Offer, needed: int) -> None:
+        """Put away idle models, those that were used longest ago first, until this one fits into the bytes it needs.
 
-        Raises ApiError when the others are all busy.
+        Raises ApiError when those that stay, the default one and busy ones, leave too little.
         """
-        needed = 0 if offer.name in self.seats else 4 * offer.n_parameters
         for name, seat in list(self.seats.items()):
             if needed + sum(seat.size for seat in self.seats.values()) <= self.memory:
                 return
-            if seat is not self.default and name != offer.name and not seat.desk.open:
+            if seat is not self.default and not seat.busy:
                 del self.seats[name]
                 seat.desk.worker.stop(0)  # after what it is at
-        busy = len(self.seats) - 1
-        if busy and needed + sum(seat.size for seat in self.seats.values()) > self.memory:
+        if needed + sum(seat.size for seat in self.seats.values()) > self.memory:
             raise ApiError(
-                503, f"{offer.name} is not loaded, and memory for models is full of others that are writing answers; "
-                "try again soon, or start the server with more --models-memory", code="model_not_loaded",
-                headers={"Retry-After": "1"},
+                503, f"{offer.name} is not loaded, and memory for models has no room for it next to the default model "
+                "and those that are busy; try again soon, or start the server with more --models-memory",
+                code="model_not_loaded", headers={"Retry-After": "1"},
             )  # fmt: skip
 
     # the end

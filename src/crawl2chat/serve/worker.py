@@ -75,6 +75,7 @@ class Worker:
         """threads: for torch's operations in the engine's thread, if they were limited for the others."""
         self.engine, self.threads = engine, threads
         self.broken = False
+        self.stopped = False  # what is asked for now would wait for ever
         self.running = 0  # as of the last step
         self._commands: queue.SimpleQueue[Callable[[], None] | None] = queue.SimpleQueue()
         self._waiting: Turns[Job] = Turns()
@@ -88,7 +89,8 @@ class Worker:
         self._thread.start()
 
     def stop(self, timeout: float = 5.0) -> None:
-        """End the thread after the step that it is in."""
+        """End the thread after the step that it is in. Call it in the event loop, or when that has ended."""
+        self.stopped = True
         self._commands.put(None)
         self._thread.join(timeout)
 
@@ -104,6 +106,8 @@ class Worker:
         """
         if self.broken:
             raise broken()
+        if self.stopped:
+            raise put_away()
         done: asyncio.Future[Result] = self._loop.create_future()
         self._commands.put(partial(self._compute, work, done))
         return await done
@@ -236,6 +240,13 @@ class Worker:
 
 def broken() -> ApiError:
     return ApiError(503, "the engine is broken; the server has to be started anew", code="engine_broken")
+
+
+def put_away() -> ApiError:
+    return ApiError(
+        503, "the model was put away to make room for another one; try again", code="model_not_loaded",
+        headers={"Retry-After": "1"},
+    )  # fmt: skip
 
 
 def _deliver(ready: list[tuple[Job, Piece | ApiError]]) -> None:

@@ -69,14 +69,15 @@ async def in_pieces(seat: Seat, work: Generator[None, None, Result], request: Re
                 return True, stop.value
         return False, None
 
-    while True:
-        ended, result = await seat.compute(piece)
-        if ended:
-            return result  # type: ignore[return-value]
-        if await request.is_disconnected():
-            work.close()
-            request.scope["outcome"] = "gone"
-            raise ApiError(499, "the client has hung up")
+    with seat.in_use():
+        while True:
+            ended, result = await seat.compute(piece)
+            if ended:
+                return result  # type: ignore[return-value]
+            if await request.is_disconnected():
+                work.close()
+                request.scope["outcome"] = "gone"
+                raise ApiError(499, "the client has hung up")
 
 
 class Passes:

@@ -1,9 +1,9 @@
 /** Having a question answered: what fits goes to the server, and the answer comes back token by token. */
 
-import { signal } from "@preact/signals";
+import { effect, signal } from "@preact/signals";
 import { modelNamed } from "../../common/about.js";
 import { ApiError, post, stream } from "../../common/api.js";
-import { changed, sampling, save, seed, setup, system } from "./state.js";
+import { changed, conversation, sampling, save, seed, setup, system } from "./state.js";
 import { add, children, upTo } from "./tree.js";
 
 /** @typedef {import("./tree.js").Node} Node */
@@ -23,8 +23,16 @@ addEventListener("pageshow", () => (leaving = false));
 
 /** End all answers that are being written; what there is of them stays. */
 export function stopAll() {
-  for (const { stop } of live.value.values()) stop.abort();
+  for (const { stop } of live.peek().values()) stop.abort();
 }
+
+let shown = "";
+// an answer of a conversation that is no longer shown would be written for nobody: only the shown one is kept
+effect(() => {
+  const { id } = conversation.value;
+  if (id !== shown) stopAll();
+  shown = id;
+});
 
 /**
  * Answer the message that `parent` is. A cut answer goes on as another version of itself.
