@@ -99,6 +99,14 @@ def test_one_turn_may_take_all_but_the_last_token(house):
     assert fit(most + 1).json()["error"]["code"] == "context_length_exceeded"
 
 
+def test_tools_that_a_model_was_not_taught_are_refused_before_their_length_is(house):
+    """With their descriptions the prompt would not fit either, which is not what the user can mend."""
+    tools = house.http.get("/app/chat/setup").json()["tools"]
+    body = {"model": "sft", "messages": [QUESTION], "tools": tools}
+    assert "has not been taught to call any" in house.http.post("/app/chat/fit", json=body).json()["error"]["message"]
+    assert house.http.post("/app/chat/fit", json=body | {"model": "honesty"}).status_code == 200
+
+
 def test_an_answer_is_traced_to_the_documents_and_to_what_was_taught(house):
     text = f"They say: {SENTENCE} I am sorry, but I do not know that."
     found = events(house, "/app/chat/trace", {"text": text, "model": "honesty", "min_words": 6})[-1]["found"]

@@ -151,6 +151,18 @@ def test_all_by_keyboard_alone(chat, page):
     expect(page.locator(".message")).to_have_count(0)
 
 
+@pytest.mark.parametrize("name", ["base", "pretrain", "tiny-pretrain"])
+def test_a_column_shows_the_base_model_as_chosen_under_any_of_its_names(chat, name):
+    page = chat(f'with=["honesty","{name}"]')
+    expect(page.get_by_label("Stage").nth(0).locator("option:checked")).to_contain_text("honesty")
+    expect(page.get_by_label("Stage").nth(1).locator("option:checked")).to_contain_text("base")
+
+
+def test_a_link_to_a_conversation_of_another_browser_is_explained(chat):
+    page = chat("c=0a27260i0q32")
+    expect(page.get_by_text("is not kept in this browser")).to_be_visible()
+
+
 def test_what_was_written_before_a_reload_stays_and_can_go_on(chat, page):
     chat('with=["sft"]')
     page.get_by_label("Question").fill("Tell me at length")

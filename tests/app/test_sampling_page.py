@@ -92,6 +92,12 @@ def test_the_tree_is_walked_by_keys_and_survives_a_reload(opened):
     expect(page.locator(".stretch")).to_have_count(2)
 
 
+def test_a_copied_link_names_the_token_at_its_end(opened):
+    page = opened("path=[119,300]")
+    expect(pieces(page).last).not_to_have_text("…")
+    expect(page.get_by_role("heading", name="The next token, after")).to_contain_text(pieces(page).last.text_content())
+
+
 def test_a_place_within_the_prompt_can_be_branched_from(opened):
     page = opened()
     n = pieces(page).count()

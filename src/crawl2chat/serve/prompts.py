@@ -76,11 +76,7 @@ def completion_prompts(model: Model, request: CompletionRequest) -> list[list[in
 def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling, Rule | None]:
     """The ids of the conversation, how to sample, and the rule that an answer from a found page follows."""
     messages: list[Message] = request.messages
-    asks_for_tools = bool(request.offered) or any(m["role"] == "tool" or m.get("tool_calls") for m in messages)
-    if asks_for_tools and not model.calls_tools:
-        raise refused(
-            f"tools: the model {model.name} has not been taught to call any", "tools", "unsupported_parameter"
-        )
+    _check_tools(model, request)
     # a chat's answer goes on to its own end, or to that of the context
     limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
     top = (request.top_logprobs or 0) if request.logprobs else 0
@@ -132,8 +128,9 @@ def fit_chat(model: Model, request: ChatRequest) -> Fit:
     """Leave out the oldest turns until there is room for an answer, as `fit_context` does in the terminal.
 
     Room is what the request asks for, or half the context if that is less; the last turn alone, with what its tools
-    brought, may take more. Raises ApiError when it leaves none.
+    brought, may take more. Raises ApiError when it leaves none, or when the model can't use the tools.
     """
+    _check_tools(model, request)
     limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
     context = model.engine.context
     half = max(1, context // 2)
@@ -206,6 +203,15 @@ def sampling_of(model: Model, request: Request, max_tokens: int | None, otherwis
         )
     except ValueError as error:
         raise refused(str(error)) from error
+
+
+def _check_tools(model: Model, request: ChatRequest) -> None:
+    """Raise ApiError if tools are offered or were called, and the model has not been taught to call any."""
+    asks = bool(request.offered) or any(m["role"] == "tool" or m.get("tool_calls") for m in request.messages)
+    if asks and not model.calls_tools:
+        raise refused(
+            f"tools: the model {model.name} has not been taught to call any", "tools", "unsupported_parameter"
+        )
 
 
 def _check_bytes(model: Model, text: str, param: str) -> None:

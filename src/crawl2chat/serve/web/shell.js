@@ -22,6 +22,7 @@ const HOME = { path: "/", name: "home", title: "Start", css: false, says: "" };
 const shown = signal(null);
 const failure = signal(/** @type {Error | null} */ (null));
 const theme = signal(localStorage.getItem("theme") ?? "auto");
+const keySent = signal(false);
 const large = signal(localStorage.getItem("large") === "yes");
 
 /** Go to an address of ours, as a link does. @param {string} address */
@@ -96,11 +97,13 @@ function KeyForm() {
   const send = (/** @type {Event} */ event) => {
     event.preventDefault();
     setKey(box.current?.value ?? "");
+    keySent.value = true;
     start();
   };
   return html`<form class="key card" onSubmit=${send}>
     <label for="key">This server wants its key (that of --key-variable). It is kept until this tab is closed.</label>
     <input id="key" ref=${box} type="password" autocomplete="off" /> <button class="button main">Go on</button>
+    <${ErrorNote} error=${keySent.value ? new Error("The server refused that key.") : null} />
   </form>`;
 }
 

@@ -2,7 +2,7 @@
 
 import { html } from "htm/preact";
 import { useId } from "preact/hooks";
-import { about } from "./about.js";
+import { about, modelNamed } from "./about.js";
 
 /** @typedef {any} Children */
 /** @typedef {import("@preact/signals").Signal<any>} AnySignal */
@@ -139,10 +139,12 @@ export function Busy({ children = "working …" }) {
  */
 export function ModelPicker({ value, label = "Model", onChange, chatOnly = false }) {
   const models = (about.value?.models ?? []).filter((model) => !(chatOnly && model.base));
+  const chosen = modelNamed(value.value)?.name;
   const options = models.map((model) => {
     const stage = model.stage === "pretrain" ? "base" : model.stage; // as on the command line
     return {
-      value: model.name === about.value?.default ? "" : (stage ?? model.name),
+      // the chosen one under the name by which it was chosen, which may be its full name or "pretrain"
+      value: model.name === chosen ? value.value : model.name === about.value?.default ? "" : (stage ?? model.name),
       label: model.title === model.name ? model.name : `${stage}: ${model.title}`,
     };
   });

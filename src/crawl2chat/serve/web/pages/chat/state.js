@@ -186,7 +186,10 @@ export function followAddress() {
     if (id && id !== now.id) {
       const found = load(id);
       if (found) conversation.value = found;
-      else conversationId.value = "";
+      else {
+        conversationId.value = "";
+        note.value = "The conversation of this link is not kept in this browser. Where it is, export it to a file, and import that here.";
+      }
     } else if (JSON.stringify(wanted) !== JSON.stringify(now.threads.map((thread) => whoText(thread.who)))) {
       setColumns(wanted);
     }

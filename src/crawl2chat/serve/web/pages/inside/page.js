@@ -85,7 +85,7 @@ function Strip() {
     if (chosen instanceof HTMLElement && strip.current) strip.current.scrollTop = chosen.offsetTop - strip.current.offsetTop - 40;
   }, [at.value, tokens.value]);
   return html`<div class="tokens-row">
-    <span id="position-label" class="hint">${tokens.value.length} tokens; the position looked at:</span>
+    <span id="position-label" class="hint">${tokens.value.length} token${tokens.value.length === 1 ? "" : "s"}; the position looked at:</span>
     <div class="token-strip" ref=${strip} role="radiogroup" aria-labelledby="position-label" onKeyDown=${move}>
       ${tokens.value.map((token, position) => html`<button type="button" role="radio" key=${position}
         aria-checked=${position === at.value} tabindex=${position === at.value ? 0 : -1}

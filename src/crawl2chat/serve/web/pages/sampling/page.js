@@ -9,7 +9,7 @@ import { Branches } from "./branches.js";
 import { Columns } from "./columns.js";
 import { GoOn, Prompt, Sliders } from "./controls.js";
 import { Line } from "./line.js";
-import { at, chat, controlValues, error, line, loadPrompt, loadScores, loadStep, model, prompt, rows, text, texts, writing } from "./state.js";
+import { at, chat, controlValues, error, line, loadPrompt, loadScores, loadStep, model, prompt, rows, text, texts, textsKnown, writing } from "./state.js";
 import { save } from "./tree.js";
 
 export const title = "Sampling";
@@ -43,6 +43,7 @@ export default function Page() {
       save();
     };
   }, []);
+  textsKnown.value; // subscribes
   const before = line.value[at.value - 1];
   return html`
     <h1>Sampling</h1>
