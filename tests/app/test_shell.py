@@ -232,3 +232,20 @@ def test_a_wrong_key_is_asked_for_again(serve, page):
     page.reload()
     page.get_by_role("heading", name="A run, from crawl to chat").wait_for()  # the tab remembers it
     page.faults[:] = [fault for fault in page.faults if "401" not in fault]
+
+
+def test_the_back_button_returns_to_the_tab_and_the_page_that_were_left(served, page):
+    expect = pytest.importorskip("playwright.sync_api", reason="needs Playwright").expect
+    page.goto(f"{served.url}/tokens")
+    tab = page.get_by_role("tab", selected=True)
+    expect(tab).to_have_text("Side by side")
+    page.get_by_role("tab", name="Vocabulary").click()
+    expect(page).to_have_url(re.compile("view=vocabulary"))
+    page.get_by_role("navigation").get_by_role("link", name="Chat").click()
+    page.get_by_role("heading", name="Chat", exact=True).wait_for()
+    page.go_back()
+    expect(tab).to_have_text("Vocabulary")
+    page.go_back()
+    expect(tab).to_have_text("Side by side")
+    page.go_forward()
+    expect(tab).to_have_text("Vocabulary")

@@ -31,7 +31,8 @@ export function go(address) {
   open();
 }
 
-async function open() {
+/** @param {boolean} [back] whether the address came by the back or forward button, and so says all of the state */
+async function open(back = false) {
   const at = PAGES.find((page) => page.path === location.pathname) ?? HOME;
   failure.value = null;
   try {
@@ -40,7 +41,7 @@ async function open() {
     if (at.path !== location.pathname && at !== HOME) return; // gone on meanwhile
     document.title = at === HOME ? "crawl2chat" : `${at.title} · crawl2chat`;
     shown.value = { Page, at };
-    if (location.hash) readAddress();
+    if (back || location.hash) readAddress();
     else showState();
   } catch (error) {
     failure.value = error instanceof Error ? error : new Error(String(error));
@@ -141,7 +142,7 @@ async function start() {
 }
 
 applyLook();
-addEventListener("popstate", open);
+addEventListener("popstate", () => open(true));
 addEventListener("hashchange", readAddress);
 document.addEventListener("click", follow);
 render(html`<${Shell} />`, /** @type {HTMLElement} */ (document.getElementById("app")));

@@ -93,19 +93,24 @@ export function Button({ onClick, children, kind = "plain", disabled = false, ti
  * @param {{label: string, value: AnySignal, tabs: {id: string, title: string}[]}} props
  */
 export function Tabs({ label, value, tabs }) {
+  /** The back button returns to the tab that was left. @param {string} id */
+  const choose = (id) => {
+    if (id !== value.value) history.pushState(history.state, "", location.href);
+    value.value = id;
+  };
   /** @param {KeyboardEvent & {currentTarget: HTMLElement}} event */
   const move = (event) => {
     const step = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
     if (!step) return;
     const now = tabs.findIndex((tab) => tab.id === value.value);
     const next = (now + step + tabs.length) % tabs.length;
-    value.value = tabs[next].id;
+    choose(tabs[next].id);
     /** @type {HTMLElement} */ (event.currentTarget.children[next]).focus();
     event.preventDefault();
   };
   return html`<div class="tabs" role="tablist" aria-label=${label} onKeyDown=${move}>
     ${tabs.map((tab) => html`<button type="button" role="tab" key=${tab.id} aria-selected=${tab.id === value.value}
-      tabindex=${tab.id === value.value ? 0 : -1} onClick=${() => (value.value = tab.id)}>${tab.title}</button>`)}
+      tabindex=${tab.id === value.value ? 0 : -1} onClick=${() => choose(tab.id)}>${tab.title}</button>`)}
   </div>`;
 }
 
