@@ -18,6 +18,7 @@ from crawl2chat.serve.worker import Worker
 Result = TypeVar("Result")
 
 MEMORY = 8_000_000_000  # bytes of weights and caches, of all loaded models
+COPIES = 2  # of the weights: the model's own, for the page Inside, and those that the engine has laid out
 
 
 @dataclass(frozen=True)
@@ -130,7 +131,7 @@ class Shelf:
 
     async def _load(self, offer: Offer) -> None:
         assert self._loop is not None
-        self._make_room(offer, self._sizes.get(offer.name, 4 * offer.n_parameters))
+        self._make_room(offer, self._sizes.get(offer.name, 4 * COPIES * offer.n_parameters))
         try:
             seat = await asyncio.to_thread(self._seat, offer)
         except StageError as error:
@@ -144,8 +145,9 @@ class Shelf:
 
     def _seat(self, offer: Offer) -> Seat:
         model = offer.read()
-        parts = (*model.engine.model.parameters(), model.engine.cached.cache.content)
-        size = sum(part.numel() * part.element_size() for part in parts)
+        weights = sum(part.numel() * part.element_size() for part in model.engine.model.parameters())
+        cache = model.engine.cached.cache.content
+        size = COPIES * weights + cache.numel() * cache.element_size()
         desk = Desk(Worker(model.engine, self.threads), model.engine.max_batch + self.queue, self.metrics)
         return Seat(model, desk, size)
 
