@@ -24,7 +24,7 @@ TAUGHT_BY = ("sft", "honesty")  # stages whose conversations hold answers to lea
 
 
 class Wanted(TypedDict):
-    """What to look for, and where: `place` is a run or documents, `conversations` are files that a model learned."""
+    """What to look for, and where: `place` is a run or documents, `conversations` are files it was tuned on."""
 
     text: str
     min_words: int

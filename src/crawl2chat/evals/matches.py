@@ -140,7 +140,7 @@ def cut_by_matches(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, M
     for match, items in groupby(((item.begin, item.end) for item in placed_items(text)), longest):
         places = list(items)
         begin = places[0][0]
-        if match is not None:  # white space before it is no part of it
+        if match is not None:  # leave out white space before it
             yield text[end:begin], None
             end = begin
         yield text[end : places[-1][1]], match

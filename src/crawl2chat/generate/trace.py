@@ -30,7 +30,7 @@ class Trace:
     log_p_sv: Tensor  # (1 + S, V), in nats
     active: tuple[bool, ...]  # of each control: whether its setting is not the neutral one
     dropped_by_v: Tensor  # (V,): the place in CONTROLS of the control that left the token out, −1 for none
-    before_choice: int | None  # with temperature 0: the last row that is no choice yet; the engine reports that one
+    before_choice: int | None  # temperature 0 only: the last row before a token is chosen, which the engine reports
 
     @property
     def reported(self) -> Tensor:

@@ -226,7 +226,7 @@ class Worker:
                 self.engine.cancel(request)
         if self.broken or self._failures >= FAILURES_IN_A_ROW or self.engine.running:
             self.broken = True
-            log_failure("the engine is broken; start the server anew", error)
+            log_failure("the engine is broken; restart the server", error)
             self._ready += [(self._waiting.get(), broken()) for _ in range(len(self._waiting))]
 
     def _hand_over(self) -> None:

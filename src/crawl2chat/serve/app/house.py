@@ -33,7 +33,7 @@ class House:
 
     shelf: Shelf
     folder: Path  # of the run, or of the one model
-    run: Path | None = None  # the folder, if it is a run's
+    run: Path | None = None  # the same folder; None for a single model
     tokenizers: Mapping[str, Path] = field(default_factory=dict)  # more of them, for the page Tokens
     ranking: RankingFiles = field(default_factory=RankingFiles)
 
