@@ -2,9 +2,9 @@
 
 import pytest
 import torch
+from models import SHAPES, random_model
 
 from crawl2chat.model.inside import Change, Inside, flop_per_token, look_inside
-from tests.models import SHAPES, random_model
 
 TEXT = [5, 40, 7, 40, 7, 96, 0, 13, 5, 40]
 OTHER = [9, 2, 2, 61, 33, 8, 90, 4, 17, 50]
