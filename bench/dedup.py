@@ -33,7 +33,7 @@ import pyarrow.parquet as pq
 import xxhash
 
 if TYPE_CHECKING:
-    from crawl2chat.refine.copies import Copies, Shard
+    from crawl2chat.refine.copies.copies import Copies, Shard
     from crawl2chat.refine.settings import DedupSettings
 
 PER_FILE = 1250
@@ -74,8 +74,8 @@ def pairs_of(clusters: Iterable[list[str]]) -> Pairs:
 
 def sign_documents(documents: Path, out: Path, settings: "DedupSettings") -> "list[Shard]":
     """Documents as the refine stage leaves them before deduplication."""
-    from crawl2chat.refine import dedup
-    from crawl2chat.refine.copies import open_shards
+    from crawl2chat.refine.copies import dedup
+    from crawl2chat.refine.copies.copies import open_shards
     from crawl2chat.refine.tables import MASKED, REJECTS, SIGNED
 
     folders = []
@@ -104,10 +104,10 @@ def find_clusters(shards: "list[Shard]", found: "Copies") -> list[list[str]]:
 
 def ours(documents: Path, work: Path) -> list[list[str]]:
     """Clusters of copies."""
-    from crawl2chat.refine.copies import find_copies
-    from crawl2chat.refine.lines import Repeated
+    from crawl2chat.refine.copies.copies import find_copies
+    from crawl2chat.refine.copies.lines import Repeated
+    from crawl2chat.refine.copies.shuffle import in_this_process
     from crawl2chat.refine.settings import DedupSettings
-    from crawl2chat.refine.shuffle import in_this_process
     from crawl2chat.refine.stage import write_shard
 
     settings = DedupSettings(buckets=14, hashes_per_bucket=8)
@@ -190,12 +190,12 @@ def core_seconds() -> float:
 
 def show_web(seed: int) -> None:
     """Precision and recall of pairs on a fictional web."""
-    from crawl2chat.crawl.tinyweb import TinywebSettings, write_tinyweb
-    from crawl2chat.crawl.tinyweb.ledger import Ledger
-    from crawl2chat.refine.copies import find_copies
+    from crawl2chat.refine.copies.copies import find_copies
+    from crawl2chat.refine.copies.shuffle import in_this_process
     from crawl2chat.refine.settings import DedupSettings, RefineSettings
-    from crawl2chat.refine.shuffle import in_this_process
     from crawl2chat.refine.stage import refine
+    from crawl2chat.tinyweb import TinywebSettings, write_tinyweb
+    from crawl2chat.tinyweb.ledger import Ledger
 
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)

@@ -18,8 +18,8 @@ from pathlib import Path
 
 import trafilatura
 
-from crawl2chat.refine.encoding import decode_html
-from crawl2chat.refine.extract import extract_text
+from crawl2chat.refine.text.encoding import decode_html
+from crawl2chat.refine.text.extract import extract_text
 from crawl2chat.refine.train_extractor import GoldPage, is_test_page, read_gold, segment_scores
 
 

@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
-from crawl2chat.refine.c4 import c4_quality
-from crawl2chat.refine.fineweb import fineweb_quality
-from crawl2chat.refine.language import identify_language, stop_words_by_language
-from crawl2chat.refine.quality import Text, gopher_quality, heading_level
-from crawl2chat.refine.repetition import gopher_repetition
-from crawl2chat.refine.sentences import count_sentences
+from crawl2chat.refine.rules.c4 import c4_quality
+from crawl2chat.refine.rules.fineweb import fineweb_quality
+from crawl2chat.refine.rules.quality import Text, gopher_quality, heading_level
+from crawl2chat.refine.rules.repetition import gopher_repetition
 from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.text.language import identify_language, stop_words_by_language
+from crawl2chat.refine.text.sentences import count_sentences
 
 WARC = Path("data", "web-pages", "web-pages.warc.gz")
 SETTINGS = RefineSettings(languages=[])
@@ -226,7 +226,7 @@ def generated_texts(count: int) -> list[tuple[str, str]]:
 def page_texts(warc: Path) -> list[tuple[str, str]]:
     """(text, language) of the pages of a WARC that hold text."""
     from crawl2chat.crawl import Page, read_warc
-    from crawl2chat.refine.extract import extract_text
+    from crawl2chat.refine.text.extract import extract_text
 
     pages = (page for page in read_warc(str(warc)) if isinstance(page, Page))
     texts = (extract_text(page.body, page.url, page.content_type) for page in pages)

@@ -40,13 +40,13 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from crawl2chat.exchange.export import export_folder
-from crawl2chat.exchange.gguf_file import write_gguf
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
 from crawl2chat.model.huggingface import on_meta, read_config
-from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.tokenizer import CONTROL_TOKENS
+from crawl2chat.release.export import export_folder
+from crawl2chat.release.gguf_file import write_gguf
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.tokenizer import CONTROL_TOKENS
 
 TEMPERATURE, TOP_K, TOP_P = 0.8, 50, 0.95
 LONG_PROMPT = 128  # tokens, of the time to first token and of the prompt that samples share

@@ -16,13 +16,13 @@ from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from unittest.mock import patch
 
-from crawl2chat.crawl.tinyweb import glossary
-from crawl2chat.evals.in_context import measure_in_context
-from crawl2chat.evals.settings import BaseSettings
-from crawl2chat.evals.stage import load_subject
-from crawl2chat.pipeline import Recipe, find_stage
-from crawl2chat.recipe import load_settings
-from crawl2chat.run import METRICS, run_stage
+from crawl2chat.evals.base.in_context import measure_in_context
+from crawl2chat.evals.base.settings import BaseSettings
+from crawl2chat.evals.base.stage import load_subject
+from crawl2chat.stages.pipeline import Recipe, find_stage
+from crawl2chat.stages.settings import load_settings
+from crawl2chat.stages.stage import METRICS, run_stage
+from crawl2chat.tinyweb import glossary
 from crawl2chat.train.metrics import read_metrics
 
 LAPTOP = Path(__file__).parents[1] / "recipes" / "laptop.toml"

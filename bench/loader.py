@@ -15,8 +15,8 @@ from typing import Literal
 from transfer import make_run
 
 from crawl2chat.refine.documents import read_texts
-from crawl2chat.tokens.shards import TokenizedDocuments
-from crawl2chat.tokens.tokenize import tokenize
+from crawl2chat.tokenizer.shards import TokenizedDocuments
+from crawl2chat.tokenizer.tokenize import tokenize
 from crawl2chat.train.data import DocumentBatches
 
 BATCHES = 50

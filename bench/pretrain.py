@@ -34,9 +34,9 @@ from torch.nn.functional import cross_entropy
 
 from crawl2chat.evals.bits_per_byte import bits_per_byte
 from crawl2chat.model import Transformer
-from crawl2chat.run import METRICS
-from crawl2chat.tokens.bpe import train_bpe
-from crawl2chat.tokens.shards import TokenizedDocuments, write_tokens
+from crawl2chat.stages.stage import METRICS
+from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.shards import TokenizedDocuments, write_tokens
 from crawl2chat.train.data import DocumentBatches
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
@@ -155,8 +155,8 @@ def read(text: Path | None) -> Iterator[str]:
 
 
 def fictional() -> Iterator[str]:
-    from crawl2chat.crawl.tinyweb import TinywebSettings, write_tinyweb
-    from crawl2chat.crawl.tinyweb.ledger import Ledger
+    from crawl2chat.tinyweb import TinywebSettings, write_tinyweb
+    from crawl2chat.tinyweb.ledger import Ledger
 
     with tempfile.TemporaryDirectory() as folder:
         write_tinyweb(Path(folder), 1, TinywebSettings())

@@ -77,8 +77,8 @@ def run_datatrove(warc: Path, out: Path) -> None:
     from datatrove.pipeline.writers import JsonlWriter
     from tldextract import TLDExtract
 
-    from crawl2chat.refine.language import identify_language
-    from crawl2chat.refine.urls import HOST_WORDS
+    from crawl2chat.refine.rules.urls import HOST_WORDS
+    from crawl2chat.refine.text.language import identify_language
 
     def is_sure_of_its_language(document: Any) -> bool:
         document.metadata["language"], score = identify_language(document.text)

@@ -24,7 +24,7 @@ import time
 from pathlib import Path
 
 from crawl2chat.crawl import Page, list_warcs, read_warc
-from crawl2chat.crawl.tinyweb import TinywebSettings, write_tinyweb
+from crawl2chat.tinyweb import TinywebSettings, write_tinyweb
 
 FILES = 4  # WARCs for each time that the pages are written
 TEXT = re.compile(rb">([^<>]{20,})<")

@@ -27,10 +27,11 @@ from pathlib import Path
 import numpy as np
 
 from crawl2chat.model import load_model
-from crawl2chat.pipeline import find_stage
-from crawl2chat.recipe import load_settings
-from crawl2chat.run import replacing, run_stage
-from crawl2chat.tokens.settings import TokenizerSettings
+from crawl2chat.stages.files import atomic_write
+from crawl2chat.stages.pipeline import find_stage
+from crawl2chat.stages.settings import load_settings
+from crawl2chat.stages.stage import run_stage
+from crawl2chat.tokenizer.settings import TokenizerSettings
 from crawl2chat.train.scaling_law import Run, ScalingLaw, fit_scaling_law, refit_scaling_law, scaled_errors
 from crawl2chat.train.settings import PretrainSettings
 
@@ -46,7 +47,7 @@ def documents_of(text: Path, folder: Path) -> Path:
     target = folder / "documents.jsonl"
     with (
         (gzip.open if text.suffix == ".gz" else open)(text, "rt", encoding="utf-8", errors="replace") as lines,
-        replacing(target) as temporary,
+        atomic_write(target) as temporary,
         open(temporary, "w", encoding="utf-8") as out,
     ):
         piece = ""

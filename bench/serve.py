@@ -31,8 +31,8 @@ from typing import Any
 import torch
 
 from crawl2chat.model import Transformer, save_model
-from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.bpe import train_bpe
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.bpe import train_bpe
 from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 

@@ -14,8 +14,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from crawl2chat.pipeline import find_stage
-from crawl2chat.run import run_stage
+from crawl2chat.stages.pipeline import find_stage
+from crawl2chat.stages.stage import run_stage
 from crawl2chat.train.settings import PretrainSettings
 
 RATES = ("matrix_lr", "embedding_lr")

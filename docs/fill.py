@@ -9,9 +9,9 @@ import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from crawl2chat.figures import Figure
-from crawl2chat.pipeline import STAGE_NAMES
-from crawl2chat.run import Manifest, read_manifest
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.pipeline import STAGE_NAMES
+from crawl2chat.stages.stage import Manifest, read_manifest
 
 ROOT = Path(__file__).parents[1]
 MET = ("0", "1", "2-3", "4-7", "8-15", "16-31", "32-63", "64-99", "100+")

@@ -10,7 +10,7 @@ import lzma
 import sys
 from pathlib import Path
 
-from crawl2chat.tokens.public import FOLDER, PUBLIC
+from crawl2chat.tokenizer.public import FOLDER, PUBLIC
 
 FILTERS = [{"id": lzma.FILTER_LZMA2, "preset": 9 | lzma.PRESET_EXTREME, "lc": 4, "lp": 0, "pb": 0}]  # for text
 

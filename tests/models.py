@@ -4,7 +4,7 @@ import torch
 import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokenizer import Tokenizer
 
 SHAPES = {
     "tied": {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True},

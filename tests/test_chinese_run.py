@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from warcs import page_record, write_warc
 
-from crawl2chat.cli import main
-from crawl2chat.run import read_manifest
+from crawl2chat.cli.main import main
+from crawl2chat.stages.stage import read_manifest
 
 pytestmark = pytest.mark.slow
 

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from crawl2chat.cli import STAGE_HELP, main
-from crawl2chat.pipeline import STAGE_NAMES, STAGES
+from crawl2chat.cli.main import STAGE_HELP, main
+from crawl2chat.stages.pipeline import STAGE_NAMES, STAGES
 
 
 def run_main(*arguments):
@@ -14,7 +14,7 @@ def run_main(*arguments):
 
 
 def test_help_answers_at_once_because_it_imports_nothing_heavy():
-    code = "import sys; from crawl2chat.cli import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
+    code = "import sys; from crawl2chat.cli.main import main\ntry: main(['--help'])\nexcept SystemExit: pass\n"
     code += "print(sorted(m for m in ('torch', 'pydantic', 'numpy', 'rich', 'matplotlib') if m in sys.modules))"
     shown = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout
     assert shown.splitlines()[-1] == "[]"

@@ -17,14 +17,15 @@ import torch
 from safetensors.torch import save_file
 from warcs import page_record, write_warc
 
-from crawl2chat import disks
-from crawl2chat.cli import main
-from crawl2chat.disks import check_writable, describe, storage_error
-from crawl2chat.evals import suites
+from crawl2chat.cli.main import main
+from crawl2chat.evals.suites import suites
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.prefer.store import Answer, RankingStore
-from crawl2chat.run import StageError, making, read_manifest, replacing
-from crawl2chat.shards import map_shards
+from crawl2chat.parallel.map_shards import map_shards
+from crawl2chat.rl.preferences.store import Answer, RankingStore
+from crawl2chat.stages import disks
+from crawl2chat.stages.disks import check_writable, describe, storage_error
+from crawl2chat.stages.files import StageError, atomic_write, atomic_write_shared
+from crawl2chat.stages.stage import read_manifest
 from crawl2chat.train.pretrain import save_stage_model
 
 LIMIT = 1 << 16
@@ -74,7 +75,7 @@ def write_sqlite(path):
 WRITERS = [write_plain, write_numpy, write_raw_numpy, write_safetensors, write_parquet, write_sqlite]
 
 
-@pytest.mark.parametrize("manager", [replacing, making])
+@pytest.mark.parametrize("manager", [atomic_write, atomic_write_shared])
 @pytest.mark.parametrize("write", WRITERS)
 def test_whatever_library_writes_its_error_has_a_number_and_the_final_name(tmp_path, write, manager):
     target = tmp_path / "folder" / "file"
@@ -88,9 +89,9 @@ def test_whatever_library_writes_its_error_has_a_number_and_the_final_name(tmp_p
 @pytest.mark.parametrize("write", WRITERS)
 def test_a_file_in_a_folder_is_named_by_where_it_was_to_be(tmp_path, write):
     def nested():
-        with replacing(tmp_path / "model") as folder:
+        with atomic_write(tmp_path / "model") as folder:
             folder.mkdir()
-            with replacing(folder / "part") as file:
+            with atomic_write(folder / "part") as file:
                 write(file)
 
     with files_limited(), pytest.raises(OSError) as caught:  # noqa: PT011
@@ -99,7 +100,7 @@ def test_a_file_in_a_folder_is_named_by_where_it_was_to_be(tmp_path, write):
 
 
 def test_an_error_that_is_not_about_storage_stays_what_it_is(tmp_path):
-    with pytest.raises(ValueError, match="of its own"), replacing(tmp_path / "file"):
+    with pytest.raises(ValueError, match="of its own"), atomic_write(tmp_path / "file"):
         raise ValueError("of its own")
     assert storage_error(ValueError("12 requested"), tmp_path) is None
     assert storage_error(ConnectionRefusedError(errno.ECONNREFUSED, "refused"), tmp_path) is None
@@ -158,7 +159,7 @@ def test_what_can_not_be_written_is_said_before_the_work(tmp_path, tokenizer, mo
     told = capsys.readouterr().err
     assert str(tmp_path / "file") in told
     assert "Traceback" not in told
-    monkeypatch.setattr("crawl2chat.eval_commands._load", lambda *given: pytest.fail("it loaded"))
+    monkeypatch.setattr("crawl2chat.cli.measure._load", lambda *given: pytest.fail("it loaded"))
     assert main(["compress", str(tmp_path / "model"), str(tmp_path / "file"), "--out", str(out)]) == 1
     assert str(tmp_path / "file") in capsys.readouterr().err
 
@@ -167,13 +168,13 @@ def test_an_error_of_another_kind_keeps_its_traceback(monkeypatch):
     def refuse(options):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 
-    monkeypatch.setattr("crawl2chat.token_commands.tokens_command", refuse)
+    monkeypatch.setattr("crawl2chat.cli.tokens.tokens_command", refuse)
     with pytest.raises(ConnectionRefusedError):
         main(["tokens", "run", "text"])
 
 
 def test_an_explained_error_is_not_taken_for_one_of_storage(tmp_path):
-    with pytest.raises(StageError, match="can't be read"), replacing(tmp_path / "file"):
+    with pytest.raises(StageError, match="can't be read"), atomic_write(tmp_path / "file"):
         raise StageError("in.safetensors: can't be read: I/O error (os error 5)")
 
 

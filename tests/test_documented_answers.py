@@ -12,10 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import is_refusal
 from crawl2chat.honesty.checkup import is_story
-from crawl2chat.run import read_manifest
+from crawl2chat.stages.stage import read_manifest
+from crawl2chat.tinyweb.ledger import Ledger
 
 ROOT = Path(__file__).parents[1]
 RUN = Path(os.environ.get("CRAWL2CHAT_RUN", ROOT / "runs" / "laptop"))
@@ -121,7 +121,7 @@ def test_a_base_model_continues_as_the_tour_says():
 
 def test_the_served_model_has_the_name_that_the_tour_shows():
     from crawl2chat.chat.assistant import best_assistant
-    from crawl2chat.commands import name_of
+    from crawl2chat.cli.run import name_of
 
     assert read_manifest(best_assistant(RUN))
     assert f'"model": "{name_of(Path("runs/laptop"), best_assistant(RUN))}"' in TOUR

@@ -1,6 +1,6 @@
 import pytest
 
-from crawl2chat.figures import Figure, mean, share, wilson_interval
+from crawl2chat.stages.figures import Figure, mean, share, wilson_interval
 
 
 def test_wilson_interval_equals_published_values():

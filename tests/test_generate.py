@@ -7,7 +7,7 @@ import sys
 import pytest
 from models import random_model
 
-from crawl2chat.cli import main
+from crawl2chat.cli.main import main
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
 from crawl2chat.train.pretrain import save_stage_model

@@ -8,9 +8,9 @@ import textwrap
 
 import pytest
 
-from crawl2chat import interrupts
-from crawl2chat.cli import main
-from crawl2chat.interrupts import Stop, Terminated
+from crawl2chat.cli.main import main
+from crawl2chat.stages import interrupts
+from crawl2chat.stages.interrupts import Stop, Terminated
 
 STATUS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 # Run by every Python process that finds it on its path: sends itself the signal when a module is about to be imported.
@@ -32,7 +32,9 @@ def run_cli(*arguments, **environment):
 
 
 @pytest.mark.parametrize("number", STATUS)
-@pytest.mark.parametrize("module", ["crawl2chat.cli", "argparse", "crawl2chat.recipe", "pydantic_core", "numpy"])
+@pytest.mark.parametrize(
+    "module", ["crawl2chat.cli.main", "argparse", "crawl2chat.stages.settings", "pydantic_core", "numpy"]
+)
 def test_a_signal_during_start_up_is_one_line(tmp_path, module, number):
     (tmp_path / "sitecustomize.py").write_text(AT_IMPORT)
     path = os.pathsep.join([str(tmp_path), *filter(None, sys.path)])
@@ -44,7 +46,7 @@ def test_a_signal_during_start_up_is_one_line(tmp_path, module, number):
 
 @pytest.mark.parametrize("number", STATUS)
 def test_a_signal_in_a_command_without_stages_promises_nothing(monkeypatch, capsys, number):
-    monkeypatch.setattr("crawl2chat.token_commands.tokens_command", lambda options: signal.raise_signal(number))
+    monkeypatch.setattr("crawl2chat.cli.tokens.tokens_command", lambda options: signal.raise_signal(number))
     before = signal.getsignal(number)
     assert main(["tokens", "run", "text"]) == STATUS[number]
     assert capsys.readouterr().err == "interrupted\n"
@@ -53,7 +55,7 @@ def test_a_signal_in_a_command_without_stages_promises_nothing(monkeypatch, caps
 
 def test_under_nohup_a_closed_terminal_changes_nothing(monkeypatch):
     raised = lambda options: signal.raise_signal(signal.SIGHUP) or 0  # noqa: E731
-    monkeypatch.setattr("crawl2chat.token_commands.tokens_command", raised)
+    monkeypatch.setattr("crawl2chat.cli.tokens.tokens_command", raised)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert main(["tokens", "run", "text"]) == 0
@@ -106,7 +108,7 @@ def test_ctrl_c_in_a_terminal_does_not_reach_workers_that_are_starting(tmp_path)
     program = """
     import os, signal, sys
     from pathlib import Path
-    from crawl2chat.processes import Worker
+    from crawl2chat.parallel.workers import Worker
 
     def greet(name):
         return f"hello {name}"

@@ -6,8 +6,8 @@ import json
 import pytest
 
 from crawl2chat.chat.conversations import read_conversations
-from crawl2chat.json_rows import JsonRows
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.json_rows import JsonRows
 
 TURNS = [{"role": "user", "content": "Où?\u2028"}, {"role": "assistant", "content": "東"}]
 ROW = {"messages": TURNS}

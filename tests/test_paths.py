@@ -13,18 +13,18 @@ from crawl2chat.crawl.stage import crawl
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.search import SearchIndex, build_index
 from crawl2chat.model import load_model, save_model
-from crawl2chat.pipeline import Recipe, run_pipeline
-from crawl2chat.prefer.store import RankingStore
-from crawl2chat.recipe import load_settings
 from crawl2chat.refine import read_documents, read_texts
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
 from crawl2chat.report import read_run, write_report
-from crawl2chat.run import read_manifest
-from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.settings import TokenizerSettings
-from crawl2chat.tokens.shards import TokenizedDocuments, write_tokens
-from crawl2chat.tokens.stage import train_tokenizer
+from crawl2chat.rl.preferences.store import RankingStore
+from crawl2chat.stages.pipeline import Recipe, run_pipeline
+from crawl2chat.stages.settings import load_settings
+from crawl2chat.stages.stage import read_manifest
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.settings import TokenizerSettings
+from crawl2chat.tokenizer.shards import TokenizedDocuments, write_tokens
+from crawl2chat.tokenizer.stage import train_tokenizer
 
 FEW_PAGES = {
     "people": 10, "passages_per_level": 1, "passage_levels": 1, "glossaries": 1, "word_games": 1, "phrase_books": 1,

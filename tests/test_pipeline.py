@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from crawl2chat.report import write_report
-from crawl2chat.run import read_manifest
+from crawl2chat.stages.stage import read_manifest
 
 pytestmark = pytest.mark.slow
 

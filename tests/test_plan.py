@@ -5,19 +5,20 @@ import numpy as np
 import pytest
 from warcs import http, page_record, record, write_warc
 
-from crawl2chat.cli import PLANNED_DEVICES, main
-from crawl2chat.crawl.tinyweb import TinywebSettings
-from crawl2chat.figures import Figure
+from crawl2chat.cli.main import PLANNED_DEVICES, main
 from crawl2chat.model import Transformer
-from crawl2chat.pipeline import Recipe, find_stage
 from crawl2chat.plan import plan
 from crawl2chat.plan.refining import shuffle_bytes
 from crawl2chat.plan.refining_rates import Rates, measure, rates_of_run
 from crawl2chat.plan.training_rates import affordable, measured_rate, random_batches
-from crawl2chat.recipe import load_settings
-from crawl2chat.refine import copies
+from crawl2chat.refine.copies import copies
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
-from crawl2chat.run import MANIFEST, METRICS, Manifest, StageError, run_stage, write_json
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.files import StageError, write_json
+from crawl2chat.stages.pipeline import Recipe, find_stage
+from crawl2chat.stages.settings import load_settings
+from crawl2chat.stages.stage import MANIFEST, METRICS, Manifest, run_stage
+from crawl2chat.tinyweb import TinywebSettings
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import typical_speed
 from crawl2chat.train.pretrain import model_config

@@ -12,10 +12,11 @@ import pytest
 from test_shards import always_die, die_once, fail_on_b, shards, wait_until, write_folder
 from warcs import http, page_record, prose, record, write_warc
 
-from crawl2chat.pipeline import find_stage
+from crawl2chat.parallel.map_shards import engine_running, map_shards, node_cores, split_cores
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.run import Manifest, StageError, run_stage
-from crawl2chat.shards import engine_running, map_shards, node_cores, split_cores
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.pipeline import find_stage
+from crawl2chat.stages.stage import Manifest, run_stage
 
 pytest.importorskip("ray", reason="Ray is missing: pip install 'crawl2chat[cluster]'")
 pytestmark = pytest.mark.slow  # starting a cluster takes seconds
@@ -106,7 +107,7 @@ def test_without_ray_an_error_says_what_to_install(monkeypatch):
 
 
 def test_an_address_that_does_not_answer_is_an_error_in_bounded_time(monkeypatch, environment):
-    monkeypatch.setattr("crawl2chat.cluster.ANSWER_SECONDS", 3)
+    monkeypatch.setattr("crawl2chat.parallel.ray.ANSWER_SECONDS", 3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         address = f"127.0.0.1:{silent.getsockname()[1]}"
         monkeypatch.setenv("RAY_ADDRESS", address)

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from crawl2chat.cli import _parser, _split_settings
-from crawl2chat.commands import find_recipe
-from crawl2chat.pipeline import Recipe
-from crawl2chat.recipe import load_settings
+from crawl2chat.cli.main import _parser, _split_settings
+from crawl2chat.cli.run import find_recipe
+from crawl2chat.stages.pipeline import Recipe
+from crawl2chat.stages.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

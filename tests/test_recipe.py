@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from pydantic import Field
 
-from crawl2chat.pipeline import Recipe
-from crawl2chat.recipe import RecipeError, Settings, load_settings, settings_help, to_toml
+from crawl2chat.stages.pipeline import Recipe
+from crawl2chat.stages.settings import RecipeError, Settings, load_settings, settings_help, to_toml
 
 RECIPES = sorted((Path(__file__).parents[1] / "recipes").glob("*.toml"))
 

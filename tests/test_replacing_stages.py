@@ -7,11 +7,12 @@ from pathlib import Path
 import pytest
 from models import random_model
 
-from crawl2chat.cli import main
+from crawl2chat.cli.main import main
 from crawl2chat.model import save_model
-from crawl2chat.pipeline import Recipe, announce, plan_steps
-from crawl2chat.recipe import Settings
-from crawl2chat.run import MANIFEST, REPLACED, Manifest, Stage, prune, read_manifest, run_stage, write_json
+from crawl2chat.stages.files import write_json
+from crawl2chat.stages.pipeline import Recipe, announce, plan_steps
+from crawl2chat.stages.settings import Settings
+from crawl2chat.stages.stage import MANIFEST, REPLACED, Manifest, Stage, prune, read_manifest, run_stage
 
 TINY = """
 until = "tokenizer"

@@ -3,9 +3,10 @@ import json
 
 import pytest
 
-from crawl2chat import figures
-from crawl2chat.recipe import Settings
-from crawl2chat.run import Stage, StageError, hash_path, read_manifest, replacing, run_stage
+from crawl2chat.stages import figures
+from crawl2chat.stages.files import StageError, atomic_write
+from crawl2chat.stages.settings import Settings
+from crawl2chat.stages.stage import Stage, hash_path, read_manifest, run_stage
 
 CALLS: list[str] = []
 
@@ -122,7 +123,7 @@ def test_a_folder_of_another_stage_is_not_emptied(source, tmp_path):
 
 def test_settings_of_how_it_runs_do_not_make_a_stage_run_anew(source, tmp_path):
     class Tuned(Words):
-        HOW_IT_RUNS = frozenset({"cores"})
+        RUNTIME_ONLY = frozenset({"cores"})
         cores: int = 1
 
     run_stage(STAGE, {"source": source}, tmp_path / "out", Tuned())
@@ -167,7 +168,7 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     file.write_text("old")
 
     def fail():
-        with replacing(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text("half")
             raise OSError("disk full")
 

@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from crawl2chat.processes import Worker
-from crawl2chat.run import StageError, making
-from crawl2chat.shards import map_shards, split_cores
+from crawl2chat.parallel.map_shards import map_shards, split_cores
+from crawl2chat.parallel.workers import Worker
+from crawl2chat.stages.files import StageError, atomic_write_shared
 
 # At module level: a spawned process imports this file to find them.
 
@@ -92,9 +92,9 @@ def test_what_dead_processes_left_is_removed(tmp_path):
 
 
 def test_of_two_makers_of_a_folder_the_first_stays(tmp_path):
-    with making(tmp_path / "a") as late:
+    with atomic_write_shared(tmp_path / "a") as late:
         late.mkdir()
-        with making(tmp_path / "a") as early:
+        with atomic_write_shared(tmp_path / "a") as early:
             early.mkdir()
             (early / "from").write_text("early")
         (late / "from").write_text("late")
@@ -115,7 +115,7 @@ def test_of_two_makers_of_a_folder_the_first_stays(tmp_path):
     ],
 )
 def test_few_shards_get_several_cores_each(monkeypatch, nodes, workers, n_shards, at_once, each):
-    monkeypatch.setattr("crawl2chat.shards.node_cores", lambda engine: nodes)
+    monkeypatch.setattr("crawl2chat.parallel.map_shards.node_cores", lambda engine: nodes)
     assert split_cores("ray", workers, n_shards) == (at_once, each)
 
 
@@ -127,7 +127,7 @@ def test_a_shard_that_kills_every_process_is_given_up_by_name(tmp_path):
 def test_workers_die_with_the_process_that_started_them(tmp_path):
     program = (
         "import sys; from pathlib import Path; from test_shards import write_process_and_wait; "
-        "from crawl2chat.shards import map_shards; "
+        "from crawl2chat.parallel.map_shards import map_shards; "
         "map_shards(write_process_and_wait, [(sys.argv[1], Path(sys.argv[1] + '.out'))], label='test', workers=1)"
     )
     environment = os.environ | {"PYTHONPATH": os.pathsep.join([*filter(None, sys.path), str(Path(__file__).parent)])}

@@ -7,17 +7,17 @@ import sys
 import pytest
 
 from crawl2chat.chat.line_input import LineInput
-from crawl2chat.commands import read_stdin
-from crawl2chat.evals.rows import json_lines
-from crawl2chat.exchange.card_data import stated_licence
-from crawl2chat.pipeline import Recipe
-from crawl2chat.recipe import RecipeError, load_settings
-from crawl2chat.refine.classify import read_labels, read_training_texts
-from crawl2chat.refine.decontaminate import read_questions
-from crawl2chat.refine.urls import load_blocklists
-from crawl2chat.release_commands import _read_statement
-from crawl2chat.run import StageError
-from crawl2chat.text_files import NotText, decode, open_utf8, read_text
+from crawl2chat.cli.release import _read_statement
+from crawl2chat.cli.run import read_stdin
+from crawl2chat.evals.suites.rows import json_lines
+from crawl2chat.refine.quality.classify import read_labels, read_training_texts
+from crawl2chat.refine.rules.decontaminate import read_questions
+from crawl2chat.refine.rules.urls import load_blocklists
+from crawl2chat.release.card_data import stated_licence
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.pipeline import Recipe
+from crawl2chat.stages.settings import RecipeError, load_settings
+from crawl2chat.stages.text_files import NotText, decode, open_utf8, read_text
 
 ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
 # a name of a file, what is in it, how it is read, and what is read

@@ -5,8 +5,8 @@ import json
 import pytest
 from warcs import page_record
 
-from crawl2chat.cli import main
-from crawl2chat.prefer.store import RankingStore
+from crawl2chat.cli.main import main
+from crawl2chat.rl.preferences.store import RankingStore
 
 PAIRS = {"prompt": "Write a verse.", "chosen": "A bee.", "rejected": "No."}
 

@@ -6,15 +6,16 @@ import sys
 def main() -> int:
     """Run the command line, as `cli.main` does, with signals handled from before the first import on."""
     try:
-        from crawl2chat import interrupts, ranks
+        from crawl2chat.parallel import torchrun
+        from crawl2chat.stages import interrupts
 
         with interrupts.raised():
-            from crawl2chat.cli import main as run
+            from crawl2chat.cli.main import main as run
 
             status = run()
         interrupts.end_quietly()
         if status > 128:  # without waiting for threads, such as one that asks a server which does not answer
-            ranks.leave(status)
+            torchrun.leave(status)
         return status
     except KeyboardInterrupt as error:  # before or after the command's own work
         print("interrupted", file=sys.stderr)

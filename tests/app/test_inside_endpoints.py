@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 
-from crawl2chat.evals.heads import score_heads
+from crawl2chat.evals.base.heads import score_heads
 from crawl2chat.model.inside import Change, look_inside
 from crawl2chat.serve.app.inside.asked import PassAsked
 from crawl2chat.serve.app.inside.passes import MOST_FLOP, Passes, in_pieces, most_tokens

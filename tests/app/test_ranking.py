@@ -13,11 +13,11 @@ import pytest
 from served_runs import CONTEXT, random_model
 
 from crawl2chat.model import load_model
-from crawl2chat.prefer.reward_model import RewardModel
-from crawl2chat.prefer.store import RankingStore
-from crawl2chat.run import StageError
+from crawl2chat.rl.preferences.reward_model import RewardModel
+from crawl2chat.rl.preferences.store import RankingStore
 from crawl2chat.serve.app.house import RankingFiles
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.stages.files import StageError
+from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.pretrain import save_stage_model
 
 PROMPTS = [f"Prompt {i}?" for i in range(6)]

@@ -6,7 +6,7 @@ import re
 import pytest
 from served_runs import VIEWPORTS, overflow
 
-from crawl2chat.prefer.store import RankingStore
+from crawl2chat.rl.preferences.store import RankingStore
 from crawl2chat.serve.app.house import RankingFiles
 
 N = 10

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.tokens.public import PUBLIC, load_public
+from crawl2chat.tokenizer.public import PUBLIC, load_public
 
 ALL = ["run", *PUBLIC]
 EMOJI = "a 👩‍👩‍👧 b"

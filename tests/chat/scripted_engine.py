@@ -3,7 +3,7 @@
 import time
 from types import SimpleNamespace
 
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokenizer import Tokenizer
 
 
 class ScriptedEngine:

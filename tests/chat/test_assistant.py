@@ -3,8 +3,9 @@ import argparse
 import pytest
 
 from crawl2chat.chat.assistant import assistants, best_assistant, best_of
-from crawl2chat.commands import find_model
-from crawl2chat.run import MANIFEST, Manifest, StageError, write_json
+from crawl2chat.cli.run import find_model
+from crawl2chat.stages.files import StageError, write_json
+from crawl2chat.stages.stage import MANIFEST, Manifest
 
 GOOD = {"identity": 0.9, "wrong on people never met": 0.1, "sums step by step": 0.9}
 BAD = {"identity": 0.5, "wrong on people never met": 0.6, "sums step by step": 0.9}

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from crawl2chat.chat.conversations import pack, read_conversations, write_conversations
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 
 def exchange(question, reply):

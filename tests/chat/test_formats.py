@@ -13,7 +13,7 @@ from crawl2chat.chat.conversations import pack, read_conversations, write_conver
 from crawl2chat.chat.formats import RowError, read_row
 from crawl2chat.chat.offers import encode_conversation
 from crawl2chat.chat.tools import offer_by_name
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 ASK, SAY = {"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}
 PLAIN = [ASK, SAY]

@@ -6,8 +6,8 @@ from types import SimpleNamespace
 import pytest
 
 from crawl2chat.chat import sft
-from crawl2chat.run import StageError
-from crawl2chat.tokens.tokenizer import TOOL_CALL
+from crawl2chat.stages.files import StageError
+from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 ASK, SAY = {"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}
 TOOL = {"type": "function", "function": {"name": "find", "description": "Finds it."}}

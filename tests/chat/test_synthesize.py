@@ -2,8 +2,8 @@ import pytest
 
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
-from crawl2chat.crawl.tinyweb.ledger import RELATIONS
 from crawl2chat.evals.knowledge import Answer, Question, accuracy_by_group, exposure_bucket, mentions
+from crawl2chat.tinyweb.ledger import RELATIONS
 
 
 @pytest.fixture(scope="module")

@@ -19,11 +19,11 @@ import sys
 from pathlib import Path
 sys.path.insert(0, {here!r})
 from scripted_engine import ScriptedEngine
-from crawl2chat import interrupts
+from crawl2chat.stages import interrupts
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.terminal import chat
 from crawl2chat.generate import Sampling
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokenizer import Tokenizer
 engine = ScriptedEngine(Tokenizer.load(Path({folder!r})), *{replies!r}, context=100_000, seconds={seconds})
 try:
     with interrupts.raised():

@@ -14,7 +14,7 @@ from crawl2chat.crawl import Page, list_warcs, read_warc
 from crawl2chat.crawl.commoncrawl import spread_evenly
 from crawl2chat.crawl.settings import CommonCrawlSettings, CrawlSettings
 from crawl2chat.crawl.stage import crawl
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 CRAWL = "CC-MAIN-2026-30"
 

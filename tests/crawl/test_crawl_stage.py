@@ -12,8 +12,8 @@ from warcs import page_record, write_warc
 from crawl2chat.crawl import list_warcs
 from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.crawl.stage import crawl
-from crawl2chat.recipe import RecipeError, load_settings
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.settings import RecipeError, load_settings
 
 
 def test_paths_folders_and_globs_name_warcs(tmp_path):

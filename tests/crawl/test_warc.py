@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from warcs import html, http, page_record, prose, record, write_warc
 
 from crawl2chat.crawl import Fault, Page, gzip_members, read_warc
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 LIMIT = 200_000
 COMPRESSIONS = ["members", "single", "blocks", "plain"]

@@ -3,14 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from crawl2chat.evals.settings import BaseSettings
-from crawl2chat.evals.subject import Subject
+from crawl2chat.evals.base.settings import BaseSettings
+from crawl2chat.evals.base.subject import Subject
 from crawl2chat.generate import Engine
 from crawl2chat.generate.request import Completion
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.refine.documents import Document
-from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.shards import write_tokens
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.shards import write_tokens
 
 
 @dataclass

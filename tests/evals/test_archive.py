@@ -12,16 +12,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import LINE, random_model, taught_model
 
-from crawl2chat.evals import archive as archive_module
-from crawl2chat.evals import prediction
-from crawl2chat.evals.archive import compress, decompress, exact_ids
-from crawl2chat.evals.archive_format import read_block, read_header
-from crawl2chat.evals.arithmetic_coder import TOTAL
-from crawl2chat.evals.compression import archive_bits
-from crawl2chat.evals.prediction import cumulative_frequencies
-from crawl2chat.run import StageError
-from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.bpe import train_bpe
+from crawl2chat.compress import archive as archive_module
+from crawl2chat.compress import prediction
+from crawl2chat.compress.archive import compress, decompress, exact_ids
+from crawl2chat.compress.archive_format import read_block, read_header
+from crawl2chat.compress.arithmetic_coder import TOTAL
+from crawl2chat.compress.prediction import cumulative_frequencies
+from crawl2chat.evals.base.compression import archive_bits
+from crawl2chat.stages.files import StageError
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.bpe import train_bpe
 
 TOKENIZER = train_bpe([LINE, "„Straße“ und café, 東京 🙂"] * 4, vocab_size=420)
 RANDOM = random_model("grouped heads", TOKENIZER.vocab_size)

@@ -5,11 +5,12 @@ import json
 import pytest
 from models import random_model
 
-from crawl2chat.evals import stage
-from crawl2chat.evals.settings import BaseSettings
-from crawl2chat.evals.stage import load_subject, measure_base
-from crawl2chat.run import Manifest, StageError, hash_path, write_json
-from crawl2chat.tokens.tokenize import tokenize
+from crawl2chat.evals.base import stage
+from crawl2chat.evals.base.settings import BaseSettings
+from crawl2chat.evals.base.stage import load_subject, measure_base
+from crawl2chat.stages.files import StageError, write_json
+from crawl2chat.stages.stage import Manifest, hash_path
+from crawl2chat.tokenizer.tokenize import tokenize
 from crawl2chat.train.pretrain import save_stage_model
 
 

@@ -6,7 +6,7 @@ import torch.nn.functional as F
 
 from crawl2chat.evals.bits_per_byte import bits_per_byte, token_nats, unigram_bits_per_byte
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.tokens.shards import write_tokens
+from crawl2chat.tokenizer.shards import write_tokens
 
 TEXTS = ["The mill stood by the river.", "Nobody knew who had built it, nor when.", "ünï"]
 

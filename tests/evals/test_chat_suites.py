@@ -9,9 +9,9 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from crawl2chat.evals import problems
 from crawl2chat.evals.knowledge import question_prompt
-from crawl2chat.evals.problems import (
+from crawl2chat.evals.suites import problems
+from crawl2chat.evals.suites.problems import (
     measure_arc,
     measure_gsm8k,
     measure_humaneval,
@@ -19,11 +19,11 @@ from crawl2chat.evals.problems import (
     pass_figures,
     program_of,
 )
-from crawl2chat.evals.rows import Rows, read_rows
-from crawl2chat.evals.sandbox import Limits, run_program
+from crawl2chat.evals.suites.rows import Rows, read_rows
+from crawl2chat.evals.suites.sandbox import Limits, run_program
 from crawl2chat.generate import Completion, Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 GREEDY = Sampling(temperature=0, max_tokens=4)
 CORE_ROW = {"query": "Question: What grinds corn?", "choices": ["a bridge", "a mill", "an inn"], "gold": 1}

@@ -3,8 +3,8 @@ import textwrap
 
 import pytest
 
-from crawl2chat.evals.code_answers import program_of
-from crawl2chat.evals.sandbox import Limits, run_program, run_programs
+from crawl2chat.evals.suites.code_answers import program_of
+from crawl2chat.evals.suites.sandbox import Limits, run_program, run_programs
 
 PROMPT = '''from typing import List
 

@@ -9,18 +9,18 @@ import pyarrow as pa
 import pytest
 from models import LINE, taught_model
 
-from crawl2chat.cli import main
-from crawl2chat.crawl.tinyweb.ledger import PageTruth
-from crawl2chat.evals import prediction
+from crawl2chat.cli.main import main
+from crawl2chat.compress import prediction
+from crawl2chat.evals.base.compression import measure_archive, measure_compression
+from crawl2chat.evals.base.ngrams import KneserNey
+from crawl2chat.evals.base.settings import BaseSettings
+from crawl2chat.evals.base.subject import Subject
 from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
-from crawl2chat.evals.compression import measure_archive, measure_compression
-from crawl2chat.evals.ngrams import KneserNey
-from crawl2chat.evals.settings import BaseSettings
-from crawl2chat.evals.subject import Subject
 from crawl2chat.generate import Engine
 from crawl2chat.refine.documents import Document
-from crawl2chat.tokens.bpe import train_bpe
-from crawl2chat.tokens.shards import write_tokens
+from crawl2chat.tinyweb.ledger import PageTruth
+from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.shards import write_tokens
 from crawl2chat.train.pretrain import save_stage_model
 
 TEXTS = [LINE * 3, LINE * 2 + "Nobody knew who had built it.", LINE + "Zwei Mühlen.", LINE * 4, LINE]

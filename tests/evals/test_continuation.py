@@ -3,7 +3,7 @@ import json
 import pytest
 from subjects import make_subject
 
-from crawl2chat.evals.continuation import distinct, jackknife, measure_continuation, ngrams, similarity
+from crawl2chat.evals.base.continuation import distinct, jackknife, measure_continuation, ngrams, similarity
 
 TEXTS = [
     f"The miller's daughter went down to the river at dawn on day {i}; nobody had told her that the bridge was gone. "

@@ -8,8 +8,9 @@ import pytest
 import torch
 from models import random_model
 
-from crawl2chat.evals import core
-from crawl2chat.evals.core import (
+from crawl2chat.evals.scoring import Score, Span
+from crawl2chat.evals.suites import core
+from crawl2chat.evals.suites.core import (
     cut,
     is_right,
     measure_core,
@@ -18,9 +19,8 @@ from crawl2chat.evals.core import (
     spans_of,
     texts_of,
 )
-from crawl2chat.evals.scoring import Score, Span
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 CHOICES = [
     {"query": f"Question: what is {n}?", "choices": ["one mill", "a mill by a river", "a bridge"], "gold": n % 3}

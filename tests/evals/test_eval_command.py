@@ -4,9 +4,10 @@ import sys
 
 import pytest
 
-from crawl2chat.cli import main
+from crawl2chat.cli.main import main
 from crawl2chat.model import ModelConfig, Transformer, save_model
-from crawl2chat.run import MANIFEST, hash_path, write_json
+from crawl2chat.stages.files import write_json
+from crawl2chat.stages.stage import MANIFEST, hash_path
 
 FIELDS = ("stage", "settings", "inputs", "outputs", "figures", "code", "started", "seconds", "machine")
 

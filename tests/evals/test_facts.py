@@ -6,11 +6,18 @@ import torch
 import torch.nn.functional as F
 from subjects import make_subject, small_model
 
-from crawl2chat.crawl.tinyweb.wording import NOUN_PHRASES
-from crawl2chat.evals.facts import FAIRLY_OFTEN, Recall, by_wordings, complete_facts, measure_facts, unfinished_sentence
-from crawl2chat.evals.prompting import FactQuestion, fact_questions
+from crawl2chat.evals.base.facts import (
+    FAIRLY_OFTEN,
+    Recall,
+    by_wordings,
+    complete_facts,
+    measure_facts,
+    unfinished_sentence,
+)
+from crawl2chat.evals.base.prompting import FactQuestion, fact_questions
 from crawl2chat.generate import Engine
-from crawl2chat.tokens.bpe import train_bpe
+from crawl2chat.tinyweb.wording import NOUN_PHRASES
+from crawl2chat.tokenizer.bpe import train_bpe
 
 
 @pytest.fixture(scope="module")

@@ -10,10 +10,10 @@ os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFL
 
 from models import random_model
 
-from crawl2chat.exchange.export import export_folder
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import save_model
-from crawl2chat.run import StageError
+from crawl2chat.release.export import export_folder
+from crawl2chat.stages.files import StageError
 
 pytestmark = pytest.mark.slow
 EXAMPLES = [
@@ -99,7 +99,7 @@ def test_scores_are_those_through_transformers(engine, tokenizer, folder, tmp_pa
     import lm_eval
     from lm_eval.tasks import TaskManager
 
-    from crawl2chat.evals.harness import EngineLM, measure_tasks
+    from crawl2chat.evals.suites.harness import EngineLM, measure_tasks
 
     save_model(engine.model, tmp_path / "own", stop_ids=sorted(tokenizer.stop_ids), pad_id=tokenizer.end_of_text)
     tokenizer.save(tmp_path / "own")
@@ -148,7 +148,7 @@ def test_what_stands_behind_white_space_alone_is_scored_whole(engine, tokenizer)
     """As behind nothing; the harness moves the white space into the continuation."""
     from lm_eval.api.instance import Instance
 
-    from crawl2chat.evals.harness import EngineLM
+    from crawl2chat.evals.suites.harness import EngineLM
 
     def score(*arguments):
         ((found, _),) = EngineLM(engine.model, tokenizer).loglikelihood([Instance("loglikelihood", {}, arguments, 0)])
@@ -162,7 +162,7 @@ def test_an_answer_that_is_nothing_or_longer_than_the_context_is_refused(engine,
     """As by the harness's own model; scored on what remains of it, it would pass for another one."""
     from lm_eval.api.instance import Instance
 
-    from crawl2chat.evals.harness import EngineLM
+    from crawl2chat.evals.suites.harness import EngineLM
 
     with pytest.raises(StageError, match="expected 1 to 64, the model's context"):
         EngineLM(engine.model, tokenizer).loglikelihood([Instance("loglikelihood", {}, ("The", continuation), 0)])
@@ -170,7 +170,7 @@ def test_an_answer_that_is_nothing_or_longer_than_the_context_is_refused(engine,
 
 def test_means_of_more_than_right_and_wrong_stay_what_they_are():
     """As truthfulqa_mc2's acc, a mean of probabilities; an interval of Wilson's would be another figure's."""
-    from crawl2chat.evals.harness import _figures
+    from crawl2chat.evals.suites.harness import _figures
 
     (figure,) = _figures("t", {"acc,none": 0.437, "acc_stderr,none": 0.1}, 10)
     assert (figure.value, figure.unit, figure.interval) == (0.437, "", pytest.approx((0.241, 0.633)))
@@ -180,20 +180,20 @@ def test_means_of_more_than_right_and_wrong_stay_what_they_are():
 
 @pytest.mark.parametrize("name", ["max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens"])
 def test_an_answer_s_length_is_taken_by_each_of_its_names(name):
-    from crawl2chat.evals.harness import _sampling
+    from crawl2chat.evals.suites.harness import _sampling
 
     assert _sampling({name: 7}).max_tokens == 7
 
 
 def test_a_task_that_there_is_not_is_named(engine, folder):
-    from crawl2chat.evals.harness import measure_tasks
+    from crawl2chat.evals.suites.harness import measure_tasks
 
     with pytest.raises(StageError, match="tiny_chioce"):
         measure_tasks(engine.model, engine.tokenizer, ["tiny_chioce"], folder)
 
 
 def test_answers_that_leave_no_room_for_the_question_are_refused(engine, folder):
-    from crawl2chat.evals.harness import measure_tasks
+    from crawl2chat.evals.suites.harness import measure_tasks
 
     task = (folder / "tiny_write.yaml").read_text()
     (folder / "tiny_long.yaml").write_text(task.replace("tiny_write", "tiny_long").replace(": 12", ": 64"))

@@ -4,8 +4,8 @@ import pytest
 import torch
 from models import random_model
 
-from crawl2chat.evals.heads import random_twice, repeats_in, score_heads, score_layer
-from crawl2chat.evals.induction import measure_induction
+from crawl2chat.evals.base.heads import random_twice, repeats_in, score_heads, score_layer
+from crawl2chat.evals.base.induction import measure_induction
 from crawl2chat.model.inside import look_inside
 
 IDS = [0, 7, 8, 9, 5, 7, 8, 9]

@@ -3,10 +3,10 @@
 import pytest
 from subjects import Parrot, make_subject
 
-from crawl2chat.crawl.tinyweb.glossary import ask_in_game, ask_in_sentences
-from crawl2chat.crawl.tinyweb.ledger import Glossary, Ledger, PhraseBook, Translation
-from crawl2chat.crawl.tinyweb.words import NOUNS
-from crawl2chat.evals.in_context import SHOTS, glossary_cases, measure_in_context, phrase_cases
+from crawl2chat.evals.base.in_context import SHOTS, glossary_cases, measure_in_context, phrase_cases
+from crawl2chat.tinyweb.glossary import ask_in_game, ask_in_sentences
+from crawl2chat.tinyweb.ledger import Glossary, Ledger, PhraseBook, Translation
+from crawl2chat.tinyweb.words import NOUNS
 
 WORDS = [f"w{i}x" for i in range(20)]
 MEANINGS = [f"m{i}x" for i in range(20)]

@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 import torch
 
-from crawl2chat.evals.induction import find_repeats, measure_induction, most_repetitive
+from crawl2chat.evals.base.induction import find_repeats, measure_induction, most_repetitive
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.tokens.shards import TokenizedDocuments
+from crawl2chat.tokenizer.shards import TokenizedDocuments
 
 CONFIG = ModelConfig(50, 16, 32, 2, 2, 2, 8, 64)
 

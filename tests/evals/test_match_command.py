@@ -6,10 +6,11 @@ import json
 import pytest
 from models import random_model
 
-from crawl2chat.cli import main
-from crawl2chat.evals.match_terminal import documents_of
-from crawl2chat.run import Manifest, StageError, hash_path, write_json
-from crawl2chat.tokens.tokenize import held_out_documents
+from crawl2chat.cli.main import main
+from crawl2chat.match.match_terminal import documents_of
+from crawl2chat.stages.files import StageError, write_json
+from crawl2chat.stages.stage import Manifest, hash_path
+from crawl2chat.tokenizer.tokenize import held_out_documents
 from crawl2chat.train.pretrain import save_stage_model
 
 OLD = "When the tired bridge forgot the river, eleven grey lanterns burned behind the mill."

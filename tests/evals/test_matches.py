@@ -4,10 +4,10 @@ from effort import assert_linear
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawl2chat.evals.matches import covered_words, find_matches, training_texts
-from crawl2chat.evals.suffix_array import SuffixArray
+from crawl2chat.match.matches import covered_words, find_matches, training_texts
+from crawl2chat.match.suffix_array import SuffixArray
 from crawl2chat.refine.documents import Document
-from crawl2chat.tokens.shards import write_tokens
+from crawl2chat.tokenizer.shards import write_tokens
 
 OLD = "When the tired bridge forgot the river, eleven grey lanterns burned behind the mill."
 

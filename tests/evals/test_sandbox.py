@@ -6,8 +6,8 @@ import time
 
 import pytest
 
-from crawl2chat.evals import sandbox
-from crawl2chat.evals.sandbox import Limits, isolated, run_program, run_programs
+from crawl2chat.evals.suites import sandbox
+from crawl2chat.evals.suites.sandbox import Limits, isolated, run_program, run_programs
 
 QUICK = Limits(seconds=2.0)
 

@@ -2,8 +2,8 @@ import re
 
 from subjects import Parrot, make_subject
 
-from crawl2chat.crawl.tinyweb.arithmetic import STEP_CUE
-from crawl2chat.evals.sums import measure_sums
+from crawl2chat.evals.base.sums import measure_sums
+from crawl2chat.tinyweb.arithmetic import STEP_CUE
 
 
 def calculator(page):

@@ -4,7 +4,7 @@ from hypothesis import strategies as st
 
 from crawl2chat.honesty.search import MOST_WORDS, NOTHING_FOUND, Passage, SearchIndex, build_index, shown
 from crawl2chat.refine.documents import Document
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 DOCUMENTS = [
     Document("1", "People of the week\nZoë Vulbar was born in Telm.\nAda Vulbar keeps a goat.", "http://www.a.example/x.html"),

@@ -7,7 +7,7 @@ import torch
 from models import SHAPES, random_model
 
 from crawl2chat.model import load_model, save_model
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 
 @pytest.fixture(params=SHAPES)

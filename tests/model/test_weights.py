@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from crawl2chat.model import load_model, save_model
 from crawl2chat.model.huggingface import open_weights, read_config
 from crawl2chat.model.weights import INDEX, ONE_FILE, save_weights
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 IDS = torch.randint(97, (2, 30), generator=torch.Generator().manual_seed(3))
 

@@ -9,12 +9,13 @@ import pyarrow.parquet as pq
 import pytest
 from warcs import page_record, prose, write_warc
 
-from crawl2chat.cli import main
-from crawl2chat.refine.classify import Classifier, area_under_curve, features_of, load_classifier, train
-from crawl2chat.refine.selection import find_threshold
+from crawl2chat.cli.main import main
+from crawl2chat.refine.quality.classify import Classifier, area_under_curve, features_of, load_classifier, train
+from crawl2chat.refine.rules.selection import find_threshold
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
-from crawl2chat.run import StageError, hash_files
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.stage import hash_files
 
 GOOD = "photosynthesis turns light into sugar because chlorophyll absorbs red and blue parts while green stays".split()
 BAD = "buy our best cheap offers now while they last with free delivery and click here to win a big prize today".split()

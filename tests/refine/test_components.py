@@ -4,8 +4,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from crawl2chat.refine.components import find_components
-from crawl2chat.refine.shuffle import (
+from crawl2chat.parallel.map_shards import map_shards
+from crawl2chat.refine.copies.components import find_components
+from crawl2chat.refine.copies.shuffle import (
     MAX_KEY,
     Range,
     cut,
@@ -15,7 +16,6 @@ from crawl2chat.refine.shuffle import (
     read_range,
     write_rows,
 )
-from crawl2chat.shards import map_shards
 
 EVERYTHING = Range(0, MAX_KEY)
 

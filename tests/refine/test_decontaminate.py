@@ -9,13 +9,13 @@ import pytest
 from effort import assert_linear
 from warcs import page_record, prose, write_warc
 
-from crawl2chat.crawl.tinyweb import Ledger, TinywebSettings, write_tinyweb
-from crawl2chat.pipeline import find_stage, outside_inputs
-from crawl2chat.refine.classify import train
-from crawl2chat.refine.decontaminate import check_contamination, load_questions
+from crawl2chat.refine.quality.classify import train
+from crawl2chat.refine.rules.decontaminate import check_contamination, load_questions
 from crawl2chat.refine.settings import DecontaminateSettings, RefineSettings
 from crawl2chat.refine.stage import refine
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.pipeline import find_stage, outside_inputs
+from crawl2chat.tinyweb import Ledger, TinywebSettings, write_tinyweb
 
 LONG = "A farmer sells six eggs a day at two coins each; how many coins has he got after a week of five days?"
 SHORT = "Which of the twelve bridges leads to the mill?"  # 9 words

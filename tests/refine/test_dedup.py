@@ -7,14 +7,14 @@ import pyarrow.parquet as pq
 import pytest
 from warcs import prose
 
-from crawl2chat.refine import dedup
-from crawl2chat.refine.copies import find_copies, open_shards
-from crawl2chat.refine.dedup import MAX_LEADERS, alike, sign
+from crawl2chat.parallel.map_shards import map_shards
+from crawl2chat.refine.copies import dedup
+from crawl2chat.refine.copies.copies import find_copies, open_shards
+from crawl2chat.refine.copies.dedup import MAX_LEADERS, alike, sign
+from crawl2chat.refine.copies.shuffle import in_this_process
 from crawl2chat.refine.settings import DedupSettings
-from crawl2chat.refine.shuffle import in_this_process
 from crawl2chat.refine.tables import SIGNED
-from crawl2chat.run import StageError
-from crawl2chat.shards import map_shards
+from crawl2chat.stages.files import StageError
 
 SETTINGS = DedupSettings()
 MEGABYTE = 2**20

@@ -7,8 +7,8 @@ import pytest
 
 from crawl2chat.refine import read_documents
 from crawl2chat.refine.documents import Document, read_texts
-from crawl2chat.run import StageError
-from crawl2chat.text_files import HOW_TO_CONVERT
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.text_files import HOW_TO_CONVERT
 
 
 def test_parquet_json_lines_and_text_files_are_documents(tmp_path):

@@ -6,7 +6,7 @@ import pytest
 from effort import assert_linear
 from warcs import html, http, page_record, prose, record, write_warc
 
-from crawl2chat.cli import main
+from crawl2chat.cli.main import main
 from crawl2chat.crawl import Page, Place, read_warc
 from crawl2chat.refine import explain
 from crawl2chat.refine.explain import LIMITS, Outcome, Seen, find_limit, watch_page

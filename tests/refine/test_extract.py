@@ -1,9 +1,9 @@
 import pytest
 
 from crawl2chat.refine import extract_text
-from crawl2chat.refine.encoding import decode_html
-from crawl2chat.refine.extract import require_extractor
-from crawl2chat.run import StageError
+from crawl2chat.refine.text.encoding import decode_html
+from crawl2chat.refine.text.extract import require_extractor
+from crawl2chat.stages.files import StageError
 
 ARTICLE = (
     "<main><article><p>{}</p><p>The second paragraph says a little more than the first one did.</p></article></main>"
@@ -87,7 +87,7 @@ def test_a_decoded_page_is_taken_too_and_an_unknown_extractor_is_not():
 
 
 def test_an_extractor_that_is_not_installed_is_told_before_any_page(monkeypatch):
-    monkeypatch.setattr("crawl2chat.refine.extract.find_spec", lambda name: None)
+    monkeypatch.setattr("crawl2chat.refine.text.extract.find_spec", lambda name: None)
     with pytest.raises(StageError, match=r"crawl2chat\[trafilatura\]"):
         require_extractor("trafilatura")
 

@@ -1,6 +1,6 @@
 import pytest
 
-from crawl2chat.refine.html_blocks import html_blocks
+from crawl2chat.refine.text.html_blocks import html_blocks
 
 TEX = r"\frac{a}{b}"
 ANNOTATED = (

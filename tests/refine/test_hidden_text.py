@@ -1,6 +1,6 @@
 import pytest
 
-from crawl2chat.refine.html_blocks import html_blocks
+from crawl2chat.refine.text.html_blocks import html_blocks
 
 ARTICLE = "<p>" + "The miller went to the river, and the wheel turned all day. " * 20 + "</p>"
 

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from crawl2chat.cli import main
-from crawl2chat.refine.classify import load_classifier
-from crawl2chat.refine.judge import Judge, judge_files, read_score
-from crawl2chat.run import StageError
+from crawl2chat.cli.main import main
+from crawl2chat.refine.quality.classify import load_classifier
+from crawl2chat.refine.quality.judge import Judge, judge_files, read_score
+from crawl2chat.stages.files import StageError
 
 Reply = tuple[int, str]
 

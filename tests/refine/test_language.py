@@ -3,9 +3,9 @@ import random
 import numpy as np
 import pytest
 
-from crawl2chat.refine import language
-from crawl2chat.refine.language import identify_language, require_languages, stop_words_by_language
-from crawl2chat.run import StageError
+from crawl2chat.refine.text import language
+from crawl2chat.refine.text.language import identify_language, require_languages, stop_words_by_language
+from crawl2chat.stages.files import StageError
 
 
 @pytest.fixture(scope="module")

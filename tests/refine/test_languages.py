@@ -12,17 +12,16 @@ from warcs import html, prose
 
 from crawl2chat.crawl import Page, Place
 from crawl2chat.refine import steps
-from crawl2chat.refine.c4 import c4_quality
-from crawl2chat.refine.classify import features_of
-from crawl2chat.refine.decontaminate import check_contamination
-from crawl2chat.refine.dedup import alike, sign
+from crawl2chat.refine.copies.dedup import alike, sign
 from crawl2chat.refine.explain import watch_page
 from crawl2chat.refine.explain_terminal import describe
-from crawl2chat.refine.fineweb import fineweb_quality
-from crawl2chat.refine.language import require_languages
 from crawl2chat.refine.pages import Document, Reject, refine_page, snippet
-from crawl2chat.refine.quality import Text, symbols
-from crawl2chat.refine.sentences import count_sentences, ends_sentence
+from crawl2chat.refine.quality.classify import features_of
+from crawl2chat.refine.rules.c4 import c4_quality
+from crawl2chat.refine.rules.decontaminate import check_contamination
+from crawl2chat.refine.rules.fineweb import fineweb_quality
+from crawl2chat.refine.rules.quality import Text, symbols
+from crawl2chat.refine.rules.thresholds import for_language, thresholds_by_language
 from crawl2chat.refine.settings import (
     C4Settings,
     DecontaminateSettings,
@@ -32,8 +31,9 @@ from crawl2chat.refine.settings import (
     GopherRepetitionSettings,
     RefineSettings,
 )
-from crawl2chat.refine.thresholds import for_language, thresholds_by_language
-from crawl2chat.refine.words import has_unspaced, split_words, words_of
+from crawl2chat.refine.text.language import require_languages
+from crawl2chat.refine.text.sentences import count_sentences, ends_sentence
+from crawl2chat.refine.text.words import has_unspaced, split_words, words_of
 
 TEXTS = tomllib.loads(Path(__file__).with_name("languages.toml").read_text(encoding="utf-8"))
 PROSE = {language: texts["prose"] for language, texts in TEXTS.items()}

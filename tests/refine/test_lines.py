@@ -4,11 +4,11 @@ import pyarrow.parquet as pq
 import pytest
 from warcs import page_record, prose, write_warc
 
-from crawl2chat.refine import copies
-from crawl2chat.refine.lines import SHORT, drop_lines
+from crawl2chat.refine.copies import copies
+from crawl2chat.refine.copies.lines import SHORT, drop_lines
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.stage import refine
-from crawl2chat.run import hash_files
+from crawl2chat.stages.stage import hash_files
 
 LINE = "All rights to this page belong to the mill and its many millers."
 LINES = DedupSettings(lines="line")

@@ -1,7 +1,7 @@
 import pytest
 
-from crawl2chat.refine.html_blocks import html_blocks
-from crawl2chat.refine.markdown import render
+from crawl2chat.refine.text.html_blocks import html_blocks
+from crawl2chat.refine.text.markdown import render
 
 
 def markdown(page: str) -> str:

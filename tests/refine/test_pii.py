@@ -3,7 +3,7 @@ from effort import assert_linear
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crawl2chat.refine.pii import EMAIL, IPV4, IPV6, PHONE, mask_phones, mask_pii
+from crawl2chat.refine.rules.pii import EMAIL, IPV4, IPV6, PHONE, mask_phones, mask_pii
 
 
 @pytest.mark.parametrize(

@@ -1,8 +1,8 @@
 import pytest
 
-from crawl2chat.refine.html_blocks import html_blocks
-from crawl2chat.refine.markdown import render
-from crawl2chat.refine.preformatted import Stretch, is_prose, paragraphs, stretches
+from crawl2chat.refine.text.html_blocks import html_blocks
+from crawl2chat.refine.text.markdown import render
+from crawl2chat.refine.text.preformatted import Stretch, is_prose, paragraphs, stretches
 
 LETTER = """
 Dear all,

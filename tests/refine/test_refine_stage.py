@@ -19,7 +19,8 @@ from crawl2chat.refine.pages import Document, Reject, refine_page, refine_pages
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
 from crawl2chat.refine.steps import check_response
-from crawl2chat.run import StageError, hash_files
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.stage import hash_files
 
 GERMAN = "Der Müller ging am Morgen zum Fluss, und niemand hatte ihm gesagt, dass die alte Brücke fort war. " * 9
 

@@ -4,11 +4,11 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crawl2chat.crawl.tinyweb.ledger import LeakedQuestion, Ledger, PageTruth
-from crawl2chat.figures import Figure
 from crawl2chat.refine.score import compare_words, score
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
+from crawl2chat.stages.figures import Figure
+from crawl2chat.tinyweb.ledger import LeakedQuestion, Ledger, PageTruth
 
 SECRET = "anna@mill.example"
 QUESTION = "What did the miller find?"

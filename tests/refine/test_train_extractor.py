@@ -4,9 +4,9 @@ import numpy as np
 import pytest
 from warcs import page_record, write_warc
 
-from crawl2chat.refine import main_content
-from crawl2chat.refine.html_blocks import html_blocks
-from crawl2chat.refine.score_context import CONTEXT_FEATURES
+from crawl2chat.refine.text import main_content
+from crawl2chat.refine.text.html_blocks import html_blocks
+from crawl2chat.refine.text.score_context import CONTEXT_FEATURES
 from crawl2chat.refine.train_extractor import (
     GoldPage,
     is_test_page,

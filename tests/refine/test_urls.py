@@ -1,7 +1,7 @@
 import pytest
 
-from crawl2chat.refine.urls import check_url, load_blocklists
-from crawl2chat.run import StageError
+from crawl2chat.refine.rules.urls import check_url, load_blocklists
+from crawl2chat.stages.files import StageError
 
 BLOCKED = frozenset({"bad.example", "x.good.example"})
 

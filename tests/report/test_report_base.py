@@ -3,10 +3,10 @@
 import json
 import re
 
-from crawl2chat.evals.parts import NOTES, by_part
-from crawl2chat.evals.stage import MEASURES
-from crawl2chat.figures import Figure, share
+from crawl2chat.evals.base.parts import NOTES, by_part
+from crawl2chat.evals.base.stage import MEASURES
 from crawl2chat.report.base import base_parts, base_samples, induction_plot
+from crawl2chat.stages.figures import Figure, share
 
 
 def test_each_part_has_its_plots_and_all_its_figures():

@@ -1,9 +1,9 @@
 import json
 import re
 
-from crawl2chat.figures import Figure
 from crawl2chat.report.pretraining import pretrain_plots, pretrain_samples
-from crawl2chat.run import METRICS, SAMPLES_DURING
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.stage import METRICS, SAMPLES_DURING
 
 
 def write_lines(file, lines):

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 from warcs import page_record, prose, write_warc
 
-from crawl2chat.cli import main
+from crawl2chat.cli.main import main
 from crawl2chat.refine.funnel import Row, rows
 from crawl2chat.refine.pages import SNIPPET_CHARS, snippet
 from crawl2chat.refine.settings import RefineSettings

@@ -6,9 +6,9 @@ import httpx
 import pytest
 from waiting import wait_until
 
-from crawl2chat.run import StageError
 from crawl2chat.serve.guards import read_origin
 from crawl2chat.serve.server import check_origins
+from crawl2chat.stages.files import StageError
 
 PAGE = "https://chat.example"
 OTHER = "https://evil.example"

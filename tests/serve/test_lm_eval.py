@@ -8,8 +8,8 @@ import pytest
 os.environ.update(HF_HUB_OFFLINE="1", HF_DATASETS_OFFLINE="1", TRANSFORMERS_OFFLINE="1", TOKENIZERS_PARALLELISM="false")
 # before the harness and its datasets are imported, which read these once
 
-from crawl2chat.exchange.export import export_folder
 from crawl2chat.model import save_model
+from crawl2chat.release.export import export_folder
 
 pytestmark = pytest.mark.slow
 EXAMPLES = [

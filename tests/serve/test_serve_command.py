@@ -12,7 +12,7 @@ import time
 import httpx
 import pytest
 
-from crawl2chat.cli import main
+from crawl2chat.cli.main import main
 from crawl2chat.model import save_model
 
 

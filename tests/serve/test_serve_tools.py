@@ -15,7 +15,7 @@ from crawl2chat.serve.api import _event
 from crawl2chat.serve.prompts import Model, chat_prompt
 from crawl2chat.serve.requests import ChatRequest, parse
 from crawl2chat.serve.worker import Piece
-from crawl2chat.tokens.tokenizer import TOOL_CALL
+from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 TOOLS = [
     {"type": "function", "function": {"name": "search", "description": "Look it up.", "parameters": {

@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from crawl2chat import ranks
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.run import StageError
+from crawl2chat.parallel import torchrun
+from crawl2chat.stages.files import StageError
 from crawl2chat.train.data import RowBatches
-from crawl2chat.train.distributed import ALONE, joined
+from crawl2chat.train.distributed import SINGLE_PROCESS, process_group
 from crawl2chat.train.loop import train
 from crawl2chat.train.settings import TrainSettings
 
@@ -38,7 +38,7 @@ def batches(rows: int, stop_at: int | None, kill: tuple[int, int] | None, broken
     def at(step):
         if step == stop_at:
             raise Stopped
-        if kill == (ranks.rank(), step):
+        if kill == (torchrun.rank(), step):
             os.kill(os.getpid(), signal.SIGKILL)
         batch = ready(step)
         if step == broken_at:
@@ -48,7 +48,7 @@ def batches(rows: int, stop_at: int | None, kill: tuple[int, int] | None, broken
     return at
 
 
-def run(job: dict, folder: Path, together=ALONE) -> None:
+def run(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
     """Train a small model; every rank leaves its weights' sum, the first one the trained model's weights."""
     settings = SHAPE | {"batch_tokens": 128, "micro_batch_tokens": 128} | job.get("settings", {})
     settings = TrainSettings(**settings)
@@ -75,14 +75,14 @@ def run(job: dict, folder: Path, together=ALONE) -> None:
 def main() -> None:
     folder = Path(sys.argv[2])
     try:
-        with joined("cpu") as together:
+        with process_group("cpu") as together:
             for job in json.loads(sys.argv[1]):
                 run(job, folder, together)
     except StageError as error:
-        if ranks.is_first_to_fail():
+        if torchrun.is_first_to_fail():
             print(error, file=sys.stderr)
-        ranks.leave(1)
-    ranks.leave(0)
+        torchrun.leave(1)
+    torchrun.leave(0)
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ import pytest
 import torch
 from safetensors import SafetensorError
 
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 from crawl2chat.train import checkpoint
 from crawl2chat.train.checkpoint import Checkpoints
 

@@ -5,8 +5,8 @@ import numpy as np
 import pytest
 import torch
 
-from crawl2chat.tokens.shards import write_tokens
-from crawl2chat.train.data import AHEAD, DocumentBatches, RowBatches, made_ahead
+from crawl2chat.tokenizer.shards import write_tokens
+from crawl2chat.train.data import AHEAD, DocumentBatches, RowBatches, prefetched
 
 TEXTS = [f"Document {i} tells of {i * 7} mills and nothing else. " * (1 + i % 4) for i in range(40)]
 PACKINGS = pytest.mark.parametrize("packing", ["best_fit", "concatenate"])
@@ -99,7 +99,7 @@ def test_batches_made_ahead_are_the_same_and_few(documents):
         made.append((step, threading.current_thread() is threading.main_thread()))
         return alone(step)
 
-    with made_ahead(noted, 9) as batches:
+    with prefetched(noted, 9) as batches:
         for step in range(3, 9):
             assert_equal(batches(step), alone(step))
             time.sleep(0.01)
@@ -114,7 +114,7 @@ def test_an_error_of_the_thread_reaches_the_caller_at_its_step_and_ends_it(docum
         return step
 
     before = threading.active_count()
-    with made_ahead(broken, 10) as batches:
+    with prefetched(broken, 10) as batches:
         assert [batches(0), batches(1)] == [0, 1]
         with pytest.raises(OSError, match="the disk is gone"):
             batches(2)
@@ -123,6 +123,6 @@ def test_an_error_of_the_thread_reaches_the_caller_at_its_step_and_ends_it(docum
 
 def test_a_trainer_that_fails_leaves_no_thread_behind():
     before = threading.active_count()
-    with pytest.raises(ZeroDivisionError), made_ahead(lambda step: step, 10) as batches:
+    with pytest.raises(ZeroDivisionError), prefetched(lambda step: step, 10) as batches:
         batches(0) / 0
     assert threading.active_count() == before

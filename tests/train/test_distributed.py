@@ -12,7 +12,7 @@ import on_ranks
 import pytest
 import torch
 
-from crawl2chat.run import METRICS
+from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.metrics import read_metrics
 
 pytestmark = pytest.mark.slow  # processes that import torch

@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 from crawl2chat.train.devices import check_fp8, check_fp8_sizes
 from crawl2chat.train.fp8 import fp8_linear, to_fp8
 from crawl2chat.train.settings import TrainSettings

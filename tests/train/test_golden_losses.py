@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.run import METRICS
+from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
@@ -54,7 +54,7 @@ def test_the_record_is_of_a_model_that_learns_and_covers_all_that_decides():
     assert len(losses) == STEPS
     assert losses[0] == pytest.approx(np.log(64), rel=0.05)
     assert losses[-1] < 0.6 * losses[0]
-    assert set(EVERY_SETTING_THAT_DECIDES) == set(TrainSettings.model_fields) - TrainSettings.HOW_IT_RUNS
+    assert set(EVERY_SETTING_THAT_DECIDES) == set(TrainSettings.model_fields) - TrainSettings.RUNTIME_ONLY
 
 
 if __name__ == "__main__":

@@ -8,7 +8,8 @@ import torch
 from safetensors.torch import load_file
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.run import METRICS, StageError
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.data import Batch, RowBatches
 from crawl2chat.train.guard import NOTHING_COUNTS, WINDOW, Guard
 from crawl2chat.train.loop import train
@@ -193,7 +194,7 @@ def test_a_guard_told_the_lines_of_a_run_judges_as_the_one_that_saw_it():
         lines += [{"step": i, **finite, **({"skipped": reason} if reason else {})}, {"step": i, "bits_per_byte": 1.0}]
     assert "skipped" in lines[2 * 71]
     other = Guard("pretrain", spike=6, stop_after=2)
-    other.look_back(json.loads(json.dumps(lines)))
+    other.replay_metrics(json.loads(json.dumps(lines)))
     assert (other.last, other.not_numbers) == (one.last, one.not_numbers)
 
 

@@ -10,7 +10,8 @@ import torch
 import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.run import METRICS, StageError
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics

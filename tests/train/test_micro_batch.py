@@ -1,10 +1,10 @@
 import pytest
 import torch
 
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 from crawl2chat.train.data import Batch
 from crawl2chat.train.loss import add_gradients
-from crawl2chat.train.micro_batch import MicroBatch, out_of_memory_says, ran_out_of_memory
+from crawl2chat.train.micro_batch import MicroBatch, explain_out_of_memory, ran_out_of_memory
 from crawl2chat.train.settings import TrainSettings
 
 ROWS, SEQ_LEN, CLASSES = 12, 8, 5
@@ -73,7 +73,7 @@ def test_a_size_that_was_set_is_kept_and_the_error_says_the_next_smaller_one():
         pytest.raises(
             StageError, match=r"out of memory; set pretrain\.micro_batch_tokens = 24 \(now 48\); a step keeps its"
         ),
-        out_of_memory_says("pretrain", micro_batch.advice),
+        explain_out_of_memory("pretrain", micro_batch.advice),
     ):
         Learner(4, ERRORS[0]).gradients(micro_batch)
 
@@ -83,7 +83,7 @@ def test_one_of_several_ranks_does_not_try_again_alone_and_says_what_to_set_for_
     learner = Learner(4, ERRORS[0])
     with (
         pytest.raises(StageError, match=r"set pretrain\.micro_batch_tokens = 24 \(now 48\)"),
-        out_of_memory_says("pretrain", micro_batch.advice),
+        explain_out_of_memory("pretrain", micro_batch.advice),
     ):
         micro_batch.fitting(ROWS // 2, lambda rows: learner.loss_of(*[torch.zeros(rows, SEQ_LEN)] * 3), learner.discard)
     assert learner.seen == [6]
@@ -93,7 +93,7 @@ def test_when_one_sequence_is_too_much_the_error_names_the_sequence_and_the_mode
     micro_batch = MicroBatch(settings(), "cuda", "sft")
     with (
         pytest.raises(StageError, match=r"sft: out of memory; one sequence of 8 tokens .* lower sft\.seq_len or"),
-        out_of_memory_says("sft", micro_batch.advice),
+        explain_out_of_memory("sft", micro_batch.advice),
     ):
         Learner(0, ERRORS[0]).gradients(micro_batch)
 

@@ -2,7 +2,7 @@ import pytest
 import torch
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.tokens.shards import write_tokens
+from crawl2chat.tokenizer.shards import write_tokens
 from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.samples import add_samples
 

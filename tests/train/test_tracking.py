@@ -4,7 +4,8 @@ from types import SimpleNamespace
 
 import pytest
 
-from crawl2chat.run import METRICS, TRACKED, StageError
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.stage import METRICS, TRACKED
 from crawl2chat.train.metrics import Metrics, read_metrics
 from crawl2chat.train.settings import TrainSettings
 from crawl2chat.train.tracking import tracked
@@ -43,7 +44,7 @@ def watch(out, track, steps, *, first=0, killed=False):
     """Train for show: a line a step, an evaluation every second one."""
     out.mkdir(exist_ok=True, parents=True)
     metrics = Metrics(out / METRICS)
-    again = metrics.forget_after(first)
+    again = metrics.truncate_after(first)
     with tracked(metrics, track, "pretrain", SETTINGS, again):
         for step in range(first + 1, steps + 1):
             metrics.write(step=step, loss=1 / step)

@@ -5,7 +5,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crawl2chat.run import AnyPath, Manifest, StageError, is_current, read_manifest
+from crawl2chat.stages.files import AnyPath, StageError
+from crawl2chat.stages.stage import Manifest, is_current, read_manifest
 
 CHAT_STAGES = ("sft", "honesty", "reinforce", "prefer")
 CHECKUP = "checkup/"

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 
 from crawl2chat.chat.formats import EXPECTED, PLAIN, RowError, is_row, read_row
 from crawl2chat.chat.offers import encode_conversation
-from crawl2chat.json_rows import JsonRows, NotJson
-from crawl2chat.run import AnyPath, StageError, replacing
-from crawl2chat.tokens import Message, Tokenizer
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write
+from crawl2chat.stages.json_rows import JsonRows, NotJson
+from crawl2chat.tokenizer import Message, Tokenizer
 
 Conversation = list[Message]
 MOST_KINDS = 10  # of problems that are named
@@ -108,7 +108,7 @@ def _counted(n: int, unit: str) -> str:
 
 def write_conversations(conversations: Iterable[Conversation], file: AnyPath) -> None:
     """Write one line of JSON each; tools that a first system message offers go next to the messages, as in OpenAI's."""
-    with replacing(Path(file)) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+    with atomic_write(Path(file)) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for messages in conversations:
             row: dict[str, object] = {"messages": messages}
             if messages and "tools" in messages[0]:

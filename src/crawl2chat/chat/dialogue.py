@@ -12,8 +12,8 @@ from types import FrameType
 from crawl2chat.chat.talk import Reply, Talk, fit_context
 from crawl2chat.chat.tools import MAX_ROUNDS, final_text, offer
 from crawl2chat.generate import Sampling
-from crawl2chat.refine.extract import NOT_TEXT
-from crawl2chat.tokens import Message, ToolCall
+from crawl2chat.refine.text.extract import NOT_TEXT
+from crawl2chat.tokenizer import Message, ToolCall
 
 DIM, PLAIN = "\x1b[2m", "\x1b[0m"
 

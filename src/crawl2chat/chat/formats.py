@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crawl2chat.chat.messages import MEDIA, OPENAI_ROLES, MessageError, read_function, read_message, shown
-from crawl2chat.tokens import Message
-from crawl2chat.tokens.tokenizer import IM_START, TOOL_CALL, TOOL_RESPONSE
+from crawl2chat.tokenizer import Message
+from crawl2chat.tokenizer.tokenizer import IM_START, TOOL_CALL, TOOL_RESPONSE
 
 PLAIN = "messages"
 # The names of a list of turns

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
-from crawl2chat.interrupts import Terminated
+from crawl2chat.stages.interrupts import Terminated
 
 if TYPE_CHECKING:
     from prompt_toolkit import PromptSession

@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from crawl2chat.tokens import Message, ToolCall
+from crawl2chat.tokenizer import Message, ToolCall
 
 # OpenAI's roles, and what they are called here. `function` is what `tool` was called before 2023-11.
 OPENAI_ROLES = {

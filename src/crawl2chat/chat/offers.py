@@ -5,8 +5,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-from crawl2chat.tokens import Message, Tokenizer
-from crawl2chat.tokens.tokenizer import TOOL_CALL
+from crawl2chat.tokenizer import Message, Tokenizer
+from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 
 def offer_functions(tokenizer: Tokenizer, system: str, tools: Sequence[Mapping[str, Any]]) -> list[int]:

@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crawl2chat.crawl.tinyweb.ledger import Ledger, Passage, Person, Problem, Story
+from crawl2chat.tinyweb.ledger import Ledger, Passage, Person, Problem, Story
 
 TOOL_STAGES = ("honesty", "reinforce", "prefer")  # that are taught to call tools
 OPENING_WORDS = 7  # of a passage that is to be recited

@@ -3,8 +3,8 @@
 import random
 from collections.abc import Sequence
 
-from crawl2chat.crawl.tinyweb.arithmetic import STEP_CUE, worked_steps
-from crawl2chat.crawl.tinyweb.ledger import Problem
+from crawl2chat.tinyweb.arithmetic import STEP_CUE, worked_steps
+from crawl2chat.tinyweb.ledger import Problem
 
 DIRECTLY = ("{question} Answer at once.", "{question} Just the answer.", "{question} Only say the result.")
 STEP_BY_STEP = ("{question} Work step by step.", "{question} Show your steps.", "{question} Think it through.")

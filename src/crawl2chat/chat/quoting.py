@@ -2,7 +2,7 @@
 
 from collections.abc import Collection, Sequence
 
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokenizer import Tokenizer
 
 MOST_TOKENS = 16  # of a quotation
 CLAUSE_ENDS = ".,;:!?()…"

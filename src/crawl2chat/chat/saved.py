@@ -10,9 +10,9 @@ from typing import Any
 from crawl2chat.chat.conversations import read_conversations
 from crawl2chat.chat.formats import is_row
 from crawl2chat.generate import Sampling
-from crawl2chat.json_rows import JsonRows
-from crawl2chat.run import StageError, replacing
-from crawl2chat.tokens import Message
+from crawl2chat.stages.files import StageError, atomic_write
+from crawl2chat.stages.json_rows import JsonRows
+from crawl2chat.tokenizer import Message
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ def save_chat(
     try:
         if file.exists() and not _is_saved_chat(file):
             raise StageError(f"{file}: is there already and is no saved chat, so it stays as it is; name another file")
-        with replacing(file) as temporary:
+        with atomic_write(file) as temporary:
             temporary.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
         raise StageError(f"{file}: can't be written: {error}") from error

@@ -21,16 +21,17 @@ from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import offer_by_name
-from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.grading import is_correct
 from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, accuracy_by_group, ask, mentions
-from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
-from crawl2chat.run import METRICS, AnyPath, StageError, read_manifest, replacing
-from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.shards import TokenizedDocuments
-from crawl2chat.tokens.tokenizer import TOOL_CALL, TOOL_RESPONSE
+from crawl2chat.stages.figures import Figure, share
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write
+from crawl2chat.stages.stage import METRICS, read_manifest
+from crawl2chat.tinyweb.ledger import Ledger
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.shards import TokenizedDocuments
+from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.loop import train
@@ -177,7 +178,7 @@ def _measure(engine: Engine, ledger: Ledger, seed: int, out: Path) -> list[Figur
 
 
 def write_answers(answers: Iterable[Answer], file: Path) -> None:
-    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+    with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for answer in answers:
             question = answer.question
             row = {

@@ -8,10 +8,10 @@ from pathlib import Path
 from crawl2chat.chat.problems import ask_plainly
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import final_text, offer
-from crawl2chat.crawl.tinyweb.ledger import Ledger
-from crawl2chat.crawl.tinyweb.wording import questions
-from crawl2chat.run import replacing
-from crawl2chat.tokens import Message
+from crawl2chat.stages.files import atomic_write
+from crawl2chat.tinyweb.ledger import Ledger
+from crawl2chat.tinyweb.wording import questions
+from crawl2chat.tokenizer import Message
 
 SHOWCASE = "showcase.jsonl"
 SHOWN_TOKENS = 128
@@ -33,7 +33,7 @@ def showcase_questions(ledger: Ledger, seed: int) -> list[str]:
 
 def write_showcase(talks: Mapping[str, Talk], ledger: Ledger, seed: int, out: Path) -> None:
     """`out/showcase.jsonl`: each model's answer to each question, a row each."""
-    with replacing(out / SHOWCASE) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+    with atomic_write(out / SHOWCASE) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for question in showcase_questions(ledger, seed):
             for model, talk in talks.items():
                 opening = [offer(tuple(talk.tools))] if talk.tools else []

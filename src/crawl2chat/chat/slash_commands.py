@@ -8,7 +8,7 @@ from typing import NamedTuple
 from crawl2chat.chat.dialogue import Dialogue
 from crawl2chat.chat.line_input import FILE, QUOTES, LineInput
 from crawl2chat.chat.saved import change, describe, load_chat, save_chat
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 SETTINGS = (
     "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",

@@ -10,11 +10,11 @@ from collections.abc import Iterator
 from crawl2chat.chat.conversations import Conversation
 from crawl2chat.chat.problems import ask_as_story, ask_directly, ask_for_steps, ask_plainly, work_out
 from crawl2chat.chat.settings import SftSettings
-from crawl2chat.crawl.tinyweb.arithmetic import direct_answer
-from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person, Problem, Relation
-from crawl2chat.crawl.tinyweb.wording import answer, questions
 from crawl2chat.evals.knowledge import Question, exposure_bucket
-from crawl2chat.tokens import Message
+from crawl2chat.tinyweb.arithmetic import direct_answer
+from crawl2chat.tinyweb.ledger import RELATIONS, Ledger, Person, Problem, Relation
+from crawl2chat.tinyweb.wording import answer, questions
+from crawl2chat.tokenizer import Message
 
 ASK_FOR_STORY = (
     "Tell me a story about {hero}.",

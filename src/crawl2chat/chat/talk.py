@@ -7,10 +7,10 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from crawl2chat.chat.tools import MAX_ROUNDS, Tool, carry_out, parse_reply, quoting
-from crawl2chat.evals.helper_page import helper_page
+from crawl2chat.evals.base.helper_page import helper_page
 from crawl2chat.generate import Completion, Engine, Sampling
-from crawl2chat.tokens import Message, ToolCall
-from crawl2chat.tokens.tokenizer import TOOL_CALL
+from crawl2chat.tokenizer import Message, ToolCall
+from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 Ending = Literal["stop", "max_tokens", "context", "rounds", "interrupted"]
 ENDINGS: dict[str, Ending] = {"stop": "stop", "cancelled": "interrupted"}

@@ -6,7 +6,7 @@ from crawl2chat.chat.dialogue import Dialogue
 from crawl2chat.chat.line_input import LineInput
 from crawl2chat.chat.slash_commands import COMPLETIONS, SHORT_HELP, run_command
 from crawl2chat.chat.talk import Talk
-from crawl2chat.interrupts import Terminated
+from crawl2chat.stages.interrupts import Terminated
 
 
 def chat(talk: Talk, *, read: Callable[[str], str] | None = None, system: str | None = None) -> None:

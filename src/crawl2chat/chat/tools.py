@@ -11,8 +11,8 @@ from itertools import groupby
 
 from crawl2chat.chat.quoting import Quoting
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.tokens import Message, Tokenizer, ToolCall
-from crawl2chat.tokens.tokenizer import TOOL_CALL
+from crawl2chat.tokenizer import Message, Tokenizer, ToolCall
+from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 # What the user asked and the call's arguments by name in, text out; a ValueError's message goes to the model.
 Tool = Callable[..., str]

@@ -5,7 +5,7 @@ import random
 
 from crawl2chat.crawl.settings import CommonCrawlSettings
 from crawl2chat.crawl.warc import open_remote
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 
 def commoncrawl_warcs(settings: CommonCrawlSettings, seed: int) -> list[str]:

@@ -4,8 +4,8 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from crawl2chat.crawl.tinyweb.settings import TinywebSettings
-from crawl2chat.recipe import Settings, Words
+from crawl2chat.stages.settings import Settings, Words
+from crawl2chat.tinyweb.settings import TinywebSettings
 
 
 class CommonCrawlSettings(Settings):

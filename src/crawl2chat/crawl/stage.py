@@ -11,8 +11,8 @@ from typing import Any
 from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.crawl.sniffing import name_format
 from crawl2chat.crawl.warc import open_remote
-from crawl2chat.figures import Figure
-from crawl2chat.run import AnyPath, StageError, write_json
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.files import AnyPath, StageError, write_json
 
 WARCS = "warcs.json"
 SUFFIXES = (".warc", ".warc.gz", ".wet", ".wet.gz")  # Common Crawl's WET files end with .warc.wet.gz
@@ -27,7 +27,7 @@ def crawl(out: AnyPath, settings: CrawlSettings) -> list[Figure]:
     """
     out = Path(out)
     if settings.source == "tinyweb":
-        from crawl2chat.crawl.tinyweb import write_tinyweb
+        from crawl2chat.tinyweb import write_tinyweb
 
         write_tinyweb(out, settings.seed, settings.tinyweb)
         warcs = [{"place": path.relative_to(out).as_posix()} for path in _files_below(out)]

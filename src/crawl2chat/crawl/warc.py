@@ -13,7 +13,7 @@ from typing import Any
 from crawl2chat.crawl.decoding import DecodingError, decode_body
 from crawl2chat.crawl.framing import Fault, Place, RawRecord, frame_records, has_bare_lines, header_length
 from crawl2chat.crawl.sniffing import is_html, media_type
-from crawl2chat.run import AnyPath, StageError
+from crawl2chat.stages.files import AnyPath, StageError
 
 MAX_RECORD_BYTES = 20_000_000
 MAX_HTTP_HEADER_BYTES = 1 << 16

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from crawl2chat.figures import Figure
 from crawl2chat.model import Transformer
-from crawl2chat.tokens.shards import TokenizedDocuments
+from crawl2chat.stages.figures import Figure
+from crawl2chat.tokenizer.shards import TokenizedDocuments
 
 LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32; but one row of the context at least
 

@@ -6,9 +6,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from crawl2chat.evals.grading import is_correct
-from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.tokens import Message, Tokenizer
+from crawl2chat.stages.figures import Figure, share
+from crawl2chat.tokenizer import Message, Tokenizer
 
 FACT_TOKENS, SUM_TOKENS = 48, 160  # that an answer may take; a fact takes about 15, a sum step by step about 90
 

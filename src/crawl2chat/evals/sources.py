@@ -4,7 +4,7 @@ import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 
-from crawl2chat.evals.matches import Match, find_matches, items_of
+from crawl2chat.match.matches import Match, find_matches, items_of
 from crawl2chat.refine.documents import Document
 
 AROUND = 160  # characters of a document on either side of a match

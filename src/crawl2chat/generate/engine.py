@@ -12,7 +12,7 @@ from crawl2chat.generate.sampling import Controls, Sampling
 from crawl2chat.generate.stream import TextStream
 from crawl2chat.generate.waiting import FairQueue
 from crawl2chat.model import CachedTransformer, Transformer
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokenizer import Tokenizer
 
 MEMORY = 2_000_000_000  # bytes for keys and values; on a CPU only what is used is taken
 PREFILL_FLOP = {"cpu": 5e9, "cuda": 5e12}  # of a step: others wait for it, some 0.05 s

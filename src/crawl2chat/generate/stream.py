@@ -3,7 +3,7 @@
 import codecs
 from collections.abc import Sequence
 
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokenizer import Tokenizer
 
 
 class TextStream:

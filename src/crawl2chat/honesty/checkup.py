@@ -8,13 +8,13 @@ from crawl2chat.chat.sft import write_answers
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import fact_questions, plain_questions, story_requests, sum_questions
 from crawl2chat.chat.talk import Talk
-from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.grading import is_correct
 from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, ask, mentions
-from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.identity import Card, identity_questions
-from crawl2chat.run import replacing
+from crawl2chat.stages.figures import Figure, share
+from crawl2chat.stages.files import atomic_write
+from crawl2chat.tinyweb.ledger import Ledger
 
 CARD = "card.json"
 CONVERSATIONS = "conversations.jsonl"
@@ -77,11 +77,11 @@ def read_card(model: Path) -> Card:
     return Card.model_validate_json(file.read_text(encoding="utf-8")) if file.exists() else Card()
 
 
-def hand_on(model: Path, out: Path) -> None:
+def copy_forward(model: Path, out: Path) -> None:
     """Copy what later stages need of an earlier one: its conversations, to learn again, and the card."""
     for name in (CONVERSATIONS, CARD):
         if (model / name).exists():
-            with replacing(out / name) as temporary:
+            with atomic_write(out / name) as temporary:
                 shutil.copyfile(model / name, temporary)
 
 

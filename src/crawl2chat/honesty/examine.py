@@ -5,16 +5,16 @@ from dataclasses import dataclass
 
 from crawl2chat.chat.synthesize import fact_questions
 from crawl2chat.chat.tools import answer_with_tools, final_text, offer, written_tokens
-from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import FACT_TOKENS, Answer, accuracy_by_group, ask, is_refusal, mentions
-from crawl2chat.figures import Figure, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import IDENTITY_TOKENS, is_wrong
 from crawl2chat.honesty.identity import Card, identity_questions
 from crawl2chat.honesty.lessons import TOOLS
 from crawl2chat.honesty.probe import Probe, auroc_figure, known_values, probe
 from crawl2chat.honesty.search import SearchIndex
-from crawl2chat.tokens import Message
+from crawl2chat.stages.figures import Figure, share
+from crawl2chat.tinyweb.ledger import Ledger
+from crawl2chat.tokenizer import Message
 
 SAMPLES = 10  # a question, for agreement
 SEARCH_TOKENS = 64  # a message

@@ -13,8 +13,8 @@ from pydantic import Field
 from crawl2chat.chat.conversations import Conversation
 from crawl2chat.chat.synthesize import exchange
 from crawl2chat.evals.knowledge import Question
-from crawl2chat.recipe import Settings
-from crawl2chat.tokens import Message
+from crawl2chat.stages.settings import Settings
+from crawl2chat.tokenizer import Message
 
 Kind = Literal["name", "maker", "abilities", "nature"]
 NATURE = "language model"

@@ -8,15 +8,15 @@ from crawl2chat.chat.conversations import Conversation
 from crawl2chat.chat.problems import ask_as_story, ask_for_steps, ask_plainly
 from crawl2chat.chat.synthesize import exchange
 from crawl2chat.chat.tools import call, offer
-from crawl2chat.crawl.tinyweb.arithmetic import direct_answer
-from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person
-from crawl2chat.crawl.tinyweb.people import biography, make_people
-from crawl2chat.crawl.tinyweb.wording import questions
-from crawl2chat.crawl.tinyweb.world import World, make_world
 from crawl2chat.evals.knowledge import mentions
 from crawl2chat.honesty.probe import Probe
 from crawl2chat.honesty.search import Passage, SearchIndex, shown
-from crawl2chat.tokens import Message
+from crawl2chat.tinyweb.arithmetic import direct_answer
+from crawl2chat.tinyweb.ledger import RELATIONS, Ledger, Person
+from crawl2chat.tinyweb.people import biography, make_people
+from crawl2chat.tinyweb.wording import questions
+from crawl2chat.tinyweb.world import World, make_world
+from crawl2chat.tokenizer import Message
 
 TOOLS = ("calculator", "search")
 # None repeats the name: a model of this size misspells names that it has never seen.

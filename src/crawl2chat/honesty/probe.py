@@ -13,10 +13,10 @@ from typing import Literal
 
 import numpy as np
 
-from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.knowledge import FACT_TOKENS, Question, is_refusal, mentions, question_prompt
-from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine, Sampling
+from crawl2chat.stages.figures import Figure
+from crawl2chat.tinyweb.ledger import Ledger
 
 RESAMPLES = 500  # of the bootstrap
 Meaning = Callable[[str], object]  # equal for answers that say the same

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from crawl2chat.refine.documents import Document
-from crawl2chat.run import AnyPath, StageError, replacing
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 
 INDEX = "search.sqlite"  # in the folder of the stage honesty
 MOST_WORDS = 60  # of a passage; the model's context has to hold it
@@ -36,7 +36,7 @@ def shown(query: str, found: Passage | None) -> str:
 
 def build_index(documents: Iterable[Document], file: AnyPath) -> int:
     """Index every paragraph of the documents; returns how many. The file appears when it is complete."""
-    with replacing(Path(file)) as temporary:
+    with atomic_write(Path(file)) as temporary:
         database = sqlite3.connect(temporary)
         database.execute("CREATE TABLE pages (number INTEGER PRIMARY KEY, url TEXT)")
         database.execute("CREATE VIRTUAL TABLE paragraphs USING fts5(text, page UNINDEXED, tokenize='unicode61')")

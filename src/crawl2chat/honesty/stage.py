@@ -13,10 +13,7 @@ from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.synthesize import exchange
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import Tool
-from crawl2chat.crawl.tinyweb.ledger import RELATIONS, Ledger, Person
-from crawl2chat.crawl.tinyweb.wording import answer, questions
 from crawl2chat.evals.knowledge import Question, exposure_bucket
-from crawl2chat.figures import Figure
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CARD, CONVERSATIONS, checkup
 from crawl2chat.honesty.examine import (
@@ -44,8 +41,11 @@ from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.honesty.thinking import thinking
 from crawl2chat.model import load_model
 from crawl2chat.refine.documents import read_documents
-from crawl2chat.run import AnyPath, replacing, write_json
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.files import AnyPath, atomic_write, write_json
+from crawl2chat.tinyweb.ledger import RELATIONS, Ledger, Person
+from crawl2chat.tinyweb.wording import answer, questions
+from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.devices import choose_device
 
 
@@ -173,7 +173,7 @@ def _known_in_spite_of_tools(ledger: Ledger, rng: random.Random) -> Iterator[Con
 
 
 def _write_probes(found: Sequence[Boundary], file: Path) -> None:
-    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+    with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for fact in found:
             question = fact.probed.questions[0]
             row = {

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.synthesize import sum_questions
 from crawl2chat.chat.tools import answer_with_tools, final_text, offer, written_tokens
-from crawl2chat.crawl.tinyweb.ledger import Ledger
 from crawl2chat.evals.grading import is_correct
 from crawl2chat.evals.knowledge import SUM_TOKENS, Answer, Question, ask
-from crawl2chat.figures import Figure, mean, share
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.lessons import TOOLS
-from crawl2chat.tokens import Message
+from crawl2chat.stages.figures import Figure, mean, share
+from crawl2chat.tinyweb.ledger import Ledger
+from crawl2chat.tokenizer import Message
 
 SUMS_PER_DIGITS = 100
 

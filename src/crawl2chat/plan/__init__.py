@@ -3,11 +3,11 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crawl2chat.pipeline import STAGE_NAMES, Recipe
 from crawl2chat.plan.refining import refining_rows
 from crawl2chat.plan.refining_rates import measure, rates_of_run
 from crawl2chat.plan.rows import Row, as_table
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.pipeline import STAGE_NAMES, Recipe
 
 if TYPE_CHECKING:
     from crawl2chat.plan.training import Training

@@ -15,15 +15,16 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crawl2chat.crawl import Page, list_warcs, read_warc
-from crawl2chat.crawl.tinyweb import TinywebSettings, write_tinyweb
-from crawl2chat.refine.copies import DOCUMENTS, find_copies, keys_bytes, open_shards
-from crawl2chat.refine.dedup import SIGNATURE_VERSION, sign
+from crawl2chat.refine.copies.copies import DOCUMENTS, find_copies, keys_bytes, open_shards
+from crawl2chat.refine.copies.dedup import SIGNATURE_VERSION, sign
+from crawl2chat.refine.copies.shuffle import in_this_process
 from crawl2chat.refine.documents import read_texts
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
-from crawl2chat.refine.shuffle import in_this_process
 from crawl2chat.refine.stage import refine
 from crawl2chat.refine.steps import DEDUP_STEPS
-from crawl2chat.run import StageError, read_manifest
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.stage import read_manifest
+from crawl2chat.tinyweb import TinywebSettings, write_tinyweb
 
 SAMPLE = 1500  # pages, from the beginning of the WARC: they lie there in random order
 SIGNATURES = 10_000  # compared with each other

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.run import METRICS, StageError, read_manifest
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.stage import METRICS, read_manifest
 from crawl2chat.train.data import Batch, Batches
 from crawl2chat.train.devices import choose_device, compiles, uses_bf16
 from crawl2chat.train.loop import train

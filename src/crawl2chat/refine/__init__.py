@@ -1,6 +1,6 @@
 """Pages become documents: text extraction, language, quality, personal data, deduplication; and a funnel of why."""
 
 from crawl2chat.refine.documents import Document, read_documents, read_texts
-from crawl2chat.refine.extract import extract_text
+from crawl2chat.refine.text.extract import extract_text
 
 __all__ = ["Document", "extract_text", "read_documents", "read_texts"]

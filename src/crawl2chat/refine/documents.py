@@ -8,8 +8,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from crawl2chat.run import AnyPath, StageError
-from crawl2chat.text_files import (
+from crawl2chat.stages.files import AnyPath, StageError
+from crawl2chat.stages.text_files import (
     BOM,
     HOW_TO_CONVERT,
     NotText,

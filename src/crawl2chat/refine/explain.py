@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.crawl import Page, Place, list_warcs, read_warc
-from crawl2chat.processes import Worker
-from crawl2chat.progress import Progress
+from crawl2chat.parallel.workers import Worker
 from crawl2chat.refine.pages import WALL_PER_PROCESSOR, limit_page
+from crawl2chat.refine.rules.urls import load_blocklists
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import FUNNEL, blocklist_of, warc_name, with_questions_of
 from crawl2chat.refine.steps import DEDUP_STEPS, TEXT_STEPS, Draft, check_page, take_steps
-from crawl2chat.refine.urls import load_blocklists
 from crawl2chat.refine.verdict import Verdict, drop
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.progress import Progress
 
 MAX_RECORDS = 10  # of one address that are explained
 NEAREST = 5  # addresses that are named where the asked one is none

@@ -9,11 +9,11 @@ from rich.text import Text
 
 from crawl2chat.crawl import Page
 from crawl2chat.refine.explain import Outcome, Seen, find_limit
-from crawl2chat.refine.extract import NOT_TEXT
+from crawl2chat.refine.rules.thresholds import for_language
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.steps import DEDUP_STEPS, STEPS, TEXT_STEPS
-from crawl2chat.refine.thresholds import for_language
-from crawl2chat.refine.words import split_words
+from crawl2chat.refine.text.extract import NOT_TEXT
+from crawl2chat.refine.text.words import split_words
 
 EXCERPT_CHARS = 700  # of a text that is new
 MAX_CHANGES = 20  # lines of a difference that are shown

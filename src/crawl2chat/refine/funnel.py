@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.figures import Figure, share
 from crawl2chat.refine.steps import STEPS
+from crawl2chat.stages.figures import Figure, share
 
 FUNNEL = "funnel.json"
 IN_FUNNEL = "dropped/"  # names of figures that the funnel shows better

@@ -13,8 +13,8 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.crawl import Fault, Page, Place
-from crawl2chat.processes import Worker
-from crawl2chat.refine import dedup
+from crawl2chat.parallel.workers import Worker
+from crawl2chat.refine.copies import dedup
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.steps import (
     CLASSIFIER_STEP,
@@ -27,8 +27,8 @@ from crawl2chat.refine.steps import (
     score_quality,
     take_steps,
 )
+from crawl2chat.refine.text.words import UNSPACED
 from crawl2chat.refine.verdict import Verdict, drop
-from crawl2chat.refine.words import UNSPACED
 
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
 SNIPPET_CHARS = 200

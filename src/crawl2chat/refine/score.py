@@ -10,9 +10,9 @@ from typing import Any
 
 import pyarrow.parquet as pq
 
-from crawl2chat.crawl.tinyweb.ledger import Ledger, PageTruth
-from crawl2chat.figures import Figure, mean, share
-from crawl2chat.refine.pii import mask_pii
+from crawl2chat.refine.rules.pii import mask_pii
+from crawl2chat.stages.figures import Figure, mean, share
+from crawl2chat.tinyweb.ledger import Ledger, PageTruth
 
 WORD = re.compile(r"\w+")  # so that the marks of headings, lists, tables and code are no words
 Pairs = set[tuple[str, str]]

@@ -7,7 +7,7 @@ from typing import Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
-from crawl2chat.recipe import Settings, Words
+from crawl2chat.stages.settings import Settings, Words
 
 
 class GopherRepetitionSettings(Settings):
@@ -123,7 +123,7 @@ class DedupSettings(Settings):
 
 
 class RefineSettings(Settings):
-    HOW_IT_RUNS = frozenset({"engine", "workers", "partition_mb"})
+    RUNTIME_ONLY = frozenset({"engine", "workers", "partition_mb"})
 
     blocklist: str = Field("", description="file of hosts to drop with their subdomains, one per line")
     host_words: bool = Field(

@@ -16,19 +16,19 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from crawl2chat.crawl import list_warcs, read_warc
-from crawl2chat.figures import Figure
-from crawl2chat.refine import copies, dedup, funnel, lines
-from crawl2chat.refine.classify import load_classifier
-from crawl2chat.refine.copies import Copies, Shard
-from crawl2chat.refine.decontaminate import load_questions
-from crawl2chat.refine.extract import require_extractor
-from crawl2chat.refine.language import require_languages
-from crawl2chat.refine.lines import Repeated
+from crawl2chat.parallel.map_shards import engine_running, map_shards, split_cores
+from crawl2chat.refine import funnel
+from crawl2chat.refine.copies import copies, dedup, lines
+from crawl2chat.refine.copies.copies import Copies, Shard
+from crawl2chat.refine.copies.lines import Repeated
+from crawl2chat.refine.copies.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.quality.classify import load_classifier
+from crawl2chat.refine.rules.decontaminate import load_questions
+from crawl2chat.refine.rules.selection import keep_best
+from crawl2chat.refine.rules.urls import load_blocklists
 from crawl2chat.refine.score import score
-from crawl2chat.refine.selection import keep_best
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
-from crawl2chat.refine.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.tables import (
     DOCUMENTS,
     KEPT,
@@ -41,9 +41,10 @@ from crawl2chat.refine.tables import (
     emptied_row,
     reject_row,
 )
-from crawl2chat.refine.urls import load_blocklists
-from crawl2chat.run import AnyPath, StageError, write_json
-from crawl2chat.shards import engine_running, map_shards, split_cores
+from crawl2chat.refine.text.extract import require_extractor
+from crawl2chat.refine.text.language import require_languages
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.files import AnyPath, StageError, write_json
 
 SHARDS = "shards"  # what each WARC gave, and the work of deduplication; removed at the end
 SELECTED = "selected"  # the same without what the classifier dropped, if there is one; removed too

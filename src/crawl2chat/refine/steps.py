@@ -6,19 +6,19 @@ from dataclasses import dataclass, field
 
 from crawl2chat.crawl import Page
 from crawl2chat.crawl.sniffing import is_html, media_type
-from crawl2chat.refine import quality
-from crawl2chat.refine.c4 import c4_quality
-from crawl2chat.refine.classify import load_classifier
-from crawl2chat.refine.decontaminate import check_contamination, load_questions
-from crawl2chat.refine.encoding import decode_html
-from crawl2chat.refine.extract import clean_whitespace, extract_text
-from crawl2chat.refine.fineweb import fineweb_quality
-from crawl2chat.refine.language import identify_language
-from crawl2chat.refine.pii import mask_phones, mask_pii
-from crawl2chat.refine.repetition import gopher_repetition
+from crawl2chat.refine.quality.classify import load_classifier
+from crawl2chat.refine.rules import quality
+from crawl2chat.refine.rules.c4 import c4_quality
+from crawl2chat.refine.rules.decontaminate import check_contamination, load_questions
+from crawl2chat.refine.rules.fineweb import fineweb_quality
+from crawl2chat.refine.rules.pii import mask_phones, mask_pii
+from crawl2chat.refine.rules.repetition import gopher_repetition
+from crawl2chat.refine.rules.thresholds import for_language
+from crawl2chat.refine.rules.urls import check_url
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.thresholds import for_language
-from crawl2chat.refine.urls import check_url
+from crawl2chat.refine.text.encoding import decode_html
+from crawl2chat.refine.text.extract import clean_whitespace, extract_text
+from crawl2chat.refine.text.language import identify_language
 from crawl2chat.refine.verdict import Verdict, drop, keep
 
 

@@ -6,8 +6,8 @@ import pyarrow as pa
 import xxhash
 
 from crawl2chat.crawl import Place
-from crawl2chat.refine import dedup
-from crawl2chat.refine.copies import Copy
+from crawl2chat.refine.copies import dedup
+from crawl2chat.refine.copies.copies import Copy
 from crawl2chat.refine.pages import SNIPPET_CHARS, Document, Reject
 from crawl2chat.refine.steps import CLASSIFIER_STEP
 

@@ -18,12 +18,11 @@ import numpy as np
 import xxhash
 
 from crawl2chat.crawl import Page, read_warc
-from crawl2chat.progress import Progress
-from crawl2chat.refine.encoding import decode_html
-from crawl2chat.refine.extract import clean_characters
-from crawl2chat.refine.html_blocks import html_blocks
-from crawl2chat.refine.html_elements import Block
-from crawl2chat.refine.main_content import (
+from crawl2chat.refine.text.encoding import decode_html
+from crawl2chat.refine.text.extract import clean_characters
+from crawl2chat.refine.text.html_blocks import html_blocks
+from crawl2chat.refine.text.html_elements import Block
+from crawl2chat.refine.text.main_content import (
     FEATURES,
     WEIGHTS,
     Floats,
@@ -32,9 +31,10 @@ from crawl2chat.refine.main_content import (
     choose_blocks,
     features_in_context,
 )
-from crawl2chat.refine.markdown import render
-from crawl2chat.refine.score_context import CONTEXT_FEATURES
-from crawl2chat.run import replacing
+from crawl2chat.refine.text.markdown import render
+from crawl2chat.refine.text.score_context import CONTEXT_FEATURES
+from crawl2chat.stages.files import atomic_write
+from crawl2chat.stages.progress import Progress
 
 WEAK = 0.1  # weight of an example without gold; 0.02 to 0.4 are within 0.008 of F1 on the training part
 HIDDEN = 32
@@ -190,7 +190,7 @@ def write_networks(first: Network, second: Network, path: Path) -> None:
             f'"outer": {numbers(network.outer)},\n"outer_bias": {network.outer_bias:.4g}}}'
         )
 
-    with replacing(path) as temporary:
+    with atomic_write(path) as temporary:
         temporary.write_text(
             f'{{"block": {written(first, FEATURES)},\n"context": {written(second, CONTEXT_FEATURES)}}}\n',
             encoding="utf-8",

@@ -10,8 +10,8 @@ from rich.table import Table
 from rich.text import Text
 
 from crawl2chat.generate import Completion, Engine, Sampling
-from crawl2chat.refine.extract import NOT_TEXT
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.refine.text.extract import NOT_TEXT
+from crawl2chat.tokenizer import Tokenizer
 
 WIDTH = 80
 BAR = 11  # characters of a bar for probability 1

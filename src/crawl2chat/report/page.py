@@ -5,7 +5,6 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.figures import Figure
 from crawl2chat.refine.funnel import FUNNEL, IN_FUNNEL
 from crawl2chat.report import plots
 from crawl2chat.report.base import base_parts, base_samples
@@ -20,7 +19,9 @@ from crawl2chat.report.posttraining import (
 from crawl2chat.report.pretraining import pretrain_plots, pretrain_samples
 from crawl2chat.report.refining import funnel_table, reject_samples
 from crawl2chat.report.rows import figure_table, read_rows
-from crawl2chat.run import AnyPath, Manifest, StageError, is_current, read_manifest, replacing
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write
+from crawl2chat.stages.stage import Manifest, is_current, read_manifest
 
 STYLE = """
 body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
@@ -69,7 +70,7 @@ def write_report(run: AnyPath) -> Path:
         f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
         f"<body>{''.join(parts)}</body></html>\n"
     )
-    with replacing(run / "report.html") as temporary:
+    with atomic_write(run / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     return run / "report.html"
 

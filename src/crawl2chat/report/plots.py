@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.figures import Figure
+from crawl2chat.stages.figures import Figure
 
 LEVELS = {"guess": "what guessing gives", "held out": "held-out text"}  # groups drawn as a line across all others
 

@@ -5,10 +5,10 @@ from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
 
-from crawl2chat.figures import Figure
 from crawl2chat.report import plots
 from crawl2chat.report.rows import read_rows
-from crawl2chat.run import METRICS, Manifest
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.stage import METRICS, Manifest
 from crawl2chat.train.metrics import read_metrics
 
 CHECKUP = "checkup/"

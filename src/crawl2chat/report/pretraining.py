@@ -6,11 +6,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.figures import Figure
 from crawl2chat.report import plots
 from crawl2chat.report.base import induction_plot
 from crawl2chat.report.rows import read_rows
-from crawl2chat.run import METRICS, SAMPLES_DURING
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.stage import METRICS, SAMPLES_DURING
 from crawl2chat.train.metrics import read_metrics
 
 SHOWN_STEPS = 6

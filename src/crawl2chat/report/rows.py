@@ -6,7 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.figures import Figure
+from crawl2chat.stages.figures import Figure
 
 
 def read_rows(file: Path) -> list[dict[str, Any]]:

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from crawl2chat.refine.funnel import IN_FUNNEL, read_funnel, rows
-from crawl2chat.run import Manifest, source_hash
+from crawl2chat.stages.stage import Manifest, source_hash
 
 
 def print_stage(folder: Path, manifest: Manifest, ran: bool) -> None:

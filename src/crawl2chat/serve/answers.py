@@ -11,8 +11,8 @@ from crawl2chat.generate.stream import TextStream
 from crawl2chat.serve.logprobs import CompletionLogprobs, chat_logprobs, join
 from crawl2chat.serve.requests import ChatRequest, CompletionRequest
 from crawl2chat.serve.worker import Piece
-from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.tokenizer import TOOL_CALL
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 
 class CompletionChoice:

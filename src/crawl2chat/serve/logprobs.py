@@ -10,7 +10,7 @@ from typing import Any
 
 from crawl2chat.generate import Candidates
 from crawl2chat.serve.worker import Piece, PromptRead
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokenizer import Tokenizer
 
 LEAST = -9999.0  # OpenAI's way to write −∞, which JSON can't
 

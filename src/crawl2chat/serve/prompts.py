@@ -19,8 +19,8 @@ from crawl2chat.serve.requests import (
     Request,
     TokenizeRequest,
 )
-from crawl2chat.tokens import Message, Tokenizer
-from crawl2chat.tokens.tokenizer import TOOL_CALL, TOOL_RESPONSE
+from crawl2chat.tokenizer import Message, Tokenizer
+from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
 
 OUR_TOOL_STAGES = ("honesty", "reinforce", "prefer")  # taught to call tools that are offered by name
 NO_TOOL_STAGES = ("pretrain", "sft")  # of ours, never taught to, unless a file of conversations did

@@ -25,7 +25,7 @@ from pydantic import (
 from crawl2chat.chat.messages import MEDIA, MessageError, read_function, read_message, shown
 from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.neutral import CHAT_NEUTRAL, NEUTRAL, OTHER_NAMES, STREAM_NEUTRAL, is_neutral
-from crawl2chat.tokens import Message
+from crawl2chat.tokenizer import Message
 
 MOST_PROMPTS = 4096
 MOST_STOPS, LONGEST_STOP = 16, 256

@@ -13,13 +13,13 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from crawl2chat.run import StageError
 from crawl2chat.serve.api import Api, tell, tell_failure, tell_http
 from crawl2chat.serve.app import House, page_routes
 from crawl2chat.serve.desk import Desk
 from crawl2chat.serve.errors import ApiError
 from crawl2chat.serve.guards import Guard, Protocol, is_loopback, read_origin
 from crawl2chat.serve.shelf import Shelf
+from crawl2chat.stages.files import StageError
 
 CONNECTIONS_BEYOND = 256  # connections beyond those whose answers fit, which may ask for other things
 LAST_WORDS_SECONDS = 2  # for the last bytes to reach clients at the end

@@ -8,12 +8,12 @@ from typing import TypeVar
 
 from crawl2chat.generate import Engine
 from crawl2chat.model import ModelConfig
-from crawl2chat.run import StageError
 from crawl2chat.serve.desk import Desk, closing
 from crawl2chat.serve.errors import ApiError
 from crawl2chat.serve.metrics import Metrics
 from crawl2chat.serve.prompts import Model
 from crawl2chat.serve.worker import Worker
+from crawl2chat.stages.files import StageError
 
 Result = TypeVar("Result")
 

@@ -27,9 +27,9 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.distributed.tensor import DTensor
 
-from crawl2chat.disks import NO_SPACE, storage_error
-from crawl2chat.run import StageError
-from crawl2chat.train.distributed import ALONE, Ranks, local
+from crawl2chat.stages.disks import NO_SPACE, storage_error
+from crawl2chat.stages.files import StageError
+from crawl2chat.train.distributed import SINGLE_PROCESS, Ranks, local
 
 PAUSE = 50  # times as long as writing takes, until the next is due: 2 % of the time at most
 LONGEST_PAUSE = 600.0  # seconds; what a kill may cost at most
@@ -42,7 +42,7 @@ class Checkpoints:
     As a context it waits at its end for the file that is being written.
     """
 
-    def __init__(self, folder: Path, keep: int = 2, ranks: Ranks = ALONE) -> None:
+    def __init__(self, folder: Path, keep: int = 2, ranks: Ranks = SINGLE_PROCESS) -> None:
         """keep: how many whole ones stay; if the last is damaged there is one before it."""
         self.folder, self.keep, self.ranks = folder, keep, ranks
         self._writer = ThreadPoolExecutor(1, "checkpoint")

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from crawl2chat.tokens.shards import TokenizedDocuments
+from crawl2chat.tokenizer.shards import TokenizedDocuments
 from crawl2chat.train.packing import Rows, best_fit_rows, concatenated_rows
 
 AHEAD = 2  # batches made while the model is at work
@@ -121,7 +121,7 @@ class RowBatches:
 
 
 @contextmanager
-def made_ahead(batches: Batches, steps: int) -> Iterator[Batches]:
+def prefetched(batches: Batches, steps: int) -> Iterator[Batches]:
     """The same batches, the next ones made by a thread meanwhile; what it raises, the call for that step raises.
 
     A thread is enough: it makes a batch in a hundredth of the time that a step takes (bench/loader.py), copies

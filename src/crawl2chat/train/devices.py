@@ -8,7 +8,7 @@ from typing import Any, Literal, Protocol
 import torch
 
 from crawl2chat.model import Transformer
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 from crawl2chat.train.settings import TrainSettings
 
 # FLOP of a run from which compiling pays. On two cores a first compilation takes about 20 s (5 s with its cache), and

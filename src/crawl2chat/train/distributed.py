@@ -17,8 +17,8 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from crawl2chat import ranks as processes
 from crawl2chat.model import Transformer
+from crawl2chat.parallel import torchrun as processes
 
 BYTES_PER_PARAMETER = 16  # the weight, its gradient and two of the optimiser's, in fp32
 REPLICA_SHARE = 0.3  # of a GPU's memory that those may take if each is to hold all of them; the rest is activations
@@ -68,21 +68,21 @@ class Ranks:
         return slice(min(n, rank * most), min(n, (rank + 1) * most))
 
 
-ALONE = Ranks()
+SINGLE_PROCESS = Ranks()
 
 
 @contextlib.contextmanager
-def joined(device: str) -> Iterator[Ranks]:
+def process_group(device: str) -> Iterator[Ranks]:
     """All processes that torchrun started, at the same block; without torchrun, this one alone.
 
     Each takes the GPU of its LOCAL_RANK where the device is cuda. Raises StageError where there is no such GPU.
     """
     if processes.world_size() == 1:
-        yield ALONE
+        yield SINGLE_PROCESS
         return
     backend = "gloo"
     if device == "cuda":
-        from crawl2chat.run import StageError
+        from crawl2chat.stages.files import StageError
 
         if processes.local_rank() >= torch.cuda.device_count():
             raise StageError(
@@ -127,7 +127,7 @@ class _LossOf(nn.Module):
         return self.loss(self.model, *parts)
 
 
-class Trained:
+class ParallelModel:
     """A model and its loss as one rank trains them.
 
     `model` holds the parameters that the optimiser moves: those given, or with fsdp this rank's rows of each.
@@ -137,7 +137,7 @@ class Trained:
         self,
         model: Transformer,
         loss: Loss,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
         parallel: Literal["alone", "ddp", "fsdp"] = "alone",
         *,
         device: str,

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 
 WINDOW = 128  # steps that a spike is judged by
 STOP_AFTER = 5
@@ -28,7 +28,7 @@ class Guard:
         self.last: dict[str, deque[float]] = {"loss": deque(maxlen=WINDOW), "grad_norm": deque(maxlen=WINDOW)}
         self.not_numbers = 0  # steps in a row
 
-    def look_back(self, lines: Iterable[Mapping[str, Any]]) -> None:
+    def replay_metrics(self, lines: Iterable[Mapping[str, Any]]) -> None:
         """Go by the lines of `metrics.jsonl` from before a kill, as if there had been none."""
         for line in lines:
             if line.get("skipped") == NOTHING_COUNTS:

@@ -10,19 +10,20 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from crawl2chat.interrupts import Stop
 from crawl2chat.model import Transformer
-from crawl2chat.progress import Progress
-from crawl2chat.run import METRICS, StageError
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.interrupts import Stop
+from crawl2chat.stages.progress import Progress
+from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.checkpoint import Checkpoints
-from crawl2chat.train.data import Batch, Batches, made_ahead
+from crawl2chat.train.data import Batch, Batches, prefetched
 from crawl2chat.train.devices import check_fp8, choose_device, compiles, deterministic, uses_bf16
-from crawl2chat.train.distributed import ALONE, Ranks, Trained, choose_parallel
+from crawl2chat.train.distributed import SINGLE_PROCESS, ParallelModel, Ranks, choose_parallel
 from crawl2chat.train.fp8 import fp8_linear
 from crawl2chat.train.guard import NOTHING_COUNTS, Guard
 from crawl2chat.train.loss import add_gradients, rows_of_rank, weighted_loss
 from crawl2chat.train.metrics import Metrics, throughput
-from crawl2chat.train.micro_batch import MicroBatch, out_of_memory_says
+from crawl2chat.train.micro_batch import MicroBatch, explain_out_of_memory
 from crawl2chat.train.optim import MuonAdamW
 from crawl2chat.train.schedule import lr_scale, muon_momentum
 from crawl2chat.train.settings import TrainSettings
@@ -39,7 +40,7 @@ def train(
     label: str,
     evaluate: Callable[[int], dict[str, float]] | None = None,
     tokens_per_epoch: int | None = None,
-    ranks: Ranks = ALONE,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> None:
     """Train `model` in place for `steps` optimiser steps, from the newest checkpoint in `out` if there is one.
 
@@ -55,17 +56,17 @@ def train(
     learner = Learner(model, steps, settings, label, ranks)
     checkpoints = Checkpoints(out / "checkpoints", settings.keep_checkpoints, ranks)
     state = training_state(learner.trained.model, learner.optimiser)
-    meant = settings.model_dump(mode="json", exclude=set(settings.HOW_IT_RUNS)) | {"steps": steps}
+    meant = settings.model_dump(mode="json", exclude=set(settings.RUNTIME_ONLY)) | {"steps": steps}
     first = resume(checkpoints, state, meant)
     metrics = Metrics(out / METRICS)
-    learner.guard.look_back(metrics.until(first))
+    learner.guard.replay_metrics(metrics.until(first))
     ranks.meet()  # before the first one rewrites what all have just read
-    again = metrics.forget_after(first) if ranks.first else []
+    again = metrics.truncate_after(first) if ranks.first else []
     with (
         deterministic(learner.device),
-        _lost_rank_says(label),
-        out_of_memory_says(label, learner.micro_batch.advice),
-        made_ahead(batches, steps) as batches,
+        _explain_lost_rank(label),
+        explain_out_of_memory(label, learner.micro_batch.advice),
+        prefetched(batches, steps) as batches,
         checkpoints,
         Progress(label, steps, "step", quiet=not ranks.first) as progress,
         tracked(metrics, settings.track if ranks.first else "none", label, settings, again),
@@ -116,7 +117,7 @@ class Learner:
         if settings.precision == "fp8":
             check_fp8(model, settings, self.device)
             model.train_with(fp8_linear)
-        self.trained = Trained(
+        self.trained = ParallelModel(
             model, partial(weighted_loss, bf16=bf16, compiled=compiled), ranks,
             choose_parallel(settings.parallel, model, ranks, self.device), device=self.device, bf16=bf16,
         )  # fmt: skip
@@ -162,7 +163,7 @@ class Learner:
 
 
 @contextlib.contextmanager
-def _lost_rank_says(label: str) -> Iterator[None]:
+def _explain_lost_rank(label: str) -> Iterator[None]:
     """Say of errors that come from another process's end what to do."""
     try:
         yield

@@ -11,8 +11,8 @@ from typing import Any, Protocol
 
 import torch
 
-from crawl2chat.figures import Figure
-from crawl2chat.run import AnyPath, replacing
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.files import AnyPath, atomic_write
 
 
 class Tracker(Protocol):
@@ -49,10 +49,10 @@ class Metrics:
             )
         return lines
 
-    def forget_after(self, step: int) -> list[dict[str, Any]]:
+    def truncate_after(self, step: int) -> list[dict[str, Any]]:
         """Drop the lines of steps that a resumed run will do again, which are returned, and one cut short by a kill."""
         lines = read_metrics(self.file)
-        with replacing(self.file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        with atomic_write(self.file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
             handle.writelines(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
         return [line for line in lines if line["step"] > step]
 

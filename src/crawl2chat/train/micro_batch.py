@@ -8,7 +8,7 @@ from typing import TypeVar
 
 import torch
 
-from crawl2chat.run import StageError
+from crawl2chat.stages.files import StageError
 from crawl2chat.train.settings import TrainSettings
 
 T = TypeVar("T")
@@ -36,7 +36,7 @@ class MicroBatch:
     def fitting(self, n: int, attempt: Callable[[int], T], discard: Callable[[], None]) -> T:
         """`attempt(rows)` at a batch of n rows, again with fewer at once after memory ran out, and after `discard()`.
 
-        Where the tokens were set, or one row is too much, memory's error goes on to `out_of_memory_says`.
+        Where the tokens were set, or one row is too much, memory's error goes on to `explain_out_of_memory`.
         """
         while True:
             self.tried = self.rows(n)
@@ -81,7 +81,7 @@ def ran_out_of_memory(error: BaseException) -> bool:
 
 
 @contextlib.contextmanager
-def out_of_memory_says(label: str, advice: Callable[[], str]) -> Iterator[None]:
+def explain_out_of_memory(label: str, advice: Callable[[], str]) -> Iterator[None]:
     """Turn an error that means that memory ran out into a StageError with advice."""
     try:
         yield

@@ -7,7 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 
-from crawl2chat.train.distributed import ALONE, Ranks, each_matrix, local
+from crawl2chat.train.distributed import SINGLE_PROCESS, Ranks, each_matrix, local
 
 
 def orthogonalise(g_nij: Tensor, steps: int = 5, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -42,7 +42,7 @@ class MuonAdamW:
         matrix_lr: float,
         embedding_lr: float,
         weight_decay: float,
-        ranks: Ranks = ALONE,
+        ranks: Ranks = SINGLE_PROCESS,
         *,
         beta1: float = 0.9,
         bf16: bool = False,

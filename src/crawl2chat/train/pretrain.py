@@ -4,17 +4,18 @@ import shutil
 import sys
 from pathlib import Path
 
-from crawl2chat import ranks
+from crawl2chat.evals.base.induction import measure_induction, most_repetitive
 from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
-from crawl2chat.evals.induction import measure_induction, most_repetitive
-from crawl2chat.figures import Figure
 from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
-from crawl2chat.run import METRICS, SAMPLES_DURING, AnyPath, StageError, replacing
-from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.tokenize import tokenize
+from crawl2chat.parallel import torchrun
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write
+from crawl2chat.stages.stage import METRICS, SAMPLES_DURING
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.tokenize import tokenize
 from crawl2chat.train.data import DocumentBatches
 from crawl2chat.train.devices import choose_device
-from crawl2chat.train.distributed import joined
+from crawl2chat.train.distributed import process_group
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import typical_speed
 from crawl2chat.train.samples import add_samples, write_samples
@@ -33,7 +34,7 @@ def pretrain(documents: AnyPath, tokenizer: AnyPath, out: AnyPath, settings: Pre
     """
     documents, tokenizer, out = Path(documents), Path(tokenizer), Path(out)
     vocabulary = Tokenizer.load(tokenizer)
-    with ranks.first_rank_first():
+    with torchrun.first_rank_first():
         training, held_out = tokenize(
             documents, tokenizer, out / "tokens", held_out=settings.held_out, seed=settings.seed
         )
@@ -42,7 +43,7 @@ def pretrain(documents: AnyPath, tokenizer: AnyPath, out: AnyPath, settings: Pre
             f"{documents}: its {len(training.ids)} training tokens don't fill one sequence of "
             f"pretrain.seq_len = {settings.seq_len}; {len(held_out)} documents are held out (pretrain.held_out)"
         )
-    if settings.held_out and not len(held_out) and not ranks.rank():
+    if settings.held_out and not len(held_out) and not torchrun.rank():
         print(
             f"pretrain: none of the {len(training)} documents was held out, so no bits per byte are measured; "
             "raise --pretrain.held_out or cut the documents into smaller ones",
@@ -70,12 +71,12 @@ def pretrain(documents: AnyPath, tokenizer: AnyPath, out: AnyPath, settings: Pre
                 measured |= {"induction": round(induction.strongest, 4), "copied": round(induction.copied, 4)}
             return measured
 
-        with joined(choose_device(settings)) as together:
+        with process_group(choose_device(settings)) as together:
             train(
                 model, batches, steps, settings, out, label="pretrain", evaluate=evaluate, tokens_per_epoch=n_positions,
                 ranks=together,
             )  # fmt: skip
-    if ranks.rank():
+    if torchrun.rank():
         return []
     if not (out / "model").exists():
         save_stage_model(model, vocabulary, out)
@@ -92,7 +93,7 @@ def pretrain(documents: AnyPath, tokenizer: AnyPath, out: AnyPath, settings: Pre
         Figure("training_flop", steps * settings.batch_tokens * model.flops_per_token(settings.seq_len), "FLOP"),
     ]
     for speed in typical_speed(out / METRICS):
-        figures += [speed, *utilisation_figures(model, settings, speed.value, ranks.world_size())]
+        figures += [speed, *utilisation_figures(model, settings, speed.value, torchrun.world_size())]
     if len(held_out):
         figures.append(bits_per_byte(model, held_out))
         figures.append(unigram_bits_per_byte(training, held_out, vocabulary.vocab_size))
@@ -125,6 +126,6 @@ def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
 
 def save_stage_model(model: Transformer, tokenizer: Tokenizer, out: Path) -> None:
     """Write `out/model`, a folder that transformers loads, tokenizer included, in one atomic step."""
-    with replacing(out / "model") as temporary:
+    with atomic_write(out / "model") as temporary:
         save_model(model, temporary, stop_ids=[tokenizer.im_end, tokenizer.end_of_text], pad_id=tokenizer.end_of_text)
         tokenizer.save(temporary)

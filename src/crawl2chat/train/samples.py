@@ -9,9 +9,9 @@ import torch
 
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
-from crawl2chat.run import replacing
-from crawl2chat.tokens import Tokenizer
-from crawl2chat.tokens.shards import TokenizedDocuments
+from crawl2chat.stages.files import atomic_write
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.shards import TokenizedDocuments
 from crawl2chat.train.metrics import read_metrics
 
 
@@ -53,5 +53,5 @@ def _continue(
 
 
 def _write(file: Path, rows: Sequence[dict[str, Any]]) -> None:
-    with replacing(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+    with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)

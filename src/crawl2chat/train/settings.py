@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field, model_validator
 
-from crawl2chat.recipe import Settings
+from crawl2chat.stages.settings import Settings
 
 Track = Literal["none", "trackio", "wandb"]
 
@@ -12,7 +12,7 @@ Track = Literal["none", "trackio", "wandb"]
 class TrainSettings(Settings):
     """The optimiser, its schedule, the batch, and how the computer is used."""
 
-    HOW_IT_RUNS = frozenset(
+    RUNTIME_ONLY = frozenset(
         {
             "micro_batch_tokens", "compile", "device", "parallel", "checkpoint_every", "keep_checkpoints",
             "evaluate_every", "track",

@@ -9,8 +9,9 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.recipe import Settings
-from crawl2chat.run import TRACKED, StageError, write_json
+from crawl2chat.stages.files import StageError, write_json
+from crawl2chat.stages.settings import Settings
+from crawl2chat.stages.stage import TRACKED
 from crawl2chat.train.metrics import Metrics, read_metrics
 from crawl2chat.train.settings import Track
 

@@ -6,8 +6,8 @@ from functools import lru_cache
 
 import torch
 
-from crawl2chat.figures import Figure
 from crawl2chat.model import Transformer
+from crawl2chat.stages.figures import Figure
 from crawl2chat.train.devices import choose_device, uses_bf16
 from crawl2chat.train.settings import TrainSettings
 

@@ -19,14 +19,14 @@ from crawl2chat.chat.presets import presets
 from crawl2chat.chat.tools import Tool, carry_out
 from crawl2chat.chat.trace import conversation_files
 from crawl2chat.honesty.search import SearchIndex, find_index
-from crawl2chat.run import StageError
 from crawl2chat.serve.api import aside
 from crawl2chat.serve.app.house import House
 from crawl2chat.serve.app.tracing import Events, Tracer
 from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.prompts import check_vocabulary, fit_chat
 from crawl2chat.serve.requests import MOST_MESSAGES, ChatMessage, ChatRequest, OfferedTool, Strict, parse
-from crawl2chat.tokens import Message, Tokenizer, ToolCall
+from crawl2chat.stages.files import StageError
+from crawl2chat.tokenizer import Message, Tokenizer, ToolCall
 
 LONGEST_TEXT = 100_000  # characters of a text that is looked up
 LONGEST_QUESTION = 10_000

@@ -14,22 +14,31 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
 from crawl2chat.chat.sft import load_ledger
-from crawl2chat.disks import describe
-from crawl2chat.prefer import preference_files as files
-from crawl2chat.prefer.agreement import report
-from crawl2chat.prefer.collect import rewards_as_shown
-from crawl2chat.prefer.plan import Needed, Plan, Source, one_each
-from crawl2chat.prefer.rank import ANSWER_TOKENS
-from crawl2chat.prefer.reward_model import RewardModel
-from crawl2chat.prefer.store import MOST_ANSWERS, Answer, Assignment, Prompt, Ranking, RankingStore, Verdict, now
-from crawl2chat.prefer.verses import verse_prompts
-from crawl2chat.run import StageError
+from crawl2chat.rl.preferences import preference_files as files
+from crawl2chat.rl.preferences.agreement import report
+from crawl2chat.rl.preferences.collect import rewards_as_shown
+from crawl2chat.rl.preferences.plan import Needed, Plan, Source, one_each
+from crawl2chat.rl.preferences.rank import ANSWER_TOKENS
+from crawl2chat.rl.preferences.reward_model import RewardModel
+from crawl2chat.rl.preferences.store import (
+    MOST_ANSWERS,
+    Answer,
+    Assignment,
+    Prompt,
+    Ranking,
+    RankingStore,
+    Verdict,
+    now,
+)
+from crawl2chat.rl.preferences.verses import verse_prompts
 from crawl2chat.serve.app.house import House
 from crawl2chat.serve.desk import Wanted
 from crawl2chat.serve.errors import ApiError, refused
 from crawl2chat.serve.prompts import chat_prompt
 from crawl2chat.serve.requests import ChatRequest, Strict, parse
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.stages.disks import describe
+from crawl2chat.stages.files import StageError
+from crawl2chat.tokenizer import Tokenizer
 
 GUIDELINES = Path(__file__).with_name("guidelines.txt")
 MOST_GUIDELINES = 100_000  # characters

@@ -8,7 +8,7 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from crawl2chat.evals.heads import ablation_effects
+from crawl2chat.evals.base.heads import ablation_effects
 from crawl2chat.model import Transformer
 from crawl2chat.model.inside import Inside, flop_per_token
 from crawl2chat.serve.app.house import House

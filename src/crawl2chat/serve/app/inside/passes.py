@@ -12,7 +12,7 @@ import torch
 from starlette.requests import Request
 
 from crawl2chat.chat.talk import Talk
-from crawl2chat.evals.heads import random_twice, score_heads
+from crawl2chat.evals.base.heads import random_twice, score_heads
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model.inside import Inside, flop_per_token
 from crawl2chat.serve.app.inside.asked import Form, PassAsked

@@ -9,9 +9,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crawl2chat.evals.heads import repeats_in, score_layer
+from crawl2chat.evals.base.heads import repeats_in, score_layer
 from crawl2chat.model.inside import Inside
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokenizer import Tokenizer
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -23,7 +23,7 @@ from crawl2chat.serve.desk import Call, Wanted
 from crawl2chat.serve.errors import ApiError, failed, log_failure, refused
 from crawl2chat.serve.prompts import Model, check_length, check_vocabulary, sampling_of
 from crawl2chat.serve.requests import AnyRequest, parse
-from crawl2chat.tokens import Tokenizer
+from crawl2chat.tokenizer import Tokenizer
 
 SEEDS = 1 << 62
 

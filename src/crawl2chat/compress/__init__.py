@@ -1,0 +1,1 @@
+"""Texts compressed with a model's predictions and an arithmetic coder."""

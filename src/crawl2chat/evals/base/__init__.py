@@ -1,0 +1,1 @@
+"""What a base model is like: compression, recitation, facts, learning in context, sums, letters."""

@@ -1,0 +1,150 @@
+"""The standard suites, behind one call: what is asked of a model, what comes of it, and how it is kept."""
+
+import json
+import time
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+from crawl2chat import __version__
+from crawl2chat.evals.suites.core import measure_core
+from crawl2chat.evals.suites.problems import Measured, measure_arc, measure_gsm8k, measure_humaneval
+from crawl2chat.evals.suites.rows import read_rows
+from crawl2chat.evals.suites.sandbox import isolated
+from crawl2chat.generate import Engine, Sampling
+from crawl2chat.model import Transformer
+from crawl2chat.stages.files import StageError, atomic_write, write_json
+from crawl2chat.stages.stage import hash_path, source_hash
+from crawl2chat.tokenizer import Tokenizer
+
+CONFIGURATIONS = {"gsm8k": "main", "arc": "ARC-Challenge"}  # of the data sets that these are on the hub
+
+
+@dataclass(frozen=True)
+class Asked:
+    """A suite and its settings; None where the suite has its default or does not have the setting."""
+
+    suite: str
+    data: str | None = None
+    limit: int | None = None
+    tasks: str | None = None
+    include_path: Path | None = None
+    samples: int | None = None
+    temperature: float | None = None
+    max_tokens: int | None = None
+
+
+@dataclass(frozen=True)
+class Result:
+    """What a suite measured, with all that it depends on but the model."""
+
+    asked: Asked
+    measured: Measured
+    data_hash: str | None  # sha256
+    seconds: float
+    notes: dict[str, Any] = field(default_factory=dict)
+
+
+def measure(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
+    """Run a suite other than base. Raises StageError for data or settings that it can't be run with."""
+    began = time.monotonic()
+    if asked.suite == "core":
+        result = _core(model, tokenizer, asked)
+    elif asked.suite == "lm-eval":
+        result = _lm_eval(model, tokenizer, asked)
+    else:
+        result = _problems(model, tokenizer, asked)
+    return replace(result, seconds=round(time.monotonic() - began, 2))
+
+
+def _core(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
+    folder = Path(asked.data or "").expanduser()
+    if not folder.is_dir():
+        raise StageError(f"eval --data {asked.data}: there is no such folder; CORE's tasks lie in one, with core.json")
+    figures, absent = measure_core(model, tokenizer, folder, asked.limit)
+    return Result(asked, Measured(figures), hash_path(folder), 0, {"absent_tasks": absent})
+
+
+def _lm_eval(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
+    try:
+        import lm_eval
+    except ImportError as error:
+        raise StageError("eval --suite lm-eval needs `pip install 'crawl2chat[lm-eval]'`") from error
+    from crawl2chat.evals.suites.harness import measure_tasks
+
+    if asked.include_path and not asked.include_path.is_dir():
+        raise StageError(f"eval --include-path {asked.include_path}: there is no such folder")
+    tasks = [name.strip() for name in (asked.tasks or "").split(",") if name.strip()]
+    figures = measure_tasks(model, tokenizer, tasks, asked.include_path, asked.limit)
+    hashed = hash_path(asked.include_path) if asked.include_path else None
+    return Result(asked, Measured(figures), hashed, 0, {"lm_eval": lm_eval.__version__})
+
+
+def _problems(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
+    rows = read_rows(asked.data or "", CONFIGURATIONS.get(asked.suite))
+    rows = replace(rows, rows=rows.rows[: asked.limit])
+    if asked.suite == "arc":
+        return Result(asked, measure_arc(model, tokenizer, rows), rows.hash, 0)
+    samples = asked.samples or 1
+    temperature = asked.temperature if asked.temperature is not None else 0.8 if samples > 1 else 0.0
+    asked = replace(asked, samples=samples, temperature=temperature, max_tokens=asked.max_tokens or 512)
+    if samples > 1 and not temperature:
+        raise StageError("eval --samples: at temperature 0 all samples are the same; give another --temperature")
+    try:
+        sampling = Sampling(temperature=temperature, max_tokens=asked.max_tokens or 512)
+    except ValueError as error:
+        raise StageError(f"eval: {error}") from error
+    engine = Engine(model, tokenizer, empties_model=True)
+    if asked.suite == "gsm8k":
+        return Result(asked, measure_gsm8k(engine, rows, sampling, samples), rows.hash, 0)
+    return Result(
+        asked, measure_humaneval(engine, rows, sampling, samples), rows.hash, 0, {"programs_isolated": isolated()}
+    )
+
+
+def print_figures(title: str, result: Result) -> None:
+    """A table of the figures, with what is to be known beside them."""
+    table = Table(min_width=72, box=None, pad_edge=False)
+    table.add_column("figure")
+    table.add_column("value [95 % interval]", justify="right")
+    table.add_column("of", justify="right")
+    for figure in result.measured.figures:
+        name = figure.name if result.asked.suite == "lm-eval" else figure.name.replace("_", " ")
+        table.add_row(name, str(figure), f"{figure.count:,}" if figure.count else "")
+    console = Console(width=120, highlight=False)
+    console.print(f"[bold]{title}[/bold]  ({result.seconds:.1f} s)")
+    console.print(table)
+    if absent := result.notes.get("absent_tasks"):
+        console.print(f"CORE over the tasks present; not there: {', '.join(absent)}")
+    if result.notes.get("programs_isolated") is False:
+        console.print("no namespaces can be made here, so programs had the network and could outlive their test")
+    console.print()
+
+
+def write_result(file: Path, result: Result, *, model: str, model_hash: str) -> None:
+    """Write the figures as JSON; where the model was asked to answer, also `FILE.answers.jsonl`, a line an answer."""
+    answers = file.with_name(f"{file.name.removesuffix('.json')}.answers.jsonl")
+    if result.measured.answers:
+        with atomic_write(answers) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+            handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in result.measured.answers)
+    else:
+        answers.unlink(missing_ok=True)  # another suite's, which these figures do not come from
+    settings = {name: value for name, value in asdict(result.asked).items() if value is not None}
+    write_json(
+        file,
+        {
+            "suite": settings.pop("suite"),
+            "model": model,
+            "model_hash": model_hash,
+            "settings": {name: str(value) if isinstance(value, Path) else value for name, value in settings.items()},
+            "data_sha256": result.data_hash,
+            **result.notes,
+            "figures": {figure.name: figure.to_json() for figure in result.measured.figures},
+            "seconds": result.seconds,
+            "made": time.strftime("%Y-%m-%dT%H:%M:%S%z"),
+            "code": {"version": __version__, "source": source_hash()},
+        },
+    )

@@ -1,0 +1,1 @@
+"""Exact and near copies, of documents and of lines."""

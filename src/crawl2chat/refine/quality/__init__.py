@@ -1,0 +1,1 @@
+"""Quality as a model judges it, and a classifier that learns from its judgements."""

@@ -1,0 +1,1 @@
+"""Quality rules of published datasets, URL filters, personal data and test questions: a verdict for each document."""

@@ -1,0 +1,91 @@
+"""C4's rules (arXiv 1910.10683, section 2.2): lines that are no prose go, and pages with too little left.
+
+The verdicts and texts are datatrove's (`C4QualityFilter`), but for what is meant otherwise:
+- empty lines between paragraphs stay where they are;
+- headings stay, however short, and so do lines of code between ``` fences; neither are sentences, and a { in code or
+  in a formula between dollar signs is no reason to drop the page;
+- sentences end with a word that ends with punctuation (`sentences.py`); datatrove asks a tokenizer of the language.
+"""
+
+import re
+
+from crawl2chat.refine.rules.quality import Text, bare_words, heading_level
+from crawl2chat.refine.settings import C4Settings
+from crawl2chat.refine.text.sentences import count_sentences, ends_sentence_of_other_script, may_end_without_mark
+from crawl2chat.refine.text.words import split_words
+from crawl2chat.refine.verdict import Verdict, drop, keep
+
+END_PUNCTUATION = (".", "?", "!", '"', "'")
+CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
+POLICY_PHRASES = ("terms of use", "privacy policy", "cookie policy", "uses cookies", "use of cookies", "use cookies")
+NOTICES = tuple(phrase.encode() for phrase in ("javascript", "lorem ipsum", *POLICY_PHRASES))
+FENCE = "```"
+FORMULA = re.compile(r"\$[^$\n]+\$")
+
+
+def c4_quality(page: Text, rules: C4Settings) -> tuple[Verdict, str]:
+    """A verdict on the page, and its text without notices, menus and citation marks (unchanged if it is dropped)."""
+    lowered = page.text.encode("utf-8", "replace").lower()  # ten times as fast as the text's own, and enough
+    has_notices = any(notice in lowered for notice in NOTICES)
+    kept: list[str] = []
+    sentences = 0
+    fences = sum(line.startswith(FENCE) for line in page.lines) // 2 * 2  # the last of an odd number opens nothing
+    in_code = False
+    for line in page.text.split("\n"):
+        if fences and line.startswith(FENCE):
+            in_code, fences = not in_code, fences - 1
+            kept.append(line)
+        elif in_code or heading_level(line):
+            kept.append(line)
+        elif not (line := line.strip()):
+            if kept and kept[-1]:
+                kept.append("")
+        elif not is_line_of_words(line, rules):
+            continue
+        else:
+            line = CITATION.sub("", line).strip() if "[" in line else line
+            if not line:
+                continue
+            if rules.terminal_punctuation and not ends_like_a_sentence(line):
+                continue
+            if has_notices and "lorem ipsum" in line.lower():
+                return drop("lorem_ipsum"), page.text
+            if has_notices and is_about_scripts(line):
+                continue
+            if rules.drop_curly_bracket and "{" in line and "{" in FORMULA.sub("", line):
+                return drop("curly_bracket", detail=line[:80]), page.text
+            if has_notices and states_policy(line):
+                continue
+            kept.append(line)
+            if sentences < rules.min_sentences:
+                sentences += count_sentences(line)
+    if sentences < rules.min_sentences:
+        return drop("too_few_sentences", sentences), page.text
+    return keep(), "\n".join(kept).strip()
+
+
+def is_line_of_words(line: str, rules: C4Settings) -> bool:
+    """Menus have short lines; data and code have endless words."""
+    if len(line) > rules.max_word_length and max(map(len, split_words(line))) > rules.max_word_length:
+        return False
+    least = rules.min_words_per_line
+    if len(line.split(maxsplit=least)) >= least:
+        return True
+    return not line.isascii() and len(bare_words(split_words(line[: 40 * least]))) >= least
+
+
+def ends_like_a_sentence(line: str) -> bool:
+    if line.endswith(END_PUNCTUATION):
+        return not line.endswith("...")
+    return ends_sentence_of_other_script(line) or may_end_without_mark(line)
+
+
+def is_about_scripts(line: str) -> bool:
+    """Mostly a request to enable them."""
+    return "javascript" in line.lower()
+
+
+def states_policy(line: str) -> bool:
+    """Banners and footers."""
+    lowered = line.lower()
+    return any(phrase in lowered for phrase in POLICY_PHRASES)

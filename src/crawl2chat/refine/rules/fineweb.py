@@ -1,0 +1,44 @@
+"""FineWeb's own rules (arXiv 2406.17557, section 3.6), found by comparing good and bad crawls.
+
+The verdicts are datatrove's (`FineWebQualityFilter`) on the same words, but that empty lines are no lines: a page
+whose paragraphs are parted by them is no longer a list for it.
+"""
+
+from crawl2chat.refine.rules.quality import Text, bare_words, first_drop, share_of_lines
+from crawl2chat.refine.rules.repetition import count_duplicates
+from crawl2chat.refine.settings import FineWebSettings
+from crawl2chat.refine.text.sentences import ends_sentence
+from crawl2chat.refine.verdict import Verdict, drop, keep
+
+
+def fineweb_quality(page: Text, rules: FineWebSettings) -> Verdict:
+    """All of FineWeb's rules, in datatrove's order."""
+    return first_drop(page, rules, (unpunctuated_lines, short_lines, repeated_lines, list_like))
+
+
+def unpunctuated_lines(page: Text, rules: FineWebSettings) -> Verdict:
+    """Lines of prose end with punctuation; entries of menus and tables do not."""
+    share = share_of_lines(page, ends_sentence)
+    return drop("unpunctuated_lines", share) if share < rules.min_punctuated_lines else keep()
+
+
+def short_lines(page: Text, rules: FineWebSettings) -> Verdict:
+    """Headings, menus and forms."""
+    share = share_of_lines(page, lambda line: len(line) <= rules.short_line_chars)
+    return drop("short_lines", share) if share > rules.max_short_lines else keep()
+
+
+def repeated_lines(page: Text, rules: FineWebSettings) -> Verdict:
+    """Characters in lines that stood on the page before."""
+    share = count_duplicates(page.lines)[1] / max(1, sum(map(len, page.lines)))
+    return drop("repeated_line_chars", share) if share > rules.max_duplicate_line_chars else keep()
+
+
+def list_like(page: Text, rules: FineWebSettings) -> Verdict:
+    """Too many line ends for the words."""
+    line_ends = len(page.lines) - 1
+    few = 2 * int(line_ends / max(rules.max_newlines_per_word, 0.01)) + 2  # mostly twice as many as are needed
+    if line_ends <= rules.max_newlines_per_word * len(bare_words(page.text.split(maxsplit=few)[:few])):
+        return keep()
+    ratio = line_ends / max(1, len(page.words))
+    return drop("list_like", ratio) if ratio > rules.max_newlines_per_word else keep()

@@ -1,0 +1,175 @@
+"""README.md of a release: what its run's manifests say about it, and nothing else.
+
+A figure that the run lacks is left out, and so is every stage whose folder is no longer what the model was made from.
+"""
+
+import json
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from crawl2chat import __version__
+from crawl2chat.model.huggingface import on_meta
+from crawl2chat.model.transformer import ModelConfig
+from crawl2chat.release.card_data import Licence, data, data_statement, licences, stated_licence
+from crawl2chat.release.card_figures import OF_DATA, evaluations, figures, is_evaluated, settings_of, table
+from crawl2chat.release.lineage import Made
+
+CHAT_STAGES = {"sft", "honesty", "reinforce", "prefer"}
+USE = """```python
+from transformers import AutoModelForCausalLM, AutoTokenizer
+
+folder = "."  # this one
+tokenizer = AutoTokenizer.from_pretrained(folder)
+model = AutoModelForCausalLM.from_pretrained(folder)
+{prompt}
+print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
+```"""
+CHAT_PROMPT = """messages = [{"role": "user", "content": "Who are you?"}]
+inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)"""
+BASE_PROMPT = 'inputs = tokenizer("<|endoftext|>The", return_tensors="pt")  # documents were read behind this token'
+
+
+def model_card(
+    model: Path,
+    config: ModelConfig,
+    made: Sequence[Made],
+    *,
+    name: str,
+    dtype: str,
+    rounded: bool = False,
+    licence: str | None = None,
+    data_licence: str | None = None,
+    statement: str | None = None,
+) -> str:
+    """The card in Markdown with YAML front matter.
+
+    model: the folder with its config.json; made: its lineage; rounded: whether `dtype` is not that of the run;
+    statement: what the person who exports says of the data.
+    """
+    stated: Licence = {"license": licence} if licence else stated_licence([model, *(m.folder / "model" for m in made)])
+    parts = [
+        front_matter(made, stated),
+        f"# {name}",
+        _introduction(config, made),
+        "## Limits",
+        *_limits(config, made),
+        "## Use",
+        _use(made),
+        "## Model",
+        table(("", ""), _shape(config, dtype)),
+        *data(made),
+        *data_statement(made, data_licence, statement),
+        *figures("## Training", made, lambda stage, f: stage not in OF_DATA and f.interval is None),
+        *evaluations(made, dtype if rounded else None),
+        *_settings(made),
+        *_time(made),
+        "## Licence",
+        licences(stated, data_licence),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def front_matter(made: Sequence[Made], stated: Licence) -> str:
+    """What the hub reads; a value is written as JSON, which is YAML."""
+    tags = ["crawl2chat", "qwen3", *(["conversational"] if _chats(made) else [])]
+    fields: dict[str, Any] = {**stated, "library_name": "transformers", "pipeline_tag": "text-generation", "tags": tags}
+    refined = settings_of(made, "refine")
+    if refined and refined["languages"] and not any(m.manifest.stage == "import" for m in made):
+        fields = {"language": refined["languages"]} | fields
+    lines = [f"{key}: {json.dumps(value, ensure_ascii=False)}" for key, value in fields.items()]
+    return "\n".join(["---", *lines, "---"])
+
+
+def _introduction(config: ModelConfig, made: Sequence[Made]) -> str:
+    size = f"{on_meta(config).n_parameters():,} parameters in the form of `Qwen3ForCausalLM`"
+    imported = next((m.manifest for m in made if m.manifest.stage == "import"), None)
+    by = f"exported with crawl2chat {__version__}"
+    if not made:
+        return f"{size}, {by}. Nothing is known here of how the model was made."
+    way = " → ".join(m.manifest.stage for m in made)
+    if imported:
+        return (
+            f"{size}, {by}. It comes from a checkpoint `{imported.settings['source']}` that crawl2chat did not make; "
+            f"what is known of it stands under Data. Stages here: {way}."
+        )
+    return f"{size}, {by}. Stages that made it: {way}."
+
+
+def _use(made: Sequence[Made]) -> str:
+    base = bool(made) and made[-1].manifest.stage == "pretrain"
+    return USE.format(prompt=BASE_PROMPT if base else CHAT_PROMPT)
+
+
+def _shape(config: ModelConfig, dtype: str) -> list[tuple[str, str]]:
+    return [
+        ("layers", f"{config.num_hidden_layers:,}"),
+        ("width", f"{config.hidden_size:,}"),
+        ("MLP width", f"{config.intermediate_size:,}"),
+        ("query heads, key-value heads", f"{config.num_attention_heads}, {config.num_key_value_heads}"),
+        ("head width", f"{config.head_dim}"),
+        ("context", f"{config.max_position_embeddings:,} tokens"),
+        ("vocabulary", f"{config.vocab_size:,}"),
+        ("embedding and head", "one matrix" if config.tie_word_embeddings else "two matrices"),
+        ("RoPE's base", f"{config.rope_theta:g}"),
+        ("weights stored as", dtype),
+    ]
+
+
+def _settings(made: Sequence[Made]) -> Iterator[str]:
+    """Seeds, and every number and switch a stage was given; words may be paths of somebody's machine."""
+    found = []
+    for m in made:
+        flat = {key: value for key, value in _flat(m.manifest.settings) if isinstance(value, (bool, int, float))}
+        if flat:
+            seed = flat.pop("seed", "")
+            found.append((m.manifest.stage, seed, ", ".join(f"{key} {value}" for key, value in flat.items())))
+    if found:
+        yield "## Settings"
+        yield table(("stage", "seed", "settings"), found)
+
+
+def _flat(settings: dict[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
+    """Settings as they are given by flags: `tinyweb.people` stands in the table `tinyweb`."""
+    for key, value in settings.items():
+        if isinstance(value, dict):
+            yield from _flat(value, f"{table}{key}.")
+        else:
+            yield table + key, value
+
+
+def _time(made: Sequence[Made]) -> Iterator[str]:
+    if not made:
+        return
+    yield "## Hardware and time"
+    found = []
+    for m in made:
+        at, code = m.manifest.machine, m.manifest.code
+        machine = f"{at['cores']} cores, {at['processor']}, Python {at['python']}"
+        found.append(
+            (m.manifest.stage, m.manifest.started[:10], f"{m.manifest.seconds:,.1f} s", machine, code["version"])
+        )
+    yield table(("stage", "begun", "took", "machine", "crawl2chat"), found)
+    yield f"Together {sum(m.manifest.seconds for m in made):,.0f} s."
+
+
+def _limits(config: ModelConfig, made: Sequence[Made]) -> Iterator[str]:
+    lines = [f"It has no context beyond {config.max_position_embeddings:,} tokens."]
+    crawled, refined = settings_of(made, "crawl"), settings_of(made, "refine")
+    imported = any(m.manifest.stage == "import" for m in made)
+    if crawled and crawled["source"] == "tinyweb" and not imported:
+        lines.append("Its web is made up: what it says of people, places and things is about that web alone.")
+    if refined and refined["languages"] and not imported:
+        lines.append(f"It was trained on documents in {', '.join(refined['languages'])}.")
+    lines.append(
+        "What does not stand under Evaluations was not measured. The intervals say nothing about other seeds."
+        if is_evaluated(made)
+        else "No evaluation of it is known here."
+    )
+    if not _chats(made) and made and made[-1].manifest.stage == "pretrain":
+        lines.append("It continues documents; it was not taught to answer.")
+    yield "\n".join(f"- {line}" for line in lines)
+
+
+def _chats(made: Sequence[Made]) -> bool:
+    return any(m.manifest.stage in CHAT_STAGES for m in made)

@@ -1,0 +1,186 @@
+"""Rankings for the reward model, and how well it agrees with rankings that it has not seen."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from itertools import combinations
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from crawl2chat.evals.knowledge import question_prompt
+from crawl2chat.generate import Engine, Sampling
+from crawl2chat.model import Transformer
+from crawl2chat.rl.grpo import sample_groups
+from crawl2chat.rl.preferences import annotator as simulated
+from crawl2chat.rl.preferences.annotator import Annotator, gold_reward
+from crawl2chat.rl.preferences.reward_model import Reading, RewardModel, fit_reward_model, reading
+from crawl2chat.rl.preferences.settings import PreferSettings
+from crawl2chat.rl.preferences.store import Answer, Ranking, RankingStore
+from crawl2chat.rl.preferences.verses import VersePrompt
+from crawl2chat.stages.figures import Figure, share
+from crawl2chat.stages.files import AnyPath, StageError
+from crawl2chat.tokenizer import Tokenizer
+
+TEST_SHARE = 0.2  # of the topics; their rankings measure the reward model
+SQLITE = b"SQLite format 3\x00"
+_RANKING_SEEDS = 1 << 32  # draws of rankings are apart from those of RL, which count up from 0
+
+
+def rank_by_taste(
+    engine: Engine, prompts: Sequence[VersePrompt], annotator: Annotator, settings: PreferSettings, file: Path
+) -> None:
+    """Sample answers to `ranked_prompts` prompts, over and over where there are fewer, and have them ranked."""
+    asked = [prompts[i % len(prompts)] for i in range(settings.ranked_prompts)]
+    ids = [question_prompt(engine.tokenizer, prompt.text) for prompt in asked]
+    sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
+    groups = sample_groups(engine, ids, settings.ranked_answers, sampling, _RANKING_SEEDS)
+    store = RankingStore()
+    for i, (prompt, group) in enumerate(zip(asked, groups, strict=True)):
+        answers = [Answer(c.text, c.finish_reason == "stop", "start") for c in group]
+        store.add(prompt.text, answers, annotator.rank(prompt, answers, (i,)), simulated.NAME)
+    store.save(file)
+
+
+def read_rankings(file: AnyPath) -> list[Ranking]:
+    """All rankings of a store in which some answer is better than another; the file stays as it is.
+
+    Raises StageError for a file that is missing or not a store, and for too few rankings to fit and to measure with.
+    """
+    file = Path(file)
+    if not file.is_file():
+        raise StageError(f"prefer.rankings = {file}: no such file; make it with `crawl2chat rank`")
+    with file.open("rb") as content:
+        beginning = content.read(1 << 16)
+    if not beginning.startswith(SQLITE):
+        raise StageError(
+            f"prefer.rankings = {file}: {_form_of(beginning)}; expected a store of rankings that `crawl2chat rank` "
+            "wrote (SQLite)"
+        )
+    # all answers tied is an answer, but teaches no order; of a prompt that was shown twice both judgements count
+    rankings = [ranking for ranking in RankingStore.read(file).rankings() if len(ranking.best_first) > 1]
+    if len({ranking.prompt for ranking in rankings}) < 5:
+        raise StageError(f"{file}: holds {len(rankings)} rankings; at least 5 prompts must be ranked")
+    return rankings
+
+
+def _form_of(beginning: bytes) -> str:
+    """What a file that is not a store of rankings seems to be, by its first bytes."""
+    if not beginning.strip():
+        return "an empty file"
+    try:
+        line = beginning.decode("utf-8-sig").strip().split("\n")[0]
+    except UnicodeDecodeError:
+        return "neither a database nor text"
+    try:
+        row = json.loads(line)
+    except ValueError:
+        return f"text that begins with {line[:40]!r}"
+    pairs = isinstance(row, dict) and {"chosen", "rejected"} <= row.keys()
+    kind = " (pairs of a chosen and a rejected answer; `crawl2chat rank --import` reads those)" if pairs else ""
+    return f"JSON with the fields {', '.join(row)}{kind}" if isinstance(row, dict) else "JSON that is not an object"
+
+
+def split_by_topic(
+    rankings: Sequence[Ranking], topics: dict[str, str], seed: int
+) -> tuple[list[Ranking], list[Ranking]]:
+    """Rankings to fit to, and rankings about other topics to measure with; a prompt without a topic is its own."""
+
+    def topic(ranking: Ranking) -> str:
+        return topics.get(ranking.prompt, ranking.prompt)
+
+    known = sorted({topic(ranking) for ranking in rankings})
+    order = np.random.default_rng(seed).permutation(len(known)).tolist()
+    test = {known[i] for i in order[: max(1, round(TEST_SHARE * len(known)))]}
+    return [r for r in rankings if topic(r) not in test], [r for r in rankings if topic(r) in test]
+
+
+def reward_model_of(
+    policy: Transformer, tokenizer: Tokenizer, rankings: Sequence[Ranking], settings: PreferSettings
+) -> RewardModel:
+    readings = [_readings(ranking, policy, tokenizer) for ranking in rankings]
+    return fit_reward_model(policy, readings, settings, [_group_sizes(ranking) for ranking in rankings])
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """Pairs of answers in rankings about unseen topics that the reward model puts in order as the annotator did.
+
+    By the hidden taste: pairs that it tells apart; the ceiling is what the taste itself would reach against the
+    annotator's noisy order. Both are None of a person's rankings.
+    """
+
+    right: int
+    pairs: int
+    gold_right: int | None = None
+    gold_pairs: int | None = None
+    ceiling: float | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def figures(self) -> list[Figure]:
+        figures = [share("reward_model_agrees", self.right, self.pairs)]
+        if self.gold_right is not None and self.gold_pairs is not None and self.ceiling is not None:
+            figures.append(share("reward_model_agrees_with_gold", self.gold_right, self.gold_pairs))
+            figures.append(Figure("agreement_ceiling", self.ceiling, "share", count=self.pairs))
+        return figures
+
+
+def agreement(
+    model: RewardModel,
+    policy: Transformer,
+    tokenizer: Tokenizer,
+    rankings: Sequence[Ranking],
+    annotator: Annotator | None,
+    topics: dict[str, str],
+) -> Agreement:
+    """Compare the reward model's order with rankings, pair by pair; `topics` are those of the prompts."""
+    rewards = [model.rewards(_readings(ranking, policy, tokenizer)) for ranking in rankings]
+    ordered = [
+        better > worse
+        for ranking, group in zip(rankings, rewards, strict=True)
+        for (better, place), (worse, later) in combinations(zip(group, _places(ranking), strict=True), 2)
+        if place < later  # not tied
+    ]
+    if annotator is None:
+        return Agreement(sum(ordered), len(ordered))
+    golds = [[gold_reward(topics[r.prompt], answer) for answer in r.ordered] for r in rankings]
+    told_apart = [
+        (g1 > g2) == (r1 > r2)
+        for gold_k, reward_k in zip(golds, rewards, strict=True)
+        for (g1, r1), (g2, r2) in combinations(zip(gold_k, reward_k, strict=True), 2)
+        if g1 != g2
+    ]
+    return Agreement(sum(ordered), len(ordered), sum(told_apart), len(told_apart), annotator.ceiling(golds))
+
+
+def _readings(ranking: Ranking, policy: Transformer, tokenizer: Tokenizer) -> list[Reading]:
+    ids = prompt_ids(tokenizer, ranking)
+    context = policy.config.max_position_embeddings
+    return [reading(tokenizer, ids, answer.text, answer.ended, context) for answer in ranking.ordered]
+
+
+def rewards_as_shown(model: RewardModel, tokenizer: Tokenizer, rankings: Sequence[Ranking]) -> list[list[float]]:
+    """Of each ranking's answers, in the order in which they were shown."""
+    context = model.body.config.max_position_embeddings
+    return [
+        model.rewards([reading(tokenizer, ids, answer.text, answer.ended, context) for answer in ranking.answers])
+        for ranking in rankings
+        for ids in (prompt_ids(tokenizer, ranking),)
+    ]
+
+
+def prompt_ids(tokenizer: Tokenizer, ranking: Ranking) -> list[int]:
+    """What the answers of a ranking follow."""
+    return tokenizer.encode_chat(ranking.asked.messages, add_generation_prompt=True)[0]
+
+
+def _group_sizes(ranking: Ranking) -> list[int]:
+    return [len(group) for group in ranking.best_first]
+
+
+def _places(ranking: Ranking) -> list[int]:
+    """Of each answer in the order of `ordered`: the number of its group, which it shares with those it is tied with."""
+    return [number for number, size in enumerate(_group_sizes(ranking)) for _ in range(size)]

@@ -1,0 +1,229 @@
+"""Prompts, rankings and pairs of answers as JSON lines, to bring and to take away.
+
+- Prompts: `{"prompt": "…"}` or `{"messages": [{"role": "user", "content": "…"}]}`.
+- Ranked lists, with all that a store has: `{"prompt" or "messages", "answers": [{"text", "ended", "author", "stage"}],
+  "best_first": [[2], [0, 1]], "annotator", "verdict", "seconds", "time", "repeat_of"}`. `best_first` has places in
+  `answers`, from 0, tied ones in one list; `repeat_of` is the number, from 1, of an earlier line. Answers may be texts.
+- Pairs, as TRL reads them: `{"prompt", "chosen", "rejected"}`, each a text or a list of messages; a prompt that is not
+  there is what `chosen` and `rejected` have in common. https://huggingface.co/docs/trl/dataset_formats
+"""
+
+import json
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import combinations
+from pathlib import Path
+from typing import Any, TypeVar, cast, get_args
+
+from crawl2chat.chat.messages import MessageError, read_message, shown
+from crawl2chat.rl.preferences.store import MOST_ANSWERS, Answer, Prompt, Ranking, RankingStore, Verdict, check_groups
+from crawl2chat.stages.files import AnyPath, StageError
+from crawl2chat.stages.json_rows import JsonRows, NotJson
+from crawl2chat.tokenizer import Message
+
+TOLD_PROBLEMS = 5
+MOST_SECONDS = 1e9  # of a judgement, some 30 years; SQLite can't hold whole numbers of any length
+MAIN_FIELDS = {"prompt", "messages", "chosen", "answers"}
+
+Row = TypeVar("Row")
+Rows = Iterable[tuple[int, Any]]  # numbers, and what JSON holds
+
+
+def read_prompts(file: AnyPath) -> list[Prompt]:
+    """Raises StageError for a file that can't be read, has no prompts, or has rows that are not prompts."""
+    rows = _rows_of(Path(file))
+    try:
+        prompts = _read_all(rows, lambda row, number: _prompt_of(row))
+    except ValueError as error:
+        raise StageError(f"{file}: {error}") from error
+    if not prompts:
+        raise StageError(f'{file}: has no prompts; expected JSON lines such as {{"prompt": "…"}}')
+    return prompts
+
+
+def read_judgements(file: AnyPath, annotator: str) -> list[Ranking]:
+    """Ranked lists or pairs. annotator: of rows that name none. Raises StageError for what is neither."""
+    try:
+        return parse_judgements(_rows_of(Path(file)), annotator)
+    except ValueError as error:
+        raise StageError(f"{file}: {error}") from error
+
+
+def parse_judgements(rows: Rows, annotator: str) -> list[Ranking]:
+    """Ids are the rows' numbers. Raises ValueError that names the first rows that are neither list nor pair."""
+    return _read_all(rows, lambda row, number: _judgement_of(row, number, annotator))
+
+
+def rows_of_text(text: str) -> Iterator[tuple[int, Any]]:
+    """Of JSON lines; a line that is not JSON is a NotJson."""
+    for number, line in enumerate(text.removeprefix("\ufeff").split("\n"), 1):
+        if line.strip():
+            try:
+                yield number, json.loads(line)
+            except (ValueError, RecursionError) as error:
+                yield number, NotJson(str(error), line.strip()[:40])
+
+
+def import_judgements(store: RankingStore, judgements: Sequence[Ranking]) -> int:
+    """Add those that the store did not have, all or none of them; returns how many."""
+    known = {_contents(ranking) for ranking in store.judgements()}
+    new = [ranking for ranking in judgements if _contents(ranking) not in known]
+    ids = {ranking.id for ranking in new}
+    # a repeat whose first time is in the store already is a judgement like any other
+    store.add_all([r if r.repeat_of in ids else _without_repeat(r) for r in new])
+    return len(new)
+
+
+def ranked_lines(judgements: Iterable[Ranking]) -> Iterator[str]:
+    """Lines of ranked lists, with their line ends."""
+    numbers: dict[int | None, int] = {}
+    for number, ranking in enumerate(judgements, 1):
+        numbers[ranking.id] = number
+        asked = {"messages": ranking.asked.messages} if ranking.asked.conversation else {"prompt": ranking.prompt}
+        row = {
+            **asked,
+            "answers": [asdict(answer) for answer in ranking.answers],
+            "best_first": ranking.best_first, "annotator": ranking.annotator, "verdict": ranking.verdict,
+            "seconds": ranking.seconds, "time": ranking.time, "repeat_of": numbers.get(ranking.repeat_of),
+        }  # fmt: skip
+        yield _line(row)
+
+
+def pair_lines(judgements: Iterable[Ranking]) -> Iterator[str]:
+    """Lines of every two answers of which one was put before the other; tied ones make no pair."""
+    for ranking in judgements:
+        for better, worse in combinations(ranking.groups, 2):
+            for chosen in better:
+                for rejected in worse:
+                    yield _line({
+                        "prompt": ranking.asked.messages,
+                        "chosen": [{"role": "assistant", "content": chosen.text}],
+                        "rejected": [{"role": "assistant", "content": rejected.text}],
+                    })  # fmt: skip
+
+
+def _line(row: dict[str, Any]) -> str:
+    return json.dumps(row, ensure_ascii=False, allow_nan=False) + "\n"
+
+
+def _rows_of(file: Path) -> JsonRows:
+    return JsonRows(file, lambda value: isinstance(value, dict) and bool(MAIN_FIELDS & value.keys()))
+
+
+def _read_all(rows: Rows, read: Callable[[dict[str, Any], int], Row]) -> list[Row]:
+    """Raises ValueError that names the first rows with a problem."""
+    found, problems, count = [], [], 0
+    for number, row in rows:
+        try:
+            if isinstance(row, NotJson):
+                raise ValueError(f"is not JSON: {row.problem}; it begins with {row.begin!r}")
+            if not isinstance(row, dict):
+                raise ValueError(f"expected an object, not {shown(row)}")
+            found.append(read(row, number))
+            _check_encodable(row)
+        except ValueError as error:  # MessageError, too
+            count += 1
+            problems += [f"line {number}: {error}"] if count <= TOLD_PROBLEMS else []
+    if problems:
+        more = f"; and {count - len(problems)} more" if count > len(problems) else ""
+        raise ValueError("; ".join(problems) + more)
+    return found
+
+
+def _check_encodable(row: dict[str, Any]) -> None:
+    """Raise ValueError for halves of surrogate pairs, which JSON can write and no file of ours can hold."""
+    try:
+        json.dumps(row, ensure_ascii=False).encode()
+    except UnicodeEncodeError:
+        raise ValueError("holds half of a surrogate pair, which is not text") from None
+
+
+def _prompt_of(row: dict[str, Any]) -> Prompt:
+    value = row["messages"] if row.get("messages") is not None else row.get("prompt")
+    if isinstance(value, str) and value.strip():
+        return Prompt(value)
+    if not isinstance(value, list) or not value:
+        raise ValueError('expected "prompt" (a text) or "messages" (a list of {"role", "content"})')
+    return _asking([read_message(message) for message in value])
+
+
+def _asking(messages: list[Message]) -> Prompt:
+    if messages[-1]["role"] not in ("user", "tool"):
+        raise ValueError(f"the last message is of the {messages[-1]['role']}; expected one that is to be answered")
+    return Prompt.of(messages)
+
+
+def _judgement_of(row: dict[str, Any], number: int, annotator: str) -> Ranking:
+    given = row.get("annotator")
+    if given is not None and (not isinstance(given, str) or not given.strip()):
+        raise ValueError(f"annotator = {shown(given)}: expected a name")
+    if "chosen" in row or "rejected" in row:
+        asked, chosen, rejected = _pair_of(row)
+        return Ranking(number, asked, (Answer(chosen, True, "chosen"), Answer(rejected, True, "rejected")),
+                       given or annotator, None, ((0,), (1,)))  # fmt: skip
+    asked, answers = _prompt_of(row), _answers_of(row.get("answers"))
+    verdict = row.get("verdict") or "ranked"
+    if verdict not in get_args(Verdict):
+        raise ValueError(f"verdict = {shown(verdict)}: expected one of {', '.join(get_args(Verdict))}")
+    seconds, time, repeat_of = row.get("seconds"), row.get("time"), row.get("repeat_of")
+    if seconds is not None and (type(seconds) not in (int, float) or not 0 <= seconds <= MOST_SECONDS):
+        raise ValueError(f"seconds = {shown(seconds)}: expected a number of seconds")
+    if time is not None and not isinstance(time, str):
+        raise ValueError(f"time = {shown(time)}: expected a text")
+    if repeat_of is not None and not (type(repeat_of) is int and 1 <= repeat_of < number):
+        raise ValueError(f"repeat_of = {shown(repeat_of)}: expected the number of an earlier line")
+    groups = check_groups(_groups_of(row.get("best_first")), len(answers), cast(Verdict, verdict))
+    return Ranking(number, asked, answers, given or annotator, repeat_of, groups, cast(Verdict, verdict), seconds, time)
+
+
+def _answers_of(value: object) -> tuple[Answer, ...]:
+    if not isinstance(value, list) or not 2 <= len(value) <= MOST_ANSWERS:
+        raise ValueError(f"answers: expected a list of 2 to {MOST_ANSWERS}")
+    answers = []
+    for item in value:
+        fields = {"text": item} if isinstance(item, str) else item
+        if not isinstance(fields, dict) or not isinstance(fields.get("text"), str):
+            raise ValueError(f'answers: expected texts or {{"text": "…"}}, not {shown(item)}')
+        author, stage, ended = fields.get("author"), fields.get("stage"), fields.get("ended", True)
+        if not all(other is None or isinstance(other, str) for other in (author, stage)) or not isinstance(ended, bool):
+            raise ValueError(f"answers: author and stage are texts and ended is true or false, not {shown(item)}")
+        answers.append(Answer(fields["text"], ended, author or "unknown", stage))
+    return tuple(answers)
+
+
+def _groups_of(value: object) -> Sequence[int | Sequence[int]]:
+    places = value if isinstance(value, list) else [] if value is None else None
+    if places is None or not all(
+        type(place) is int or (isinstance(place, list) and all(type(tied) is int for tied in place)) for place in places
+    ):
+        raise ValueError(f"best_first = {shown(value)}: expected a list of places, such as [2, [0, 1]]")
+    return places
+
+
+def _pair_of(row: dict[str, Any]) -> tuple[Prompt, str, str]:
+    chosen, rejected = row.get("chosen"), row.get("rejected")
+    if isinstance(chosen, str) and isinstance(rejected, str):
+        return _prompt_of(row), chosen, rejected
+    if not (isinstance(chosen, list) and isinstance(rejected, list) and chosen and rejected):
+        raise ValueError("chosen and rejected: expected two texts, or two lists of messages")
+    messages, others = ([read_message(message) for message in value] for value in (chosen, rejected))
+    if messages[:-1] != others[:-1] or messages[-1]["role"] != "assistant" or others[-1]["role"] != "assistant":
+        raise ValueError(
+            "chosen and rejected: expected conversations that differ in their last message, an assistant's"
+        )
+    before = messages[:-1]
+    if row.get("prompt") is not None and not before:
+        before = _prompt_of(row).messages
+    if not before:
+        raise MessageError("prompt", "is missing")
+    return _asking(before), messages[-1]["content"], others[-1]["content"]
+
+
+def _contents(ranking: Ranking) -> tuple[object, ...]:
+    r = ranking
+    return (r.asked, r.answers, r.annotator, r.best_first, r.verdict, r.seconds, r.time)
+
+
+def _without_repeat(ranking: Ranking) -> Ranking:
+    r = ranking
+    return Ranking(r.id, r.asked, r.answers, r.annotator, None, r.best_first, r.verdict, r.seconds, r.time)

@@ -1,0 +1,1 @@
+"""What every stage rests on: settings, manifests, files, figures, progress; and the pipeline that runs the stages."""

@@ -1,0 +1,146 @@
+"""Rows of JSON from the kinds of files that people have: JSON lines, an array, one object; plain or gzipped."""
+
+import gzip
+import json
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from io import TextIOWrapper
+from itertools import chain, islice
+from pathlib import Path
+from typing import IO, Any, TextIO, TypeGuard, cast
+
+from crawl2chat.stages.downloads import format_of
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.text_files import HOW_TO_CONVERT
+
+HEAD = 300  # bytes of a beginning by which formats are told apart
+TABLES = (".csv", ".tsv")
+LOOKED_AT = 100  # lines that are tried before a file counts as one broken JSON document
+
+
+@dataclass(frozen=True)
+class NotJson:
+    """In place of a row that can't be read: why, and how it begins."""
+
+    problem: str
+    begin: str
+
+
+class JsonRows:
+    """The rows of a file, with the number of each; JSON lines are read one at a time.
+
+    UTF-8, UTF-16 and UTF-32 are told apart by their first bytes; a byte order mark is passed over. An array counts as
+    its items, and so does an object around one list of objects, such as {"data": […]}. `unit` is what numbers count.
+    Iterating raises StageError for a file that can't be read or is not JSON at all.
+    """
+
+    def __init__(self, file: Path, is_row: Callable[[object], bool]) -> None:
+        """is_row: whether a list or an object is a row itself, not what is around the rows."""
+        self.file, self.is_row, self.unit = file, is_row, "line"
+
+    def __iter__(self) -> Iterator[tuple[int, Any]]:
+        with open_text(self.file) as handle:
+            lines = _not_blank(handle)
+            first = list(islice(lines, 2))
+            values = [_loads(text) for _, text in first]
+            if self.file.suffix.lower() in TABLES and any(isinstance(value, NotJson) for value in values):
+                raise StageError(f"{self.file}: is CSV, which is not read; expected JSON lines, one object per row")
+            alone = len(values) == 1 and not isinstance(values[0], NotJson)
+            if alone and not self.is_row(values[0]):
+                yield from self._items(values)
+                return
+            if not _goes_on_over_lines([text.lstrip("\ufeff \t") for _, text in first], values):
+                yield from ((number, _loads(text)) for number, text in chain(first, lines))
+                return
+        yield from self._document()
+
+    def _document(self) -> Iterator[tuple[int, Any]]:
+        """Of a file whose JSON goes on over several lines; objects may also follow each other, as `jq` writes them."""
+        with open_text(self.file) as handle:
+            text = handle.read()
+        decoder, at, values = json.JSONDecoder(), 0, []
+        try:
+            while (at := _skip_blank(text, at)) < len(text):
+                value, at = decoder.raw_decode(text, at)
+                values.append(value)
+        except (ValueError, RecursionError) as error:
+            lines = [(number, line) for number, line in enumerate(text.split("\n"), 1) if line.strip()]
+            if all(isinstance(_loads(line), NotJson) for _, line in lines[:LOOKED_AT]):
+                raise StageError(f"{self.file}: is not JSON: {_why(error)}; it begins with {text[:40]!r}") from error
+            del text
+            yield from ((number, _loads(line)) for number, line in lines)
+            return
+        yield from self._items(values)
+
+    def _items(self, values: list[Any]) -> Iterator[tuple[int, Any]]:
+        if len(values) == 1 and not self.is_row(values[0]):
+            inside = values[0].values() if isinstance(values[0], dict) else [values[0]]
+            lists = [value for value in inside if _holds_objects(value)]
+            if len(lists) == 1 and (isinstance(values[0], list) or self.is_row(lists[0][0])):
+                values, self.unit = lists[0], "item"
+        elif len(values) > 1:
+            self.unit = "item"
+        yield from enumerate(values, 1)
+
+
+@contextmanager
+def open_text(file: Path) -> Iterator[TextIO]:
+    """The text of a file, gzipped or not, in the Unicode encoding that its first bytes show.
+
+    Raises StageError, also within the block, for one that can't be read, is not Unicode, or is of a known other kind.
+    """
+    try:
+        with file.open("rb") as raw:
+            head = raw.read(HEAD)
+            raw.seek(0)
+            stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if head.startswith(b"\x1f\x8b") else raw)
+            head = stream.read(HEAD)
+            stream.seek(0)
+            if kind := format_of(head):
+                raise StageError(f"{file}: is {kind}; expected JSON lines")
+            encoding = json.detect_encoding(head)
+            yield TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding)
+    except (OSError, EOFError, zlib.error) as error:
+        raise StageError(f"{file}: can't be read: {getattr(error, 'strerror', None) or error}") from error
+    except UnicodeError as error:
+        raise StageError(
+            f"{file}: is not {error.encoding if isinstance(error, UnicodeDecodeError) else 'Unicode'}: {error}; "
+            f"{HOW_TO_CONVERT}"
+        ) from error
+
+
+def _not_blank(handle: TextIO) -> Iterator[tuple[int, str]]:
+    return ((number, line) for number, line in enumerate(handle, 1) if line.strip("\ufeff \t\r\n"))
+
+
+def _goes_on_over_lines(first: list[str], values: list[Any]) -> bool:
+    """Whether these first two lines begin one JSON document. In an array a line of its own may hold an object."""
+    if not first or not isinstance(values[0], NotJson):
+        return False
+    return first[0].startswith("[") or (first[0].startswith("{") and isinstance(values[-1], NotJson))
+
+
+def _loads(line: str) -> Any:
+    try:
+        return json.loads(line.strip("\ufeff \t\r\n"))  # marks are also within files that were joined
+    except (ValueError, RecursionError) as error:
+        return NotJson(_why(error), line.strip()[:40])
+
+
+def _why(error: Exception) -> str:
+    if isinstance(error, json.JSONDecodeError):
+        place = f"line {error.lineno} column {error.colno}" if error.lineno > 1 else f"column {error.colno}"
+        return f"{error.msg} at {place}"
+    return "nested too deeply" if isinstance(error, RecursionError) else str(error)
+
+
+def _skip_blank(text: str, at: int) -> int:
+    while at < len(text) and text[at] in "\ufeff \t\r\n":
+        at += 1
+    return at
+
+
+def _holds_objects(value: object) -> TypeGuard[list[Any]]:
+    return isinstance(value, list) and bool(value) and all(isinstance(item, (dict, list)) for item in value)

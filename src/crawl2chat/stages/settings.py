@@ -1,0 +1,154 @@
+"""Typed settings: defaults, a TOML file over them, dotted flags over that, checked once and as a whole."""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+
+from crawl2chat.stages.text_files import NotText, read_text
+
+
+class Settings(BaseModel):
+    """A table of a recipe. Each field's `description` is its documentation and its line in `--help`."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
+
+    # Fields that say how the computer is used and not what comes out: a stage is not done anew when they change.
+    RUNTIME_ONLY: ClassVar[frozenset[str]] = frozenset()
+
+
+def _as_list(value: Any) -> Any:
+    if isinstance(value, str):
+        return [value] if value else []
+    return value
+
+
+Words = Annotated[list[str], BeforeValidator(_as_list)]  # a single one may be written without brackets, "" is none
+
+
+class RecipeError(Exception):
+    """A recipe that can't be run; the message lists every problem."""
+
+
+S = TypeVar("S", bound=Settings)
+
+
+def load_settings(
+    model: type[S], file: str | os.PathLike[str] | None = None, flags: Sequence[str] = (), *, table: str = ""
+) -> S:
+    """Read `file` (TOML) and lay dotted flags (`--pretrain.depth 6` or `--pretrain.depth=6`) over it.
+
+    With a `table`, only that table of the file counts, and all flags must be of it.
+    Raises RecipeError naming every unknown key, wrong type and impossible value at once.
+    """
+    file = None if file is None else Path(file)
+    source = f"recipe {file}" if file else "settings"
+    values: dict[str, Any] = {}
+    if file is not None:
+        try:
+            values = tomllib.loads(read_text(file))
+        except (OSError, NotText) as error:
+            raise RecipeError(f"{source}: can't be read: {error}") from error
+        except tomllib.TOMLDecodeError as error:
+            raise RecipeError(f"{source}: not valid TOML: {error}") from error
+    problems: list[str] = []
+    for key, value in _parse_flags(flags):
+        problem = _put(values, key.split("."), value)
+        if table and not key.startswith(f"{table}."):
+            problem = f"{key}: this command takes settings of the table {table} alone"
+        if problem:
+            problems.append(problem)
+    try:
+        settings = model.model_validate(values.get(table, {}) if table else values)
+    except ValidationError as error:
+        problems += [_describe(model, problem, f"{table}." if table else "") for problem in error.errors()]
+    if problems:
+        many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
+        raise RecipeError("\n".join([f"{source}: {many}", *(f"  {p}" for p in problems)]))
+    return settings
+
+
+def to_toml(settings: Settings) -> str:
+    """The settings as TOML that `load_settings` reads back to an equal value."""
+    return "\n".join(_toml_lines(settings.model_dump(mode="json"), ())) + "\n"
+
+
+def settings_help(model: type[Settings], prefix: str = "") -> str:
+    """One line a setting: dotted flag, default, meaning."""
+    return "\n".join(f"  --{name} {default}\n      {text}" for name, default, text in _fields(model, prefix))
+
+
+def _parse_flags(flags: Sequence[str]) -> Iterator[tuple[str, Any]]:
+    rest = list(flags)
+    while rest:
+        flag = rest.pop(0)
+        if not flag.startswith("--") or len(flag) == 2:
+            raise RecipeError(f"{flag!r}: expected a setting such as --pretrain.depth 6")
+        key, equals, text = flag[2:].partition("=")
+        if not equals:
+            if not rest or rest[0].startswith("--"):
+                raise RecipeError(f"--{key}: a value is missing; write --{key} VALUE")
+            text = rest.pop(0)
+        yield key.replace("-", "_"), _parse_value(text)
+
+
+def _parse_value(text: str) -> Any:
+    """A TOML value (3, 0.5, true, ["a"]) where it is one, otherwise the text itself (a path, a word)."""
+    try:
+        return tomllib.loads(f"value = {text}")["value"]
+    except tomllib.TOMLDecodeError:
+        return text
+
+
+def _put(table: dict[str, Any], path: Sequence[str], value: Any) -> str | None:
+    for i, key in enumerate(path[:-1]):
+        table = table.setdefault(key, {})
+        if not isinstance(table, dict):
+            return f"{'.'.join(path)}: {'.'.join(path[: i + 1])} is a value, not a table"
+    table[path[-1]] = value
+    return None
+
+
+def _describe(model: type[Settings], problem: Any, prefix: str = "") -> str:
+    path = [str(part) for part in problem["loc"]]
+    name = (prefix + ".".join(path)).removesuffix(".") or "the recipe"
+    if problem["type"] == "extra_forbidden":
+        known = [field for field, _, _ in _fields(model, prefix)] + list(model.model_fields)
+        close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
+        return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
+    if problem["type"] == "missing":
+        return f"{name}: must be given"
+    message = problem["msg"].removeprefix("Value error, ")
+    message = message[0].lower() + message[1:]
+    if isinstance(problem["input"], dict):  # a rule over several settings of a table
+        return f"{name}: {message}"
+    return f"{name} = {json.dumps(problem['input'], default=str)}: {message}"
+
+
+def _fields(model: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, str]]:
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Settings):
+            yield from _fields(annotation, f"{prefix}{name}.")
+        else:
+            default = field.get_default(call_default_factory=True, validated_data={})
+            shown = "" if default is None else json.dumps(default, default=str)
+            yield prefix + name, shown, field.description or ""
+
+
+def _toml_lines(table: dict[str, Any], path: tuple[str, ...]) -> Iterator[str]:
+    scalars = {k: v for k, v in table.items() if not isinstance(v, dict) and v is not None}
+    if path and scalars:
+        yield f"[{'.'.join(path)}]"
+    for key, value in scalars.items():
+        yield f"{key} = {json.dumps(value, ensure_ascii=False)}"  # JSON's scalars and lists are TOML's
+    if scalars:
+        yield ""
+    for key, value in table.items():
+        if isinstance(value, dict):
+            yield from _toml_lines(value, (*path, key))

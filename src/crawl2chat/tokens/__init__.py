@@ -1,5 +1,0 @@
-"""From text to token ids and back: training byte-pair encodings, encoding, chat format."""
-
-from crawl2chat.tokens.tokenizer import Message, Tokenizer, ToolCall
-
-__all__ = ["Message", "Tokenizer", "ToolCall"]

@@ -1,0 +1,185 @@
+import pytest
+import torch
+
+from crawl2chat.generate import Engine, Sampling
+from crawl2chat.generate.engine import Completion
+from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.rl.grpo import (
+    add_policy_gradients,
+    group_advantages,
+    optimise_policy,
+    policy_gradient_loss,
+    sample_groups,
+    token_logprobs,
+)
+from crawl2chat.rl.settings import PolicySettings
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.stage import METRICS
+from crawl2chat.train.data import RowBatches
+from crawl2chat.train.metrics import read_metrics
+
+SMALL = PolicySettings(
+    steps=6, prompts=3, answers=4, max_tokens=8, matrix_lr=0.02, embedding_lr=0.01, checkpoint_every=2, evaluate_every=3
+)
+PROMPTS = [[5, 6, 7], [8, 9], [10, 11, 12, 13, 14]]
+
+
+def tiny(tokenizer) -> Transformer:
+    model = Transformer(ModelConfig(tokenizer.vocab_size, 32, 64, 2, 4, 2, 16, max_position_embeddings=32))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model
+
+
+def short_ids(step, prompts, groups):
+    """Rewards a property that sampling often meets and learning can reach: ids below 100."""
+    return torch.tensor([[sum(i < 100 for i in c.ids) / len(c.ids) for c in group] for group in groups])
+
+
+def run(tokenizer, out, model=None, settings=SMALL, **others):
+    model = model or tiny(tokenizer)
+    others = {"prompts_for": lambda step: PROMPTS, "reward": short_ids} | others
+    optimise_policy(model, tokenizer, settings.steps, settings, out, label="reinforce", **others)
+    return model
+
+
+def gradients(model):
+    return [p.grad.clone() for p in model.parameters()]
+
+
+def test_an_advantage_is_the_reward_over_the_mean_of_its_own_group():
+    rewards_pk = torch.tensor([[1.0, 0.0, 0.0, 1.0], [1.0, 1.0, 1.0, 1.0], [0.0, 0.0, 0.0, 1.0]])
+    expected = [[0.5, -0.5, -0.5, 0.5], [0.0] * 4, [-0.25, -0.25, -0.25, 0.75]]
+    assert group_advantages(rewards_pk).tolist() == expected
+    by_group = group_advantages(rewards_pk, normalise="group")
+    assert by_group[0].tolist() == pytest.approx([0.866, -0.866, -0.866, 0.866], abs=1e-3)
+    assert by_group[1].tolist() == [0.0] * 4
+    by_batch = group_advantages(rewards_pk, normalise="batch")
+    assert by_batch[2].tolist() == pytest.approx((torch.tensor(expected[2]) / rewards_pk.std()).tolist(), rel=1e-4)
+
+
+def test_the_gradient_is_the_one_derived_by_hand_for_a_bandit():
+    """One token drawn from softmax(logits): dL/dlogits = −A · (one-hot of the token − π), a token of the batch."""
+    logits_bv = torch.tensor([[0.3, -1.0, 2.0], [0.3, -1.0, 2.0]], requires_grad=True)
+    drawn_b, advantages_b = torch.tensor([2, 0]), torch.tensor([0.5, -0.25])
+    logprobs_bt = logits_bv.log_softmax(-1).gather(-1, drawn_b[:, None])
+    policy_gradient_loss(logprobs_bt, advantages_b, torch.ones(2, 1)).backward()
+    one_hot_bv = torch.nn.functional.one_hot(drawn_b, 3)
+    expected_bv = -advantages_b[:, None] * (one_hot_bv - logits_bv.detach().softmax(-1)) / 2
+    assert torch.allclose(logits_bv.grad, expected_bv, atol=1e-7)
+
+
+def test_tokens_behind_the_mask_count_neither_in_the_loss_nor_in_its_mean():
+    logprobs_bt = torch.tensor([[-1.0, -2.0, -50.0], [-3.0, -70.0, -80.0]])
+    mask_bt = torch.tensor([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+    loss = policy_gradient_loss(logprobs_bt, torch.tensor([1.0, -1.0]), mask_bt)
+    assert loss.item() == pytest.approx((1 + 2 - 3) / 3)
+
+
+def test_entropy_is_that_of_the_distribution_and_has_no_gradient(tokenizer):
+    model = tiny(tokenizer)
+    ids_bt = torch.tensor([[1, 2, 3, 4]])
+    logprobs_bt, entropy_bt = token_logprobs(model, ids_bt)
+    expected = torch.distributions.Categorical(logits=model(ids_bt)[:, :-1])
+    assert torch.allclose(entropy_bt, expected.entropy(), atol=1e-5)
+    assert torch.allclose(logprobs_bt, expected.log_prob(ids_bt[:, 1:]), atol=1e-5)
+    masked_bt, masked_entropy_bt = token_logprobs(model, ids_bt, torch.tensor([[0.0, 1.0, 1.0]]))
+    assert torch.allclose(masked_bt, logprobs_bt * torch.tensor([0.0, 1.0, 1.0]), atol=1e-6)
+    assert torch.allclose(masked_entropy_bt, entropy_bt * torch.tensor([0.0, 1.0, 1.0]), atol=1e-6)
+    assert logprobs_bt.requires_grad
+    assert not entropy_bt.requires_grad
+
+
+def test_the_sampler_and_the_trainer_agree_on_every_log_probability(tokenizer):
+    model = tiny(tokenizer)
+    groups = sample_groups(Engine(model, tokenizer), PROMPTS, 4, Sampling(max_tokens=20, seed=1), 0)
+    measured = add_policy_gradients(model, PROMPTS, groups, torch.zeros(3, 4), SMALL)
+    assert len({len(c.ids) for group in groups for c in group}) > 1  # rows of different lengths, so there is padding
+    assert measured["logprob_gap_max"] < 1e-4
+
+
+@pytest.mark.parametrize("micro_batch_tokens", [8, 40, 100])
+def test_gradients_are_the_same_under_any_split_into_micro_batches(tokenizer, micro_batch_tokens):
+    groups = sample_groups(Engine(tiny(tokenizer), tokenizer), PROMPTS, 4, Sampling(max_tokens=20), 0)
+    advantages_pk = group_advantages(torch.arange(12.0).view(3, 4) % 5)
+    found = []
+    for tokens in (10_000, micro_batch_tokens):
+        model = tiny(tokenizer)
+        settings = SMALL.model_copy(update={"micro_batch_tokens": tokens})
+        measured = add_policy_gradients(model, PROMPTS, groups, advantages_pk, settings)
+        found.append((gradients(model), measured["entropy"]))
+    (whole, entropy), (split, split_entropy) = found
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(whole, split, strict=True))
+    assert split_entropy == pytest.approx(entropy, rel=1e-5)
+
+
+def test_the_answer_and_its_stop_token_are_learned_and_the_prompt_is_not(tokenizer):
+    model = tiny(tokenizer)
+    prompt, answer = [5, 6, 7], [8, tokenizer.im_end]
+    one = Completion(answer, [0.0, 0.0], "", "stop")
+    add_policy_gradients(model, [prompt], [[one]], torch.ones(1, 1), SMALL)
+    found = gradients(model)
+    model.zero_grad()
+    logprobs_bt, _ = token_logprobs(model, torch.tensor([prompt + answer]))
+    (-logprobs_bt[0, 2:].mean()).backward()
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, gradients(model), strict=True))
+
+
+def test_what_is_rewarded_becomes_more_frequent(tokenizer, tmp_path):
+    run(tokenizer, tmp_path, settings=SMALL.model_copy(update={"steps": 20, "answers": 8}))
+    rewards = [line["reward"] for line in read_metrics(tmp_path / METRICS)]
+    assert sum(rewards[-5:]) / 5 > sum(rewards[:5]) / 5 + 0.1
+
+
+def test_rewards_without_differences_leave_the_model_as_it_was(tokenizer, tmp_path):
+    model = run(tokenizer, tmp_path, reward=lambda step, prompts, groups: torch.ones(3, 4))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), tiny(tokenizer).parameters(), strict=True))
+    assert {line["zero_variance"] for line in read_metrics(tmp_path / METRICS)} == {1.0}
+
+
+def test_replay_lowers_the_loss_on_earlier_conversations(tokenizer, tmp_path):
+    ids_nt = torch.arange(4 * 17).view(4, 17).numpy()
+    replay = RowBatches(ids_nt, torch.ones(4, 17).numpy(), rows=4, seed=0)
+    run(tokenizer, tmp_path, replay=replay, reward=lambda step, prompts, groups: torch.ones(3, 4))
+    losses = [line["replay_loss"] for line in read_metrics(tmp_path / METRICS)]
+    assert losses[-1] < losses[0]
+
+
+def test_a_run_that_was_killed_ends_with_the_same_weights_and_metrics(tokenizer, tmp_path):
+    def lines(out):
+        varying = ("seconds", "tokens_per_second")
+        return [{k: v for k, v in line.items() if k not in varying} for line in read_metrics(out / METRICS)]
+
+    def killed(step, prompts, groups):
+        if step == 5:
+            raise KeyboardInterrupt
+        return short_ids(step, prompts, groups)
+
+    for folder in ("whole", "resumed"):
+        (tmp_path / folder).mkdir()
+    whole = run(tokenizer, tmp_path / "whole", after_step=lambda done: {"measured": done})
+    with pytest.raises(KeyboardInterrupt):
+        run(tokenizer, tmp_path / "resumed", reward=killed, after_step=lambda done: {"measured": done})
+    resumed = run(tokenizer, tmp_path / "resumed", after_step=lambda done: {"measured": done})
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    assert lines(tmp_path / "whole") == lines(tmp_path / "resumed")
+    assert [line["step"] for line in lines(tmp_path / "whole") if "measured" in line] == [3, 6]
+
+
+def test_rewards_that_are_no_number_are_not_learned_from_and_several_in_a_row_stop_the_run(tokenizer, tmp_path):
+    def broken_at(*steps):
+        def reward(step, prompts, groups):
+            return torch.full((3, 4), torch.nan if step in steps else 1.0)
+
+        return reward
+
+    model = run(tokenizer, tmp_path, reward=broken_at(0, 1, 4, 5))
+    assert all(torch.equal(a, b) for a, b in zip(model.parameters(), tiny(tokenizer).parameters(), strict=True))
+    skipped = {line["step"]: line.get("skipped") for line in read_metrics(tmp_path / METRICS)}
+    assert skipped == dict.fromkeys((1, 2, 5, 6), "the gradient norm is nan") | {3: None, 4: None}
+    (tmp_path / "stopped").mkdir()
+    with pytest.raises(StageError, match=r"the gradient norm is nan at step 5, as in 5 .* lower reinforce\.matrix_lr"):
+        run(tokenizer, tmp_path / "stopped", reward=broken_at(*range(6)))

@@ -1,0 +1,133 @@
+import json
+import signal
+
+import pytest
+import torch
+
+from crawl2chat.chat.conversations import write_conversations
+from crawl2chat.evals.knowledge import Question
+from crawl2chat.generate.engine import Completion
+from crawl2chat.model import ModelConfig, Transformer, load_model
+from crawl2chat.rl import stage
+from crawl2chat.rl.settings import ReinforceSettings
+from crawl2chat.rl.stage import coin_flips, reinforce, right_answers
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.interrupts import Terminated
+from crawl2chat.stages.stage import METRICS, hash_files
+from crawl2chat.tokenizer import Message
+from crawl2chat.train.metrics import read_metrics
+from crawl2chat.train.pretrain import save_stage_model
+
+SETTINGS = ReinforceSettings(
+    steps=4, prompts=2, answers=2, max_tokens=6, measured=3, samples=2, replay_tokens=64, checkpoint_every=1
+)
+CONVERSATION = [Message(role="user", content="Hi"), Message(role="assistant", content="The answer is 2.")]
+
+
+@pytest.fixture(scope="module")
+def inputs(tokenizer, tmp_path_factory):
+    """A file of problems and the folder of an earlier stage."""
+    folder = tmp_path_factory.mktemp("inputs")
+    rows = [{"question": f"What is {i}+1?", "answer": f"#### {i + 1}"} for i in range(20)]
+    (folder / "problems.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model = Transformer(ModelConfig(tokenizer.vocab_size, 16, 32, 1, 1, 1, 16, max_position_embeddings=64))
+    model.init_weights(0)
+    earlier = folder / "sft"
+    save_stage_model(model, tokenizer, earlier)
+    write_conversations([CONVERSATION] * 20, earlier / "conversations.jsonl")
+    return folder / "problems.jsonl", earlier
+
+
+@pytest.fixture(scope="module")
+def whole(inputs, tmp_path_factory):
+    out = tmp_path_factory.mktemp("out")
+    return out, reinforce(*inputs, out, SETTINGS)
+
+
+def test_the_stage_leaves_a_model_answers_a_diagnosis_and_conversations_and_no_checkpoints(inputs, whole):
+    out, _ = whole
+    start, trained = load_model(inputs[1]), load_model(out)
+    assert any(not torch.equal(a, b) for a, b in zip(start.parameters(), trained.parameters(), strict=True))
+    assert (out / "conversations.jsonl").read_bytes() == (inputs[1] / "conversations.jsonl").read_bytes()
+    assert (out / "diagnosis.txt").read_text().strip()
+    rows = [json.loads(line) for line in (out / "answers.jsonl").read_text().split("\n")[:-1]]
+    assert len(rows) == 3
+    assert set(rows[0]) >= {"question", "expected", "before", "after", "right_before", "right_after"}
+    assert {path.name for path in out.iterdir()} == {
+        "model", "conversations.jsonl", "diagnosis.txt", "answers.jsonl", METRICS, "control",
+    }  # fmt: skip
+    assert [path.name for path in (out / "control").iterdir()] == [METRICS]
+    assert [line["step"] for line in read_metrics(out / METRICS) if "held_out_greedy" in line] == [4]
+
+
+def test_figures_tell_before_after_and_the_control(whole):
+    names = [figure.name for figure in whole[1]]
+    for name in ("pass_at_1", "pass_at_2", "greedy", "answer_tokens", "entropy"):
+        assert {f"{name}_before", f"{name}_after"} <= set(names)
+    assert "random_reward_pass_at_1" in names
+
+
+@pytest.mark.parametrize("killed_in", ["training", "control"])
+def test_a_stage_that_was_killed_ends_with_the_same_files_and_figures(inputs, whole, tmp_path, monkeypatch, killed_in):
+    name = "right_answers" if killed_in == "training" else "coin_flips"
+
+    def killed(step, problems, groups):
+        if step == 2:
+            raise KeyboardInterrupt
+        return (right_answers if killed_in == "training" else coin_flips(SETTINGS.seed))(step, problems, groups)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(stage, name, killed if killed_in == "training" else lambda seed: killed)
+        with pytest.raises(KeyboardInterrupt):
+            reinforce(*inputs, tmp_path, SETTINGS)
+    assert reinforce(*inputs, tmp_path, SETTINGS) == whole[1]
+    assert hash_files(tmp_path) == hash_files(whole[0])
+
+
+@pytest.mark.parametrize("step", [0, 2, SETTINGS.steps - 1])
+@pytest.mark.parametrize("of", ["training", "control"])
+def test_a_signal_in_any_step_ends_the_stage_behind_it_and_the_next_call_goes_on(
+    inputs, whole, tmp_path, monkeypatch, of, step
+):
+    steps = []
+
+    def signalled(step_now, problems, groups):
+        steps.append(step_now)
+        if step_now == step:
+            signal.raise_signal(signal.SIGTERM)
+        return (right_answers if of == "training" else coin_flips(SETTINGS.seed))(step_now, problems, groups)
+
+    with monkeypatch.context() as patch:
+        name = "right_answers" if of == "training" else "coin_flips"
+        patch.setattr(stage, name, signalled if of == "training" else lambda seed: signalled)
+        with pytest.raises(Terminated):
+            reinforce(*inputs, tmp_path, SETTINGS)
+    assert steps[-1] == step
+    assert (tmp_path / "answers.jsonl").exists() == (of == "control")  # it measured nothing more
+    assert reinforce(*inputs, tmp_path, SETTINGS) == whole[1]
+    assert hash_files(tmp_path) == hash_files(whole[0])
+
+
+def test_without_conversations_nothing_is_replayed_and_without_a_control_none_is_trained(inputs, tokenizer, tmp_path):
+    save_stage_model(load_model(inputs[1]), tokenizer, tmp_path / "imported")
+    settings = SETTINGS.model_copy(update={"random_control": False})
+    (tmp_path / "out").mkdir()
+    figures = reinforce(inputs[0], tmp_path / "imported", tmp_path / "out", settings)
+    assert "random_reward_pass_at_1" not in [figure.name for figure in figures]
+    assert not (tmp_path / "out" / "control").exists()
+    assert not (tmp_path / "out" / "conversations.jsonl").exists()
+    assert not [line for line in read_metrics(tmp_path / "out" / METRICS) if "replay_loss" in line]
+
+
+def test_problems_that_leave_no_room_for_an_answer_are_counted_or_refused(inputs, tmp_path):
+    with pytest.raises(StageError, match=r"20 problems don't fit the model's context of 64 .*max_tokens = 60"):
+        reinforce(*inputs, tmp_path, SETTINGS.model_copy(update={"max_tokens": 60}))
+
+
+def test_rewards_are_right_or_wrong_and_coins_know_nothing_of_it():
+    problems = [Question("?", "2", "sum"), Question("?", "3", "sum")]
+    groups = [[Completion([1], [0.0], text, "stop") for text in ("It is 2.", "It is 3.")]] * 2
+    assert right_answers(0, problems, groups).tolist() == [[1, 0], [0, 1]]
+    flips = [coin_flips(7)(step, problems, groups) for step in range(200)]
+    assert torch.equal(flips[5], coin_flips(7)(5, problems, groups))
+    assert torch.stack(flips).mean().item() == pytest.approx(0.5, abs=0.06)
