@@ -4,12 +4,12 @@ from crawl2chat.evals.knowledge import Question
 from crawl2chat.generate.engine import Completion
 from crawl2chat.rl.passing import Solved, is_right, pass_at_1, pass_at_k, pass_figures
 
-PROBLEM = Question("What is 1+1?", "2", "sum")
+PROBLEM = Question("What is 1+1?", ("2",), "sum")
 
 
 def solved(marks, group="sum"):
     drawn = [Completion([1, 2], [-0.5, -1.5], "", "stop") for _ in marks]
-    return Solved(Question("?", "2", group), drawn, list(marks), drawn[0], marks[0])
+    return Solved(Question("?", ("2",), group), drawn, list(marks), drawn[0], marks[0])
 
 
 def test_pass_at_k_is_the_chance_that_k_of_the_drawn_hold_a_right_one():
@@ -41,6 +41,6 @@ def test_an_answer_cut_short_is_not_right():
 
 
 def test_a_reference_of_two_numbers_rewards_itself_and_not_its_last_number():
-    half = Question("Which part?", "1/2", "gsm8k")
+    half = Question("Which part?", ("1/2",), "gsm8k")
     assert is_right(half, Completion([1], [0.0], "So it is.\n#### 1/2", "stop"))
     assert not is_right(half, Completion([1], [0.0], "So it is.\n#### 2", "stop"))

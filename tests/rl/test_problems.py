@@ -40,7 +40,7 @@ def test_held_out_sums_are_never_trained_on(web):
 def test_each_sum_is_asked_plainly_and_as_a_story_with_one_answer(web):
     problems = sums(Ledger.load(web), "held_out", seed=0)
     assert {p.group for p in problems} == {"sum", "story"}
-    by_group = [sorted(p.value for p in problems if p.group == group) for group in ("sum", "story")]
+    by_group = [sorted(p.answers[0] for p in problems if p.group == group) for group in ("sum", "story")]
     assert by_group[0] == by_group[1]
     assert not [p.text for p in problems if "step" in p.text or "at once" in p.text]
 
@@ -49,7 +49,7 @@ def test_a_file_in_gsm8ks_form_is_read_and_split_without_overlap(tmp_path):
     rows = [{"question": f"How many are {i} pears?", "answer": f"Easy.\n#### {i},000"} for i in range(1, 21)]
     file = gsm8k(tmp_path, *rows, rows[0])
     problems = read_gsm8k(file)
-    assert [p.value for p in problems] == [f"{i},000" for i in range(1, 21)]  # the repeated one counts once
+    assert [p.expected for p in problems] == [f"{i},000" for i in range(1, 21)]  # the repeated one counts once
     training, held_out = read_problems(file, 200, seed=0)
     assert len(held_out) == 4
     assert not {p.text for p in training} & {p.text for p in held_out}
@@ -66,7 +66,7 @@ def test_a_file_is_read_in_each_form_that_people_have(tmp_path, form, encoding, 
     content = text.replace("\n", newline).encode(encoding)
     file = tmp_path / "problems.json"
     file.write_bytes(gzip.compress(content) if form.endswith("gz") else content)
-    assert [(p.text, p.value) for p in read_gsm8k(file)] == [("Half of a café?", "½"), ("Where?", "Oslo")]
+    assert [(p.text, p.expected) for p in read_gsm8k(file)] == [("Half of a café?", "½"), ("Where?", "Oslo")]
 
 
 def test_each_kind_of_bad_line_is_named_with_its_first_line(tmp_path):

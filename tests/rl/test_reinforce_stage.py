@@ -125,7 +125,7 @@ def test_problems_that_leave_no_room_for_an_answer_are_counted_or_refused(inputs
 
 
 def test_rewards_are_right_or_wrong_and_coins_know_nothing_of_it():
-    problems = [Question("?", "2", "sum"), Question("?", "3", "sum")]
+    problems = [Question("?", ("2",), "sum"), Question("?", ("3",), "sum")]
     groups = [[Completion([1], [0.0], text, "stop") for text in ("It is 2.", "It is 3.")]] * 2
     assert right_answers(0, problems, groups).tolist() == [[1, 0], [0, 1]]
     flips = [coin_flips(7)(step, problems, groups) for step in range(200)]

@@ -43,7 +43,7 @@ def solve(engine: Engine, problems: Sequence[Question], samples: int, max_tokens
 
 def is_right(problem: Question, answer: Completion) -> bool:
     """Whether an answer came to an end by itself and is correct."""
-    return answer.finish_reason == "stop" and is_correct(answer.text, problem.value)
+    return answer.finish_reason == "stop" and problem.accepts(answer.text, is_correct)
 
 
 def pass_at_k(n: int, right: int, k: int) -> float:

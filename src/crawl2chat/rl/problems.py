@@ -47,7 +47,7 @@ def sums(ledger: Ledger, split: Split, seed: int) -> list[Question]:
     """Each sum of this split as a plain question and as a story, in a seeded order; neither asks for steps."""
     rng = random.Random(f"problems {split} {seed}")
     asked = [
-        Question(ask(problem, rng), str(problem.answer), group)
+        Question(ask(problem, rng), (str(problem.answer),), group)
         for problem in ledger.problems
         if problem.split == split
         for group, ask in (("sum", ask_plainly), ("story", ask_as_story))
@@ -72,7 +72,7 @@ def read_gsm8k(file: AnyPath) -> list[Question]:
         except ValueError as error:
             bad[str(error)].append(place)
         else:
-            problems.setdefault(question, Question(question, part, "gsm8k"))
+            problems.setdefault(question, Question(question, (part,), "gsm8k"))
     if bad:
         count = sum(map(len, bad.values()))
         kinds = [

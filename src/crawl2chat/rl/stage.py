@@ -174,7 +174,7 @@ def _write_answers(before: Sequence[Solved], after: Sequence[Solved], file: Path
         for old, new in list(zip(before, after, strict=True))[:SHOWN]:
             row = {
                 "question": new.problem.text,
-                "expected": new.problem.value,
+                "expected": new.problem.expected,
                 "group": new.problem.group,
                 "before": old.best.text,
                 "after": new.best.text,
