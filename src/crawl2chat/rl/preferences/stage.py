@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from crawl2chat.generate import Engine
-from crawl2chat.honesty.checkup import check_again, copy_forward, read_card
+from crawl2chat.honesty.checkup import check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.rl.grpo import Prompts, optimise_policy
 from crawl2chat.rl.preferences.annotator import Annotator
@@ -83,7 +83,7 @@ def prefer(crawl: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetting
         Figure("rankings", len(rankings)),
         *Agreement(**json.loads((out / "agreement.json").read_text(encoding="utf-8"))).figures(),
         *figures(json.loads((out / CURVES).read_text(encoding="utf-8"))),
-        *check_again(engine, Ledger.load(crawl), read_card(model), settings.seed, out, "prefer"),
+        *check_again(engine, model, settings.seed, out, "prefer"),
     ]
 
 
