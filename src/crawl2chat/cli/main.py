@@ -70,7 +70,7 @@ STAGE_INPUTS = {
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
     "prefer": (
-        ("CRAWL", "the crawl folder of a fictional web, whose verses give the topics"),
+        ("PROMPTS", 'JSON lines of prompts ("prompt" or "messages", "group", "split"), or a folder with prompts.jsonl'),
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
 }
