@@ -20,8 +20,9 @@ import numpy as np
 from crawl2chat.crawl import Page, read_warc
 from crawl2chat.refine import extract_text
 from crawl2chat.refine.copies.ngrams import words_of
-from crawl2chat.refine.quality.classify import area_under_curve, read_training_texts, train
+from crawl2chat.refine.quality.classify import read_training_texts, train
 from crawl2chat.refine.text.language import identify_language
+from crawl2chat.stages.figures import area_under_roc
 
 CUT = 150  # words
 Scorer = Callable[[str], float]
@@ -62,7 +63,7 @@ def measure(
     good, bad = (np.array([score(text) for text in texts]) for texts in held)
     seconds = time.process_time() - trained
     accuracy = (np.mean(good > 0) + np.mean(bad <= 0)) / 2
-    return accuracy, area_under_curve(good, bad), trained - began, (len(good) + len(bad)) / seconds
+    return accuracy, area_under_roc(good.tolist(), bad.tolist()), trained - began, (len(good) + len(bad)) / seconds
 
 
 def main() -> None:

@@ -1,6 +1,8 @@
+import math
+
 import pytest
 
-from crawl2chat.stages.figures import Figure, mean, share, wilson_interval
+from crawl2chat.stages.figures import Figure, area_under_roc, mean, share, wilson_interval
 
 
 def test_wilson_interval_equals_published_values():
@@ -24,3 +26,10 @@ def test_the_interval_of_a_mean_follows_the_spread_of_its_cases():
     assert figure.interval == pytest.approx((2.5 - 1.96 * 0.6455, 2.5 + 1.96 * 0.6455), abs=1e-3)
     assert mean("x", [0.0, 1.0], "share").interval == (0.0, 1.0)
     assert mean("x", [0.5], "share").interval is None
+
+
+def test_the_area_under_the_curve_counts_pairs_in_order():
+    assert area_under_roc([3.0, 1.0], [2.0, 0.0]) == 0.75
+    assert area_under_roc([1.0, 1.0], [1.0, 1.0]) == 0.5
+    assert math.isnan(area_under_roc([], [1.0]))
+    assert math.isnan(area_under_roc([1.0], []))

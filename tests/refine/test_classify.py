@@ -10,7 +10,7 @@ import pytest
 from warcs import page_record, prose, write_warc
 
 from crawl2chat.cli.main import main
-from crawl2chat.refine.quality.classify import Classifier, area_under_curve, features_of, load_classifier, train
+from crawl2chat.refine.quality.classify import Classifier, features_of, load_classifier, train
 from crawl2chat.refine.rules.selection import find_threshold
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
@@ -104,11 +104,6 @@ def test_what_is_no_classifier_is_told(model, tmp_path):
 def test_too_few_texts_are_told():
     with pytest.raises(StageError, match="3 different positive texts are too few"):
         train(some_texts(GOOD, 3, 1), some_texts(BAD, 30, 1))
-
-
-def test_the_area_under_the_curve_counts_pairs_in_order():
-    assert area_under_curve(np.array([3.0, 1.0]), np.array([2.0, 0.0])) == 0.75
-    assert area_under_curve(np.array([1.0, 1.0]), np.array([1.0, 1.0])) == 0.5
 
 
 def test_the_threshold_is_the_exact_quantile():

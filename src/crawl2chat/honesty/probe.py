@@ -15,7 +15,7 @@ import numpy as np
 
 from crawl2chat.evals.knowledge import FACT_TOKENS, Question, is_refusal, mentions, question_prompt
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.figures import Figure, area_under_roc
 from crawl2chat.tinyweb.ledger import Ledger
 
 RESAMPLES = 500  # of the bootstrap
@@ -79,12 +79,8 @@ def knowledge(probed: Probe, known_from: float, unknown_to: float) -> Literal["k
 
 def auroc(scores: Sequence[float], right: Sequence[bool]) -> float:
     """Chance that a right answer has a higher score than a wrong one, ties counting half; NaN without both kinds."""
-    positive = np.array([score for score, mark in zip(scores, right, strict=True) if mark])
-    negative = np.array([score for score, mark in zip(scores, right, strict=True) if not mark])
-    if not len(positive) or not len(negative):
-        return float("nan")
-    above = (positive[:, None] > negative).mean() + 0.5 * (positive[:, None] == negative).mean()
-    return float(above)
+    marked = list(zip(scores, right, strict=True))
+    return area_under_roc([score for score, mark in marked if mark], [score for score, mark in marked if not mark])
 
 
 def auroc_figure(name: str, probes: Sequence[Probe]) -> list[Figure]:

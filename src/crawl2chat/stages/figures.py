@@ -72,3 +72,17 @@ def mean(name: str, values: Sequence[float], unit: str = "") -> Figure:
     low, high = centre - spread, centre + spread
     interval = (max(0.0, low), min(1.0, high)) if unit == "share" else (low, high)
     return Figure(name, centre, unit, interval, len(values))
+
+
+def area_under_roc(positive: Sequence[float], negative: Sequence[float]) -> float:
+    """Return the chance that a positive case's score is above a negative one's, ties counting half (Hanley 1982).
+
+    NaN if there are no cases of one kind.
+    """
+    import numpy as np
+
+    if not len(positive) or not len(negative):
+        return math.nan
+    ordered = np.sort(np.asarray(negative))
+    below, not_above = (np.searchsorted(ordered, np.asarray(positive), side) for side in ("left", "right"))
+    return float((below + not_above).sum()) / (2 * len(positive) * len(negative))

@@ -20,6 +20,7 @@ import xxhash
 
 from crawl2chat.refine.copies.ngrams import ngrams
 from crawl2chat.refine.documents import Losses, is_text, read_texts
+from crawl2chat.stages.figures import area_under_roc
 from crawl2chat.stages.files import StageError, atomic_write, write_json
 from crawl2chat.stages.progress import Progress
 from crawl2chat.stages.text_files import NotText, decode_lossy, open_utf8, read_text
@@ -138,7 +139,7 @@ def train(
             "positive": len(scores[1]),
             "negative": len(scores[0]),
             "accuracy": (np.mean(scores[1] > 0) + np.mean(scores[0] <= 0)) / 2,  # of both classes the mean
-            "auc": area_under_curve(scores[1], scores[0]),
+            "auc": area_under_roc(scores[1].tolist(), scores[0].tolist()),
         },
         "percentiles": {  # scores of the held-out texts below which 0 %, 5 % ... of them lie
             "positive": np.percentile(scores[1], PERCENTILES).round(4).tolist(),
@@ -227,13 +228,6 @@ def _fit(
                 seen = min((i + 1) * BATCH, len(texts))
                 bar.update(epoch * batches + i + 1, f"epoch {epoch + 1}/{epochs}  loss {lost / seen:.3f}")
     return weights, bias
-
-
-def area_under_curve(positive: npt.NDArray[Any], negative: npt.NDArray[Any]) -> float:
-    """Chance that a positive text's score is above a negative one's; equal ones count half."""
-    ordered = np.sort(negative)
-    below, not_above = np.searchsorted(ordered, positive, "left"), np.searchsorted(ordered, positive, "right")
-    return float(np.mean(below + not_above) / (2 * len(negative)))
 
 
 def read_training_texts(files: Sequence[Path], label: str) -> Iterator[str]:
