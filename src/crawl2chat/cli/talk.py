@@ -154,9 +154,8 @@ def _write(text: str) -> None:
 def rank_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.line_input import LineInput
     from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
-    from crawl2chat.rl.preferences.plan import Source
     from crawl2chat.rl.preferences.preference_files import read_prompts
-    from crawl2chat.rl.preferences.rank import rank_in_terminal
+    from crawl2chat.rl.preferences.rank import Source, rank_in_terminal
     from crawl2chat.rl.preferences.store import RankingStore
     from crawl2chat.stages.files import StageError
 

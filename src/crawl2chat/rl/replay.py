@@ -11,7 +11,7 @@ from crawl2chat.evals.knowledge import Question
 from crawl2chat.evals.values import Value
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS
-from crawl2chat.rl.passing import encode_problems
+from crawl2chat.rl.measure import encode_problems
 from crawl2chat.rl.settings import PolicySettings
 from crawl2chat.tokenizer import Message, Tokenizer
 from crawl2chat.train.data import RowBatches

@@ -14,10 +14,9 @@ from crawl2chat.evals.tasks import Problem, Task, load_task, split_problems
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
-from crawl2chat.rl.diagnosis import diagnose
 from crawl2chat.rl.from_ledger import has_only_ledger, problems_of_ledger
 from crawl2chat.rl.grpo import Groups, Prompts, optimise_policy
-from crawl2chat.rl.passing import Solved, encode_problems, gain, mean_reward, pass_at_1, pass_figures, solve
+from crawl2chat.rl.measure import Solved, diagnose, encode_problems, gain, mean_reward, pass_at_1, pass_figures, solve
 from crawl2chat.rl.problems import in_epochs
 from crawl2chat.rl.replay import renewed, replay_batches
 from crawl2chat.rl.settings import ReinforceSettings

@@ -55,7 +55,7 @@ def test_rankings_go_out_and_in_as_files_and_agreement_is_printed(tmp_path, caps
         (["--import", "missing.jsonl"], "missing.jsonl: can't be read"),
         (["--import", "bad.jsonl"], "bad.jsonl: line 1: answers: expected a list of 2 to 9"),
         (["--prompts", "bad.jsonl", "--answers", "12"], "k = 12: must be from 2 to 9"),
-        ([], "is no fictional web"),
+        ([], "no such file; expected a file of prompts"),
     ],
 )
 def test_what_can_not_be_done_is_said_in_one_line(model, tokenizer, tmp_path, monkeypatch, capsys, arguments, word):

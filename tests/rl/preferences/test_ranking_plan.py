@@ -1,6 +1,6 @@
 import pytest
 
-from crawl2chat.rl.preferences.plan import Needed, Plan, Source, one_each
+from crawl2chat.rl.preferences.rank import Needed, Plan, Source, one_each
 from crawl2chat.rl.preferences.store import Answer, Prompt, RankingStore
 
 SOURCES = [Source("m", "sft"), Source("m", "prefer"), Source("m", "sft")]

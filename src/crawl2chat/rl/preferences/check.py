@@ -1,25 +1,30 @@
-"""What becomes of the policy on the way: proxy, gold and distance on held-out prompts, and comparisons with the start.
+"""The way of the policy: its reward, held near the start, and checks on held-out prompts and against the start.
 
-The comparisons are all that a stopping rule may see; gold is there to judge the rule.
+RL follows the reward model less a penalty for the distance from the start. A check measures proxy, gold and distance;
+its comparisons are all that a stopping rule may see, and gold is there to judge the rule.
+Shapes: P prompts, K answers each.
 """
 
 import json
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+import torch
+from torch import Tensor
+
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
-from crawl2chat.rl.grpo import Groups, sample_groups
+from crawl2chat.rl.grpo import Groups, Prompts, sample_groups, token_logprobs
 from crawl2chat.rl.preferences.annotator import Annotator
 from crawl2chat.rl.preferences.preference_files import PromptRow
-from crawl2chat.rl.preferences.reward_model import RewardModel
-from crawl2chat.rl.preferences.rlhf import log_ratios, proxy_rewards
+from crawl2chat.rl.preferences.reward_model import RewardModel, reading
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Answer
 from crawl2chat.stages.files import write_json
 from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.train.metrics import Metrics
 
 ANSWERS = 2  # a held-out prompt
 _COMPARISON = 1_000_000  # keeps the seeds of comparisons apart from those of rankings
@@ -145,3 +150,65 @@ class Checker:
             best, _ = self.annotator.rank(prompt, (policys, starts), (_COMPARISON, step, i))
             comparisons.append(Comparison(prompt.text, policys, starts, won=best == 0))
         return comparisons
+
+
+def log_ratios(reference: Transformer, prompts: Prompts, groups: Groups) -> Tensor:
+    """Σ over an answer's tokens of log π − log π_ref, (P, K), in nats; its mean estimates KL(π ‖ π_ref) an answer.
+
+    π is what the sampler drew from; the token that ends an answer counts. Without bias, so single answers can be
+    below zero (estimator k1 of Schulman, joschu.net/blog/kl-approx.html).
+    """
+    return torch.tensor(
+        [
+            _ratios_of_group(reference, prompt, [(a.ids, a.logprobs) for a in group])
+            for prompt, group in zip(prompts, groups, strict=True)
+        ]
+    )
+
+
+@torch.inference_mode()
+def _ratios_of_group(
+    reference: Transformer, prompt: list[int], answers: list[tuple[list[int], list[float]]]
+) -> list[float]:
+    rows = torch.zeros(len(answers), len(prompt) + max(len(ids) for ids, _ in answers), dtype=torch.long)
+    for row, (ids, _) in enumerate(answers):
+        rows[row, : len(prompt) + len(ids)] = torch.tensor(prompt + ids)
+    logprobs_bt, _ = token_logprobs(reference, rows.to(next(reference.parameters()).device))
+    first = len(prompt) - 1  # predictions stand one place before their tokens
+    return [
+        sum(sampled) - logprobs_bt[row, first : first + len(ids)].sum().item()
+        for row, (ids, sampled) in enumerate(answers)
+    ]
+
+
+def proxy_rewards(reward_model: RewardModel, tokenizer: Tokenizer, prompts: Prompts, groups: Groups) -> Tensor:
+    """What the reward model thinks of each answer, (P, K)."""
+    context = reward_model.body.config.max_position_embeddings
+    readings = [
+        reading(tokenizer, prompt, answer.text, answer.finish_reason == "stop", context)
+        for prompt, group in zip(prompts, groups, strict=True)
+        for answer in group
+    ]
+    return torch.tensor(reward_model.rewards(readings)).view(len(groups), -1)
+
+
+def penalised_reward(
+    reward_model: RewardModel, reference: Transformer, tokenizer: Tokenizer, kl_weight: float, metrics: Metrics
+) -> Callable[[int, Prompts, Groups], Tensor]:
+    """The reward of RLHF: proxy − β · Σ (log π − log π_ref) (InstructGPT, arXiv 2203.02155, without its clipping).
+
+    Each step's proxy and distance √KL, over the answers that it draws, go to the metrics.
+    """
+
+    def reward(step: int, prompts: Prompts, groups: Groups) -> Tensor:
+        proxy_pk = proxy_rewards(reward_model, tokenizer, prompts, groups)
+        ratios_pk = log_ratios(reference, prompts, groups)
+        metrics.write(step=step + 1, proxy=proxy_pk.mean().item(), sqrt_kl=root(ratios_pk.mean().item()))
+        return proxy_pk - kl_weight * ratios_pk
+
+    return reward
+
+
+def root(kl: float) -> float:
+    """√KL; an estimate of the KL may be a little below zero."""
+    return max(0.0, kl) ** 0.5

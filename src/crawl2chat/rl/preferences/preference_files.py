@@ -57,8 +57,9 @@ def read_prompt_rows(source: AnyPath) -> list[PromptRow]:
     Raises StageError for a file that can't be read, has no prompts, or has rows that are not prompts.
     """
     file = Path(source) / PROMPTS if Path(source).is_dir() else Path(source)
-    if file.parent == Path(source) and not file.is_file():
-        raise StageError(f"{source}: a folder without {PROMPTS}; name a file of prompts")
+    if not file.is_file():
+        what = f"a folder without {PROMPTS}" if Path(source).is_dir() else "no such file"
+        raise StageError(f'{source}: {what}; expected a file of prompts, JSON lines such as {{"prompt": "…"}}')
     try:
         prompts = _read_all(_rows_of(file), lambda row, number: _prompt_row_of(row))
     except ValueError as error:

@@ -16,7 +16,7 @@ from crawl2chat.rl.from_ledger import TASTE as TASTE_OF_VERSES
 from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
 from crawl2chat.rl.grpo import Prompts, optimise_policy
 from crawl2chat.rl.preferences.annotator import TASTE, Annotator, Taste
-from crawl2chat.rl.preferences.check import Check, Checker
+from crawl2chat.rl.preferences.check import Check, Checker, penalised_reward
 from crawl2chat.rl.preferences.collect import (
     Agreement,
     agreement,
@@ -26,11 +26,16 @@ from crawl2chat.rl.preferences.collect import (
     reward_model_of,
     split_by_topic,
 )
-from crawl2chat.rl.preferences.overoptimise import best_of_n_curve, check_to_keep
 from crawl2chat.rl.preferences.preference_files import PromptRow, read_prompt_rows, split_prompts
-from crawl2chat.rl.preferences.results import curves, figures, write_checks, write_samples
+from crawl2chat.rl.preferences.results import (
+    best_of_n_curve,
+    check_to_keep,
+    curves,
+    figures,
+    write_checks,
+    write_samples,
+)
 from crawl2chat.rl.preferences.reward_model import RewardModel
-from crawl2chat.rl.preferences.rlhf import penalised_reward
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Ranking
 from crawl2chat.rl.replay import replay_batches

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.rl.preferences.plan import REPEAT_EVERY
+from crawl2chat.rl.preferences.rank import REPEAT_EVERY
 from crawl2chat.serve.shelf import Shelf
 
 TITLES = {

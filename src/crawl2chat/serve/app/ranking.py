@@ -17,8 +17,7 @@ from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
 from crawl2chat.rl.preferences import preference_files as files
 from crawl2chat.rl.preferences.agreement import report
 from crawl2chat.rl.preferences.collect import rewards_as_shown
-from crawl2chat.rl.preferences.plan import Needed, Plan, Source, one_each
-from crawl2chat.rl.preferences.rank import ANSWER_TOKENS
+from crawl2chat.rl.preferences.rank import ANSWER_TOKENS, Needed, Plan, Source, one_each
 from crawl2chat.rl.preferences.reward_model import RewardModel
 from crawl2chat.rl.preferences.store import (
     MOST_ANSWERS,

@@ -4,14 +4,16 @@ from itertools import combinations
 import pytest
 
 from crawl2chat.rl.preferences.check import Check, Comparison, Judged
-from crawl2chat.rl.preferences.overoptimise import (
+from crawl2chat.rl.preferences.results import (
     best_of_n,
     check_to_keep,
+    curves,
+    figures,
     kl_best_of_n,
+    peak,
     powers_of_two,
     smoothed_win_rates,
 )
-from crawl2chat.rl.preferences.results import curves, figures, peak
 from crawl2chat.rl.preferences.store import Answer
 
 GOLDS = [2.0, 3.0, 4.0, 3.5, 1.0]

@@ -4,8 +4,8 @@ import torch
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.engine import Completion
 from crawl2chat.rl.grpo import sample_groups
+from crawl2chat.rl.preferences.check import log_ratios, penalised_reward, proxy_rewards, root
 from crawl2chat.rl.preferences.reward_model import RewardModel
-from crawl2chat.rl.preferences.rlhf import log_ratios, penalised_reward, proxy_rewards, root
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.metrics import Metrics, read_metrics
 
