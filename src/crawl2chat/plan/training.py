@@ -10,8 +10,7 @@ from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.plan.rows import Row, as_bytes, as_count, as_number
 from crawl2chat.plan.training_rates import TrainingRate
 from crawl2chat.train.distributed import BYTES_PER_PARAMETER, REPLICA_SHARE
-from crawl2chat.train.memory import TrainingMemory, training_memory
-from crawl2chat.train.micro_batch import rows_within
+from crawl2chat.train.memory import TrainingMemory, rows_within, training_memory
 from crawl2chat.train.pretrain import model_config, training_steps
 from crawl2chat.train.settings import PretrainSettings
 

@@ -1,11 +1,9 @@
 """Cross-entropy of the head's logits without ever holding all of them."""
 
-from collections.abc import Callable
-from functools import cache
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 LOGITS_AT_ONCE = {
     "cpu": 2**21,  # 4 MB in bf16, 8 MB in fp32, which stay in the cache
@@ -14,18 +12,29 @@ LOGITS_AT_ONCE = {
 MIN_CHUNK = 512  # tokens; with fewer, the weight's gradient is added to more often than products take
 
 
-@cache
-def in_pieces(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The function compiled, the first time for each new shape of its arguments.
+class ChunkLoss(nn.Module):
+    """The loss of some tokens and its gradient by x; the one by the head is added to `dhead_vc`.
 
-    Blocks are alike, and so are chunks of logits: compiled one by one they take a quarter of the whole's time to
-    compile, and step as fast.
+    A module, although without weights, so that it can be compiled as the blocks are.
     """
-    return torch.compile(function, dynamic=False)
+
+    def forward(
+        self, x_nc: Tensor, head_vc: Tensor, targets_n: Tensor, weights_n: Tensor, dhead_vc: Tensor
+    ) -> tuple[Tensor, Tensor]:
+        logits_nv = (x_nc @ head_vc.mT).float()
+        largest_n1 = logits_nv.amax(dim=-1, keepdim=True)
+        exp_nv = (logits_nv - largest_n1).exp()
+        sum_n1 = exp_nv.sum(dim=-1, keepdim=True)
+        chosen_n1 = logits_nv.gather(1, targets_n[:, None])
+        losses_n = ((largest_n1 - chosen_n1) + sum_n1.log())[:, 0] * weights_n
+        right_nv = torch.arange(len(head_vc), device=x_nc.device) == targets_n[:, None]
+        dlogits_nv = ((exp_nv / sum_n1 - right_nv.float()) * weights_n[:, None]).to(x_nc.dtype)
+        dhead_vc += dlogits_nv.mT @ x_nc
+        return losses_n.sum(), dlogits_nv @ head_vc
 
 
 class HeadLoss(torch.autograd.Function):
-    """Sum of weight · cross-entropy of the head's logits, of which only a chunk of tokens' are held at a time.
+    """Sum of weight · cross-entropy of the head's logits, holding those of one chunk of tokens at a time.
 
     The gradients are computed along with the loss, while a chunk's logits are there (Liger, arXiv 2410.10989,
     section 3.2): the backward pass only scales them.
@@ -39,9 +48,8 @@ class HeadLoss(torch.autograd.Function):
         targets_n: Tensor,
         weights_n: Tensor,
         dtype: torch.dtype,
-        compiled: bool,
+        chunk_loss: ChunkLoss,
     ) -> Tensor:
-        chunk_loss = in_pieces(_chunk_loss) if compiled else _chunk_loss
         head = head_vc.to(dtype)
         size = chunk_size(len(x_nc), len(head_vc), x_nc.device.type)
         loss = torch.zeros((), device=x_nc.device)
@@ -66,19 +74,3 @@ def chunk_size(n_tokens: int, vocab_size: int, device: str) -> int:
     if n_tokens <= most:
         return n_tokens
     return next((size for size in range(most, most // 2, -1) if n_tokens % size == 0), most)
-
-
-def _chunk_loss(
-    x_nc: Tensor, head_vc: Tensor, targets_n: Tensor, weights_n: Tensor, dhead_vc: Tensor
-) -> tuple[Tensor, Tensor]:
-    """The loss of some tokens and its gradient by x; that by the head is added to `dhead_vc`."""
-    logits_nv = (x_nc @ head_vc.mT).float()
-    largest_n1 = logits_nv.amax(dim=-1, keepdim=True)
-    exp_nv = (logits_nv - largest_n1).exp()
-    sum_n1 = exp_nv.sum(dim=-1, keepdim=True)
-    chosen_n1 = logits_nv.gather(1, targets_n[:, None])
-    losses_n = ((largest_n1 - chosen_n1) + sum_n1.log())[:, 0] * weights_n
-    right_nv = torch.arange(len(head_vc), device=x_nc.device) == targets_n[:, None]
-    dlogits_nv = ((exp_nv / sum_n1 - right_nv.float()) * weights_n[:, None]).to(x_nc.dtype)
-    dhead_vc += dlogits_nv.mT @ x_nc
-    return losses_n.sum(), dlogits_nv @ head_vc
