@@ -1,21 +1,20 @@
-"""Tests of chat models: ARC's questions with choices, GSM8K's word problems, HumanEval's functions."""
+"""Tests of chat models: ARC's questions with choices, problems such as GSM8K's, HumanEval's functions."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from string import ascii_uppercase
 from typing import Any
 
-from crawl2chat.evals.grading import is_correct, reference_part
 from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.evals.scoring import Span, score
-from crawl2chat.evals.suites.asking import generate
 from crawl2chat.evals.suites.code_answers import program_of
 from crawl2chat.evals.suites.core import cut
 from crawl2chat.evals.suites.rows import Rows
 from crawl2chat.evals.suites.rows import field as value_of
 from crawl2chat.evals.suites.rows import text as text_of
 from crawl2chat.evals.suites.sandbox import Limits, Outcome, run_programs
+from crawl2chat.evals.tasks import Problem, Task, generate, judge, parse_problems, pass_at_k
 from crawl2chat.generate import Completion, Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.stages.figures import Figure, mean, share
@@ -92,31 +91,32 @@ def _choices_of(rows: Rows, i: int) -> tuple[str, list[str], int]:
     return text_of(rows, i, "question"), choices, labels.index(key)
 
 
-def measure_gsm8k(engine: Engine, rows: Rows, sampling: Sampling, samples: int = 1) -> Measured:
-    """Word problems (arXiv 2110.14168), or others with short answers: right as grading.py says.
+def problems_of_rows(rows: Rows) -> list[Problem]:
+    """Return the rows of a test set as problems. Raises StageError that names the rows whose answer can't be graded."""
+    return parse_problems(((f"row {i}", row) for i, row in enumerate(rows.rows)), rows.source)
 
-    Raises StageError for a row whose answer can't be graded.
+
+def measure_task(engine: Engine, task: Task, label: str, sampling: Sampling, samples: int = 1) -> Measured:
+    """Problems such as GSM8K's word problems (arXiv 2110.14168): how often answers are right, and their mean reward.
+
+    label: what names of figures begin with.
     """
-    references = [_reference(rows, i) for i in range(len(rows.rows))]
-    questions = [text_of(rows, i, "question") for i in range(len(rows.rows))]
-    completions = _complete(engine, questions, sampling, samples, "gsm8k")
-    marks = [
-        [c is not None and is_correct(c.text, reference) for c in of_row]
-        for of_row, reference in zip(completions, references, strict=True)
+    completions = _complete(engine, [problem.text for problem in task.problems], sampling, samples, label)
+    rewards = [
+        [task.reward_of(problem, c.text) if c else 0.0 for c in of_problem]
+        for problem, of_problem in zip(task.problems, completions, strict=True)
     ]
-    answers = [
-        {"question": question, "expected": reference, "answer": c.text if c else None, "right": right}
-        for question, reference, of_row, rights in zip(questions, references, completions, marks, strict=True)
-        for c, right in zip(of_row, rights, strict=True)
+    answers: list[dict[str, Any]] = [
+        {"question": problem.text, "expected": problem.expected, "answer": c.text if c else None, "right": reward >= 1}
+        for problem, of_problem, earned in zip(task.problems, completions, rewards, strict=True)
+        for c, reward in zip(of_problem, earned, strict=True)
     ]
-    return Measured(pass_figures("gsm8k", marks) + _how_it_went("gsm8k", completions), answers)
-
-
-def _reference(rows: Rows, i: int) -> str:
-    try:
-        return reference_part(text_of(rows, i, "answer"))
-    except ValueError as error:
-        raise StageError(f"{rows.source}, row {i}: its answer can't be graded: {error}") from error
+    figures = pass_figures(label, [[reward >= 1 for reward in earned] for earned in rewards])
+    if task.reward is not judge:
+        figures.append(mean(f"{label}_reward", [sum(earned) / samples for earned in rewards]))
+        for answer, reward in zip(answers, chain.from_iterable(rewards), strict=True):
+            answer["reward"] = reward
+    return Measured(figures + _how_it_went(label, completions), answers)
 
 
 def measure_humaneval(
@@ -156,11 +156,6 @@ def measure_humaneval(
     return Measured([*pass_figures("humaneval", marks), timed_out, *_how_it_went("humaneval", completions)], answers)
 
 
-def pass_at_k(n: int, right: int, k: int) -> float:
-    """The chance that one of k samples is right, estimated without bias from n samples (2107.03374, equation 1)."""
-    return 1.0 - math.comb(n - right, k) / math.comb(n, k)
-
-
 def pass_figures(suite: str, marks: Sequence[Sequence[bool]]) -> list[Figure]:
     """`suite_pass_at_k` for each k that there are samples for; marks: of each problem's samples, as many of each."""
     n = len(marks[0])
@@ -176,7 +171,7 @@ def pass_figures(suite: str, marks: Sequence[Sequence[bool]]) -> list[Figure]:
 def _complete(
     engine: Engine, questions: Sequence[str], sampling: Sampling, samples: int, label: str
 ) -> list[list[Completion | None]]:
-    """Of each question so many answers; None for a question that leaves no room for one in the model's context."""
+    """`samples` answers to each question; None where a question leaves no room for one in the model's context."""
     prompts = [question_prompt(engine.tokenizer, text) for text in questions]
     fitting = [i for i, prompt in enumerate(prompts) if len(prompt) < engine.context for _ in range(samples)]
     completions: list[list[Completion | None]] = [[] for _ in prompts]
