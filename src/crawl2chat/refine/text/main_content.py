@@ -1,7 +1,7 @@
 """Which blocks of a page are its main text: features of each block, and two small networks that weigh them.
 
 The first network scores each block by itself, the second one corrects the scores by those around it (score_context.py).
-The weights were learnt from pages with hand-made gold by crawl2chat.refine.train_extractor; the file main_content.json
+The weights were learnt from pages with hand-made gold by scripts/train_extractor.py; the file main_content.json
 holds them, one line per feature.
 """
 

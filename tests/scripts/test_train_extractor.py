@@ -2,12 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from warcs import page_record, write_warc
-
-from crawl2chat.refine.text import main_content
-from crawl2chat.refine.text.html_blocks import html_blocks
-from crawl2chat.refine.text.score_context import CONTEXT_FEATURES
-from crawl2chat.refine.train_extractor import (
+from train_extractor import (
     GoldPage,
     is_test_page,
     label_blocks,
@@ -16,6 +11,11 @@ from crawl2chat.refine.train_extractor import (
     train,
     write_networks,
 )
+from warcs import page_record, write_warc
+
+from crawl2chat.refine.text import main_content
+from crawl2chat.refine.text.html_blocks import html_blocks
+from crawl2chat.refine.text.score_context import CONTEXT_FEATURES
 
 
 def gold_page(must: list[str], must_not: list[str]) -> GoldPage:
