@@ -2,5 +2,6 @@
 
 from crawl2chat.refine.documents import Document, read_documents, read_texts
 from crawl2chat.refine.text.extract import extract_text
+from crawl2chat.refine.verdict import Verdict, drop, keep
 
-__all__ = ["Document", "extract_text", "read_documents", "read_texts"]
+__all__ = ["Document", "Verdict", "drop", "extract_text", "keep", "read_documents", "read_texts"]

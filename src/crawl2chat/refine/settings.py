@@ -125,7 +125,7 @@ class DedupSettings(Settings):
 class RefineSettings(Settings):
     RUNTIME_ONLY = frozenset({"engine", "workers", "partition_mb"})
 
-    blocklist: str = Field("", description="file of hosts to drop with their subdomains, one per line")
+    blocklist: Words = Field([], description="files of hosts to drop with their subdomains, one per line")
     host_words: bool = Field(
         True, description="drop hosts whose name contains a gambling or adult word between dots and hyphens"
     )
@@ -156,6 +156,10 @@ class RefineSettings(Settings):
     gopher_quality: GopherQualitySettings = GopherQualitySettings()
     c4: C4Settings = C4Settings()
     fineweb: FineWebSettings = FineWebSettings()
+    extra: Words = Field(
+        [],
+        description="filters of your own, run after the built-in rules: file.py:function or package.module:function",
+    )
     decontaminate: DecontaminateSettings = DecontaminateSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     dedup: DedupSettings = DedupSettings()

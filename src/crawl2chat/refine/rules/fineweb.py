@@ -13,6 +13,8 @@ from crawl2chat.refine.verdict import Verdict, drop, keep
 
 def fineweb_quality(page: Text, rules: FineWebSettings) -> Verdict:
     """All of FineWeb's rules, in datatrove's order."""
+    if not rules.enabled:
+        return keep()
     return first_drop(page, rules, (unpunctuated_lines, short_lines, repeated_lines, list_like))
 
 

@@ -51,6 +51,8 @@ def bare_words(pieces: Sequence[str]) -> list[str]:
 
 def gopher_quality(page: Text, rules: GopherQualitySettings, language: str = "en") -> Verdict:
     """All of Gopher's quality rules, in datatrove's order. `language`: whose stop words are looked for."""
+    if not rules.enabled:
+        return keep()
     checks = (word_count, mean_word_length, symbols, bullet_lines, ellipsis_lines, letter_words)
     verdict = first_drop(page, rules, checks)
     return verdict if verdict.dropped else few_stop_words(page, rules, language)

@@ -22,7 +22,7 @@ def gopher_repetition(text: str, words: Sequence[str], rules: GopherRepetitionSe
 
     text: with no white space at its ends, as extraction leaves it; "" passes.
     """
-    if not text:
+    if not text or not rules.enabled:
         return keep()
     for verdict in _verdicts(text, words, rules):
         if verdict.dropped:
