@@ -19,21 +19,18 @@ import xxhash
 
 from crawl2chat.crawl import Page, read_warc
 from crawl2chat.refine.text import main_content
-from crawl2chat.refine.text.encoding import decode_html
-from crawl2chat.refine.text.extract import clean_characters
-from crawl2chat.refine.text.html_blocks import html_blocks
-from crawl2chat.refine.text.html_elements import Block
-from crawl2chat.refine.text.main_content import (
+from crawl2chat.refine.text.block_features import (
+    CONTEXT_FEATURES,
     FEATURES,
-    WEIGHTS,
     Floats,
-    Network,
     block_features,
-    choose_blocks,
     features_in_context,
 )
-from crawl2chat.refine.text.markdown import render
-from crawl2chat.refine.text.score_context import CONTEXT_FEATURES
+from crawl2chat.refine.text.encoding import decode_html
+from crawl2chat.refine.text.extract import clean_characters, render_markdown
+from crawl2chat.refine.text.html_blocks import html_blocks
+from crawl2chat.refine.text.html_tags import Block
+from crawl2chat.refine.text.main_content import WEIGHTS, Network, choose_blocks
 from crawl2chat.stages.files import atomic_write
 from crawl2chat.stages.progress import Progress
 
@@ -225,7 +222,7 @@ def main() -> None:
         for i in range(len(pages)):
             if fold[i] == k:
                 scores = second(examples.in_context(i, first(examples.features[i])))
-                texts[i] = render(choose_blocks(blocks[i], scores))
+                texts[i] = render_markdown(choose_blocks(blocks[i], scores))
     print(
         "{} pages, {} folds: precision {:.4f}, recall {:.4f}, F1 {:.4f}".format(
             len(pages), FOLDS, *segment_scores(texts, pages)

@@ -10,8 +10,8 @@ from crawl2chat.cli.main import main
 from crawl2chat.crawl import Page, Place, read_warc
 from crawl2chat.refine import explain
 from crawl2chat.refine.explain import LIMITS, Outcome, StepReport, find_limit, print_outcome, show_change, watch_page
+from crawl2chat.refine.rules import keep
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.verdict import keep
 
 GOOD, COPY, SHORT = (f"https://host{i}.example.org/{i}" for i in (1, 2, 3))
 HOSTILE = "https://host.example.org/\x1b[31mred"

@@ -15,11 +15,11 @@ from crawl2chat.refine import steps
 from crawl2chat.refine.copies.dedup import alike, sign
 from crawl2chat.refine.explain import describe, watch_page
 from crawl2chat.refine.quality.classify import features_of
+from crawl2chat.refine.rules import Text
 from crawl2chat.refine.rules.c4 import c4_quality
 from crawl2chat.refine.rules.decontaminate import check_contamination
 from crawl2chat.refine.rules.fineweb import fineweb_quality
-from crawl2chat.refine.rules.quality import Text, symbols
-from crawl2chat.refine.rules.thresholds import for_language, thresholds_by_language
+from crawl2chat.refine.rules.gopher import symbols
 from crawl2chat.refine.settings import (
     C4Settings,
     DecontaminateSettings,
@@ -28,11 +28,12 @@ from crawl2chat.refine.settings import (
     GopherQualitySettings,
     GopherRepetitionSettings,
     RefineSettings,
+    for_language,
+    thresholds_by_language,
 )
 from crawl2chat.refine.steps import KeptPage, Reject, refine_page, snippet
 from crawl2chat.refine.text.language import require_languages
-from crawl2chat.refine.text.sentences import count_sentences, ends_sentence
-from crawl2chat.refine.text.words import has_unspaced, split_words, words_of
+from crawl2chat.refine.text.words import count_sentences, ends_sentence, has_unspaced, split_words, words_of
 
 TEXTS = tomllib.loads(Path(__file__).with_name("languages.toml").read_text(encoding="utf-8"))
 PROSE = {language: texts["prose"] for language, texts in TEXTS.items()}

@@ -15,13 +15,12 @@ from rich.text import Text
 from crawl2chat.crawl import Page, Place, list_warcs, read_warc
 from crawl2chat.parallel.workers import Died, Failed, Result, WorkerError, WorkerPool
 from crawl2chat.refine.pages import limit_page, verdict_on_loss, wall_seconds
-from crawl2chat.refine.rules.thresholds import for_language
-from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.rules import Verdict
+from crawl2chat.refine.settings import RefineSettings, for_language
 from crawl2chat.refine.stage import FUNNEL, warc_name, with_files_of
 from crawl2chat.refine.steps import DEDUP_STEPS, PREPARATIONS, Draft, page_steps, step_names, take_steps
 from crawl2chat.refine.text.extract import NOT_TEXT
 from crawl2chat.refine.text.words import split_words
-from crawl2chat.refine.verdict import Verdict
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.progress import Progress
 

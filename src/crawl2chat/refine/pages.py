@@ -9,9 +9,9 @@ from pathlib import Path
 
 from crawl2chat.crawl import Fault, Page
 from crawl2chat.parallel.workers import Failed, Result, TimedOut, WorkerError, map_in_order
+from crawl2chat.refine.rules import Verdict, drop
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.steps import KeptPage, Reject, load_models, refine_page, reject_page
-from crawl2chat.refine.verdict import Verdict, drop
 
 WALL_PER_PROCESSOR = 20  # a page may wait this much longer than it may compute, on a machine that is shared
 MAX_AHEAD = 2000  # pages that may be finished before the one whose turn it is

@@ -7,24 +7,22 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from crawl2chat.crawl import Fault, Page, Place
-from crawl2chat.crawl.sniffing import is_html, media_type
+from crawl2chat.crawl.bodies import is_html, media_type
 from crawl2chat.refine.copies import dedup
 from crawl2chat.refine.quality.classify import load_classifier
+from crawl2chat.refine.rules import Text, Verdict, drop, keep
 from crawl2chat.refine.rules.c4 import c4_quality
 from crawl2chat.refine.rules.decontaminate import check_contamination, load_questions
 from crawl2chat.refine.rules.extra import filter_name, load_filter, run_filter
 from crawl2chat.refine.rules.fineweb import fineweb_quality
+from crawl2chat.refine.rules.gopher import gopher_quality, gopher_repetition
 from crawl2chat.refine.rules.pii import mask_phones, mask_pii
-from crawl2chat.refine.rules.quality import Text, gopher_quality
-from crawl2chat.refine.rules.repetition import gopher_repetition
-from crawl2chat.refine.rules.thresholds import for_language
 from crawl2chat.refine.rules.urls import check_url, load_blocklists
-from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.settings import RefineSettings, for_language
 from crawl2chat.refine.text.encoding import decode_html
 from crawl2chat.refine.text.extract import clean_whitespace, extract_text
 from crawl2chat.refine.text.language import identify_language
 from crawl2chat.refine.text.words import UNSPACED
-from crawl2chat.refine.verdict import Verdict, drop, keep
 from crawl2chat.stages.files import StageError
 
 SNIPPET_CHARS = 200

@@ -16,7 +16,7 @@ from collections.abc import Callable
 from functools import lru_cache
 
 from crawl2chat.refine.documents import Document
-from crawl2chat.refine.verdict import Verdict, drop, keep
+from crawl2chat.refine.rules import Verdict, drop, keep
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.user_code import describe_error, load_object
 

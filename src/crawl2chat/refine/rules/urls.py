@@ -6,7 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from crawl2chat.refine.verdict import Verdict, drop, keep
+from crawl2chat.refine.rules import Verdict, drop, keep
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.text_files import NotText, read_text
 
