@@ -2,12 +2,7 @@ import json
 
 import numpy as np
 import pytest
-from warcs import page_record, write_warc
-
-from crawl2chat.refine.text import main_content
-from crawl2chat.refine.text.html_blocks import html_blocks
-from crawl2chat.refine.text.score_context import CONTEXT_FEATURES
-from crawl2chat.refine.train_extractor import (
+from train_extractor import (
     GoldPage,
     is_test_page,
     label_blocks,
@@ -16,6 +11,11 @@ from crawl2chat.refine.train_extractor import (
     train,
     write_networks,
 )
+from warcs import page_record, write_warc
+
+from crawl2chat.refine.text import block_features, main_content
+from crawl2chat.refine.text.block_features import CONTEXT_FEATURES
+from crawl2chat.refine.text.html_blocks import html_blocks
 
 
 def gold_page(must: list[str], must_not: list[str]) -> GoldPage:
@@ -54,7 +54,7 @@ def test_gold_is_matched_to_its_pages(tmp_path):
 
 
 def test_a_trained_network_learns_its_examples():
-    features, labels = made_examples(len(main_content.FEATURES))
+    features, labels = made_examples(len(block_features.FEATURES))
     network = train(features, labels, np.ones(2000, np.float32))
     assert ((network(features) > 0.5) == labels).mean() > 0.8
     again = train(features, labels, np.ones(2000, np.float32))
@@ -63,7 +63,7 @@ def test_a_trained_network_learns_its_examples():
 
 def test_networks_are_the_same_when_read_again(tmp_path, monkeypatch):
     networks = []
-    for names in (main_content.FEATURES, CONTEXT_FEATURES):
+    for names in (block_features.FEATURES, CONTEXT_FEATURES):
         features, labels = made_examples(len(names))
         networks.append((features, train(features, labels, np.ones(2000, np.float32))))
     write_networks(networks[0][1], networks[1][1], tmp_path / "weights.json")

@@ -1,7 +1,18 @@
-"""Gopher's rules on pages that repeat themselves (arXiv 2112.11446, table A1), with datatrove's definitions.
+"""Is it prose, and does it repeat itself? Gopher's rules (arXiv 2112.11446, table A1), each giving a verdict.
 
-The verdicts are datatrove's (`GopherRepetitionFilter`) on the same words. N-grams are compared by 64-bit hashes, and
-counted only where a bound that is cheaper to find does not settle that a page passes.
+Quality: number of words, mean word length, hash signs and ellipses per word, lines that begin with a bullet, lines that
+end with an ellipsis, words with a letter, stop words. Repetition: duplicate paragraphs and lines, by number and by
+characters; the most frequent 2- to 4-gram, and duplicate 5- to 10-grams, by characters. All are done.
+
+The verdicts are those of datatrove (https://github.com/huggingface/datatrove, `GopherQualityFilter` and
+`GopherRepetitionFilter`) on the same words, except where something else is meant:
+- words are what `words.py` finds, without the punctuation around them; datatrove asks a tokenizer of the language,
+  for which a comma is a word as well;
+- empty lines, which separate paragraphs, are not lines for the quality rules;
+- hash signs that mark a heading do not count, and marks of headings, lists and tables are not words;
+- stop words are those of the page's language; the rule is skipped if there is no list for it.
+N-grams are compared by 64-bit hashes, and counted only if a bound that is cheaper to find does not already show that a
+page passes.
 """
 
 import re
@@ -10,8 +21,82 @@ from collections.abc import Iterator, Mapping, Sequence
 import numpy as np
 import numpy.typing as npt
 
-from crawl2chat.refine.settings import GopherRepetitionSettings
-from crawl2chat.refine.verdict import Verdict, drop, keep
+from crawl2chat.refine.rules import Text, Verdict, drop, first_drop, heading_level, keep, share_of_lines
+from crawl2chat.refine.settings import GopherQualitySettings, GopherRepetitionSettings
+from crawl2chat.refine.text.language import stop_words_by_language
+from crawl2chat.refine.text.words import has_unspaced
+
+BULLETS = ("-", "•", "・")
+ELLIPSES = ("...", "…")
+
+
+def gopher_quality(page: Text, rules: GopherQualitySettings, language: str = "en") -> Verdict:
+    """All of Gopher's quality rules, in datatrove's order. `language`: whose stop words are looked for."""
+    if not rules.enabled:
+        return keep()
+    checks = (word_count, mean_word_length, symbols, bullet_lines, ellipsis_lines, letter_words)
+    verdict = first_drop(page, rules, checks)
+    return verdict if verdict.dropped else few_stop_words(page, rules, language)
+
+
+def word_count(page: Text, rules: GopherQualitySettings) -> Verdict:
+    """Pages too short to say anything, or too long to be a page."""
+    count = len(page.words)
+    if count < rules.min_words:
+        return drop("too_few_words", count)
+    return drop("too_many_words", count) if count > rules.max_words else keep()
+
+
+def mean_word_length(page: Text, rules: GopherQualitySettings) -> Verdict:
+    """Single letters, or code and addresses without blanks."""
+    mean = len("".join(page.words)) / max(1, len(page.words))
+    if mean < rules.min_mean_word_length:
+        return drop("short_words", mean)
+    return drop("long_words", mean) if mean > rules.max_mean_word_length else keep()
+
+
+def symbols(page: Text, rules: GopherQualitySettings) -> Verdict:
+    """Hash tags and teasers."""
+    words = max(1, len(page.words))
+    hashes = (page.text.count("#") - sum(map(heading_level, page.lines))) / words if "#" in page.text else 0
+    if hashes > rules.max_symbol_ratio:
+        return drop("hash_signs", hashes)
+    count = sum(map(page.text.count, ELLIPSES))
+    if count and has_unspaced(page.text):
+        count -= page.text.count("……")  # one, as Chinese and Japanese write it
+    ellipses = count / words
+    return drop("ellipses", ellipses) if ellipses > rules.max_symbol_ratio else keep()
+
+
+def bullet_lines(page: Text, rules: GopherQualitySettings) -> Verdict:
+    """Lists without prose."""
+    share = share_of_lines(page, lambda line: line.lstrip().startswith(BULLETS))
+    return drop("bullet_lines", share) if share > rules.max_bullet_lines else keep()
+
+
+def ellipsis_lines(page: Text, rules: GopherQualitySettings) -> Verdict:
+    """Search results and front pages: every text breaks off."""
+    share = share_of_lines(page, lambda line: line.rstrip().endswith(ELLIPSES))
+    return drop("ellipsis_lines", share) if share > rules.max_ellipsis_lines else keep()
+
+
+def letter_words(page: Text, rules: GopherQualitySettings) -> Verdict:
+    """Tables of numbers."""
+    enough = rules.min_letter_words * len(page.words)
+    if sum(map(str.isalpha, page.words)) >= enough:  # of nothing but letters, which is quickly told
+        return keep()
+    share = sum(any(map(str.isalpha, word)) for word in page.words) / max(1, len(page.words))
+    return drop("few_letter_words", share) if share < rules.min_letter_words else keep()
+
+
+def few_stop_words(page: Text, rules: GopherQualitySettings, language: str = "en") -> Verdict:
+    """Prose contains function words; menus and keyword lists do not."""
+    stop_words = rules.stop_words or stop_words_by_language().get(language)
+    if not stop_words:
+        return keep()
+    found = len(set(page.words).intersection(stop_words))
+    return drop("few_stop_words", found) if found < rules.min_stop_words else keep()
+
 
 PARAGRAPH_END = re.compile(r"\n{2,}")
 FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without order
@@ -22,7 +107,7 @@ def gopher_repetition(text: str, words: Sequence[str], rules: GopherRepetitionSe
 
     text: with no white space at its ends, as extraction leaves it; "" passes.
     """
-    if not text:
+    if not text or not rules.enabled:
         return keep()
     for verdict in _verdicts(text, words, rules):
         if verdict.dropped:

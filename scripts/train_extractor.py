@@ -1,8 +1,8 @@
-"""Learn which blocks are main text, from pages with gold: python -m crawl2chat.refine.train_extractor WARC GOLD.
+"""Learn which blocks are main text, from pages with gold: python scripts/train_extractor.py WARC GOLD.
 
 GOLD is JSONL: `url`, `must_contain` and `must_not_contain`, lists of segments of the page. A block with a segment is an
 example of weight 1; the other blocks are weak examples, labelled by whether trafilatura keeps them, as it comes and
-where it favours precision, which counts twice, so that pages unlike the gold's few segments come out sensible as well.
+where it favours precision, which counts twice, so that pages unlike those of the few gold segments come out well too.
 The second network learns from scores that the first one gives to sites it has not seen, as it will meet them later.
 Sites whose name's hash ends in 6 to 9 are the test part, which only `bench/extract.py` looks at.
 """
@@ -18,21 +18,19 @@ import numpy as np
 import xxhash
 
 from crawl2chat.crawl import Page, read_warc
-from crawl2chat.refine.text.encoding import decode_html
-from crawl2chat.refine.text.extract import clean_characters
-from crawl2chat.refine.text.html_blocks import html_blocks
-from crawl2chat.refine.text.html_elements import Block
-from crawl2chat.refine.text.main_content import (
+from crawl2chat.refine.text import main_content
+from crawl2chat.refine.text.block_features import (
+    CONTEXT_FEATURES,
     FEATURES,
-    WEIGHTS,
     Floats,
-    Network,
     block_features,
-    choose_blocks,
     features_in_context,
 )
-from crawl2chat.refine.text.markdown import render
-from crawl2chat.refine.text.score_context import CONTEXT_FEATURES
+from crawl2chat.refine.text.encoding import decode_html
+from crawl2chat.refine.text.extract import clean_characters, render_markdown
+from crawl2chat.refine.text.html_blocks import html_blocks
+from crawl2chat.refine.text.html_tags import Block
+from crawl2chat.refine.text.main_content import WEIGHTS, Network, choose_blocks
 from crawl2chat.stages.files import atomic_write
 from crawl2chat.stages.progress import Progress
 
@@ -204,7 +202,7 @@ def main() -> None:
     parser.add_argument(
         "--weak", type=float, default=WEAK, help="weight of an example without gold (default: %(default)s)"
     )
-    parser.add_argument("--out", type=Path, default=Path(__file__).with_name(WEIGHTS))
+    parser.add_argument("--out", type=Path, default=Path(main_content.__file__).with_name(WEIGHTS))
     options = parser.parse_args()
     pages = [page for page in read_gold(options.warc, options.gold) if not is_test_page(page.url)]
     blocks = [html_blocks(page.html) for page in pages]
@@ -224,7 +222,7 @@ def main() -> None:
         for i in range(len(pages)):
             if fold[i] == k:
                 scores = second(examples.in_context(i, first(examples.features[i])))
-                texts[i] = render(choose_blocks(blocks[i], scores))
+                texts[i] = render_markdown(choose_blocks(blocks[i], scores))
     print(
         "{} pages, {} folds: precision {:.4f}, recall {:.4f}, F1 {:.4f}".format(
             len(pages), FOLDS, *segment_scores(texts, pages)

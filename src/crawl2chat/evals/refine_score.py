@@ -1,4 +1,4 @@
-"""How well refining did on a fictional web, whose ledger knows what should become of each page."""
+"""How well refining did on the made-up web, whose ledger knows what should become of each page."""
 
 import re
 from collections import Counter
@@ -30,15 +30,13 @@ class Results:
 
 
 def score(crawl: Path, refined: Path, masked: int) -> list[Figure]:
-    """Drops, texts, copies, personal data and leaked questions against the ledger; nothing where there is none.
+    """Drops, texts, copies, personal data and leaked questions against the ledger in `crawl`.
 
     masked: how many pieces of personal data were replaced in the documents.
     Of a page and its mirrors any one may stay. Words are runs of letters and digits, each document a bag of them,
     against the ledger's text with the same masking: precision is the share of the document's words that are the
     page's, recall the share of the page's words that the document has, F1 their harmonic mean. Means over documents.
     """
-    if not (crawl / "ledger").is_dir():
-        return []
     ledger = Ledger.load(crawl)
     results = _read(refined, ledger)
     return [

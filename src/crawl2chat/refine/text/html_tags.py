@@ -1,6 +1,9 @@
-"""What a tag's attributes show: words that hint at its purpose, and whether its text is meant for readers."""
+"""What a tag shows: hints at an element's purpose in its attributes, which elements hold text, which end where."""
 
 import re
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
 from enum import Enum, auto
 from functools import lru_cache
 from html import unescape
@@ -101,3 +104,121 @@ def _kind_of_class(attributes: str) -> Kind | None:
     classes = attribute_values(attributes).get("class", "").split()
     kinds = (kind for kind, pattern in _PATTERNS.items() if any(map(pattern.fullmatch, classes)))
     return next(kinds, None)
+
+
+# Elements that start and end a block of text; all others are part of a line.
+BLOCKS = frozenset(
+    """
+    address article blockquote body caption center dd details dialog div dl dt fieldset figcaption figure form h1 h2 h3
+    h4 h5 h6 header hgroup legend li main menu ol p pre section summary table tbody td tfoot th thead tr ul
+    """.split()
+)
+CELLS = frozenset({"td", "th"})
+PARTS_OF_TABLE = ("thead", "tbody", "tfoot")
+MAX_CELL = 300  # characters; rows with longer cells lay out a page, or read better as paragraphs
+AREAS = ("article", "main", "header", "form", "table", "li", "blockquote", "figure", "section", "dl")
+AREA_SHIFT = 128
+AREA_BITS = {name: 1 << AREA_SHIFT + i for i, name in enumerate(AREAS)}
+# When an element opens, these end if they are the innermost.
+P = frozenset({"p"})
+_ENDED_BY_CELLS = frozenset({"p", "td", "th"})
+ENDS = {
+    "li": frozenset({"p", "li"}),
+    "dt": frozenset({"p", "dt", "dd"}),
+    "dd": frozenset({"p", "dt", "dd"}),
+    "td": _ENDED_BY_CELLS,
+    "th": _ENDED_BY_CELLS,
+    "tr": _ENDED_BY_CELLS | {"tr"},
+    "tbody": _ENDED_BY_CELLS | {"tr", "thead", "tbody"},
+}
+_LEAVES = frozenset("p h1 h2 h3 h4 h5 h6 pre dt dd li caption figcaption legend summary td th".split())
+
+
+class Element:
+    """An open or closed block element.
+
+    hints: the words of HINTS in its attributes, as bits. around: the hints of the elements around it, and from bit
+    AREA_SHIFT on the AREAS it is in, including itself. column: for a cell, the number of cells before it in its row,
+    including those that begin in rows above; for a row, the number of rows before it. is_code: its class is one that
+    syntax highlighters use.
+    """
+
+    __slots__ = ("__dict__", "around", "hints", "name", "parent")
+    # Few elements need these; not setting them on every element makes creating one faster.
+    is_code = False
+    column = n_cells = 0
+    spans: dict[int, int] | None = None  # for a parent of rows: column → first row not covered by a cell above
+
+    def __init__(self, name: str, parent: "Element | None", hints: int, around: int) -> None:
+        self.name = name
+        self.parent = parent
+        self.hints = hints
+        self.around = around
+
+    @property
+    def container(self) -> "Element":
+        """The element that holds a block and its siblings: a paragraph's parent, a division itself."""
+        return self.parent if self.name in _LEAVES and self.parent else self
+
+
+@dataclass(slots=True)
+class Block:
+    """A piece of text that a reader sees on lines of its own.
+
+    text: white space is collapsed, except for explicit line breaks. link_chars: number of characters inside links.
+    element: the innermost block element around the text, `depth` elements below the body.
+    """
+
+    text: str
+    link_chars: int
+    element: Element
+    depth: int
+
+
+def find_rows(blocks: Sequence[Block]) -> dict[int, Element]:
+    """Index of a block → the row of a table, for rows that hold data: each cell one short block."""
+    cells = [(i, cell) for i, block in enumerate(blocks) if (cell := cell_of(block)) is not None]
+    if not cells:
+        return {}
+    count = Counter(cell for _, cell in cells)
+    layout = {
+        cell.parent
+        for i, cell in cells
+        if count[cell] > 1 or len(blocks[i].text) > MAX_CELL or code_of(blocks[i]) is not None
+    }
+    return {i: cell.parent for i, cell in cells if cell.parent is not None and cell.parent not in layout}
+
+
+def cell_of(block: Block) -> Element | None:
+    """The cell of a table that the block is, or is a paragraph or division of."""
+    element: Element | None = block.element
+    for _ in range(3):
+        if element is None:
+            return None
+        if element.name in CELLS:
+            return element if element.parent and element.parent.name == "tr" else None
+        element = element.parent
+    return None
+
+
+def item_of(block: Block) -> Element | None:
+    """The list item that the block is, or is a paragraph of."""
+    return _self_or_parent(block.element, "li")
+
+
+def code_of(block: Block) -> Element | None:
+    """The preformatted element that the block is, or is a paragraph of."""
+    return _self_or_parent(block.element, "pre")
+
+
+def table_of(row: Element) -> Element | None:
+    """The table of a row, which may lie in its head, body or foot."""
+    around = row.parent
+    return around.parent if around is not None and around.name in PARTS_OF_TABLE else around
+
+
+def _self_or_parent(element: Element, name: str) -> Element | None:
+    if element.name == name:
+        return element
+    parent = element.parent
+    return parent if parent is not None and parent.name == name else None

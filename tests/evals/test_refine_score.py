@@ -4,7 +4,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from crawl2chat.refine.score import compare_words, score
+from crawl2chat.evals.refine_score import compare_words, score
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
 from crawl2chat.stages.figures import Figure
