@@ -5,8 +5,8 @@ from dataclasses import replace
 from html import escape
 from pathlib import Path
 
-from crawl2chat.evals.base.parts import by_part
 from crawl2chat.report import plots
+from crawl2chat.report.captions import by_part
 from crawl2chat.report.rows import figure_table, read_rows
 from crawl2chat.stages.figures import Figure
 

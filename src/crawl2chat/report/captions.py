@@ -1,11 +1,64 @@
-"""What each part of the base suite measures, explained for readers of its figures."""
+"""How to read a stage's figures: the few that matter most, and what each part of the base suite measures.
+
+The terminal, the report and the model card take their explanations from here.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 
+from crawl2chat.evals.base.settings import TIMES
 from crawl2chat.stages.figures import Figure
 
-TIMES = "seconds/"  # a part's last figure is how long it took
+MAX_KEY_FIGURES = 10
+# By stage, in the order in which they are read: names, or patterns of them where a group's name is the user's own.
+# A figure that a run does not have is left out; `key_figures` then goes on to the next ones, up to MAX_KEY_FIGURES.
+KEY_FIGURES: dict[str, tuple[str, ...]] = {
+    "crawl": ("warcs", "bytes"),
+    "refine": (
+        "pages", "faults", "kept", "kept_share", "characters_kept", "speed",
+        "drop_precision", "drop_recall", "text_f1", "duplicate_pairs_f1", "pii_recall", "leaked_questions_caught",
+    ),
+    "tokenizer": ("vocab_size", "training_bytes", "bytes_per_token"),
+    "import": ("parameters", "bytes", "tensors", "context", "vocab_size", "texts_tokenized_alike"),
+    "pretrain": (
+        "parameters", "training_tokens", "epochs", "training_flop", "tokens_per_second", "model_flop_utilisation",
+        "held_out_bits_per_byte", "unigram_bits_per_byte",
+    ),
+    "base": (
+        "bits_per_byte/model", "bits_per_byte/5_gram", "bits_per_byte/xz",
+        "glossary/8", "glossary_absent/8", "assistant_by_prompt/bare", "assistant_by_prompt/interview",
+        "facts_by_exposures/100+", "steps_gain", "recall_at_64_copies_and_more",
+        "bits_per_byte/unigram", "bits_per_byte/zstd", "archive_bits_per_byte", "archive_exact", "words_of_one_token",
+        "verbatim/temperature_1", "distinct_3/temperature_1",
+    ),
+    "sft": (
+        "conversations", "steps", "first_loss", "last_loss", "held_out_loss",
+        "facts_taught/100+", "facts_held_out/100+", "facts_held_out/0",
+        "sums_at_once/3 digits", "sums_step_by_step/3 digits", "answers_that_end",
+    ),
+    "honesty": (
+        "wrong before/0", "wrong after/0", "right before/100+", "right after/100+", "refused after/100+",
+        "right with search/1", "identity before", "identity after", "at once/3 digits", "step by step/3 digits",
+        "wrong before/*", "wrong after/*", "right before/*", "right after/*", "refused after/*", "right with search/*",
+    ),
+    "reinforce": (
+        "problems", "pass_at_1_before", "pass_at_1_after", "pass_at_1_gain", "pass_at_8_before", "pass_at_8_after",
+        "greedy_after", "answer_tokens_before", "answer_tokens_after", "random_reward_gain",
+    ),
+    "prefer": (
+        "rankings", "reward_model_agrees", "agreement_ceiling", "kept_step", "kept_win_rate",
+        "proxy/start", "proxy/end", "gold/start", "gold/kept", "gold/end",
+    ),
+}  # fmt: skip
+
+
+def key_figures(stage: str, figures: Sequence[Figure]) -> list[Figure]:
+    """Return the figures of a stage that matter most, at most MAX_KEY_FIGURES; of an unknown stage the first ones."""
+    found: dict[str, Figure] = {}
+    for pattern in KEY_FIGURES.get(stage, ("*",)):
+        found |= {figure.name: figure for figure in figures if fnmatchcase(figure.name, pattern)}
+    return list(found.values())[:MAX_KEY_FIGURES]
 
 
 @dataclass(frozen=True)
