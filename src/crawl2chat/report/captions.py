@@ -131,6 +131,59 @@ NOTES = {
 }  # fmt: skip
 
 
+def _texts(setting: str) -> dict[str, str]:
+    """Prefixes of what is measured of texts that were drawn by one kind of setting."""
+    return {
+        "distinct words": f"distinct_1/{setting}", "distinct 3-grams": f"distinct_3/{setting}",
+        "3-grams shared with another text": f"self_similarity/{setting}", "copied": f"verbatim/{setting}",
+        "ended": f"ended/{setting}",
+    }  # fmt: skip
+
+
+# Plots of the base suite by title: labels of both axes, and the prefixes of each series' figures.
+CURVES = {
+    "Passages continued word for word": (
+        "copies in training", "recited to the end", {"prompted with 16 tokens": "recall/"},
+    ),
+    "Facts about people": (
+        "pages about the person", "right",
+        {"by completion": "facts_by_exposures/", "by question": "answers_by_exposures/"},
+    ),
+    "Invented words that the page defines": (
+        "invented words on the page", "right",
+        {"word before its meaning": "glossary/", "word not on the page": "glossary_absent/",
+         "meanings swapped: old meaning": "glossary_shuffled/", "defined in sentences": "definitions/",
+         "defined in no sentence": "definitions_absent/"},
+    ),
+    "Phrases translated by example": (
+        "translated lines before the question", "right",
+        {"phrase book": "phrase_book/", "translations shuffled": "phrase_book_shuffled/"},
+    ),
+    "An assistant by its prompt alone": (
+        "", "right",
+        {"no page asks about the person": "assistant_by_prompt/", "a page asks about the person":
+         "assistant_by_prompt_asked_about/"},
+    ),
+    "Sums": ("digits", "right", {"step by step": "sums_step_by_step/", "at once": "sums_at_once/"}),
+    "What a token's embedding reveals about its letters": (
+        "", "read right",
+        {"frequent tokens": "often_met_token_tells/", "frequent tokens, guessed": "often_met_token_guess/",
+         "rare tokens": "rarely_met_token_tells/", "rare tokens, guessed": "rarely_met_token_guess/"},
+    ),
+    "Letters counted, read from embeddings": ("embeddings of", "right", {"by a linear model": "letter_count_read/"}),
+    "Words spelled and letters counted, by example": (
+        "the word is given as", "right",
+        {"letters counted": "count_by_example/", "spelled": "spell_by_example/", "backwards": "reverse_by_example/"},
+    ),
+    "Decimals compared, by example": (
+        "comparing the digits after the point as whole numbers is", "right",
+        {"such as 9.11 and 9.9": "decimals_by_example/"},
+    ),
+    "Texts by temperature": ("temperature", "share", _texts("temperature_")),
+    "Texts by top-p": ("top-p", "share", _texts("top_p_")),
+}  # fmt: skip
+
+
 def by_part(figures: Sequence[Figure]) -> list[tuple[Part, list[Figure]]]:
     """Return the base suite's figures by part, in order, without times; parts that measured nothing are left out."""
     parts: list[tuple[Part, list[Figure]]] = []
