@@ -10,7 +10,7 @@ import pytest
 from models import LINE, taught_model
 
 from crawl2chat.cli.main import main
-from crawl2chat.compress import prediction
+from crawl2chat.compress import coder
 from crawl2chat.evals.base.compression import measure_archive, measure_compression
 from crawl2chat.evals.base.ngrams import KneserNey
 from crawl2chat.evals.base.settings import BaseSettings
@@ -105,9 +105,9 @@ def test_the_archive_is_exact_and_its_rate_the_models(figures):
 
 
 def test_an_archive_that_is_not_restored_is_a_figure(subject, monkeypatch):
-    exact = prediction.cumulative_frequencies
+    exact = coder.cumulative_frequencies
     drift = itertools.count()
-    monkeypatch.setattr(prediction, "cumulative_frequencies", lambda logits: exact(logits * (1 + next(drift) / 1000)))
+    monkeypatch.setattr(coder, "cumulative_frequencies", lambda logits: exact(logits * (1 + next(drift) / 1000)))
     figures = {figure.name: figure for figure in measure_archive(subject, "".join(TEXTS).encode())}
     assert figures["archive_exact"].value == 0
 

@@ -233,8 +233,7 @@ def compress_command(options: argparse.Namespace) -> int:
 
 
 def decompress_command(options: argparse.Namespace) -> int:
-    from crawl2chat.compress.archive import decompress
-    from crawl2chat.compress.archive_format import read_header
+    from crawl2chat.compress.archive import decompress, read_header
 
     if options.out != "-":
         check_writable(Path(options.out))

@@ -15,9 +15,8 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from crawl2chat.compress.archive import compress, decompress, exact_ids
-from crawl2chat.compress.archive_format import read_block, read_header
-from crawl2chat.compress.prediction import stream_starts
+from crawl2chat.compress.archive import compress, decompress, exact_ids, read_block, read_header
+from crawl2chat.compress.coder import stream_starts
 from crawl2chat.evals.base.ngrams import KneserNey
 from crawl2chat.evals.base.subject import Subject
 from crawl2chat.evals.bits_per_byte import (

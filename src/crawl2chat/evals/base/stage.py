@@ -1,14 +1,13 @@
 """The stage that says what a base model is: how well it compresses, what it recites, knows, and does by its prompt."""
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from itertools import islice
 from pathlib import Path
 
 import torch
 
-from crawl2chat.compress.archive import SMALL
+from crawl2chat.compress.archive import SMALL_MODEL, torch_threads
 from crawl2chat.evals.base.compression import measure_compression
 from crawl2chat.evals.base.continuation import measure_continuation
 from crawl2chat.evals.base.facts import measure_facts
@@ -54,7 +53,10 @@ def measure_base(
     crawl, documents, model, out = map(Path, (crawl, documents, model, out))
     subject = load_subject(crawl, documents, model, out, settings)
     figures: list[Figure] = []
-    with _few_threads(subject), Progress("base", len(MEASURES), "part") as progress:
+    # one thread for a small model: its steps are so short that a second one gains little and, waiting for a core,
+    # costs many times as much
+    small = subject.model.n_parameters() < SMALL_MODEL
+    with torch_threads(1 if small else torch.get_num_threads()), Progress("base", len(MEASURES), "part") as progress:
         for i, (name, measure) in enumerate(MEASURES.items()):
             progress.update(i, name)
             began = time.monotonic()
@@ -62,19 +64,6 @@ def measure_base(
             figures.append(Figure(TIMES + name, round(time.monotonic() - began, 2), "s"))
         progress.update(len(MEASURES), "")
     return figures
-
-
-@contextlib.contextmanager
-def _few_threads(subject: Subject) -> Iterator[None]:
-    """One thread for a small model: its steps are so short that a second one gains little and, where it has to wait for
-    a core, costs many times as much."""
-    before = torch.get_num_threads()
-    if subject.model.n_parameters() < SMALL:
-        torch.set_num_threads(1)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
 
 
 def load_subject(crawl: Path, documents: Path, model: Path, out: Path, settings: BaseSettings) -> Subject:
