@@ -303,8 +303,8 @@ def _create(command: str, file: Path, source: str) -> Iterator[BinaryIO]:
 
 
 def match_command(options: argparse.Namespace) -> int:
-    from crawl2chat.match.match_terminal import documents_of, print_matches
     from crawl2chat.match.matches import find_matches
+    from crawl2chat.match.sources import documents_of, print_matches
     from crawl2chat.stages.files import StageError
 
     texts = [read_stdin("match") if text == "-" else text for text in options.texts]
