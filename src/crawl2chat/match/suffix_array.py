@@ -34,7 +34,7 @@ class SuffixArray:
         self.place = rank
 
     def common(self, a: Ints, b: Ints) -> Ints:
-        """Return the length that the suffixes at a and b share from their beginning; of a place with itself, a huge one."""
+        """Return the length that the suffixes at a and b share; of a place with itself, more than any two."""
         length, last = np.zeros(len(a), dtype=np.int64), len(self.order) - 1
         for i in reversed(range(len(self.ranks))):
             rank = self.ranks[i]
