@@ -4,7 +4,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.compress.arithmetic_coder import TOTAL, Decoder, Encoder
+from crawl2chat.compress.coder import TOTAL, Decoder, Encoder
 
 Symbol = tuple[int, int]
 

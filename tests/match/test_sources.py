@@ -1,6 +1,6 @@
 """Where the words of an answer come from, and how the document goes on around them."""
 
-from crawl2chat.evals.sources import AROUND, BEGINNING, find_sources
+from crawl2chat.match.sources import AROUND, BEGINNING, find_sources
 from crawl2chat.refine.documents import Document
 
 OLD = "When the tired bridge forgot the river, eleven grey lanterns burned behind the mill."

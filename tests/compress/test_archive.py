@@ -13,11 +13,9 @@ from hypothesis import strategies as st
 from models import LINE, random_model, taught_model
 
 from crawl2chat.compress import archive as archive_module
-from crawl2chat.compress import prediction
-from crawl2chat.compress.archive import compress, decompress, exact_ids
-from crawl2chat.compress.archive_format import read_block, read_header
-from crawl2chat.compress.arithmetic_coder import TOTAL
-from crawl2chat.compress.prediction import cumulative_frequencies
+from crawl2chat.compress import coder
+from crawl2chat.compress.archive import compress, decompress, exact_ids, read_block, read_header
+from crawl2chat.compress.coder import TOTAL, cumulative_frequencies
 from crawl2chat.evals.base.compression import archive_bits
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
@@ -119,7 +117,7 @@ def test_a_million_spaces_have_tokens():
 
 
 def test_it_is_restored_with_other_threads_and_leaves_them_as_they_were(monkeypatch):
-    monkeypatch.setattr(archive_module, "SMALL", 0)  # as if it were a large model, whose sums threads share
+    monkeypatch.setattr(archive_module, "SMALL_MODEL", 0)  # as if it were a large model, whose sums threads share
     before = torch.get_num_threads()
     try:
         torch.set_num_threads(1)
@@ -168,8 +166,8 @@ def test_one_cut_short_or_with_something_behind_it_is_refused(model):
 
 def test_where_numbers_differ_the_error_names_the_cause(model, monkeypatch):
     archive = archived(model, TOKENIZER, TEXT)
-    exact = prediction.cumulative_frequencies
-    monkeypatch.setattr(prediction, "cumulative_frequencies", lambda logits: exact(logits * 1.001))
+    exact = coder.cumulative_frequencies
+    monkeypatch.setattr(coder, "cumulative_frequencies", lambda logits: exact(logits * 1.001))
     with pytest.raises(StageError, match="is damaged"):
         restored(model, TOKENIZER, archive)
     monkeypatch.setattr(archive_module, "_environment", lambda model: b"else")

@@ -8,9 +8,8 @@ from warcs import http, page_record, record, write_warc
 from crawl2chat.cli.main import PLANNED_DEVICES, main
 from crawl2chat.model import Transformer
 from crawl2chat.plan import plan
-from crawl2chat.plan.refining import shuffle_bytes
-from crawl2chat.plan.refining_rates import Rates, measure, rates_of_run
-from crawl2chat.plan.training_rates import affordable, measured_rate, random_batches
+from crawl2chat.plan.refining import Rates, measure, rates_of_run, shuffle_bytes
+from crawl2chat.plan.training import affordable, measured_rate, random_batches
 from crawl2chat.refine.copies import copies
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.stages.figures import Figure
@@ -26,7 +25,7 @@ from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 from crawl2chat.train.utilisation import DEVICES
 
-RECIPES = Path(__file__).parents[1] / "recipes"
+RECIPES = Path(__file__).parents[2] / "recipes"
 REAL = Rates(
     measured_on="a test", pages=1000, start=2.0, steps={"read": 0.001, "deduplicate": 0.001, "rest": 0.002},
     warc_bytes=1e9 / 33_000, signed=0.2, kept=0.1, characters=2000, document_bytes=1000, reject_bytes=50,
@@ -55,12 +54,12 @@ def test_a_month_of_common_crawl_is_added_up_and_assumptions_are_said(monkeypatc
     assert found["files"].startswith("90,000  assumed: a month of Common Crawl, 1 GB each")
     assert found["pages"].startswith("2.97 billion  assumed")
     assert found["bytes read"] == "90.0 TB"
-    assert found["core-hours: read"].startswith("825  1.00 ms a page")
+    assert found["core-hours: read"].startswith("825  1.00 ms per page")
     assert found["core-hours"] == f"{hours:,.0f}"
     assert found["documents kept"] == "297.00 million  10.0% of the pages"
     assert found["bytes written"].startswith("430.6 GB")  # a tenth at 1000 bytes, the others at 50
     assert found["partitions"].startswith("4,019")  # 594 million signatures of 1816 bytes in parts of 256 MB
-    assert found["hours"].startswith(f"{hours / 1000:.3g}  on 1,000 cores")
+    assert found["time"].startswith(f"{hours / 1000:.3g} hours  on 1,000 cores")
     assert found["cost"].startswith(f"${hours * 0.05:,.2f}")
     assert "parameters" not in found  # nothing is trained
 
@@ -98,7 +97,7 @@ def test_rates_are_measured_on_the_pages_of_a_warc(warc):
 @pytest.mark.slow
 def test_the_month_is_planned_with_nothing_at_hand(monkeypatch, capsys):
     small = TinywebSettings(people=60, passages_per_level=2, passage_levels=3, worked_sums=60, direct_sums=40)
-    monkeypatch.setattr("crawl2chat.plan.refining_rates.TinywebSettings", lambda: small)
+    monkeypatch.setattr("crawl2chat.plan.refining.TinywebSettings", lambda: small)
     assert main(["plan", str(RECIPES / "cluster.toml"), "--cores", "64"]) == 0
     found = rows(capsys.readouterr().out)
     assert "pages of a fictional web" in found["measured on"]
@@ -131,8 +130,8 @@ def test_rates_of_a_run_are_its_time_on_all_its_cores(tmp_path, warc):
     assert rates.kept == 0.25
     found = rows(plan(recipe, run=tmp_path, cores=2))
     assert found["pages"] == "100"
-    assert "hours" in found
-    assert "memory a core" not in found  # a manifest does not tell
+    assert "time" in found
+    assert "memory per core" not in found  # a manifest does not tell
 
 
 def test_a_run_without_refine_gives_no_rates(tmp_path):
@@ -149,7 +148,7 @@ def test_training_is_planned_from_the_model_s_sizes(capsys):
     flop = float(found["training FLOP"].split()[0])
     parameters = float(found["parameters"].split()[0]) * 1e6
     assert 6 * parameters * 1e6 < flop < 12 * parameters * 1e6  # six a parameter, and attention
-    hours = found["hours on 1 × the device"]
+    hours = found["time on 1 × the device"]
     assert float(hours.split()[0]) == pytest.approx(flop / 1e9 / 3600, rel=0.01)
     assert "given (--flops)" in hours
 
@@ -158,22 +157,22 @@ def test_unmeasured_devices_are_planned_at_a_rate_that_is_called_assumed(capsys)
     large = ["--pretrain.depth", "20", "--pretrain.tokens", "10_000_000_000"]
     assert main(["plan", *large]) == 0
     found = rows(capsys.readouterr().out)
-    hours = {what: text for what, text in found.items() if what.startswith("hours on")}
+    hours = {what: text for what, text in found.items() if " × NVIDIA" in what}
     assert len(hours) == 2 * len(DEVICES)
     assert all(text.count("assumed") == 2 for text in hours.values())  # the rate and the price
     assert main(["plan", *large, "--device", "h100", "--devices", "4", "--price", "2.5"]) == 0
-    one = rows(capsys.readouterr().out)["hours on 4 × NVIDIA H100"]
+    one = rows(capsys.readouterr().out)["time on 4 × NVIDIA H100"]
     flop = float(found["training FLOP"].split()[0])
     planned = flop / (4 * 0.4 * 989e12) / 3600
     assert float(one.split()[0]) == pytest.approx(planned, rel=0.01)
-    dollars = re.match(r"\S+  \$(\S+) at \$2.5 an hour;", one)[1]
+    dollars = re.match(r"\S+ hours  \$(\S+) at \$2.5 per hour;", one)[1]
     assert float(dollars) == pytest.approx(planned * 4 * 2.5, rel=0.01)
 
 
 def test_a_micro_batch_that_does_not_fit_is_told_with_one_that_does(capsys):
     shape = ["--pretrain.depth", "20", "--pretrain.seq_len", "2048", "--pretrain.batch_tokens", "524288"]
     assert main(["plan", *shape, "--pretrain.micro_batch_tokens", "131072", "--device", "h100"]) == 0
-    found = rows(capsys.readouterr().out)["hours on 1 × NVIDIA H100"]
+    found = rows(capsys.readouterr().out)["time on 1 × NVIDIA H100"]
     assert "DOES NOT FIT" in found
     fitting = re.search(r"micro_batch_tokens = (\d+)", found)[1]
     assert main(["plan", *shape, "--pretrain.micro_batch_tokens", fitting, "--device", "h100"]) == 0
@@ -183,7 +182,7 @@ def test_a_micro_batch_that_does_not_fit_is_told_with_one_that_does(capsys):
 def test_a_model_too_large_for_one_device_is_divided_among_them(capsys):
     shape = ["--pretrain.depth", "48", "--device", "h100"]
     assert main(["plan", *shape, "--devices", "8"]) == 0
-    found = rows(capsys.readouterr().out)["hours on 8 × NVIDIA H100"]
+    found = rows(capsys.readouterr().out)["time on 8 × NVIDIA H100"]
     assert "divided among 8 (fsdp)" in found
     assert "DOES NOT FIT" not in found
     assert main(["plan", *shape, "--devices", "1"]) == 0
@@ -198,7 +197,7 @@ def test_the_rate_of_a_finished_run_is_taken(tmp_path):
         vars(Manifest("pretrain", {}, {}, {}, fields, {}, "", 1.0, {})),
     )
     found = rows(plan(Recipe(), run=tmp_path))
-    rate = next(text for what, text in found.items() if what.startswith("hours on"))
+    rate = next(text for what, text in found.items() if what.startswith("time on"))
     assert "0.006 TFLOP/s, measured" in rate
     with pytest.raises(StageError, match=r"--rates .*: has no finished pretrain stage"):
         plan(Recipe(), run=tmp_path / "other")
@@ -245,8 +244,8 @@ def test_a_measurement_is_not_tracked(monkeypatch):
         seen.append(settings.track)
 
     lines = [{"step": step, "tokens_per_second": 1000} for step in range(1, 8)]
-    monkeypatch.setattr("crawl2chat.plan.training_rates.train", trained)
-    monkeypatch.setattr("crawl2chat.plan.training_rates.read_metrics", lambda file: lines)
+    monkeypatch.setattr("crawl2chat.plan.training.train", trained)
+    monkeypatch.setattr("crawl2chat.plan.training.read_metrics", lambda file: lines)
     measured_rate(PretrainSettings(depth=1, seq_len=64, track="wandb", device="cpu"), 512, steps=10)
     assert seen == ["none"]
 

@@ -1,6 +1,6 @@
 """A plan's rows, and numbers in them as people read them."""
 
-Row = tuple[str, str, str]  # what, how much, a word on it
+Row = tuple[str, str, str]  # what, how much, a remark
 
 
 def as_count(value: float) -> str:
@@ -15,6 +15,12 @@ def as_bytes(value: float) -> str:
         if value >= size:
             return f"{value / size:,.1f} {unit}"
     return f"{value / 1e3:,.1f} kB"
+
+
+def as_time(hours: float) -> str:
+    if hours < 1 / 60:
+        return f"{3600 * hours:,.3g} s"
+    return f"{60 * hours:,.3g} min" if hours < 0.5 else f"{as_number(hours)} hours"
 
 
 def as_number(value: float) -> str:

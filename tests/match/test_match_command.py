@@ -7,7 +7,7 @@ import pytest
 from models import random_model
 
 from crawl2chat.cli.main import main
-from crawl2chat.match.match_terminal import documents_of
+from crawl2chat.match.sources import documents_of
 from crawl2chat.stages.files import StageError, write_json
 from crawl2chat.stages.stage import Manifest, hash_path
 from crawl2chat.tokenizer.tokenize import held_out_documents
