@@ -29,5 +29,14 @@ def test_each_link_leads_somewhere(document, link):
     assert not anchor or anchor in anchors(target)
 
 
+@pytest.mark.parametrize("document", [d for d in DOCUMENTS if d.name != "CHANGELOG.md"], ids=lambda d: d.name)
+def test_each_file_that_is_named_exists(document):
+    named = re.findall(r"`((?:[a-z_0-9]+/)+[a-z_0-9]+\.(?:py|toml|md|json|txt))`", document.read_text(encoding="utf-8"))
+    missing = [
+        name for name in named if not any((root / name).exists() for root in (ROOT, ROOT / "src" / "crawl2chat"))
+    ]
+    assert not missing
+
+
 def test_there_are_links_to_test():
     assert {"README.md", "docs/tour.md"} <= {document for document, _ in LINKS}
