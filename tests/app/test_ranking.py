@@ -174,15 +174,15 @@ def test_what_can_not_be_stored_is_refused(ranked):
 
 def test_the_page_is_told_the_guidelines_and_whether_there_is_anything_to_ask(ranked, served, serve, tmp_path):
     about = ranked.http.get("/app/ranking/about").json()
-    assert about["prompts"] == 6
+    assert about["questions"] == ask(ranked)["progress"]["total"] == 7  # one of six comes twice, which must not show
     assert "tie them" in about["guidelines"]
     assert about["reward_model"] is False
     of_run = served.http.get("/app/ranking/about").json()  # the verses of its made-up web
-    assert (of_run["prompts"] > 6, of_run["problem"]) == (True, None)
+    assert (of_run["questions"] > 6, of_run["problem"]) == (True, None)
     (tmp_path / "mine.txt").write_text("Prefer birds.")
     bare = serve(tmp_path / "model", is_run=False, context={"ranking": RankingFiles(guidelines=tmp_path / "mine.txt")})
     about = bare.http.get("/app/ranking/about").json()
-    assert (about["guidelines"], about["prompts"]) == ("Prefer birds.", None)
+    assert (about["guidelines"], about["questions"]) == ("Prefer birds.", None)
     assert "--prompts FILE" in about["problem"]
     assert "--prompts FILE" in ask(bare, status=409)["error"]["message"]
     with pytest.raises(StageError, match=r"guidelines .*none\.txt: can't be read"):

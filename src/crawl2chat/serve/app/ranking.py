@@ -89,13 +89,18 @@ class RankingPage:
 
     @get("/app/ranking/about")
     async def about(self, request: Request) -> dict[str, Any]:
-        prompts, problem = None, None
+        questions, problem = None, None
+
+        def count() -> int:  # with the repeats, as in the progress of an annotator, or it would show that there are any
+            plan = Plan(RankingStore(), self._read_prompts(), self.context.ranking.repeat_every)
+            return plan.progress("").total
+
         try:
-            prompts = len(await asyncio.to_thread(self._read_prompts))
+            questions = await asyncio.to_thread(count)
         except StageError as error:
             problem = str(error)
         return {
-            "guidelines": self.guidelines, "prompts": prompts, "problem": problem, "most_answers": MOST_ANSWERS,
+            "guidelines": self.guidelines, "questions": questions, "problem": problem, "most_answers": MOST_ANSWERS,
             "reward_model": self._rewards.exists,
         }  # fmt: skip
 
