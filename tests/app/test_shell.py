@@ -150,6 +150,24 @@ def test_pages_need_no_key_but_what_they_ask_does(serve):
     assert [model["stage"] for model in about["models"]] == list(STAGES)
 
 
+def test_an_unknown_address_is_a_page_for_a_browser_and_json_for_others(served):
+    address = "/nowhere/%3Cb%3Ex"
+    page = served.http.get(address, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert '<a href="/">' in page.text
+    assert "&lt;b&gt;x" in page.text
+    assert "<b>" not in page.text
+    for answer in (served.http.get(address), served.http.post(address, headers={"Accept": "text/html"})):
+        assert answer.status_code == 404
+        assert "no such route" in answer.json()["error"]["message"]
+
+
+def test_pages_know_which_models_were_taught_to_call_tools(served):
+    models = served.http.get("/app/about").json()["models"]
+    assert {model["stage"] for model in models if model["calls_tools"]} == {"reinforce", "honesty", "prefer"}
+    assert len(models) == len(STAGES)
+
+
 def test_no_other_page_may_read_or_frame_the_app(served):
     for path in ("/", "/app/about", "/web/shell.js"):
         assert served.http.get(path, headers={"Origin": "https://evil.example"}).status_code == 403
