@@ -1,67 +1,24 @@
-"""From a request to token ids: texts, conversations, and the tools that they offer."""
+"""From a request to token ids and sampling: texts, conversations, and the tools that they offer."""
 
 import secrets
 from bisect import bisect_left
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import cached_property
 from typing import Any
 
 from crawl2chat.chat.offers import offer_functions
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import offer, quoting
-from crawl2chat.generate import Engine, Sampling
+from crawl2chat.generate import Sampling
 from crawl2chat.generate.request import Rule
-from crawl2chat.serve.errors import ApiError, refused
-from crawl2chat.serve.requests import (
-    ChatRequest,
-    CompletionRequest,
-    Request,
-    TokenizeRequest,
-)
-from crawl2chat.tokenizer import Message, Tokenizer
-from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
-
-OUR_TOOL_STAGES = ("honesty", "reinforce", "prefer")  # taught to call tools that are offered by name
-NO_TOOL_STAGES = ("pretrain", "sft")  # of ours, never taught to, unless a file of conversations did
+from crawl2chat.serve.api.requests import ChatRequest, CompletionRequest, GenerationFields, TokenizeRequest
+from crawl2chat.serve.errors import ApiError, bad_request
+from crawl2chat.serve.model_pool import TOOLS_BY_NAME_STAGES, ServedModel
+from crawl2chat.tokenizer import Message
 
 
-@dataclass(frozen=True)
-class Model:
-    """The model that is served: its engine, what it is called, and what it has been taught."""
-
-    engine: Engine
-    name: str
-    stage: str | None  # that made it; "import" or None for one from outside
-    created: int  # seconds since 1970
-    taught_offer: str | None = None  # "names" or "functions": how a file that it was fine-tuned on offers tools
-
-    @property
-    def tokenizer(self) -> Tokenizer:
-        return self.engine.tokenizer
-
-    @cached_property
-    def longest_token(self) -> int:
-        """In bytes."""
-        return max(map(len, self.tokenizer.ranks))
-
-    @property
-    def base(self) -> bool:
-        return self.stage == "pretrain"
-
-    @property
-    def calls_tools(self) -> bool:
-        taught = self.stage not in NO_TOOL_STAGES or self.taught_offer is not None
-        return taught and all(tag in self.tokenizer.controls for tag in (*TOOL_CALL, *TOOL_RESPONSE))
-
-    @property
-    def reads_names(self) -> bool:
-        """Whether it was taught tools that are offered by their names."""
-        return self.stage in OUR_TOOL_STAGES or self.taught_offer == "names"
-
-
-def completion_prompts(model: Model, request: CompletionRequest) -> list[list[int]]:
-    """The ids of each prompt. A text stands at a document's beginning, as in training, unless the request says no."""
+def completion_prompts(model: ServedModel, request: CompletionRequest) -> list[list[int]]:
+    """The ids of each prompt. A text begins a document, as in training, unless the request says no."""
     start = [model.tokenizer.end_of_text] if request.add_special_tokens else []
     for text in request.prompt:
         if isinstance(text, str):
@@ -73,14 +30,14 @@ def completion_prompts(model: Model, request: CompletionRequest) -> list[list[in
     return prompts
 
 
-def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling, Rule | None]:
+def chat_prompt(model: ServedModel, request: ChatRequest) -> tuple[list[int], Sampling, Rule | None]:
     """The ids of the conversation, how to sample, and the rule that an answer from a found page follows."""
     messages: list[Message] = request.messages
     _check_tools(model, request)
     # a chat's answer goes on to its own end, or to that of the context
     limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
     top = (request.top_logprobs or 0) if request.logprobs else 0
-    sampling = sampling_of(model, request, limit, model.engine.context, top)
+    sampling = read_sampling(model, request, limit, model.engine.context, top)
     talk = Talk(model.engine, sampling, base=model.base)
     if model.base:
         sampling = replace(sampling, stop=(*sampling.stop, "\n"))  # to the end of the helper's line
@@ -91,14 +48,14 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
         messages = messages[:-1]
     prompt = chat_ids(model, talk, messages, request.offered, begun)
     check_length(model, prompt, "messages")
-    if request.offered and model.stage in OUR_TOOL_STAGES:
+    if request.offered and model.stage in TOOLS_BY_NAME_STAGES:
         asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
-        rule = _behind(model.tokenizer.encode(begun), quoting(model.tokenizer, messages[asked + 1 :]))
+        rule = _continue_rule(model.tokenizer.encode(begun), quoting(model.tokenizer, messages[asked + 1 :]))
     return prompt, sampling, rule
 
 
 def chat_ids(
-    model: Model, talk: Talk, messages: list[Message], offered: Sequence[dict[str, Any]], begun: str = ""
+    model: ServedModel, talk: Talk, messages: list[Message], offered: Sequence[dict[str, Any]], begun: str = ""
 ) -> list[int]:
     """Return the ids that a model reads before it answers: the tools that are offered, what was said, and `begun`.
 
@@ -124,7 +81,7 @@ class Fit:
     tokens: int
 
 
-def fit_chat(model: Model, request: ChatRequest) -> Fit:
+def fit_chat(model: ServedModel, request: ChatRequest) -> Fit:
     """Leave out the oldest turns until there is room for an answer, as `fit_context` does in the terminal.
 
     Room is what the request asks for, or half the context if that is less; the last turn alone, with what its tools
@@ -154,14 +111,14 @@ def fit_chat(model: Model, request: ChatRequest) -> Fit:
     return Fit(start, n_tokens)
 
 
-def _behind(begun: Sequence[int], rule: Rule | None) -> Rule | None:
+def _continue_rule(begun: Sequence[int], rule: Rule | None) -> Rule | None:
     """The rule for the rest of an answer of which these ids were written before."""
     if rule is None or not begun:
         return rule
     return lambda written: rule([*begun, *written])
 
 
-def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
+def tokenize_ids(model: ServedModel, request: TokenizeRequest) -> list[int]:
     """Ids as the other routes would read them, with one difference on request: names of control tokens are parsed."""
     tokenizer = model.tokenizer
     if request.messages is not None:
@@ -175,7 +132,9 @@ def tokenize_ids(model: Model, request: TokenizeRequest) -> list[int]:
     return [*start, *tokenizer.encode_with_controls(text)]
 
 
-def sampling_of(model: Model, request: Request, max_tokens: int | None, otherwise: int, top_logprobs: int) -> Sampling:
+def read_sampling(
+    model: ServedModel, request: GenerationFields, max_tokens: int | None, otherwise: int, top_logprobs: int
+) -> Sampling:
     """The request's controls, with OpenAI's defaults. Raises ApiError for what Sampling refuses.
 
     max_tokens: as it was asked for, −1 as many as fit; `otherwise` where it was not.
@@ -202,34 +161,34 @@ def sampling_of(model: Model, request: Request, max_tokens: int | None, otherwis
             top_logprobs=top_logprobs,
         )
     except ValueError as error:
-        raise refused(str(error)) from error
+        raise bad_request(str(error)) from error
 
 
-def _check_tools(model: Model, request: ChatRequest) -> None:
+def _check_tools(model: ServedModel, request: ChatRequest) -> None:
     """Raise ApiError if tools are offered or were called, and the model has not been taught to call any."""
     asks = bool(request.offered) or any(m["role"] == "tool" or m.get("tool_calls") for m in request.messages)
     if asks and not model.calls_tools:
-        raise refused(
+        raise bad_request(
             f"tools: the model {model.name} has not been taught to call any", "tools", "unsupported_parameter"
         )
 
 
-def _check_bytes(model: Model, text: str, param: str) -> None:
+def _check_bytes(model: ServedModel, text: str, param: str) -> None:
     """Raise ApiError for a text that can't fit however it is cut into tokens, before any work on it."""
     at_least = len(text.encode()) // model.longest_token
     if at_least >= model.engine.context:
         raise _too_long(model, f"at least {at_least}", param)
 
 
-def check_length(model: Model, prompt: Sequence[int], param: str) -> None:
+def check_length(model: ServedModel, prompt: Sequence[int], param: str) -> None:
     most = model.engine.context - 1
     if not prompt:
-        raise refused(f"{param}: holds no token; expected at least one", param)
+        raise bad_request(f"{param}: holds no token; expected at least one", param)
     if len(prompt) > most:
         raise _too_long(model, str(len(prompt)), param)
 
 
-def _too_long(model: Model, n_tokens: str, param: str) -> ApiError:
+def _too_long(model: ServedModel, n_tokens: str, param: str) -> ApiError:
     context = model.engine.context
     return ApiError(
         400, f"{param}: has {n_tokens} tokens; this model's context of {context} takes {context - 1} and "
@@ -237,16 +196,16 @@ def _too_long(model: Model, n_tokens: str, param: str) -> ApiError:
     )  # fmt: skip
 
 
-def check_vocabulary(model: Model, ids: Sequence[int], param: str) -> None:
+def check_vocabulary(model: ServedModel, ids: Sequence[int], param: str) -> None:
     size = model.engine.model.config.vocab_size
     wrong = next((id for id in ids if not 0 <= id < size), None)
     if wrong is not None:
-        raise refused(f"{param}: has the token id {wrong}; expected ids from 0 to {size - 1}", param)
+        raise bad_request(f"{param}: has the token id {wrong}; expected ids from 0 to {size - 1}", param)
 
 
-def _bias(model: Model, biases: dict[str, float]) -> dict[int, float]:
+def _bias(model: ServedModel, biases: dict[str, float]) -> dict[int, float]:
     size = model.engine.model.config.vocab_size
     wrong = next((id for id in biases if not (id.isascii() and id.isdigit() and int(id[:20]) < size)), None)
     if wrong is not None:
-        raise refused(f"logit_bias.{wrong[:20]}: expected token ids from 0 to {size - 1}", "logit_bias")
+        raise bad_request(f"logit_bias.{wrong[:20]}: expected token ids from 0 to {size - 1}", "logit_bias")
     return {int(id): bias for id, bias in biases.items()}

@@ -1,4 +1,4 @@
-"""What stands before the routes: who may ask, how much and how slowly they may send, and what is written down.
+"""Middleware and protocol: who may use the server, how much and how slowly they may send, and what is logged.
 
 Nothing of a conversation is ever logged: neither bodies nor queries nor the messages of exceptions.
 """
@@ -9,17 +9,18 @@ import hmac
 import ipaddress
 import logging
 import time
-from collections.abc import Collection, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
 from urllib.parse import urlsplit
 
 import h11
+from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from crawl2chat.serve.errors import ApiError, failed, log_failure
-from crawl2chat.serve.metrics import Metrics
+from crawl2chat.serve.admission import Metrics
+from crawl2chat.serve.errors import ApiError, internal_error, log_failure
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1")
 BODY_BYTES = 4 << 20  # of a request; a context of 32k tokens as ids is some 0.2 MB
@@ -38,33 +39,33 @@ KEYLESS = frozenset(("/health", *PAGES))  # and the pages' own files, which hold
 access = logging.getLogger("crawl2chat.serve.access")
 
 
-class Guard:
-    """Checks the host, the key and the body of each request before the app sees it."""
+def middleware(
+    metrics: Metrics, *, hosts: Iterable[str], key: str | None = None, origins: Sequence[str] = ()
+) -> list[Middleware]:
+    """What each request passes before the app, the outermost first.
 
-    def __init__(
-        self,
-        app: ASGIApp,
-        metrics: Metrics,
-        *,
-        hosts: Iterable[str],
-        key: str | None = None,
-        origins: Collection[str] = (),
-    ) -> None:
-        """hosts: names that requests may have for this server, besides loopback. key: what clients must send.
+    hosts: names that requests may have for this server, in addition to loopback. key: what clients must send.
+    origins: of pages that may read answers in a browser, as `read_origin` returns them. Refusals and failures carry the
+    CORS headers as well, or the page could not read why.
+    """
+    cors = Middleware(
+        CORSMiddleware, allow_origins=origins, allow_methods=("GET", "POST"), allow_headers=("*",),
+        allow_private_network=True, expose_headers=("Retry-After", "WWW-Authenticate"),
+    )  # fmt: skip
+    return [
+        Middleware(AccessLog, metrics=metrics),
+        *([cors] if origins else []),
+        Middleware(FailureResponse),
+        Middleware(AccessControl, hosts=hosts, key=key, origins=origins),
+        Middleware(BodyLimit),
+    ]
 
-        origins: of pages that may read answers in a browser, as `read_origin` returns them. Refusals and failures carry
-        the CORS headers as well, or the page could not read why.
-        """
-        self.app, self.metrics, self.origins = app, metrics, frozenset(origins)
-        self.answer: ASGIApp = self._answer
-        if origins:
-            self.answer = CORSMiddleware(
-                self._answer, allow_origins=origins, allow_methods=("GET", "POST"), allow_headers=("*",),
-                allow_private_network=True, expose_headers=("Retry-After", "WWW-Authenticate"),
-            )  # fmt: skip
-        self.hosts = {*LOOPBACK_NAMES, *(host.lower().strip("[]") for host in hosts)}
-        self.key = hashlib.sha256(key.encode()).digest() if key is not None else None
-        self.bytes_held = 0
+
+class AccessLog:
+    """Counts and logs each request, by its route and by what became of it."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self.app, self.metrics = app, metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":  # no websockets here
@@ -79,15 +80,22 @@ class Guard:
 
         # some clients end every address with a slash, or put a path with one behind an address with one
         scope["path"] = "/" + "/".join(filter(None, scope["path"].split("/")))
-        await self.answer(scope, receive, watched)
+        await self.app(scope, receive, watched)
         outcome = scope.get("outcome") or _outcome(status)
         route = next((route for route in ROUTES if scope["path"].startswith(route)), "other")
         self.metrics.requests.labels(route, outcome).inc()
         client = (scope.get("client") or ["?"])[0]
-        access.info("%s %s %s %d %s %.0f ms", client, scope["method"][:10], route, status, outcome,
-                    1000 * (time.perf_counter() - began))  # fmt: skip
+        milliseconds = 1000 * (time.perf_counter() - began)
+        access.info("%s %s %s %d %s %.0f ms", client, scope["method"][:10], route, status, outcome, milliseconds)
 
-    async def _answer(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+class FailureResponse:
+    """Answers for whatever fails behind it, and logs where."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         began = False
 
         async def watched(message: Message) -> None:
@@ -96,28 +104,32 @@ class Guard:
             await send(message)
 
         try:
-            await self._pass(scope, receive, watched)
+            await self.app(scope, receive, watched)
+        except ClientDisconnect:
+            scope["outcome"] = "gone"
         except Exception as error:
             log_failure("a request failed", error)
             scope["outcome"] = "failed"
             if not began:
-                await failed().response()(scope, receive, send)
+                await internal_error().response()(scope, receive, send)
 
-    async def _pass(self, scope: Scope, receive: Receive, send: Send) -> None:
+
+class AccessControl:
+    """Refuses requests by their host, origin or key."""
+
+    def __init__(self, app: ASGIApp, *, hosts: Iterable[str], key: str | None, origins: Iterable[str]) -> None:
+        self.app, self.origins = app, frozenset(origins)
+        self.hosts = {*LOOPBACK_NAMES, *(host.lower().strip("[]") for host in hosts)}
+        self.key = hashlib.sha256(key.encode()).digest() if key is not None else None
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         refusal = self._refusal(scope["path"], headers)
-        body = bytearray()
-        try:
-            arrived, refusal = await self._read(body, receive, refusal)
-            if not arrived:  # hung up
-                scope["outcome"] = "gone"
-                return
-            if refusal:
-                await refusal.response()(scope, receive, send)
-            else:
-                await self.app(scope, _replaying(bytes(body), receive), send)
-        finally:
-            self.bytes_held -= len(body)
+        if refusal is None:
+            await self.app(scope, receive, send)
+        else:
+            await read_body(receive, lambda _: refusal)
+            await refusal.response()(scope, receive, send)
 
     def _refusal(self, path: str, headers: dict[str, str]) -> ApiError | None:
         """Why this request is not answered, whatever it holds; None if nothing speaks against it."""
@@ -144,46 +156,67 @@ class Guard:
             headers={"WWW-Authenticate": "Bearer"},
         )  # fmt: skip
 
-    async def _read(self, body: bytearray, receive: Receive, refusal: ApiError | None) -> tuple[bool, ApiError | None]:
-        """Fill `body`; whether the client has not hung up meanwhile, and why it is refused, if it is.
 
-        `bytes_held` grows with the body.
+class BodyLimit:
+    """Reads the body of each request before the app sees it, within bounds of size and time."""
 
-        What is refused is still read, within bounds: a client that is answered while it writes never sees the answer.
-        """
-        size = 0
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+        self.bytes_held = 0  # of all requests that are being read or answered
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        body = bytearray()
+
+        def accept(part: bytes) -> ApiError | None:
+            if len(body) + len(part) > BODY_BYTES:
+                refusal = ApiError(
+                    413, f"the body has more than the {BODY_BYTES} bytes that are taken", code="too_large"
+                )
+            elif self.bytes_held + len(part) > BODIES_BYTES:
+                refusal = ApiError(
+                    429, "too many requests are being read; try again soon", code="queue_full",
+                    headers={"Retry-After": "1"},
+                )  # fmt: skip
+            else:
+                body.extend(part)
+                self.bytes_held += len(part)
+                return None
+            self.bytes_held -= len(body)
+            body.clear()
+            return refusal
+
         try:
-            async with asyncio.timeout(BODY_SECONDS):
-                while True:
-                    message = await receive()
-                    if message["type"] == "http.disconnect":
-                        return False, refusal
-                    part = message.get("body", b"")
-                    size += len(part)
-                    if refusal is None and size > BODY_BYTES:
-                        refusal = ApiError(
-                            413,
-                            f"the body has more than the {BODY_BYTES} bytes that are taken",
-                            code="too_large",
-                        )
-                    if refusal is None and self.bytes_held + len(part) > BODIES_BYTES:
-                        refusal = ApiError(429, "too many requests are being read; try again soon",
-                                           code="queue_full", headers={"Retry-After": "1"})  # fmt: skip
-                    if refusal is None:
-                        body += part
-                        self.bytes_held += len(part)
-                    else:
-                        self.bytes_held -= len(body)
-                        body.clear()
-                    if not message.get("more_body"):
-                        return True, refusal
-                    if size > DRAINED_BYTES:
-                        break
-        except TimeoutError:
-            refusal = refusal or ApiError(408, f"the body did not arrive within {BODY_SECONDS:.0f} seconds")
-        if refusal is not None:
-            refusal.headers["Connection"] = "close"
-        return True, refusal
+            if refusal := await read_body(receive, accept):
+                await refusal.response()(scope, receive, send)
+            else:
+                await self.app(scope, _replaying(bytes(body), receive), send)
+        finally:
+            self.bytes_held -= len(body)
+
+
+async def read_body(receive: Receive, accept: Callable[[bytes], ApiError | None]) -> ApiError | None:
+    """Give the parts of a body to `accept`; returns why the request is refused, by `accept` or for taking too long.
+
+    What is refused is still read, within bounds: a client that is answered while it writes never sees the answer.
+    Raises ClientDisconnect when the client hangs up.
+    """
+    refusal, size = None, 0
+    try:
+        async with asyncio.timeout(BODY_SECONDS):
+            while size <= DRAINED_BYTES:
+                message = await receive()
+                if message["type"] == "http.disconnect":
+                    raise ClientDisconnect
+                part = message.get("body", b"")
+                size += len(part)
+                refusal = refusal or accept(part)
+                if not message.get("more_body"):
+                    return refusal
+    except TimeoutError:
+        refusal = refusal or ApiError(408, f"the body did not arrive within {BODY_SECONDS:.0f} seconds")
+    if refusal:
+        refusal.headers["Connection"] = "close"
+    return refusal
 
 
 class Protocol(H11Protocol):
@@ -194,7 +227,7 @@ class Protocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.access_log = False  # it would tell the query; a setting of uvicorn's alone depends on other loggers' state
+        self.access_log = False  # it would log the query; a setting of uvicorn's alone depends on other loggers' state
         self._waits_for_head = self.loop.call_later(HEAD_SECONDS, self._hang_up)
 
     def data_received(self, data: bytes) -> None:
@@ -284,14 +317,14 @@ def _outcome(status: int) -> str:
 
 
 def _replaying(body: bytes, receive: Receive) -> Receive:
-    """A `receive` that gives the body at once, and afterwards says when the client hangs up."""
-    told = False
+    """A `receive` that gives the body at once, and afterwards reports when the client hangs up."""
+    given = False
 
-    async def replay() -> Any:
-        nonlocal told
-        if told:
+    async def replay() -> Message:
+        nonlocal given
+        if given:
             return await receive()
-        told = True
+        given = True
         return {"type": "http.request", "body": body, "more_body": False}
 
     return replay

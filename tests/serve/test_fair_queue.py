@@ -6,23 +6,23 @@ import httpx
 import pytest
 from waiting import wait_until
 
-from crawl2chat.serve.turns import Turns
+from crawl2chat.serve.engine_thread import FairQueue
 
 
 def test_clients_take_turns_and_so_do_the_calls_of_each():
-    turns = Turns()
+    queue = FairQueue()
     for item in ("a1x", "a1y", "a1z", "a2x", "a2y", "b1x", "b1y"):
-        turns.put(item, client=item[0], call=item[:2])
-    turns.remove("a1y", "a", "a1")
+        queue.put(item, client=item[0], call=item[:2])
+    queue.remove("a1y", "a", "a1")
     with pytest.raises(ValueError, match="not in"):
-        turns.remove("a1y", "a", "a1")
+        queue.remove("a1y", "a", "a1")
     with pytest.raises(ValueError, match="not in"):
-        turns.remove("c", "c", "c1")
-    assert len(turns) == 6
-    assert [turns.get() for _ in range(6)] == ["a1x", "b1x", "a2x", "b1y", "a1z", "a2y"]
+        queue.remove("c", "c", "c1")
+    assert len(queue) == 6
+    assert [queue.get() for _ in range(6)] == ["a1x", "b1x", "a2x", "b1y", "a1z", "a2y"]
     with pytest.raises(IndexError):
-        turns.get()
-    assert not turns
+        queue.get()
+    assert not queue
 
 
 def ask(server, address, order, **fields):
@@ -42,13 +42,13 @@ def ask(server, address, order, **fields):
 def test_another_clients_request_takes_turns_with_many_calls_of_one(start, tokenizer):
     server = start(max_batch=1, queue=40)
     server.bias = {str(id): -100 for id in tokenizer.stop_ids}
-    order, all_are_there, engine = [], threading.Event(), server.desk.worker.engine
+    order, all_are_there, engine = [], threading.Event(), server.admission.thread.engine
     step = engine.step
     engine.step = lambda: all_are_there.wait(30) and step()
     many = [ask(server, "127.0.0.1", order, n=5) for _ in range(4)]
-    wait_until(lambda: len(server.desk.open) == 20)
+    wait_until(lambda: len(server.admission.open) == 20)
     other = ask(server, "127.0.0.2", order)
-    wait_until(lambda: len(server.desk.open) == 21)
+    wait_until(lambda: len(server.admission.open) == 21)
     all_are_there.set()
     for thread in (other, *many):
         thread.join(30)
