@@ -1,7 +1,7 @@
 """FineWeb's own rules (arXiv 2406.17557, section 3.6), found by comparing good and bad crawls.
 
 A page is dropped if few of its lines end with punctuation (0.12), if many of its characters are in lines that occurred
-before (0.1), or if many of its lines are short (0.67 of them under 30 characters): all three of the paper's are done, and
+before (0.1), or if many of its lines are short (0.67 of them under 30 characters): all three of the paper are here, and
 the published script's fourth, too many line ends per word (0.3).
 The rest of FineWeb's pipeline: https://github.com/huggingface/datatrove/blob/main/examples/fineweb.py
 
