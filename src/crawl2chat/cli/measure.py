@@ -246,8 +246,7 @@ def compress_command(options: argparse.Namespace) -> int:
 
 
 def decompress_command(options: argparse.Namespace) -> int:
-    from crawl2chat.compress.archive import decompress
-    from crawl2chat.compress.archive_format import read_header
+    from crawl2chat.compress.archive import decompress, read_header
 
     if options.out != "-":
         check_writable(Path(options.out))
@@ -317,8 +316,8 @@ def _create(command: str, file: Path, source: str) -> Iterator[BinaryIO]:
 
 
 def match_command(options: argparse.Namespace) -> int:
-    from crawl2chat.match.match_terminal import documents_of, print_matches
     from crawl2chat.match.matches import find_matches
+    from crawl2chat.match.sources import documents_of, print_matches
     from crawl2chat.stages.files import StageError
 
     texts = [read_stdin("match") if text == "-" else text for text in options.texts]
