@@ -155,7 +155,7 @@ def eval_command(options: argparse.Namespace) -> int:
 
     import torch
 
-    from crawl2chat.evals.suites.suites import Asked, measure
+    from crawl2chat.evals.suites.suites import SuiteOptions, measure
     from crawl2chat.model import load_model
     from crawl2chat.tokenizer import Tokenizer
 
@@ -168,7 +168,7 @@ def eval_command(options: argparse.Namespace) -> int:
     out = _results_file(options, folder)
     if out:
         check_writable(out)
-    asked = Asked(suite, **{name: getattr(options, name) for name in taken_by_suite})
+    asked = SuiteOptions(suite, **{name: getattr(options, name) for name in taken_by_suite})
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     result = measure(model, Tokenizer.load(folder), asked)
     _keep(options, folder, result, out)

@@ -10,7 +10,7 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.stages.figures import Figure, share
 from crawl2chat.tokenizer import Message, Tokenizer
 
-FACT_TOKENS, SUM_TOKENS = 48, 160  # that an answer may take; a fact takes about 15, a sum step by step about 90
+FACT_TOKENS, SUM_TOKENS = 48, 160  # maximum length of an answer; a fact takes about 15, a sum step by step about 90
 
 Judge = Callable[[str, str], bool]  # whether a text comes to an accepted answer
 
@@ -45,7 +45,7 @@ class Answer:
     text: str
     right: bool
     stopped: bool
-    tokens: int  # that it took
+    tokens: int  # its length
 
     @property
     def refused(self) -> bool:
@@ -77,7 +77,7 @@ def ask(
 
 
 def accuracy_by_group(prefix: str, answers: Sequence[Answer]) -> list[Figure]:
-    """Share of right answers, a figure a group, named `prefix/group`, in the order of first appearance."""
+    """Share of right answers, one figure per group, named `prefix/group`, in the order of first appearance."""
     right: dict[str, list[bool]] = defaultdict(list)
     for answer in answers:
         right[answer.question.group].append(answer.right)
@@ -88,7 +88,7 @@ ends_with_number = is_correct  # its name while only numbers were graded, for sc
 
 
 def mentions(text: str, value: str) -> bool:
-    """Whether the value stands in the text as whole words, whatever the case."""
+    """Whether the value appears in the text as whole words, in upper or lower case."""
     return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
 
 

@@ -117,12 +117,12 @@ def diagnose(metrics: Sequence[dict[str, Any]], label: str = "reinforce") -> lis
         words.append(f"{100 * mean('cut_short'):.0f} % of the answers don't come to an end: raise {label}.max_tokens")
     if mean("logprob_gap") > GAP:
         words.append(
-            f"sampler and trainer differ by {mean('logprob_gap'):.2g} nats a token: they don't mean the same "
+            f"sampler and trainer differ by {mean('logprob_gap'):.2g} nats per token: they don't mean the same "
             "distribution (temperature, top-k, top-p, precision)"
         )
     if mean("entropy", late) < COLLAPSED * mean("entropy", early):
         words.append(
-            f"the entropy fell from {mean('entropy', early):.2g} to {mean('entropy', late):.2g} nats a token, so the "
+            f"the entropy fell from {mean('entropy', early):.2g} to {mean('entropy', late):.2g} nats per token, so the "
             f"answers hardly differ: lower {label}.matrix_lr or raise {label}.replay_weight"
         )
     if not words and _rises(late, early):

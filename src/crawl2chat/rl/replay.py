@@ -1,4 +1,4 @@
-"""Conversations of an earlier stage, learned from once more so that what they taught is not undone."""
+"""Conversations of an earlier stage, learned from again so that what they taught is not undone."""
 
 import re
 from collections.abc import Sequence
@@ -31,8 +31,8 @@ def replay_batches(earlier: Path, tokenizer: Tokenizer, context: int, settings: 
 def renewed(conversations: Sequence[Conversation], engine: Engine, max_tokens: int) -> list[Conversation]:
     """The conversations with the trained model's own answer wherever it ends with the same number and value.
 
-    Later stages replay them. With the old answers they would teach again what rewards have just untaught:
-    to guess a sum at once. A number may also be part of a name, so digits decide which answers are asked for again.
+    Later stages replay them. The old answers would teach again what rewards have just untaught: to guess a sum at once.
+    A number may also be part of a name, so digits decide which answers are asked for again.
     """
     numbered = [
         i

@@ -46,5 +46,5 @@ class ReinforceSettings(PolicySettings):
         "whole task; default: by the answers in the file of problems",
     )
     random_control: bool = Field(
-        True, description="train once more with coin flips as rewards, to see what training alone does"
+        True, description="train again with coin flips as rewards, to see what training alone does"
     )

@@ -70,7 +70,7 @@ def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: Reinfor
     if settings.task:
         figures += [mean_reward(before, "reward_before"), mean_reward(after, "reward_after")]
     if settings.random_control:
-        print("reinforce: once more with coin flips for rewards, as a control", file=sys.stderr)
+        print("reinforce: training again with coin flips as rewards, as a control", file=sys.stderr)
         (out / "control").mkdir(exist_ok=True)
         control = _train(
             model, tokenizer, out / "control", settings, task, training, held_out, coin_flips(settings.seed)

@@ -157,7 +157,7 @@ def is_right(task: Task, row: Row, scores: Sequence[Score]) -> bool:
     if task.kind == "language_modeling":
         return scores[0].greedy
     losses = [found.mean for found in scores]
-    return losses.index(min(losses)) == row["gold"]
+    return bool(losses.index(min(losses)) == row["gold"])
 
 
 def measure_core(
@@ -165,7 +165,7 @@ def measure_core(
 ) -> tuple[list[Figure], list[str]]:
     """Figures of the tasks in a folder, and the names of the tasks that are not there.
 
-    limit: rows asked of each task, at most.
+    limit: maximum number of rows asked of each task.
     """
     tasks, absent = read_tasks(folder)
     figures, centred, variances = [], [], []

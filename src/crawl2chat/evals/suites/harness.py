@@ -28,12 +28,12 @@ from crawl2chat.tokenizer import Tokenizer
 
 MAX_TOKENS = 256  # of an answer whose task does not say; the harness's own default
 LENGTHS = ("max_gen_toks", "max_new_tokens", "max_tokens", "max_completion_tokens")  # its names, the first one counts
-RESAMPLES = 1000  # for the intervals of metrics that are no means
+RESAMPLES = 1000  # for the intervals of metrics that are not means
 SHARES = ("acc", "acc_norm", "exact_match")  # means of right and wrong, but for some tasks such as truthfulqa_mc2
 Request = tuple[tuple[str, str] | None, list[int], list[int]]  # texts, or None of a window; context and continuation
 
 
-class EngineLM(TemplateLM):
+class EngineLM(TemplateLM):  # type: ignore[misc, unused-ignore]  # untyped
     """The harness's view of an engine: it scores and cuts as the harness's own model for transformers does.
 
     A text with nothing before it is scored behind the token that documents begin with.
@@ -163,7 +163,7 @@ def measure_tasks(
     include: Path | None = None,
     limit: int | None = None,
 ) -> list[Figure]:
-    """Run tasks by name, and those that YAML files in `include` describe; one figure a metric, `task/metric`.
+    """Run tasks by name, and those that YAML files in `include` describe; one figure per metric, `task/metric`.
 
     Before them the share of texts (of rolling ones, windows) that lost their beginning, as the context has no room.
     Raises StageError for a task that there is not, or whose data can't be had.

@@ -26,7 +26,7 @@ from pathlib import Path
 
 NAMESPACES = ("unshare", "--user", "--map-root-user", "--net", "--pid", "--fork", "--kill-child")
 SHOWN = 2000  # bytes of what it wrote last to stderr
-# Limits are set within, since code between fork and exec is not safe beside other threads. What stands last on stdout
+# Limits are set within, since code between fork and exec is not safe next to other threads. What is last on stdout
 # says that the program came to its end: an exit status says nothing of one that calls exit(0).
 LAUNCHER = """
 import resource, sys

@@ -1,4 +1,4 @@
-"""The standard suites, behind one call: what is asked of a model, what comes of it, and how it is kept."""
+"""The standard suites, behind one call: what a model is asked, what comes of it, and how it is kept."""
 
 import time
 from dataclasses import asdict, dataclass, field, replace
@@ -31,7 +31,7 @@ CONFIGURATIONS = {"gsm8k": "main", "arc": "ARC-Challenge"}  # of the data sets t
 
 
 @dataclass(frozen=True)
-class Asked:
+class SuiteOptions:
     """A suite and its settings; None where the suite has its default or does not have the setting."""
 
     suite: str
@@ -48,82 +48,86 @@ class Asked:
 class Result:
     """What a suite measured, with all that it depends on but the model."""
 
-    asked: Asked
+    options: SuiteOptions
     measured: Measured
     data_hash: str | None  # sha256
     seconds: float
     notes: dict[str, Any] = field(default_factory=dict)
 
 
-def measure(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
+def measure(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Result:
     """Run a suite other than base. Raises StageError for data or settings that it can't be run with."""
     began = time.monotonic()
-    if asked.suite == "core":
-        result = _core(model, tokenizer, asked)
-    elif asked.suite == "lm-eval":
-        result = _lm_eval(model, tokenizer, asked)
+    if options.suite == "core":
+        result = _core(model, tokenizer, options)
+    elif options.suite == "lm-eval":
+        result = _lm_eval(model, tokenizer, options)
     else:
-        result = _problems(model, tokenizer, asked)
+        result = _problems(model, tokenizer, options)
     return replace(result, seconds=round(time.monotonic() - began, 2))
 
 
-def _core(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
-    folder = Path(asked.data or "").expanduser()
+def _core(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Result:
+    folder = Path(options.data or "").expanduser()
     if not folder.is_dir():
-        raise StageError(f"eval --data {asked.data}: there is no such folder; CORE's tasks lie in one, with core.json")
-    figures, absent = measure_core(model, tokenizer, folder, asked.limit)
-    return Result(asked, Measured(figures), hash_path(folder), 0, {"absent_tasks": absent})
+        raise StageError(
+            f"eval --data {options.data}: there is no such folder; CORE's tasks lie in one, with core.json"
+        )
+    figures, absent = measure_core(model, tokenizer, folder, options.limit)
+    return Result(options, Measured(figures), hash_path(folder), 0, {"absent_tasks": absent})
 
 
-def _lm_eval(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
+def _lm_eval(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Result:
     try:
         import lm_eval
     except ImportError as error:
         raise StageError("eval --suite lm-eval needs `pip install 'crawl2chat[lm-eval]'`") from error
     from crawl2chat.evals.suites.harness import measure_tasks
 
-    if asked.include_path and not asked.include_path.is_dir():
-        raise StageError(f"eval --include-path {asked.include_path}: there is no such folder")
-    tasks = [name.strip() for name in (asked.tasks or "").split(",") if name.strip()]
-    figures = measure_tasks(model, tokenizer, tasks, asked.include_path, asked.limit)
-    hashed = hash_path(asked.include_path) if asked.include_path else None
-    return Result(asked, Measured(figures), hashed, 0, {"lm_eval": lm_eval.__version__})
+    if options.include_path and not options.include_path.is_dir():
+        raise StageError(f"eval --include-path {options.include_path}: there is no such folder")
+    tasks = [name.strip() for name in (options.tasks or "").split(",") if name.strip()]
+    figures = measure_tasks(model, tokenizer, tasks, options.include_path, options.limit)
+    hashed = hash_path(options.include_path) if options.include_path else None
+    return Result(options, Measured(figures), hashed, 0, {"lm_eval": lm_eval.__version__})
 
 
-def _problems(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
-    own_task = asked.suite not in ("arc", "gsm8k", "humaneval")
-    rows = Rows("", "", []) if own_task else read_rows(asked.data or "", CONFIGURATIONS.get(asked.suite))
-    rows = replace(rows, rows=rows.rows[: asked.limit])
-    if asked.suite == "arc":
-        return Result(asked, measure_arc(model, tokenizer, rows), rows.hash, 0)
-    samples = asked.samples or 1
-    temperature = asked.temperature if asked.temperature is not None else 0.8 if samples > 1 else 0.0
-    asked = replace(asked, samples=samples, temperature=temperature, max_tokens=asked.max_tokens or 512)
+def _problems(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Result:
+    own_task = options.suite not in ("arc", "gsm8k", "humaneval")
+    rows = Rows("", "", []) if own_task else read_rows(options.data or "", CONFIGURATIONS.get(options.suite))
+    rows = replace(rows, rows=rows.rows[: options.limit])
+    if options.suite == "arc":
+        return Result(options, measure_arc(model, tokenizer, rows), rows.hash, 0)
+    samples = options.samples or 1
+    temperature = options.temperature if options.temperature is not None else 0.8 if samples > 1 else 0.0
+    options = replace(options, samples=samples, temperature=temperature, max_tokens=options.max_tokens or 512)
     if samples > 1 and not temperature:
         raise StageError("eval --samples: at temperature 0 all samples are the same; give another --temperature")
     try:
-        sampling = Sampling(temperature=temperature, max_tokens=asked.max_tokens or 512)
+        sampling = Sampling(temperature=temperature, max_tokens=options.max_tokens or 512)
     except ValueError as error:
         raise StageError(f"eval: {error}") from error
     engine = Engine(model, tokenizer, empties_model=True)
     if own_task:
-        task, hashed = _own_task(asked)
-        return Result(asked, measure_task(engine, task, label_of(asked.suite), sampling, samples), hashed, 0)
-    if asked.suite == "gsm8k":
+        task, hashed = _own_task(options)
+        return Result(options, measure_task(engine, task, label_of(options.suite), sampling, samples), hashed, 0)
+    if options.suite == "gsm8k":
         task = Task(rows.source, problems_of_rows(rows))
-        return Result(asked, measure_task(engine, task, "gsm8k", sampling, samples), rows.hash, 0)
+        return Result(options, measure_task(engine, task, "gsm8k", sampling, samples), rows.hash, 0)
     return Result(
-        asked, measure_humaneval(engine, rows, sampling, samples), rows.hash, 0, {"programs_isolated": isolated()}
+        options, measure_humaneval(engine, rows, sampling, samples), rows.hash, 0, {"programs_isolated": isolated()}
     )
 
 
-def _own_task(asked: Asked) -> tuple[Task, str]:
+def _own_task(options: SuiteOptions) -> tuple[Task, str]:
     """A task in Python code, its held-out problems alone if it says which they are; and the hash of what it is in."""
     setting = "eval --suite"
-    task = load_task(asked.data, asked.suite, setting) if asked.data else load_task(asked.suite, setting=setting)
+    task = (
+        load_task(options.data, options.suite, setting) if options.data else load_task(options.suite, setting=setting)
+    )
     held_out = [problem for problem in task.problems if problem.split == "held_out"] or task.problems
-    files = [source_file(asked.suite, setting), *([Path(asked.data)] if asked.data else [])]
-    return replace(task, problems=held_out[: asked.limit]), hash_json([hash_path(file) for file in files])
+    files = [source_file(options.suite, setting), *([Path(options.data)] if options.data else [])]
+    return replace(task, problems=held_out[: options.limit]), hash_json([hash_path(file) for file in files])
 
 
 def label_of(suite: str) -> str:
@@ -132,10 +136,10 @@ def label_of(suite: str) -> str:
 
 
 def print_figures(title: str, result: Result) -> None:
-    """A table of the figures, with what is to be known beside them."""
+    """A table of the figures, with notes on what they mean."""
     console = Console(width=120, highlight=False)
     console.print(f"[bold]{title}[/bold]  ({result.seconds:.1f} s)")
-    console.print(figure_table(result.measured.figures, plain_names=result.asked.suite != "lm-eval"))
+    console.print(figure_table(result.measured.figures, plain_names=result.options.suite != "lm-eval"))
     if absent := result.notes.get("absent_tasks"):
         console.print(f"CORE over the tasks present; not there: {', '.join(absent)}")
     if result.notes.get("programs_isolated") is False:
@@ -144,13 +148,13 @@ def print_figures(title: str, result: Result) -> None:
 
 
 def write_result(file: Path, result: Result, *, model: str, model_hash: str) -> None:
-    """Write the figures as JSON; where the model was asked to answer, also `FILE.answers.jsonl`, a line an answer."""
+    """Write the figures as JSON; where the model wrote answers, also `FILE.answers.jsonl`, one line per answer."""
     answers = file.with_name(f"{file.name.removesuffix('.json')}.answers.jsonl")
     if result.measured.answers:
         write_jsonl(answers, result.measured.answers)
     else:
         answers.unlink(missing_ok=True)  # another suite's, which these figures do not come from
-    settings = {name: value for name, value in asdict(result.asked).items() if value is not None}
+    settings = {name: value for name, value in asdict(result.options).items() if value is not None}
     write_json(
         file,
         {

@@ -15,7 +15,7 @@ from crawl2chat.rl.preferences.store import Answer
 from crawl2chat.stages.files import AnyPath, StageError
 
 NAME = "simulated annotator"
-TASTE = "taste.json"  # beside a file of prompts
+TASTE = "taste.json"  # next to a file of prompts
 MAX_LIKED = 3  # things it likes; more of them cloy
 LINES = (4, 6)
 MIN_WORDS, MAX_WORDS = 12, 60  # six lines of verse have about 54

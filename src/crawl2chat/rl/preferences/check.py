@@ -26,7 +26,7 @@ from crawl2chat.stages.files import write_json
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.metrics import Metrics
 
-ANSWERS = 2  # a held-out prompt
+ANSWERS = 2  # per held-out prompt
 _COMPARISON = 1_000_000  # keeps the seeds of comparisons apart from those of rankings
 
 
@@ -43,7 +43,7 @@ class Judged:
 
 @dataclass(frozen=True)
 class Comparison:
-    """An answer of the policy beside one of the start's, and whether the annotator preferred the policy's."""
+    """An answer of the policy and one of the start's, and whether the annotator preferred the policy's."""
 
     prompt: str
     policys: Answer
@@ -53,7 +53,7 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Check:
-    """The policy after `step` steps. kl: nats an answer, from the start; tokens: an answer."""
+    """The policy after `step` steps. kl: nats per answer, from the start; tokens: per answer."""
 
     step: int
     kl: float
@@ -153,7 +153,7 @@ class Checker:
 
 
 def log_ratios(reference: Transformer, prompts: Prompts, groups: Groups) -> Tensor:
-    """Σ over an answer's tokens of log π − log π_ref, (P, K), in nats; its mean estimates KL(π ‖ π_ref) an answer.
+    """Σ over an answer's tokens of log π − log π_ref, (P, K), in nats; its mean estimates KL(π ‖ π_ref) per answer.
 
     π is what the sampler drew from; the token that ends an answer counts. Without bias, so single answers can be
     below zero (estimator k1 of Schulman, joschu.net/blog/kl-approx.html).
@@ -174,7 +174,7 @@ def _ratios_of_group(
     for row, (ids, _) in enumerate(answers):
         rows[row, : len(prompt) + len(ids)] = torch.tensor(prompt + ids)
     logprobs_bt, _ = token_logprobs(reference, rows.to(next(reference.parameters()).device))
-    first = len(prompt) - 1  # predictions stand one place before their tokens
+    first = len(prompt) - 1  # predictions are one place before their tokens
     return [
         sum(sampled) - logprobs_bt[row, first : first + len(ids)].sum().item()
         for row, (ids, sampled) in enumerate(answers)
@@ -211,4 +211,4 @@ def penalised_reward(
 
 def root(kl: float) -> float:
     """√KL; an estimate of the KL may be a little below zero."""
-    return max(0.0, kl) ** 0.5
+    return float(max(0.0, kl) ** 0.5)

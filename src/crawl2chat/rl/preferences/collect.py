@@ -107,7 +107,7 @@ def reward_model_of(
 class Agreement:
     """Pairs of answers in rankings about unseen topics that the reward model puts in order as the annotator did.
 
-    By the hidden taste: pairs that it tells apart; the ceiling is what the taste itself would reach against the
+    By the hidden taste: pairs that it orders; the ceiling is what the taste itself would reach against the
     annotator's noisy order. Both are None of a person's rankings.
     """
 

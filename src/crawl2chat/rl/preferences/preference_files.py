@@ -19,15 +19,15 @@ from typing import Any, TypeVar, cast, get_args
 
 from crawl2chat.chat.messages import MessageError, read_message, shown
 from crawl2chat.evals.tasks import Split
-from crawl2chat.rl.preferences.store import MOST_ANSWERS, Answer, Prompt, Ranking, RankingStore, Verdict, check_groups
+from crawl2chat.rl.preferences.store import MAX_ANSWERS, Answer, Prompt, Ranking, RankingStore, Verdict, check_groups
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.json_rows import JsonRows, NotJson
 from crawl2chat.tokenizer import Message, Tokenizer
 
 PROMPTS = "prompts.jsonl"
 HELD_OUT_SHARE = 0.2  # of the groups of prompts without a split
-TOLD_PROBLEMS = 5
-MOST_SECONDS = 1e9  # of a judgement, some 30 years; SQLite can't hold whole numbers of any length
+MAX_PROBLEMS = 5
+MAX_SECONDS = 1e9  # of a judgement, some 30 years; SQLite can't hold whole numbers of any length
 MAIN_FIELDS = {"prompt", "messages", "chosen", "answers"}
 
 Row = TypeVar("Row")
@@ -178,7 +178,7 @@ def _read_all(rows: Rows, read: Callable[[dict[str, Any], int], Row]) -> list[Ro
             _check_encodable(row)
         except ValueError as error:  # MessageError, too
             count += 1
-            problems += [f"line {number}: {error}"] if count <= TOLD_PROBLEMS else []
+            problems += [f"line {number}: {error}"] if count <= MAX_PROBLEMS else []
     if problems:
         more = f"; and {count - len(problems)} more" if count > len(problems) else ""
         raise ValueError("; ".join(problems) + more)
@@ -231,7 +231,7 @@ def _judgement_of(row: dict[str, Any], number: int, annotator: str) -> Ranking:
     if verdict not in get_args(Verdict):
         raise ValueError(f"verdict = {shown(verdict)}: expected one of {', '.join(get_args(Verdict))}")
     seconds, time, repeat_of = row.get("seconds"), row.get("time"), row.get("repeat_of")
-    if seconds is not None and (type(seconds) not in (int, float) or not 0 <= seconds <= MOST_SECONDS):
+    if seconds is not None and (type(seconds) not in (int, float) or not 0 <= seconds <= MAX_SECONDS):
         raise ValueError(f"seconds = {shown(seconds)}: expected a number of seconds")
     if time is not None and not isinstance(time, str):
         raise ValueError(f"time = {shown(time)}: expected a text")
@@ -242,8 +242,8 @@ def _judgement_of(row: dict[str, Any], number: int, annotator: str) -> Ranking:
 
 
 def _answers_of(value: object) -> tuple[Answer, ...]:
-    if not isinstance(value, list) or not 2 <= len(value) <= MOST_ANSWERS:
-        raise ValueError(f"answers: expected a list of 2 to {MOST_ANSWERS}")
+    if not isinstance(value, list) or not 2 <= len(value) <= MAX_ANSWERS:
+        raise ValueError(f"answers: expected a list of 2 to {MAX_ANSWERS}")
     answers = []
     for item in value:
         fields = {"text": item} if isinstance(item, str) else item

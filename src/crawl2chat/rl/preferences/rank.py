@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.rl.preferences.store import MOST_ANSWERS, Answer, Assignment, Prompt, Ranking, RankingStore, now
+from crawl2chat.rl.preferences.store import MAX_ANSWERS, Answer, Assignment, Prompt, Ranking, RankingStore, now
 from crawl2chat.stages.interrupts import Terminated
 
 REPEAT_EVERY = 10  # judgements of new prompts for each repeat
@@ -118,8 +118,8 @@ def another_order(k: int, rng: random.Random) -> list[int]:
 
 def one_each(sources: Sequence[Source], k: int) -> list[Source]:
     """Which source each of k answers is from, as evenly as can be. Raises ValueError for too few or too many."""
-    if not 2 <= k <= MOST_ANSWERS:
-        raise ValueError(f"k = {k}: must be from 2 to {MOST_ANSWERS}")
+    if not 2 <= k <= MAX_ANSWERS:
+        raise ValueError(f"k = {k}: must be from 2 to {MAX_ANSWERS}")
     if not 1 <= len(sources) <= k:
         raise ValueError(f"sources: has {len(sources)} models for {k} answers; expected from 1 to {k}")
     return [sources[i % len(sources)] for i in range(k)]

@@ -60,7 +60,7 @@ def powers_of_two(most: int) -> list[int]:
 
 
 def best_of_n_curve(checker: Checker) -> list[dict[str, Any]]:
-    """Proxy and gold of the start's best of n = 1, 2, 4, … answers by the reward model, on one prompt a topic."""
+    """Proxy and gold of the start's best of n = 1, 2, 4, … answers by the reward model, on one prompt per topic."""
     pool = checker.settings.best_of
     asked = list({prompt.group: prompt for prompt in checker.held_out}.values())
     engine = Engine(checker.reference, checker.tokenizer)

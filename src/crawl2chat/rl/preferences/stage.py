@@ -63,7 +63,7 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
     """Rank answers of `model`, fit a reward model to the rankings, follow it, and keep what was preferred most.
 
     `prompts`: a file of prompts or a folder with `prompts.jsonl`. The simulated annotator takes its taste from
-    `taste.json` beside it, if there is one. `model`: an earlier stage's folder, whose conversations, if there are any,
+    `taste.json` next to it, if there is one. `model`: an earlier stage's folder, whose conversations, if there are any,
     are replayed. Each phase leaves a file and is not repeated after a kill.
     Raises StageError for prompts or rankings that can't be used.
     """
@@ -192,7 +192,7 @@ def _snapshot(out: Path, step: int) -> Path:
 
 
 def _prompts_for(rankings: list[Ranking], checker: Checker) -> Callable[[int], Prompts]:
-    """The ranked prompts in an order drawn anew each epoch, a few a step."""
+    """The ranked prompts in a new random order each epoch, a few per step."""
     first = {ranking.asked: ranking for ranking in reversed(rankings)}
     ids = [
         prompt_ids(checker.tokenizer, first[prompt]) for prompt in dict.fromkeys(ranking.asked for ranking in rankings)

@@ -20,7 +20,7 @@ from crawl2chat.stages.disks import storage_error
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 from crawl2chat.tokenizer import Message
 
-MOST_ANSWERS = 9  # each has a digit
+MAX_ANSWERS = 9  # each has a digit
 BUSY_SECONDS = 30.0  # to wait for another process that writes to the same store
 
 Verdict = Literal["ranked", "all_bad", "skipped"]
@@ -182,7 +182,7 @@ class RankingStore:
         return self.assignment(id)
 
     def assign_again(self, earlier: Assignment, order: Sequence[int]) -> Assignment:
-        """Show the same answers once more to the same annotator; order: places in the earlier order."""
+        """Show the same answers again to the same annotator; order: places in the earlier order."""
         with self._writing() as db:
             if (waiting := self.waiting(earlier.annotator)) is not None:
                 return waiting
@@ -252,7 +252,7 @@ class RankingStore:
             return [self._answers(ids)[id] for id in ids] if ids else None
 
     def judgements(self, annotator: str | None = None) -> list[Ranking]:
-        """All that stand, of everybody or of one annotator, in the order in which they were given."""
+        """All that have not been taken back, of everybody or of one annotator, in the order given."""
         where, values = ("a.annotator = ?", (annotator,)) if annotator is not None else ("1", ())
         with self._lock:
             rows = self.connection.execute(

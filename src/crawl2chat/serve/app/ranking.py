@@ -19,7 +19,7 @@ from crawl2chat.rl.preferences.collect import rewards_as_shown
 from crawl2chat.rl.preferences.rank import ANSWER_TOKENS, Needed, Plan, Source, one_each
 from crawl2chat.rl.preferences.reward_model import RewardModel
 from crawl2chat.rl.preferences.store import (
-    MOST_ANSWERS,
+    MAX_ANSWERS,
     Answer,
     Assignment,
     Prompt,
@@ -45,20 +45,20 @@ CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Result = TypeVar("Result")
 Name = Annotated[str, Field(min_length=1, max_length=100)]
-Tied = Annotated[list[int], Field(max_length=MOST_ANSWERS)]  # places of answers as they were shown, from 0
+Tied = Annotated[list[int], Field(max_length=MAX_ANSWERS)]  # places of answers as they were shown, from 0
 
 
 class NextRequest(Strict):
     annotator: Name
-    answers: Annotated[int, Field(ge=2, le=MOST_ANSWERS)] = 4
-    sources: Annotated[list[Name], Field(min_length=1, max_length=MOST_ANSWERS)] | None = None  # None: the default one
+    answers: Annotated[int, Field(ge=2, le=MAX_ANSWERS)] = 4
+    sources: Annotated[list[Name], Field(min_length=1, max_length=MAX_ANSWERS)] | None = None  # None: the default one
 
 
 class JudgeRequest(Strict):
     annotator: Name
     assignment: Annotated[int, Field(ge=1, lt=1 << 62)]
     verdict: Verdict
-    best_first: Annotated[list[Tied], Field(max_length=MOST_ANSWERS)] | None = None  # of "ranked" alone
+    best_first: Annotated[list[Tied], Field(max_length=MAX_ANSWERS)] | None = None  # of "ranked" alone
     seconds: Annotated[FiniteFloat, Field(ge=0, le=MAX_SECONDS)]
     reveal: bool = False
 
@@ -98,7 +98,7 @@ class RankingPage:
         except StageError as error:
             problem = str(error)
         return {
-            "guidelines": self.guidelines, "questions": questions, "problem": problem, "most_answers": MOST_ANSWERS,
+            "guidelines": self.guidelines, "questions": questions, "problem": problem, "most_answers": MAX_ANSWERS,
             "reward_model": self._rewards.exists,
         }  # fmt: skip
 
