@@ -153,7 +153,6 @@ def _write(text: str) -> None:
 
 def rank_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.line_input import LineInput
-    from crawl2chat.chat.sft import load_ledger
     from crawl2chat.rl.preferences.plan import Source
     from crawl2chat.rl.preferences.preference_files import read_prompts
     from crawl2chat.rl.preferences.rank import rank_in_terminal
@@ -167,7 +166,7 @@ def rank_command(options: argparse.Namespace) -> int:
     if options.prompts:
         prompts = read_prompts(options.prompts)
     else:
-        verses, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses)
+        verses, _ = verse_prompts(options.model / "crawl" / "prompts.jsonl")
         prompts = [Prompt(prompt.text) for prompt in verses]
     engine, stage = load_engine(options)
     source = Source(name_of(options.model, find_model(options)[0]), stage)

@@ -14,8 +14,8 @@ from crawl2chat.model.transformer import ModelConfig
 from crawl2chat.release.card_data import Licence, data, data_statement, licences, stated_licence
 from crawl2chat.release.card_figures import OF_DATA, evaluations, figures, is_evaluated, settings_of, table
 from crawl2chat.release.lineage import Made
+from crawl2chat.stages.table import CHAT_STAGES
 
-CHAT_STAGES = {"sft", "honesty", "reinforce", "prefer"}
 USE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

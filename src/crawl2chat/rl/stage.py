@@ -13,7 +13,7 @@ from torch import Tensor
 from crawl2chat.chat.conversations import read_conversations, write_conversations
 from crawl2chat.evals.knowledge import Question
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, copy_forward, read_card
+from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.rl.diagnosis import diagnose
 from crawl2chat.rl.grpo import Groups, Prompts, optimise_policy
@@ -24,7 +24,6 @@ from crawl2chat.rl.settings import ReinforceSettings
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 from crawl2chat.stages.stage import METRICS
-from crawl2chat.tinyweb.ledger import Ledger
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.metrics import read_metrics
@@ -75,8 +74,7 @@ def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: Reinfor
     if (model / CONVERSATIONS).exists():
         earlier = read_conversations(model / CONVERSATIONS)
         write_conversations(renewed(earlier, engine, settings.max_tokens), out / CONVERSATIONS)
-    if (problems / "ledger").is_dir():
-        figures += check_again(engine, Ledger.load(problems), read_card(model), settings.seed, out, "reinforce")
+    figures += check_again(engine, model, settings.seed, out, "reinforce")
     for folder in (out, out / "control"):  # of use only until the figures are there
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return figures

@@ -19,10 +19,10 @@ from crawl2chat.serve.requests import (
     Request,
     TokenizeRequest,
 )
+from crawl2chat.stages.table import TOOL_STAGES
 from crawl2chat.tokenizer import Message, Tokenizer
 from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
 
-OUR_TOOL_STAGES = ("honesty", "reinforce", "prefer")  # taught to call tools that are offered by name
 NO_TOOL_STAGES = ("pretrain", "sft")  # of ours, never taught to, unless a file of conversations did
 
 
@@ -57,7 +57,7 @@ class Model:
     @property
     def reads_names(self) -> bool:
         """Whether it was taught tools that are offered by their names."""
-        return self.stage in OUR_TOOL_STAGES or self.taught_offer == "names"
+        return self.stage in TOOL_STAGES or self.taught_offer == "names"
 
 
 def completion_prompts(model: Model, request: CompletionRequest) -> list[list[int]]:
@@ -91,7 +91,7 @@ def chat_prompt(model: Model, request: ChatRequest) -> tuple[list[int], Sampling
         messages = messages[:-1]
     prompt = chat_ids(model, talk, messages, request.offered, begun)
     check_length(model, prompt, "messages")
-    if request.offered and model.stage in OUR_TOOL_STAGES:
+    if request.offered and model.stage in TOOL_STAGES:
         asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
         rule = _behind(model.tokenizer.encode(begun), quoting(model.tokenizer, messages[asked + 1 :]))
     return prompt, sampling, rule

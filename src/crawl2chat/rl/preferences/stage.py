@@ -10,7 +10,7 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from crawl2chat.generate import Engine
-from crawl2chat.honesty.checkup import check_again, copy_forward, read_card
+from crawl2chat.honesty.checkup import check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.rl.grpo import Prompts, optimise_policy
 from crawl2chat.rl.preferences.annotator import Annotator
@@ -33,9 +33,8 @@ from crawl2chat.rl.preferences.store import Ranking
 from crawl2chat.rl.preferences.verses import VersePrompt, verse_prompts
 from crawl2chat.rl.replay import replay_batches
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
+from crawl2chat.stages.files import AnyPath, atomic_write, write_json
 from crawl2chat.stages.stage import METRICS
-from crawl2chat.tinyweb.ledger import Ledger, Verse
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.metrics import Metrics
@@ -53,14 +52,14 @@ class _Verses:
     held_out: list[VersePrompt]
 
 
-def prefer(crawl: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSettings) -> list[Figure]:
+def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSettings) -> list[Figure]:
     """Rank verses of `model`, fit a reward model to the rankings, follow it, and keep what was preferred most.
 
-    `crawl`: the folder of a fictional web, whose verses have the topics. `model`: an earlier stage's folder, whose
+    `prompts`: a file of prompts with their topics. `model`: an earlier stage's folder, whose
     conversations, if there are any, are replayed. Each phase leaves a file and is not done again after a kill.
     """
-    crawl, model, out = Path(crawl), Path(model), Path(out)
-    asked, held_out = verse_prompts(_verses_of(crawl))
+    prompts, model, out = Path(prompts), Path(model), Path(out)
+    asked, held_out = verse_prompts(prompts)
     copy_forward(model, out)
     tokenizer, start = Tokenizer.load(model), load_model(model, device=choose_device(settings))
     verses = _Verses(None if settings.rankings else Annotator(settings.noise, settings.seed), asked, held_out)
@@ -83,18 +82,8 @@ def prefer(crawl: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetting
         Figure("rankings", len(rankings)),
         *Agreement(**json.loads((out / "agreement.json").read_text(encoding="utf-8"))).figures(),
         *figures(json.loads((out / CURVES).read_text(encoding="utf-8"))),
-        *check_again(engine, Ledger.load(crawl), read_card(model), settings.seed, out, "prefer"),
+        *check_again(engine, model, settings.seed, out, "prefer"),
     ]
-
-
-def _verses_of(crawl: Path) -> list[Verse]:
-    try:
-        verses = Ledger.load(crawl).verses
-    except FileNotFoundError as error:
-        raise StageError(f"prefer: {crawl} is no fictional web, so there are no verses to ask for") from error
-    if not verses:
-        raise StageError(f"prefer: the web in {crawl} has no verses; raise crawl.tinyweb.verses")
-    return verses
 
 
 def _rankings(

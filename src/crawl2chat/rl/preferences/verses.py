@@ -1,13 +1,9 @@
-"""What verses are asked for: topics from the web's own verses, some of which are kept out of every ranking."""
+"""What verses are asked for, from a file of prompts: some to rank and train on, others only to measure on."""
 
-import random
-from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
-from crawl2chat.chat.synthesize import ASK_FOR_VERSE, verse_topic
-from crawl2chat.tinyweb.ledger import Verse
-
-HELD_OUT_SHARE = 0.2  # of the topics
+from crawl2chat.stages.files import StageError, read_jsonl
 
 
 @dataclass(frozen=True)
@@ -18,18 +14,11 @@ class VersePrompt:
     text: str
 
 
-def verse_prompts(verses: Sequence[Verse]) -> tuple[list[VersePrompt], list[VersePrompt]]:
-    """Prompts to rank and train on, and prompts about other topics to measure on; each in a fixed random order.
-
-    No seed decides, so that what a person ranks beforehand is never what a run holds out.
-    """
-    rng = random.Random("verse prompts")
-    topics = sorted({verse_topic(verse.text) for verse in verses})
-    rng.shuffle(topics)
-    n_held_out = max(1, round(HELD_OUT_SHARE * len(topics)))
-    parts = []
-    for part in (topics[n_held_out:], topics[:n_held_out]):
-        prompts = [VersePrompt(topic, ask.format(topic=topic)) for topic in part for ask in ASK_FOR_VERSE]
-        rng.shuffle(prompts)
-        parts.append(prompts)
-    return parts[0], parts[1]
+def verse_prompts(file: Path) -> tuple[list[VersePrompt], list[VersePrompt]]:
+    """Prompts to rank and train on, and prompts about other topics to measure on, in the order of the file."""
+    if not file.is_file():
+        raise StageError(f"{file}: no such file; expected JSON lines of prompt, group and split")
+    parts: tuple[list[VersePrompt], list[VersePrompt]] = ([], [])
+    for row in read_jsonl(file):
+        parts[row["split"] == "held_out"].append(VersePrompt(row["group"], row["prompt"]))
+    return parts

@@ -13,7 +13,6 @@ from starlette.requests import Request as HttpRequest
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
-from crawl2chat.chat.sft import load_ledger
 from crawl2chat.rl.preferences import preference_files as files
 from crawl2chat.rl.preferences.agreement import report
 from crawl2chat.rl.preferences.collect import rewards_as_shown
@@ -207,7 +206,7 @@ class RankingPage:
             if self.house.run is None:
                 raise StageError(f"this is one model and not a run; {why}")
             try:
-                verses, _ = verse_prompts(load_ledger(self.house.run / "crawl", "ranking").verses)
+                verses, _ = verse_prompts(self.house.run / "crawl" / "prompts.jsonl")
             except StageError as error:
                 raise StageError(f"this run has no made-up web, whose verses could be asked for; {why}") from error
             if not verses:
