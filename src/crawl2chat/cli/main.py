@@ -67,7 +67,7 @@ STAGE_INPUTS = {
         ("MODEL", "a folder with a chat model, such as an sft stage's"),
     ),
     "reinforce": (
-        ("PROBLEMS", "JSON lines of question and answer, also in GSM8K's form (… #### 42)"),
+        ("PROBLEMS", "JSON lines (question, answer #### 42), a folder with problems.jsonl, or a task in FILE.py"),
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
     "prefer": (

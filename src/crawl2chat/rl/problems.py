@@ -1,16 +1,7 @@
-"""Problems with answers that can be checked, to learn from and to measure with."""
+"""The order in which problems are learned from."""
 
 import random
 from collections.abc import Iterator
-from pathlib import Path
-
-from crawl2chat.evals import tasks
-from crawl2chat.evals.tasks import Problem
-
-
-def read_problems(source: Path, measured: int, seed: int) -> tuple[list[Problem], list[Problem]]:
-    """Problems to learn from and `measured` others to measure with. Raises StageError."""
-    return tasks.split_problems(tasks.read_problems(source), measured, seed, source)
 
 
 def in_epochs(count: int, per_step: int, seed: int, step: int) -> Iterator[int]:

@@ -21,6 +21,7 @@ from crawl2chat.stages.files import AnyPath, StageError, atomic_write, hash_json
 from crawl2chat.stages.settings import Settings, to_toml
 from crawl2chat.stages.stage import Manifest, Stage, hash_path, input_name, read_manifest, run_stage
 from crawl2chat.stages.table import BEFORE_PRETRAIN, FILES, REPLACED_BY_IMPORT, STAGE_NAMES, STAGES, find_stage
+from crawl2chat.stages.user_code import source_file
 from crawl2chat.tokenizer.settings import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings, TrainSettings
 
@@ -125,6 +126,8 @@ def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
         return {"warc": hash_json(find_warcs(settings))}
     if isinstance(settings, RefineSettings):
         return _inputs_of_refine(settings)
+    if isinstance(settings, ReinforceSettings) and settings.task:
+        return {"task": hash_path(source_file(settings.task, "reinforce.task"))}
     if isinstance(settings, PreferSettings) and settings.rankings:
         return {"rankings": _hash_named(settings.rankings, "prefer.rankings", "a store that `crawl2chat rank` wrote")}
     return {}
