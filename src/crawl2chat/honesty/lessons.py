@@ -188,7 +188,7 @@ def _source_of(row: QuestionRow, index: SearchIndex, rng: random.Random) -> Pass
         return None
     if re.search(r"\s", row.source.strip()):
         return Passage(rng.randrange(1, 10_000), row.source)
-    return index.passage_of(row.source, row.answers)
+    return index.passage_of(row.source, row.wordings[0], row.answers)
 
 
 def calculations(problems: Sequence[Problem], count: int, rng: random.Random) -> Iterator[Conversation]:

@@ -85,13 +85,18 @@ class SearchIndex:
         ).fetchone()
         return Passage(*found) if found else None
 
-    def passage_of(self, source: str, answers: Sequence[str]) -> Passage | None:
-        """The first paragraph of the document with this url or id that holds one of the answers; None without one."""
+    def passage_of(self, source: str, question: str, answers: Sequence[str]) -> Passage | None:
+        """The paragraph of the document with this url or id that holds an answer; None without one.
+
+        Of several, the one with the most words of the question.
+        """
         rows = self.database.execute(
             "SELECT page, text FROM paragraphs JOIN pages ON number = page WHERE url = ? ORDER BY paragraphs.rowid",
             (source,),
         )
-        return next((Passage(*row) for row in rows if any(mentions(row[1], answer) for answer in answers)), None)
+        asked = set(re.findall(r"\w+", question.lower()))
+        holding = [Passage(*row) for row in rows if any(mentions(row[1], answer) for answer in answers)]
+        return max(holding, key=lambda p: len(asked & set(re.findall(r"\w+", p.text.lower()))), default=None)
 
     def address(self, page: int) -> str | None:
         """Where the page with this number is from."""

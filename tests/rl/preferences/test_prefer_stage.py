@@ -11,9 +11,9 @@ from dataclasses import fields
 
 import pytest
 import torch
+from crawl2chat.chat.synthesize import exchange
 
 from crawl2chat.chat.conversations import write_conversations
-from crawl2chat.chat.synthesize import exchange
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
 from crawl2chat.rl.preferences.reward_model import RewardModel
