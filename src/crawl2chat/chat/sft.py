@@ -48,6 +48,7 @@ from crawl2chat.train.data import RowBatches
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.pretrain import save_stage_model
 
 HELD_OUT = "held_out.jsonl"
@@ -187,8 +188,8 @@ def fine_tune(
         validation.append(Figure("held_out_loss_before", held_out_loss(load_model(base)), "nats/token"))
     if not (out / "model").exists():
         batches = RowBatches(ids, weights, settings.batch_rows, settings.seed)
-        tokens = len(ids) * settings.seq_len
-        train(model, batches, steps, settings, out, label=stage, evaluate=evaluate, tokens_per_epoch=tokens)
+        objective = NextToken(model, batches, settings, tokens_per_epoch=len(ids) * settings.seq_len)
+        train(objective, steps, settings, out, label=stage, evaluate=evaluate)
         save_stage_model(model, tokenizer, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     if held_out:

@@ -71,7 +71,7 @@ STAGE_INPUTS = {
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
     "prefer": (
-        ("PROMPTS", 'JSON lines of {"prompt": …, "group": …, "split": …}; a taste.json next to it ranks the answers'),
+        ("PROMPTS", 'JSON lines of prompts ("prompt" or "messages", "group", "split"), or a folder with prompts.jsonl'),
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
 }

@@ -156,18 +156,13 @@ def rank_command(options: argparse.Namespace) -> int:
     from crawl2chat.rl.preferences.plan import Source
     from crawl2chat.rl.preferences.preference_files import read_prompts
     from crawl2chat.rl.preferences.rank import rank_in_terminal
-    from crawl2chat.rl.preferences.store import Prompt, RankingStore
-    from crawl2chat.rl.preferences.verses import verse_prompts
+    from crawl2chat.rl.preferences.store import RankingStore
     from crawl2chat.stages.files import StageError
 
     file = options.store or options.model / "rankings.sqlite"
     if options.import_ or options.export or options.export_pairs or options.agreement:
         return _rank_files(options, file)
-    if options.prompts:
-        prompts = read_prompts(options.prompts)
-    else:
-        verses, _ = verse_prompts(options.model / "crawl" / "prompts.jsonl")
-        prompts = [Prompt(prompt.text) for prompt in verses]
+    prompts = read_prompts(options.prompts or options.model / "crawl")
     engine, stage = load_engine(options)
     source = Source(name_of(options.model, find_model(options)[0]), stage)
     try:

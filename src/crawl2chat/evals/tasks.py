@@ -68,20 +68,21 @@ class Task:
     reward: Reward = judge
 
     def score(self, problem: Problem, answer: Completion) -> float:
-        """Return the reward of an answer. One that was cut off, so that nobody knows how it ends, earns 0 at most.
+        """Return what an answer earns in training: its reward, but 0 at most if it was cut off."""
+        reward = self.reward_of(problem, answer.text)
+        return reward if answer.finish_reason == "stop" else min(0.0, reward)
 
-        Raises StageError, with the problem, if the reward fails or is not a finite number.
-        """
+    def reward_of(self, problem: Problem, answer: str) -> float:
+        """Return the reward of a text. Raises StageError, with the problem, if it fails or is not a finite number."""
+        asked = f"the problem {problem.text!r} and the answer {answer!r}"
         try:
-            value = self.reward(problem, answer.text)
+            value = self.reward(problem, answer)
             reward = math.nan if isinstance(value, str) else float(value)
         except Exception as error:
-            asked = f"the problem {problem.text!r} and the answer {answer.text!r}"
             raise StageError(f"{self.name}: reward fails for {asked}: {describe_error(error)}") from error
         if not math.isfinite(reward):
-            asked = f"the problem {problem.text!r} and the answer {answer.text!r}"
             raise StageError(f"{self.name}: reward returned {value!r} for {asked}; expected a finite number")
-        return reward if answer.finish_reason == "stop" else min(0.0, reward)
+        return reward
 
     def solves(self, problem: Problem, answer: Completion) -> bool:
         """Whether an answer earns the whole reward, 1."""

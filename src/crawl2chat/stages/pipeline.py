@@ -135,8 +135,10 @@ def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
 
 def _inputs_of_refine(settings: RefineSettings) -> dict[str, str]:
     hashes = {}
-    if settings.blocklist:
-        hashes["blocklist"] = _hash_named(settings.blocklist, "refine.blocklist", "one host a line")
+    for i, path in enumerate(settings.blocklist):
+        hashes[f"blocklist.{i}"] = _hash_named(path, "refine.blocklist", "one host per line")
+    for i, reference in enumerate(settings.extra):
+        hashes[f"extra.{i}"] = hash_path(source_file(reference, "refine.extra"))
     for i, path in enumerate(settings.decontaminate.against):
         hashes[f"against.{i}"] = _hash_named(path, "refine.decontaminate.against", "a file of test questions")
     if settings.classifier.model:
