@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from crawl2chat.evals.knowledge import is_refusal
+from crawl2chat.evals.judging import is_refusal
 from crawl2chat.honesty.checkup import is_story
 from crawl2chat.stages.stage import read_manifest
 from crawl2chat.tinyweb.ledger import Ledger

@@ -2,7 +2,7 @@
 
 import pytest
 
-from crawl2chat.evals.knowledge import Answer, Question, accuracy_by_group, exposure_bucket, mentions
+from crawl2chat.evals.judging import Answer, Question, accuracy_by_group, exposure_bucket, mentions
 
 
 @pytest.mark.parametrize(

@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 import torch
 
-from crawl2chat.evals.knowledge import question_prompt
+from crawl2chat.evals.judging import question_prompt
 from crawl2chat.evals.suites import chat_suites
 from crawl2chat.evals.suites.chat_suites import (
     measure_arc,

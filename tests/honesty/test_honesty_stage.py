@@ -4,7 +4,7 @@ import pytest
 
 from crawl2chat.chat.conversations import read_conversations
 from crawl2chat.chat.measured import share_out
-from crawl2chat.evals.knowledge import Answer, Question
+from crawl2chat.evals.judging import Answer, Question
 from crawl2chat.evals.questions import of_split, read_questions
 from crawl2chat.evals.tasks import read_problems
 from crawl2chat.honesty import stage

@@ -7,7 +7,7 @@ import pytest
 from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.conversations import read_conversations, write_conversations
 from crawl2chat.chat.tools import carry_out
-from crawl2chat.evals.knowledge import Question, is_refusal
+from crawl2chat.evals.judging import Question, is_refusal
 from crawl2chat.evals.questions import QuestionRow
 from crawl2chat.evals.tasks import Problem, read_problems
 from crawl2chat.honesty.identity import WORDINGS, Card, identity_conversations, identity_questions

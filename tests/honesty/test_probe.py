@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.evals.knowledge import Question, is_refusal
+from crawl2chat.evals.judging import Question, is_refusal
 from crawl2chat.generate import Completion
 from crawl2chat.honesty.lessons import FOUND_NOTHING, NOT_SAID, REFUSALS
 from crawl2chat.honesty.probe import auroc, cluster, knowledge, probe

@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crawl2chat.chat.conversations import read_conversations
-from crawl2chat.evals.knowledge import exposure_bucket
+from crawl2chat.evals.judging import exposure_bucket
 from crawl2chat.evals.questions import of_split, read_questions
 from crawl2chat.evals.tasks import read_problems
 from crawl2chat.honesty.lessons import find_expression, read_refusals

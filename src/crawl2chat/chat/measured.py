@@ -12,8 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.chat.asking import ask_directly, ask_for_steps, ask_plainly
-from crawl2chat.evals.grading import is_correct
-from crawl2chat.evals.knowledge import SUM_TOKENS, Answer, Question, ask
+from crawl2chat.evals.judging import SUM_TOKENS, Answer, Question, ask, is_correct
 from crawl2chat.evals.questions import QuestionRow, read_questions, write_questions
 from crawl2chat.evals.tasks import Problem, judge, read_problems, split_problems
 from crawl2chat.generate import Engine

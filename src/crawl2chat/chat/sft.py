@@ -33,7 +33,7 @@ from crawl2chat.chat.settings import FineTuneSettings, SftSettings
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import offer_by_name
-from crawl2chat.evals.knowledge import FACT_TOKENS, accuracy_by_group, ask, mentions
+from crawl2chat.evals.judging import FACT_TOKENS, accuracy_by_group, ask, mentions
 from crawl2chat.evals.questions import QuestionRow, of_split, read_questions
 from crawl2chat.evals.tasks import read_problems
 from crawl2chat.generate import Engine, Sampling

@@ -14,8 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from crawl2chat.evals.grading import is_correct, reference_part, same_text
-from crawl2chat.evals.knowledge import Judge, Question, mentions
+from crawl2chat.evals.judging import Judge, Question, is_correct, mentions, reference_part, same_text
 from crawl2chat.generate import Completion, Engine, Request, Sampling
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.json_rows import JsonRows, NotJson

@@ -16,7 +16,7 @@ from crawl2chat.chat.measured import (
 )
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.talk import Talk
-from crawl2chat.evals.knowledge import FACT_TOKENS, Answer, Question, ask, mentions
+from crawl2chat.evals.judging import FACT_TOKENS, Answer, Question, ask, mentions
 from crawl2chat.evals.questions import of_split
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.identity import Card, identity_questions

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.measured import ask_each_fact, ask_problems, in_two_ways
 from crawl2chat.chat.tools import answer_with_tools, final_text, offer, written_tokens
-from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, accuracy_by_group, ask, is_refusal, mentions
+from crawl2chat.evals.judging import FACT_TOKENS, SUM_TOKENS, Answer, accuracy_by_group, ask, is_refusal, mentions
 from crawl2chat.evals.questions import QuestionRow
 from crawl2chat.evals.tasks import Problem, judge
 from crawl2chat.generate import Engine, Sampling

@@ -14,7 +14,7 @@ from pydantic import BeforeValidator, Field
 
 from crawl2chat.chat.asking import exchange
 from crawl2chat.chat.conversations import Conversation
-from crawl2chat.evals.knowledge import Question
+from crawl2chat.evals.judging import Question
 from crawl2chat.stages.settings import Settings
 from crawl2chat.stages.text_files import NotText, read_text
 from crawl2chat.tokenizer import Message

@@ -11,7 +11,7 @@ from crawl2chat.chat.asking import ask_for_steps, direct_answer, exchange
 from crawl2chat.chat.calculator import calculator
 from crawl2chat.chat.conversations import Conversation
 from crawl2chat.chat.tools import call, offer
-from crawl2chat.evals.knowledge import is_refusal, mentions
+from crawl2chat.evals.judging import is_refusal, mentions
 from crawl2chat.evals.questions import QuestionRow, of_split
 from crawl2chat.evals.tasks import Problem
 from crawl2chat.honesty.probe import Probe

@@ -13,7 +13,7 @@ from typing import Literal
 
 import numpy as np
 
-from crawl2chat.evals.knowledge import FACT_TOKENS, Question, is_refusal, mentions, question_prompt
+from crawl2chat.evals.judging import FACT_TOKENS, Question, is_refusal, mentions, question_prompt
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.stages.figures import Figure, area_under_roc
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crawl2chat.evals.knowledge import mentions
+from crawl2chat.evals.judging import mentions
 from crawl2chat.refine.documents import Document
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 

@@ -20,7 +20,7 @@ from crawl2chat.chat.sft import fine_tune, training_documents
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import Tool
-from crawl2chat.evals.knowledge import Question
+from crawl2chat.evals.judging import Question
 from crawl2chat.evals.questions import QuestionRow, of_split, read_questions
 from crawl2chat.evals.tasks import Problem, read_problems
 from crawl2chat.generate import Engine, Sampling

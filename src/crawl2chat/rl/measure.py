@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from crawl2chat.evals.knowledge import Question, question_prompt
+from crawl2chat.evals.judging import Question, question_prompt
 from crawl2chat.evals.tasks import Problem, Task, pass_at_k
 from crawl2chat.generate import Completion, Engine, Sampling
 from crawl2chat.rl.grpo import Prompts, sample_groups

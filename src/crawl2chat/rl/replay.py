@@ -6,8 +6,7 @@ from itertools import compress
 from pathlib import Path
 
 from crawl2chat.chat.conversations import Conversation, pack, read_conversations
-from crawl2chat.evals.grading import final_value
-from crawl2chat.evals.knowledge import Question
+from crawl2chat.evals.judging import Question, final_value
 from crawl2chat.evals.values import Value
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS

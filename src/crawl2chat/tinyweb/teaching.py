@@ -13,7 +13,7 @@ from typing import Any
 from crawl2chat.chat.asking import ask_directly, ask_for_steps, ask_plainly, direct_answer, exchange
 from crawl2chat.chat.conversations import Conversation
 from crawl2chat.crawl.settings import TaughtSettings, TinywebSettings
-from crawl2chat.evals.knowledge import exposure_bucket
+from crawl2chat.evals.judging import exposure_bucket
 from crawl2chat.evals.questions import QuestionRow
 from crawl2chat.tinyweb.arithmetic import STEP_CUE, worked_steps
 from crawl2chat.tinyweb.ledger import RELATIONS, Ledger, Person, Problem, Relation, Split

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 from crawl2chat.evals.base.base_prompts import fitting, greedy, helper_page
 from crawl2chat.evals.base.model_under_test import ModelUnderTest
-from crawl2chat.evals.knowledge import exposure_bucket, mentions
+from crawl2chat.evals.judging import exposure_bucket, mentions
 from crawl2chat.generate import Sampling
 from crawl2chat.generate.request import Completion
 from crawl2chat.stages.figures import Figure, mean, share

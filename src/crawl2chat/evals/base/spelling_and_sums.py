@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from crawl2chat.evals.base.base_prompts import fitting, greedy
 from crawl2chat.evals.base.model_under_test import ModelUnderTest
 from crawl2chat.evals.bits_per_byte import count_ids
-from crawl2chat.evals.grading import is_correct
+from crawl2chat.evals.judging import is_correct
 from crawl2chat.generate import Sampling
 from crawl2chat.stages.figures import Figure, mean, share
 from crawl2chat.tinyweb.truth import STEP_CUE

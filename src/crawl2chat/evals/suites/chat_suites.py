@@ -6,7 +6,7 @@ from itertools import chain
 from string import ascii_uppercase
 from typing import Any
 
-from crawl2chat.evals.knowledge import question_prompt
+from crawl2chat.evals.judging import question_prompt
 from crawl2chat.evals.scoring import Span, score
 from crawl2chat.evals.suites.code_answers import program_of
 from crawl2chat.evals.suites.core import cut

@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from crawl2chat.evals.grading import without_thinking
+from crawl2chat.evals.judging import without_thinking
 
 MAX_CHARACTERS = 100_000  # of code that is looked into; more than any answer that is right
 MAX_CUTS = 50

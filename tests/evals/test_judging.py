@@ -9,7 +9,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from crawl2chat.evals.grading import final_value, is_correct, reference_part
+from crawl2chat.evals.judging import final_value, is_correct, reference_part
 from crawl2chat.evals.values import plain, whole_value
 
 # One value a line, each in the ways that it may be written.
