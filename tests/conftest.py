@@ -26,6 +26,7 @@ PROSE = [
 SMALL_WORLD = TinywebSettings(
     people=20, passages_per_level=1, passage_levels=3, glossaries=4, word_games=4, phrase_books=2, interviews=2,
     stories=8, verses=6, worked_sums=40, direct_sums=40, held_out_sums=30, junk_pages=12, personal_pages=2,
+    strangers=10, looked_up=10,
 )  # fmt: skip
 
 

@@ -63,7 +63,7 @@ def test_tables_that_do_not_fit_each_other_are_told_before_any_work(tmp_path, ca
     recipe.write_text("")
     cases = [
         (["--pretrain.seq_len", "128"], "sft.seq_len = 256 is more than the model's context"),
-        (["--crawl.source", "warc", "--crawl.warc", "x.warc"], "brings no conversations for sft"),
+        (["--questions", tmp_path / "absent.jsonl"], "absent.jsonl"),
         (["--conversations", tmp_path / "absent.jsonl"], "absent.jsonl"),
         (["--until", "pretrain", "--crawl.source", "warc", "--crawl.warc", tmp_path / "absent.warc"], "absent.warc"),
         (["--refine.blocklist", tmp_path / "absent.txt"], "absent.txt: no such file"),

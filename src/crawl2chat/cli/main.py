@@ -54,16 +54,17 @@ STAGE_INPUTS = {
     "sft": (
         (
             "CONVERSATIONS",
-            'a file of conversations: JSON lines of {"messages": […]}, ShareGPT, Alpaca, or prompt and completion; '
-            "or the crawl folder of a fictional web",
+            'a file of conversations: JSON lines of {"messages": […]}, ShareGPT, Alpaca, or prompt and completion',
         ),
         ("MODEL", "a pretrain stage's folder, or a Qwen3 model in Hugging Face's form"),
     ),
     "honesty": (
-        ("CRAWL", "the crawl folder of a fictional web, whose truth is known"),
-        ("DOCUMENTS", "a refine stage's folder, to search in"),
-        ("BASE", "the pretrain stage's folder, whose documents are learned from again"),
-        ("MODEL", "an sft stage's folder"),
+        (
+            "QUESTIONS",
+            'JSON lines of {"wordings": […], "answers": […], "group": …, "split": "train", "probe" or "held_out"}',
+        ),
+        ("DOCUMENTS", "a refine stage's folder, Parquet, JSON lines, text or Markdown, to search in"),
+        ("MODEL", "a folder with a chat model, such as an sft stage's"),
     ),
     "reinforce": (
         ("PROBLEMS", "JSON lines (question, answer #### 42), a folder with problems.jsonl, or a task in FILE.py"),
@@ -72,6 +73,16 @@ STAGE_INPUTS = {
     "prefer": (
         ("PROMPTS", 'JSON lines of prompts ("prompt" or "messages", "group", "split"), or a folder with prompts.jsonl'),
         ("MODEL", "an earlier stage's folder with a chat model"),
+    ),
+}
+STAGE_OPTIONS = {  # of inputs that the stage can do without
+    "sft": (
+        ("--questions", "questions", "questions to measure with, as honesty reads them"),
+        ("--problems", "problems", "problems to measure with, as reinforce reads them"),
+    ),
+    "honesty": (
+        ("--problems", "problems", "problems to teach the calculator with and to measure, as reinforce reads them"),
+        ("--base", "pretrain", "the pretrain stage's folder, whose training documents are learned from again"),
     ),
 }
 PLANNED_DEVICES = ("b200", "h200", "h100", "a100", "l40s", "4090")  # train/utilisation.py knows them
@@ -204,9 +215,10 @@ def _parser() -> argparse.ArgumentParser:
         "run", "take a recipe through all its stages, skipping those that are done", run_command, takes_settings=True
     )
     run.add_argument("recipe", nargs="?", type=Path, metavar="RECIPE", help="a TOML file (default: laptop.toml)")
-    run.add_argument(
-        "--conversations", metavar="FILE", help="fine-tune on these conversations instead of generated ones"
-    )
+    for kind, stage_name in (
+        ("conversations", "sft"), ("questions", "honesty"), ("problems", "reinforce"), ("prompts", "prefer")
+    ):  # fmt: skip
+        run.add_argument(f"--{kind}", metavar="FILE", help=f"{kind} for the stage {stage_name}, instead of the web's")
     run.add_argument(
         "--out", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME, by the recipe's name)"
     )
@@ -223,6 +235,8 @@ def _parser() -> argparse.ArgumentParser:
         for metavar, help in STAGE_INPUTS[name]:
             optional = "?" if name == "refine" else None  # --explain can do without
             stage.add_argument("inputs", action=_Append, nargs=optional, type=Path, metavar=metavar, help=help)
+        for option, name_of_input, help in STAGE_OPTIONS.get(name, ()):
+            stage.add_argument(option, dest=name_of_input, type=Path, metavar="PATH", help=help)
         stage.add_argument("--recipe", type=Path, metavar="FILE", help="take the stage's settings from this recipe")
         stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
         stage.add_argument("--force", action="store_true", help="run it again even if nothing has changed")

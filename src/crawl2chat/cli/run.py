@@ -17,7 +17,7 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.stages.stage import prune
 
     file = find_recipe(options.recipe)
-    for name in ("conversations", "until"):
+    for name in ("conversations", "questions", "problems", "prompts", "until"):
         if getattr(options, name):
             flags = [*flags, f"--{name}={getattr(options, name)}"]
     recipe = load_settings(Recipe, file, flags)
@@ -38,8 +38,8 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
         Recipe,
         check_settings,
         check_sources,
+        files_beside,
         find_stage,
-        from_conversations,
         outside_inputs,
     )
     from crawl2chat.stages.settings import load_settings
@@ -60,9 +60,9 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     table = type(Recipe.model_fields[stage.name].default)
     settings = load_settings(table, options.recipe, flags, table=stage.name)
     places = getattr(options, "inputs", [])
-    if stage.name == "sft" and places[0].is_file():
-        stage = from_conversations(stage)
     inputs = dict(zip(stage.inputs, places, strict=True))
+    inputs |= {name: path for name in stage.optional if (path := getattr(options, name, None))}
+    inputs |= files_beside(inputs)
     outside = outside_inputs(stage, settings)
     check_settings(stage, settings)
     manifest, ran = run_stage(
@@ -81,7 +81,8 @@ def follow() -> int:
     for call in torchrun.calls():
         stage = find_stage(call["stage"])
         settings = type(Recipe.model_fields[stage.name].default).model_validate(call["settings"])
-        stage.load()(*map(Path, call["inputs"]), Path(call["out"]), settings)
+        optional = {name: Path(path) for name, path in call["optional"].items()}
+        stage.load()(*map(Path, call["inputs"]), Path(call["out"]), settings, **optional)
     return 0
 
 

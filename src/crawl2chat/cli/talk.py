@@ -153,7 +153,6 @@ def _write(text: str) -> None:
 
 def rank_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.line_input import LineInput
-    from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
     from crawl2chat.rl.preferences.plan import Source
     from crawl2chat.rl.preferences.preference_files import read_prompts
     from crawl2chat.rl.preferences.rank import rank_in_terminal
@@ -163,11 +162,7 @@ def rank_command(options: argparse.Namespace) -> int:
     file = options.store or options.model / "rankings.sqlite"
     if options.import_ or options.export or options.export_pairs or options.agreement:
         return _rank_files(options, file)
-    crawl = options.model / "crawl"
-    if not options.prompts and has_only_ledger(crawl):
-        prompts = [row.prompt for row in prompts_of_ledger(crawl) if row.split == "train"]
-    else:
-        prompts = read_prompts(options.prompts or crawl)
+    prompts = read_prompts(options.prompts or options.model / "crawl")
     engine, stage = load_engine(options)
     source = Source(name_of(options.model, find_model(options)[0]), stage)
     try:

@@ -25,9 +25,9 @@ from crawl2chat.release.card_data import (
 from crawl2chat.release.lineage import Made, base_suite
 from crawl2chat.report.captions import by_part
 from crawl2chat.stages.figures import COLUMNS, Figure
+from crawl2chat.stages.table import CHAT_STAGES
 
 SUITES_FOLDER = "evals"  # of a run, with the results of other suites
-CHAT_STAGES = {"sft", "honesty", "reinforce", "prefer"}
 USE = """```python
 from transformers import AutoModelForCausalLM, AutoTokenizer
 

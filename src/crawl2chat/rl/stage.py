@@ -15,7 +15,6 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.rl.diagnosis import diagnose
-from crawl2chat.rl.from_ledger import has_only_ledger, problems_of_ledger
 from crawl2chat.rl.grpo import Groups, Prompts, optimise_policy
 from crawl2chat.rl.passing import Solved, encode_problems, gain, mean_reward, pass_at_1, pass_figures, solve
 from crawl2chat.rl.problems import in_epochs
@@ -45,10 +44,7 @@ def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: Reinfor
     model, out = Path(model), Path(out)
     tokenizer = Tokenizer.load(model)
     start = load_model(model, device=choose_device(settings))
-    if has_only_ledger(Path(problems)) and not settings.task:
-        task = Task(str(problems), problems_of_ledger(Path(problems), settings.seed))
-    else:
-        task = load_task(problems, settings.task, "reinforce.task")
+    task = load_task(problems, settings.task, "reinforce.task")
     training, held_out, too_long = _fitting(task, tokenizer, start, settings)
     copy_forward(model, out)
     if not (out / "model").exists():

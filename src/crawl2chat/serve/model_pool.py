@@ -13,6 +13,7 @@ from crawl2chat.serve.admission import Admission, Metrics
 from crawl2chat.serve.engine_thread import EngineThread
 from crawl2chat.serve.errors import ApiError, shutting_down
 from crawl2chat.stages.files import StageError
+from crawl2chat.stages.table import TOOL_STAGES
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
 
@@ -20,7 +21,7 @@ Result = TypeVar("Result")
 
 MEMORY = 8_000_000_000  # bytes of weights and caches, of all loaded models
 COPIES = 2  # of the weights: the model's own, for the page Inside, and those that the engine has laid out
-TOOLS_BY_NAME_STAGES = ("honesty", "reinforce", "prefer")  # taught to call tools that are offered by name
+TOOLS_BY_NAME_STAGES = TOOL_STAGES  # taught to call tools that are offered by name
 NO_TOOLS_STAGES = ("pretrain", "sft")  # of ours, never taught to, unless a file of conversations did
 
 

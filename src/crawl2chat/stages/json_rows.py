@@ -18,6 +18,8 @@ from crawl2chat.stages.text_files import HOW_TO_CONVERT
 HEAD = 300  # bytes of a beginning by which formats are told apart
 TABLES = (".csv", ".tsv")
 LOOKED_AT = 100  # lines that are tried before a file counts as one broken JSON document
+MAX_KINDS = 10  # of problems that are named
+SHOWN_PLACES = 3
 
 
 @dataclass(frozen=True)
@@ -144,3 +146,44 @@ def _skip_blank(text: str, at: int) -> int:
 
 def _holds_objects(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list) and bool(value) and all(isinstance(item, (dict, list)) for item in value)
+
+
+class RowError(ValueError):
+    """What is wrong with a row; `kind` is equal for rows with the same mistake."""
+
+    def __init__(self, problem: str, kind: str | None = None) -> None:
+        super().__init__(problem)
+        self.kind = kind or problem
+
+
+class BadRows:
+    """What is wrong with a file: equal kinds of problems as one, with the numbers of the first rows that have it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.n = 0
+        self.kinds: dict[str, tuple[str, list[int]]] = {}  # kind: the first problem of it, and where all of them are
+
+    def add(self, number: int, error: RowError) -> None:
+        self.n += 1
+        kind = error.kind if error.kind in self.kinds or len(self.kinds) < MAX_KINDS else "others"
+        self.kinds.setdefault(kind, (str(error) if kind == error.kind else "other problems", []))[1].append(number)
+
+    def raise_any(self, n_rows: int, unit: str) -> None:
+        """Raise StageError if a row was bad."""
+        if len(self.kinds) == 1:
+            ((problem, places),) = self.kinds.values()
+            if len(places) > 1:
+                raise StageError(f"{self.file}: {len(places):,} of {n_rows:,} {unit}s ({_first(places)}): {problem}")
+        if self.kinds:
+            lines = [
+                f"  {unit}{'s' * (len(places) > 1)} {_first(places)}: {problem}"
+                for problem, places in self.kinds.values()
+            ]
+            bad = f"bad {unit}{'s' * (self.n > 1)}"
+            raise StageError("\n".join([f"{self.file}: {self.n:,} {bad} of {n_rows:,}", *lines]))
+
+
+def _first(places: list[int]) -> str:
+    shown = ", ".join(map(str, places[:SHOWN_PLACES]))
+    return shown if len(places) <= SHOWN_PLACES else f"{shown} and {len(places) - SHOWN_PLACES:,} more"

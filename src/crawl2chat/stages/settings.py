@@ -5,7 +5,7 @@ import difflib
 import json
 import os
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
@@ -21,6 +21,7 @@ class Settings(BaseModel):
 
     # Fields that say how the computer is used and not what comes out: a stage is not done anew when they change.
     RUNTIME_ONLY: ClassVar[frozenset[str]] = frozenset()
+    MOVED: ClassVar[Mapping[str, str]] = {}  # settings that were here in an earlier version: old name, new dotted name
 
 
 def with_default(model: type["Settings"], name: str, default: Any, description: str | None = None) -> Any:
@@ -130,6 +131,8 @@ def _describe(model: type[Settings], problem: Any, prefix: str = "") -> str:
     path = [str(part) for part in problem["loc"]]
     name = (prefix + ".".join(path)).removesuffix(".") or "the recipe"
     if problem["type"] == "extra_forbidden":
+        if moved := _table_of(model, path[:-1]).MOVED.get(path[-1]):
+            return f"{name}: no such setting any more; it is {moved} now"
         known = [field for field, _, _ in _fields(model, prefix)] + list(model.model_fields)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
@@ -140,6 +143,13 @@ def _describe(model: type[Settings], problem: Any, prefix: str = "") -> str:
     if isinstance(problem["input"], dict):  # a rule over several settings of a table
         return f"{name}: {message}"
     return f"{name} = {json.dumps(problem['input'], default=str)}: {message}"
+
+
+def _table_of(model: type[Settings], path: Sequence[str]) -> type[Settings]:
+    for part in path:
+        table = model.model_fields[part].annotation
+        model = table if isinstance(table, type) and issubclass(table, Settings) else Settings
+    return model
 
 
 def _fields(model: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, str]]:

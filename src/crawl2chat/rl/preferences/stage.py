@@ -12,8 +12,6 @@ from safetensors.torch import load_file, save_file
 from crawl2chat.generate import Engine
 from crawl2chat.honesty.checkup import check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
-from crawl2chat.rl.from_ledger import TASTE as TASTE_OF_VERSES
-from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
 from crawl2chat.rl.grpo import Prompts, optimise_policy
 from crawl2chat.rl.preferences.annotator import TASTE, Annotator, Taste
 from crawl2chat.rl.preferences.check import Check, Checker
@@ -63,7 +61,7 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
     Raises StageError for prompts or rankings that can't be used.
     """
     prompts, model, out = Path(prompts), Path(model), Path(out)
-    rows = prompts_of_ledger(prompts) if has_only_ledger(prompts) else read_prompt_rows(prompts)
+    rows = read_prompt_rows(prompts)
     ranked, held_out = split_prompts(rows, prompts)
     copy_forward(model, out)
     tokenizer, start = Tokenizer.load(model), load_model(model, device=choose_device(settings))
@@ -93,8 +91,6 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
 
 
 def _taste_beside(prompts: Path) -> Taste:
-    if has_only_ledger(prompts):
-        return TASTE_OF_VERSES
     file = (prompts if prompts.is_dir() else prompts.parent) / TASTE
     return Taste.load(file) if file.exists() else Taste()
 

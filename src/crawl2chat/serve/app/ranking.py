@@ -12,7 +12,6 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, FiniteFloat
 from starlette.requests import Request
 
-from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
 from crawl2chat.rl.preferences import preference_files as files
 from crawl2chat.rl.preferences.agreement import report
 from crawl2chat.rl.preferences.collect import rewards_as_shown
@@ -192,17 +191,10 @@ class RankingPage:
             why = "give the server prompts to ask, JSON lines in --prompts FILE"
             if self.context.run is None:
                 raise StageError(f"this is one model and not a run; {why}")
-            crawl = self.context.run / "crawl"
-            if has_only_ledger(crawl):
-                rows = [row.prompt for row in prompts_of_ledger(crawl) if row.split == "train"]
-            else:
-                try:
-                    rows = files.read_prompts(crawl)
-                except StageError as error:
-                    raise StageError(f"this run has no prompts to ask; {why}") from error
-            if not rows:
-                raise StageError(f"this run's made-up web has no verses to ask for; {why}")
-            self._prompts = rows
+            try:
+                self._prompts = files.read_prompts(self.context.run / "crawl")
+            except StageError as error:
+                raise StageError(f"this run has no prompts to ask; {why}") from error
         return self._prompts
 
     def _open(self) -> Plan:
