@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from crawl2chat.chat.tools import parse_reply
-from crawl2chat.generate.stream import TextStream
+from crawl2chat.generate.request import TextStream
 from crawl2chat.serve.logprobs import CompletionLogprobs, chat_logprobs, join
 from crawl2chat.serve.requests import ChatRequest, CompletionRequest
 from crawl2chat.serve.worker import Piece
