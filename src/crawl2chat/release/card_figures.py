@@ -5,9 +5,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.evals.base.parts import by_part
 from crawl2chat.refine.funnel import IN_FUNNEL
 from crawl2chat.release.lineage import Made, base_suite
+from crawl2chat.report.captions import by_part
 from crawl2chat.stages.figures import Figure
 
 OF_DATA = ("crawl", "refine")  # stages whose figures describe the data, not the model

@@ -13,10 +13,9 @@ from crawl2chat.evals.base.compression import measure_compression
 from crawl2chat.evals.base.continuation import measure_continuation
 from crawl2chat.evals.base.facts import measure_facts
 from crawl2chat.evals.base.in_context import measure_in_context
-from crawl2chat.evals.base.parts import TIMES
 from crawl2chat.evals.base.prompting import measure_prompting
 from crawl2chat.evals.base.recitation import measure_recitation
-from crawl2chat.evals.base.settings import BaseSettings
+from crawl2chat.evals.base.settings import TIMES, BaseSettings
 from crawl2chat.evals.base.spelling import measure_spelling
 from crawl2chat.evals.base.subject import Subject
 from crawl2chat.evals.base.sums import measure_sums
@@ -32,7 +31,7 @@ from crawl2chat.tokenizer.shards import TokenizedDocuments
 from crawl2chat.tokenizer.tokenize import held_out_documents
 
 HELD_OUT_TOKENS = 4_000_000  # that are measured at most, and held in memory as text, too
-MEASURES: dict[str, Callable[[Subject], list[Figure]]] = {  # by part, as `parts.NOTES` has them
+MEASURES: dict[str, Callable[[Subject], list[Figure]]] = {  # by part, as `report.captions.NOTES` has them
     "compression": measure_compression,
     "in_context": measure_in_context,
     "prompting": measure_prompting,

@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from crawl2chat import __version__
 from crawl2chat.evals.suites.core import measure_core
@@ -16,6 +15,7 @@ from crawl2chat.evals.suites.rows import read_rows
 from crawl2chat.evals.suites.sandbox import isolated
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
+from crawl2chat.stages.figures import figure_table
 from crawl2chat.stages.files import StageError, atomic_write, write_json
 from crawl2chat.stages.stage import hash_path, source_hash
 from crawl2chat.tokenizer import Tokenizer
@@ -107,16 +107,9 @@ def _problems(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
 
 def print_figures(title: str, result: Result) -> None:
     """A table of the figures, with what is to be known beside them."""
-    table = Table(min_width=72, box=None, pad_edge=False)
-    table.add_column("figure")
-    table.add_column("value [95 % interval]", justify="right")
-    table.add_column("of", justify="right")
-    for figure in result.measured.figures:
-        name = figure.name if result.asked.suite == "lm-eval" else figure.name.replace("_", " ")
-        table.add_row(name, str(figure), f"{figure.count:,}" if figure.count else "")
     console = Console(width=120, highlight=False)
     console.print(f"[bold]{title}[/bold]  ({result.seconds:.1f} s)")
-    console.print(table)
+    console.print(figure_table(result.measured.figures, plain_names=result.asked.suite != "lm-eval"))
     if absent := result.notes.get("absent_tasks"):
         console.print(f"CORE over the tasks present; not there: {', '.join(absent)}")
     if result.notes.get("programs_isolated") is False:
