@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from crawl2chat.chat.line_input import LineInput
+from crawl2chat.cli.arguments import read_stdin
 from crawl2chat.cli.release import _read_statement
-from crawl2chat.cli.run import read_stdin
 from crawl2chat.evals.suites.rows import json_lines
 from crawl2chat.refine.quality.classify import read_labels, read_training_texts
 from crawl2chat.refine.rules.decontaminate import read_questions
