@@ -13,7 +13,7 @@ from crawl2chat.release.export import export_folder
 from crawl2chat.release.verify import verify_release
 from crawl2chat.release.verify_alike import check_generations, check_logits
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.stage import train_bpe
 
 pytest.importorskip("transformers")
 COMPARED = {"ids of texts", "control tokens", "chat template", "logits", "greedy generation"}

@@ -31,7 +31,7 @@ def add_tokens(add: Add) -> None:
 def tokens_command(options: argparse.Namespace) -> int:
     from rich.console import Console
 
-    from crawl2chat.tokenizer.library import open_encoding
+    from crawl2chat.tokenizer.public import open_encoding
     from crawl2chat.tokenizer.terminal import print_cuts, print_merges
 
     *run, text = options.words

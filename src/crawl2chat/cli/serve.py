@@ -107,7 +107,7 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
     from crawl2chat.serve.shelf import Shelf
     from crawl2chat.stages.stage import read_manifest
-    from crawl2chat.tokenizer.library import open_encoding
+    from crawl2chat.tokenizer.public import open_encoding
 
     for _, file in options.tokenizers:
         open_encoding(file)  # so that what is wrong with it is heard before the server listens
