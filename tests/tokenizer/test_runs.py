@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.tokenizer import Tokenizer, runs
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer import encoding as runs
 from crawl2chat.tokenizer.stage import train_bpe
 
 MILLION = 1_000_000

@@ -2,7 +2,7 @@
 
 import re
 
-from crawl2chat.stages.downloads import format_of
+from crawl2chat.stages.text_files import format_of
 
 HTML_TYPES = frozenset(["text/html", "application/xhtml+xml"])
 # Types that say nothing, for which browsers look at the content (WHATWG MIME Sniffing standard, section 7).

@@ -16,10 +16,17 @@ from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.settings import PolicySettings, ReinforceSettings
-from crawl2chat.stages.changes import differences, settings_that_count
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, hash_json
 from crawl2chat.stages.settings import Settings, to_toml
-from crawl2chat.stages.stage import Manifest, Stage, hash_path, read_manifest, run_stage
+from crawl2chat.stages.stage import (
+    Manifest,
+    Stage,
+    differences,
+    hash_path,
+    read_manifest,
+    run_stage,
+    settings_that_count,
+)
 from crawl2chat.tokenizer.stage import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings, TrainSettings
 

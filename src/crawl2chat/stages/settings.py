@@ -65,7 +65,7 @@ def load_settings(
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{source}: not valid TOML: {error}") from error
     problems: list[str] = []
-    for key, value in [*_parse_flags(flags), *_flat(values or {})]:
+    for key, value in [*_parse_flags(flags), *dotted(values or {})]:
         problem = _put(given, key.split("."), value)
         if table and not key.startswith(f"{table}."):
             problem = f"{key}: this command takes settings of the table {table} alone"
@@ -115,11 +115,11 @@ def settings_help(recipe: type[Settings], *, table: str | None = None, word: str
     return "\n\n".join("\n".join([group, *lines] if group else lines) for group, lines in groups.items())
 
 
-def _flat(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
     """Nested tables as dotted names, as they are typed on the command line."""
     for name, value in values.items():
         if isinstance(value, Mapping):
-            yield from _flat(value, f"{prefix}{name}.")
+            yield from dotted(value, f"{prefix}{name}.")
         else:
             yield prefix + name, value
 
