@@ -307,6 +307,6 @@ def test_json_is_compact_and_utf8(server):
 
 def test_a_request_can_set_every_control_of_sampling():
     from crawl2chat.generate.settings import CONTROLS
-    from crawl2chat.serve.requests import Request
+    from crawl2chat.serve.api.requests import GenerationFields
 
-    assert set(CONTROLS) <= set(Request.model_fields)
+    assert set(CONTROLS) <= set(GenerationFields.model_fields)

@@ -53,9 +53,9 @@ def add_export(add: Add) -> None:
 
 def export_command(options: argparse.Namespace) -> int:
     from crawl2chat.model.huggingface import model_folder
-    from crawl2chat.release.checksums import write_checksums
     from crawl2chat.release.export import export_folder
     from crawl2chat.release.gguf_file import write_gguf
+    from crawl2chat.release.verify import write_checksums
 
     if not options.out and not options.gguf:
         raise StageError("export: say where to: --out DIR for transformers, --gguf FILE for llama.cpp, or both")

@@ -78,7 +78,7 @@ STAGES = {
     "reinforce": StageCommand(
         "reinforce right answers to problems that can be checked",
         (
-            ("PROBLEMS", "the crawl folder of a made-up web, or JSON lines in GSM8K's form (question, answer #### 42)"),
+            ("PROBLEMS", "JSON lines (question, answer #### 42), a folder with problems.jsonl, or a task in FILE.py"),
             ("MODEL", "an earlier stage's folder with a chat model"),
         ),
         "problems.jsonl mine/sft --out mine/reinforce",
@@ -86,10 +86,13 @@ STAGES = {
     "prefer": StageCommand(
         "fit a reward model to rankings of answers, optimise against it, and see it gamed",
         (
-            ("CRAWL", "the crawl folder of a made-up web, whose verses give the topics"),
+            (
+                "PROMPTS",
+                'JSON lines of prompts ("prompt" or "messages", "group", "split"), or a folder with prompts.jsonl',
+            ),
             ("MODEL", "an earlier stage's folder with a chat model"),
         ),
-        "mine/crawl mine/reinforce --out mine/prefer",
+        "prompts.jsonl mine/reinforce --out mine/prefer",
     ),
 }
 
@@ -212,7 +215,7 @@ def follow() -> int:
 
 def _explain(options: argparse.Namespace, recipe: Path | None, flags: list[str]) -> int:
     """Of a run by its folder or recipe (the default one's), or of a crawl or WARC, with --out its refine folder."""
-    from crawl2chat.refine import explain, explain_terminal
+    from crawl2chat.refine.explain import explain
     from crawl2chat.refine.settings import RefineSettings
     from crawl2chat.stages.settings import load_settings
 
@@ -224,11 +227,7 @@ def _explain(options: argparse.Namespace, recipe: Path | None, flags: list[str])
         recipe = run / "recipe.toml"
     settings = load_settings(RefineSettings, recipe, flags, table="refine")
     crawl, refined = (run / "crawl", run / "refine") if run else (place, options.out)
-    for page in explain.find_pages(crawl, refined, text_of("refine --explain", options.explain), settings):
-        explain_terminal.print_page(page)
-        for seen in explain.watch_page(page, crawl, settings):
-            explain_terminal.print_step(seen, settings)
-        explain_terminal.print_outcome(explain.find_outcome(refined, page) if refined else None, seen)
+    explain(crawl, refined, text_of("refine --explain", options.explain), settings)
     return 0
 
 
