@@ -31,7 +31,7 @@ from crawl2chat.stages.files import atomic_write
 from crawl2chat.stages.pipeline import find_stage
 from crawl2chat.stages.settings import load_settings
 from crawl2chat.stages.stage import run_stage
-from crawl2chat.tokenizer.settings import TokenizerSettings
+from crawl2chat.tokenizer.stage import TokenizerSettings
 from crawl2chat.train.scaling_law import Run, ScalingLaw, fit_scaling_law, refit_scaling_law, scaled_errors
 from crawl2chat.train.settings import PretrainSettings
 

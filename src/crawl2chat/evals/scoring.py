@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from crawl2chat.generate.sampling import most_probable_place
+from crawl2chat.generate.drawing import most_probable_place
 from crawl2chat.model import Transformer
 from crawl2chat.model.ragged import by_length, common_prefix, pad
 

@@ -10,12 +10,11 @@ from pydantic import Field
 
 from crawl2chat.model.huggingface import on_meta, open_weights, read_config
 from crawl2chat.model.weights import check_finite, weight_files
-from crawl2chat.stages.downloads import LFS_POINTER, what_is_wrong
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 from crawl2chat.stages.settings import Settings
 from crawl2chat.stages.stage import Manifest, Stage, run_stage
-from crawl2chat.stages.text_files import read_text
+from crawl2chat.stages.text_files import LFS_POINTER, read_text, what_is_wrong
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.tokenizer import CONTROL_TOKENS, NO_LENGTHS, TOKENIZER, Message
 

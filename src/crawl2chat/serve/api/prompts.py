@@ -11,6 +11,7 @@ from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import offer, quoting
 from crawl2chat.generate import Sampling
 from crawl2chat.generate.request import Rule
+from crawl2chat.generate.settings import NUMBERS
 from crawl2chat.serve.api.requests import ChatRequest, CompletionRequest, GenerationFields, TokenizeRequest
 from crawl2chat.serve.errors import ApiError, bad_request
 from crawl2chat.serve.model_pool import TOOLS_BY_NAME_STAGES, ServedModel
@@ -135,31 +136,19 @@ def tokenize_ids(model: ServedModel, request: TokenizeRequest) -> list[int]:
 def read_sampling(
     model: ServedModel, request: GenerationFields, max_tokens: int | None, otherwise: int, top_logprobs: int
 ) -> Sampling:
-    """The request's controls, with OpenAI's defaults. Raises ApiError for what Sampling refuses.
+    """The request's controls; OpenAI's defaults are Sampling's own. Raises ApiError for what Sampling refuses.
 
     max_tokens: as it was asked for, −1 as many as fit; `otherwise` where it was not.
     """
     context = model.engine.context
     limit = otherwise if max_tokens is None else context if max_tokens == -1 else min(max_tokens, context)
 
-    def given(value: Any, otherwise: Any) -> Any:
-        return otherwise if value is None else value
-
+    given = {name: getattr(request, name) for name in NUMBERS if getattr(request, name) is not None}
+    given |= {"top_k": max(0, given.get("top_k", 0)), "max_tokens": limit}  # −1 keeps all, as 0 does
+    given["seed"] = secrets.randbits(62) if request.seed is None else request.seed % (1 << 64)
+    bias = _bias(model, request.logit_bias or {})
     try:
-        return Sampling(
-            temperature=given(request.temperature, 1.0),
-            top_k=max(0, given(request.top_k, 0)),
-            top_p=given(request.top_p, 1.0),
-            min_p=given(request.min_p, 0.0),
-            repetition_penalty=given(request.repetition_penalty, 1.0),
-            presence_penalty=given(request.presence_penalty, 0.0),
-            frequency_penalty=given(request.frequency_penalty, 0.0),
-            logit_bias=_bias(model, request.logit_bias or {}),
-            max_tokens=limit,
-            seed=secrets.randbits(62) if request.seed is None else request.seed % (1 << 64),
-            stop=tuple(request.stop),
-            top_logprobs=top_logprobs,
-        )
+        return Sampling(**given, stop=tuple(request.stop), logit_bias=bias, top_logprobs=top_logprobs)
     except ValueError as error:
         raise bad_request(str(error)) from error
 

@@ -13,12 +13,9 @@ from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.errors import ApiError, bad_request
 from crawl2chat.serve.http import get, post, tensors
 from crawl2chat.stages.files import StageError
-from crawl2chat.tokenizer.cut import Cut, cut, cut_ids
 from crawl2chat.tokenizer.encoding import Encoding
-from crawl2chat.tokenizer.library import open_encoding
-from crawl2chat.tokenizer.public import PUBLIC
-from crawl2chat.tokenizer.replay import replay
-from crawl2chat.tokenizer.vocabulary import Entry, around, find
+from crawl2chat.tokenizer.inspection import Cut, Entry, around, cut, cut_ids, find, replay
+from crawl2chat.tokenizer.public import PUBLIC, open_encoding
 
 RUN = "run"  # what the models' own encoding is called here
 MAX_TEXT = 200_000  # characters, some 50,000 tokens
