@@ -4,6 +4,7 @@ import json
 import random
 from collections import defaultdict
 from collections.abc import Iterator
+from functools import lru_cache
 from pathlib import Path
 
 from crawl2chat.chat.problems import ask_as_story, ask_plainly
@@ -12,6 +13,7 @@ from crawl2chat.evals.knowledge import Question
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.json_rows import JsonRows, NotJson
 from crawl2chat.tinyweb.ledger import Ledger, Split
+from crawl2chat.train import data
 
 HELD_OUT_SHARE = 5  # of a file, at most one in so many problems is held out
 
@@ -85,14 +87,14 @@ def read_gsm8k(file: AnyPath) -> list[Question]:
     return list(problems.values())
 
 
-def in_epochs(count: int, per_step: int, seed: int, step: int) -> Iterator[int]:
-    """Which `per_step` of `count` problems a step takes: all of them once an epoch, each time in a new order."""
-    orders: dict[int, list[int]] = {}
-    for i in range(step * per_step, (step + 1) * per_step):
-        epoch, place = divmod(i, count)
-        if epoch not in orders:
-            orders[epoch] = random.Random(f"epoch {epoch} {seed}").sample(range(count), count)
-        yield orders[epoch][place]
+def in_epochs(count: int, per_step: int, seed: int, step: int) -> list[int]:
+    """Which `per_step` of `count` problems a step takes: all of them once per epoch, each time in a new order."""
+    return data.in_epochs(count, per_step, seed, step, _order)
+
+
+@lru_cache(maxsize=4)
+def _order(count: int, seed: int, epoch: int) -> list[int]:
+    return random.Random(f"epoch {epoch} {seed}").sample(range(count), count)
 
 
 def _question_and_answer(row: object) -> tuple[str, str]:

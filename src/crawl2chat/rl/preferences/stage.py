@@ -6,7 +6,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from safetensors.torch import load_file, save_file
 
 from crawl2chat.generate import Engine
@@ -37,6 +36,7 @@ from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_jso
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.tinyweb.ledger import Ledger, Verse
 from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.train.data import in_epochs
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.metrics import Metrics
 from crawl2chat.train.pretrain import save_stage_model
@@ -120,8 +120,10 @@ def _reward_model(
     folder = out / "reward_model"
     topics = {prompt.text: prompt.topic for prompt in verses.ranked}
     training, test = split_by_topic(rankings, topics, settings.seed)
+    run = out / "reward_model_run"  # metrics and checkpoints, of use only until the model is there
     if not folder.exists():
-        reward_model_of(start, tokenizer, training, settings).save(folder, pad_id=tokenizer.end_of_text)
+        reward_model_of(start, tokenizer, training, settings, run).save(folder, pad_id=tokenizer.end_of_text)
+    shutil.rmtree(run, ignore_errors=True)
     model = RewardModel.load(folder, device=choose_device(settings))
     if not (out / "agreement.json").exists():
         found = agreement(model, start, tokenizer, test, verses.annotator, topics)
@@ -187,9 +189,4 @@ def _prompts_for(rankings: list[Ranking], checker: Checker) -> Callable[[int], P
     ]
     count, seed = checker.settings.prompts, checker.settings.seed
 
-    def prompts_for(step: int) -> Prompts:
-        places = [divmod(i, len(ids)) for i in range(step * count, (step + 1) * count)]
-        orders = {epoch: np.random.default_rng((seed, epoch)).permutation(len(ids)) for epoch, _ in places}
-        return [ids[orders[epoch][place]] for epoch, place in places]
-
-    return prompts_for
+    return lambda step: [ids[i] for i in in_epochs(len(ids), count, seed, step)]
