@@ -9,9 +9,9 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.engine import Completion
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.rl.grpo import (
+    PolicyGradient,
     add_policy_gradients,
     group_advantages,
-    optimise_policy,
     policy_gradient_loss,
     sample_groups,
     samples_of,
@@ -22,6 +22,7 @@ from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.distributed import ParallelModel
+from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
 
 SMALL = PolicySettings(
@@ -45,10 +46,11 @@ def short_ids(step, prompts, groups):
     return torch.tensor([[sum(i < 100 for i in c.ids) / len(c.ids) for c in group] for group in groups])
 
 
-def run(tokenizer, out, model=None, settings=SMALL, **others):
+def run(tokenizer, out, model=None, settings=SMALL, after_step=None, **others):
     model = model or tiny(tokenizer)
     others = {"prompts_for": lambda step: PROMPTS, "reward": short_ids} | others
-    optimise_policy(model, tokenizer, settings.steps, settings, out, label="reinforce", **others)
+    objective = PolicyGradient(model, tokenizer, settings, **others)
+    train(objective, settings.steps, settings, out, label="reinforce", evaluate=after_step)
     return model
 
 

@@ -14,7 +14,7 @@ import torch
 
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.parallel import torchrun
-from crawl2chat.rl.grpo import optimise_policy
+from crawl2chat.rl.grpo import PolicyGradient
 from crawl2chat.rl.preferences.reward_model import RankedChoice, RewardModel
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.settings import PolicySettings
@@ -108,10 +108,8 @@ def run_policy(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
         asked.append(step)
         return sums_to_even(step, prompts, groups)
 
-    optimise_policy(
-        model, tokenizer, 4, settings, out, label="reinforce", prompts_for=lambda step: prompts, reward=reward,
-        replay=batches(3, None, None, None), after_step=lambda done: {"measured": done}, ranks=together,
-    )  # fmt: skip
+    objective = PolicyGradient(model, tokenizer, settings, lambda step: prompts, reward, batches(3, None, None, None))
+    train(objective, 4, settings, out, label="reinforce", evaluate=lambda done: {"measured": done}, ranks=together)
     assert asked == (list(range(4)) if together.first else [])
     if together.first:
         torch.save(model.state_dict(), out / "weights.pt")

@@ -186,7 +186,7 @@ def write_answers(answers: Iterable[Answer], file: Path) -> None:
             row = {
                 "question": question.text,
                 "answer": answer.text,
-                "expected": question.value,
+                "expected": question.expected,
                 "right": answer.right,
                 "group": question.group,
             }

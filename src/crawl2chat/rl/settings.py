@@ -40,6 +40,11 @@ class ReinforceSettings(PolicySettings):
         200, ge=2, description="number of held-out problems to measure with; at most a fifth of a file"
     )
     samples: int = Field(8, ge=1, description="answers sampled per measured problem, for pass@1 and pass@k")
+    task: str | None = Field(
+        None,
+        description="how answers are rewarded: FILE.py, FILE.py:NAME or package.module:NAME that defines a reward or a "
+        "whole task; default: by the answers in the file of problems",
+    )
     random_control: bool = Field(
         True, description="train once more with coin flips as rewards, to see what training alone does"
     )
