@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from crawl2chat.refine.copies.ngrams import ngrams
 from crawl2chat.refine.documents import Losses, is_text, read_texts
+from crawl2chat.refine.text.ngram_hash import text_ngrams
 from crawl2chat.stages.files import StageError, atomic_write, write_json
 from crawl2chat.stages.progress import Progress
 from crawl2chat.stages.text_files import NotText, decode_lossy, open_utf8, read_text
@@ -95,7 +95,7 @@ def load_classifier(folder: str) -> Classifier:
 
 def features_of(text: str, bits: int) -> Features:
     """Each word and each pair of neighbours once, as numbers below 2^bits. How often it occurs does not count."""
-    hashed = [grams for _, grams in ngrams(text, (1, 2))]
+    hashed = [grams for _, grams in text_ngrams(text, (1, 2))]
     if not hashed:
         return np.zeros(0, np.uint32)
     return np.unique((np.concatenate(hashed) >> np.uint64(64 - bits)).astype(np.uint32))

@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crawl2chat.refine.copies.ngrams import Hashes, ngrams, words_of
 from crawl2chat.refine.rules import Verdict, drop, keep
 from crawl2chat.refine.settings import DecontaminateSettings
+from crawl2chat.refine.text.ngram_hash import Hashes, text_ngrams, words_of
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.text_files import read_text
 
@@ -41,7 +41,7 @@ def check_contamination(text: str, settings: DecontaminateSettings) -> Verdict:
         return keep()
     questions = load_questions(settings)
     found: set[int] = set()
-    for n, grams in ngrams(text, questions.grams):
+    for n, grams in text_ngrams(text, questions.grams):
         wanted, grams = questions.grams[n], np.sort(grams)  # in order, so that the search stays in the cache
         places = np.minimum(np.searchsorted(wanted, grams), len(wanted) - 1)
         found.update(questions.owners[n][places[wanted[places] == grams]].tolist())
@@ -65,7 +65,7 @@ def _load(paths: Sequence[str], fields: Sequence[str], ngram: int, min_words: in
             if words < min_words:
                 too_short += 1
                 continue
-            for n, of_question in ngrams(text, [min(words, ngram)]):
+            for n, of_question in text_ngrams(text, [min(words, ngram)]):
                 grams.setdefault(n, []).append(of_question)
                 owners.setdefault(n, []).append(np.full(len(of_question), len(names), np.int32))
             names.append(f"{Path(path).name}:{row}: {' '.join(text.split())[:SHOWN]}")

@@ -24,6 +24,7 @@ import numpy.typing as npt
 from crawl2chat.refine.rules import Text, Verdict, drop, first_drop, heading_level, keep, share_of_lines
 from crawl2chat.refine.settings import GopherQualitySettings, GopherRepetitionSettings
 from crawl2chat.refine.text.language import stop_words_by_language
+from crawl2chat.refine.text.ngram_hash import longer_ngrams
 from crawl2chat.refine.text.words import has_unspaced
 
 BULLETS = ("-", "•", "・")
@@ -99,7 +100,6 @@ def few_stop_words(page: Text, rules: GopherQualitySettings, language: str = "en
 
 
 PARAGRAPH_END = re.compile(r"\n{2,}")
-FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without order
 
 
 def gopher_repetition(text: str, words: Sequence[str], rules: GopherRepetitionSettings) -> Verdict:
@@ -249,6 +249,5 @@ class WordGrams:
     def _grams(self, n: int) -> npt.NDArray[np.uint64]:
         """A number for each n-gram: a polynomial of its words' modulo 2^64."""
         if n not in self._numbers:
-            shorter = self._grams(n - 1)
-            self._numbers[n] = shorter[:-1] * FACTOR + self._numbers[1][n - 1 :]
+            self._numbers[n] = longer_ngrams(self._grams(n - 1), self._numbers[1])
         return self._numbers[n]
