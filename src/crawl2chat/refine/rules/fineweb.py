@@ -1,8 +1,8 @@
 """FineWeb's own rules (arXiv 2406.17557, section 3.6), found by comparing good and bad crawls.
 
 A page is dropped if few of its lines end with punctuation (0.12), if many of its characters are in lines that occurred
-before (0.1), or if many of its lines are short (0.67 have at most 30 characters). These three of the paper are done, and
-so is the fourth of its published script: too many line ends per word (0.3).
+before (0.1), or if many of its lines are short (0.67 have at most 30 characters). All three of the paper's rules are
+done, and the fourth of its published script: too many line ends per word (0.3).
 The script: https://github.com/huggingface/datatrove/blob/main/examples/fineweb.py
 
 The verdicts are those of datatrove (`FineWebQualityFilter`) on the same words, except that empty lines are not lines:

@@ -183,7 +183,7 @@ class WordGrams:
     def __init__(self, words: Sequence[str]) -> None:
         self._numbers = {1: np.fromiter(map(hash, words), np.int64, len(words)).view(np.uint64)}
         lengths = np.fromiter(map(len, words), np.int64, len(words))
-        self._chars_before = np.concatenate([[0], np.cumsum(lengths)])  # of each word
+        self._chars_before: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths)])  # of each word
         self._counts: dict[int, int] = {}
 
     def top_chars(self, n: int) -> int:

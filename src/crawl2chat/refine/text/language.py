@@ -53,12 +53,12 @@ def stop_words_by_language() -> dict[str, frozenset[str]]:
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    class FastIdentifier(LanguageIdentifier):
+    class FastIdentifier(LanguageIdentifier):  # type: ignore[misc,unused-ignore]  # a library without types
         """The library's with the same answers in a third of the time: it walks a text byte by byte, in Python."""
 
         walk: "FeatureWalk"
 
-        def _raw_score(self, text: bytes) -> npt.NDArray[np.float32]:
+        def _raw_score(self, text: bytes) -> Any:
             features, counts = self.walk.count(text)
             if not len(features):
                 return super()._raw_score(text)
