@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from crawl2chat.stages.files import StageError
-from crawl2chat.stages.user_code import describe_error, load_object, source_file
+from crawl2chat.stages.user_code import describe_error, load_module, load_object, source_file
 
 
 def write(folder: Path, text: str, name: str = "mine.py") -> str:
@@ -31,6 +31,12 @@ def test_a_file_runs_once_and_again_once_it_has_changed(tmp_path):
     assert load_object(f"{file}:box", "x") == [1]
 
 
+def test_a_file_without_a_name_is_the_whole_module(tmp_path):
+    file = write(tmp_path, "one = 1\n")
+    assert load_module(file, "reinforce.task").one == 1
+    assert source_file(file, "reinforce.task") == Path(file)
+
+
 def test_a_file_cannot_hide_an_installed_module(tmp_path):
     file = write(tmp_path, "name = 'mine'\n", "json.py")
     assert load_object(f"{file}:name", "x") == "mine"
@@ -49,14 +55,14 @@ def test_dataclasses_in_a_file_work(tmp_path):
 @pytest.mark.parametrize(
     ("reference", "found"),
     [
-        ("absent.py:reward", "reinforce.task = absent.py:reward: no such file: absent.py"),
+        ("absent.py:reward", "reinforce.task = absent.py: no such file: absent.py"),
         ("reward", "expected file.py:name or package.module:name"),
         ("mine.py:", "expected file.py:name or package.module:name"),
         ("mine.py:two words", "expected file.py:name or package.module:name"),
         ("no_such_module_here:reward", "no module named 'no_such_module_here' is installed"),
         ("mine.py:other", "mine.py does not define 'other'; it defines reward"),
-        ("broken.py:reward", r"broken.py fails when it is run: SyntaxError: .*broken.py, line 2\)"),
-        ("raises.py:reward", r"raises.py fails when it is run: ZeroDivisionError: .*raises.py, line 1\)"),
+        ("broken.py:reward", r"broken.py: fails when it is run: SyntaxError: .*broken.py, line 2\)"),
+        ("raises.py:reward", r"raises.py: fails when it is run: ZeroDivisionError: .*raises.py, line 1\)"),
         ("imports.py:reward", "no module named 'absent_library' is installed"),
     ],
 )

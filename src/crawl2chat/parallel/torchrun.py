@@ -110,8 +110,8 @@ def is_first_to_fail() -> bool:
 def leave(status: int) -> NoReturn:
     """End this process as Python does, except for the libraries' own end.
 
-    Threads of torch's process groups outlive `destroy_process_group`; some runs that ended in the usual way were aborted
-    during Python's shutdown, with all their work done.
+    Threads of torch's process groups outlive `destroy_process_group`; some runs that ended in the usual way were
+    aborted during Python's shutdown, with all their work done.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()

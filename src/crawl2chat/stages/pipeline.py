@@ -128,6 +128,8 @@ def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
         return {"warc": hash_json(find_warcs(settings))}
     if isinstance(settings, RefineSettings):
         return _inputs_of_refine(settings)
+    if isinstance(settings, ReinforceSettings) and settings.task:
+        return {"task": hash_path(source_file(settings.task, "reinforce.task"))}
     if isinstance(settings, PreferSettings) and settings.rankings:
         return {"rankings": _hash_named(settings.rankings, "prefer.rankings", "a store that `crawl2chat rank` wrote")}
     return {}

@@ -1,4 +1,4 @@
-"""Somebody's own function or object, named in a recipe as `file.py:name` or `package.module:name`."""
+"""Somebody's own code, named in a recipe as `file.py:name`, `package.module:name` or just `file.py`."""
 
 import hashlib
 import importlib
@@ -15,20 +15,11 @@ from crawl2chat.stages.files import StageError
 def load_object(reference: str, setting: str) -> Any:
     """Return what `file.py:name` or `package.module:name` names; the code in that file runs.
 
-    A file runs once per process; it may import installed packages. setting: where the name comes from, for errors.
-    Raises StageError if the file or module is missing, fails when it is run, or does not define the name.
+    setting: where the reference comes from, for errors. Raises StageError if the file or module is missing, fails when
+    it is run, or does not define the name.
     """
     source, name = _split(reference, setting)
-    try:
-        module = (
-            _run_file(source_file(reference, setting)) if source.endswith(".py") else importlib.import_module(source)
-        )
-    except StageError:
-        raise
-    except ModuleNotFoundError as error:
-        raise StageError(f"{setting} = {reference}: no module named {error.name!r} is installed") from error
-    except Exception as error:
-        raise StageError(f"{setting} = {reference}: {source} fails when it is run: {describe_error(error)}") from error
+    module = load_module(source, setting)
     found: Any = module
     for part in name.split("."):
         if not hasattr(found, part):
@@ -38,9 +29,26 @@ def load_object(reference: str, setting: str) -> Any:
     return found
 
 
+def load_module(source: str, setting: str) -> ModuleType:
+    """Return `file.py` or an installed module, run once per process; it may import installed packages.
+
+    Raises StageError as `load_object` does.
+    """
+    try:
+        if source.endswith(".py"):
+            return _run_file(source_file(source, setting))
+        return importlib.import_module(source)
+    except StageError:
+        raise
+    except ModuleNotFoundError as error:
+        raise StageError(f"{setting} = {source}: no module named {error.name!r} is installed") from error
+    except Exception as error:
+        raise StageError(f"{setting} = {source}: fails when it is run: {describe_error(error)}") from error
+
+
 def source_file(reference: str, setting: str) -> Path:
-    """Return the file that a reference's code is in, so that a change of it counts as a changed input."""
-    source, _ = _split(reference, setting)
+    """Return the file that a reference's code is in, with or without a name, so that a change of it is noticed."""
+    source = reference if reference.endswith(".py") else _split(reference, setting)[0]
     if source.endswith(".py"):
         file = Path(source).expanduser()
         if not file.is_file():
