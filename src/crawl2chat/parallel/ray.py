@@ -25,7 +25,7 @@ def ray_running(cores: int) -> Iterator[None]:
     """Join the cluster RAY_ADDRESS names, or start one of `cores` on this machine; leave or end it afterwards.
 
     Within another such block, or where the program runs Ray already, nothing happens.
-    Raises StageError where Ray is not installed or the cluster does not answer.
+    Raises StageError if Ray is not installed or the cluster does not answer.
     """
     address = os.environ.get("RAY_ADDRESS", "")
     ray = _import_ray(alone=not address)

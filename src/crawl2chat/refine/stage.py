@@ -59,9 +59,9 @@ FUNNEL = funnel.FUNNEL  # written when documents and rejects are complete
 def refine(crawl: AnyPath, out: AnyPath, settings: RefineSettings) -> list[Figure]:
     """Refine the WARCs of a crawl stage, of a folder, or one WARC file.
 
-    Leaves documents/ and rejects/ (Parquet, a part a WARC; every page and every fault is in exactly one of them)
-    and funnel.json. A killed run goes on behind the last WARC that was finished.
-    Raises StageError where no WARC holds a page, with what they hold.
+    Leaves documents/ and rejects/ (Parquet, one part per WARC; every page and every fault is in exactly one of them)
+    and funnel.json. A killed run goes on after the last WARC that was finished.
+    Raises StageError if no WARC contains a page, with what they contain.
     """
     with engine_running(settings.engine):
         return _refine(Path(crawl), Path(out), settings)

@@ -1,8 +1,8 @@
 """Connected components of a graph of any size, a part of its edges in memory at a time.
 
-Alternating stars (Kiveris et al. 2014, "Connected components in MapReduce and beyond"): every node tells its
-neighbours of the smallest node it knows, first the larger neighbours, then the smaller ones, until each component is
-a star around its smallest node. A component is never split or joined on the way, so how edges are cut into parts
+Alternating stars (Kiveris et al. 2014, "Connected components in MapReduce and beyond"): every node reports
+the smallest node it knows to its neighbours, first to the larger ones, then to the smaller ones, until each component
+is a star around its smallest node. A component is never split or joined on the way, so how edges are cut into parts
 changes neither the result nor the number of rounds, which grows with the logarithm of the longest path.
 """
 
@@ -37,9 +37,9 @@ def find_components(edges: list[Path], work: Path, part_bytes: int, map_tasks: M
     edges: files of (node, node), each edge in both directions. `work`: a folder, where a killed search goes on.
     """
     for number in range(MAX_ROUNDS):
-        larger = _take_step(_tell_larger, edges, work / f"round-{number}-larger", part_bytes, map_tasks)
+        larger = _take_step(_large_star, edges, work / f"round-{number}-larger", part_bytes, map_tasks)
         smaller = _take_step(
-            _tell_smaller, [part / EDGES for part in larger], work / f"round-{number}-smaller", part_bytes, map_tasks
+            _small_star, [part / EDGES for part in larger], work / f"round-{number}-smaller", part_bytes, map_tasks
         )
         edges = [part / EDGES for part in smaller]
         if not any(json.loads((part / CHANGED).read_text(encoding="utf-8")) for part in [*larger, *smaller]):
@@ -55,14 +55,14 @@ def _take_step(
     return [part for _, part in tasks]
 
 
-def _tell_larger(part: tuple[list[Path], Range], out: Path) -> None:
+def _large_star(part: tuple[list[Path], Range], out: Path) -> None:
     """Large-star: edges in both directions in; (larger neighbour, smallest known node) out."""
     nodes, neighbours, smallest = _with_smallest(part)
     up = neighbours > nodes
     _write(out, np.stack([neighbours[up], smallest[up]], axis=1), changed=bool((smallest[up] < nodes[up]).any()))
 
 
-def _tell_smaller(part: tuple[list[Path], Range], out: Path) -> None:
+def _small_star(part: tuple[list[Path], Range], out: Path) -> None:
     """Small-star: (node, smaller neighbour) in; edges in both directions, to the smallest of those, out."""
     nodes, neighbours, smallest = _with_smallest(part)
     others = neighbours != smallest

@@ -34,11 +34,11 @@ DOCUMENTS = "documents.parquet"  # in a shard's folder
 BATCH = 1000
 HALF_HASH = 8  # bytes
 PAIR_BYTES = 2**20  # at a time: one document may stay in place of many
-STRINGS = 25  # a row of `dropped` takes so many times the memory of a number
+STRING_COST = 25  # a row of `dropped` takes this many times the memory of a number
 # A document is one number that sorts the better copy first: what its length lacks of the longest, then its place
 # among all. Texts longer than 2^24 - 1 characters count as equally long.
 PLACE_BITS = 40
-LONGEST = 2 ** (64 - PLACE_BITS) - 1
+MAX_LENGTH = 2 ** (64 - PLACE_BITS) - 1
 DROPPED = pa.schema(
     [("place", pa.uint64()), ("kept_id", pa.string()), ("kept_url", pa.string()), ("exact", pa.bool_())]
 )
@@ -116,7 +116,7 @@ def _overlapping(files: Sequence[tuple[Range, Path]], places: Range) -> list[Pat
 
 
 def open_shards(folders: Sequence[Path]) -> list[Shard]:
-    """Raises StageError where signatures are of another version."""
+    """Raises StageError if signatures are of another version."""
     shards: list[Shard] = []
     first = 0
     for folder in folders:
@@ -166,7 +166,7 @@ def find_copies(
     by_kept = [path / "by_kept.npy" for _, path in found]
     kept = [((group, by_kept), work / "kept" / f"{i:05d}") for i, group in enumerate(groups)]
     map_tasks(write_kept, kept, label="kept")
-    parts = cut([path / "by_copy.npy" for _, path in found], max(8, part_bytes // STRINGS))
+    parts = cut([path / "by_copy.npy" for _, path in found], max(8, part_bytes // STRING_COST))
     tables, same = [path for _, path in kept], [path / "copies.npy" for path in exact]
     dropped = [((tables, same, places), work / "dropped" / f"{i:05d}") for i, places in enumerate(parts)]
     map_tasks(write_dropped, dropped, label="dropped")
@@ -224,7 +224,7 @@ def map_parts(
 
 
 def write_keys(group: Group, out: Path, settings: DedupSettings) -> None:
-    """exact.npy: (hash, document, its second half). near.npy: (bucket's hash, document, low bytes …), one a bucket."""
+    """exact.npy: (hash, document, its second half). near.npy: (bucket's hash, document, low bytes …) per bucket."""
     exact: list[Rows] = []
     near: list[Rows] = []
     n_hashes, n_words = _sizes(settings)
@@ -311,7 +311,7 @@ def _column(tables: list[Path], keys: Range) -> Rows:
 
 
 def _number(characters: Rows, first: int) -> Rows:
-    lacks = np.uint64(LONGEST) - np.minimum(characters, np.uint64(LONGEST))
+    lacks = np.uint64(MAX_LENGTH) - np.minimum(characters, np.uint64(MAX_LENGTH))
     return (lacks << np.uint64(PLACE_BITS)) | np.arange(first, first + len(characters), dtype=np.uint64)
 
 

@@ -1,7 +1,7 @@
 """Group rows by a key over many files, with no more than a part of them in memory.
 
 A table is a list of .npy files of rows of unsigned 64-bit numbers, each file sorted by its columns from the left; the
-first is the key. Whoever writes need not know how many will read: a reader takes a range of rows out of every file.
+first is the key. A writer need not know how many processes will read: a reader takes a range of rows out of every file.
 """
 
 from bisect import bisect_left, bisect_right
@@ -30,7 +30,7 @@ class MapTasks(Protocol):
 
 
 def in_this_process(function: Callable[[Any, Path], None], shards: Sequence[tuple[Any, Path]], *, label: str) -> None:
-    """`map_shards` for work that is over sooner than a process would have started."""
+    """`map_shards` for work that takes less time than starting a process."""
     for item, output in shards:
         if not output.exists():
             with atomic_write(output) as temporary:
@@ -92,7 +92,7 @@ def read_range(paths: Sequence[Path], rows: Range) -> Rows:
 
 
 def read_parts(paths: Sequence[Path], rows: Range, part_bytes: int) -> Iterator[Rows]:
-    """The same, in order and about `part_bytes` at a time."""
+    """The same, in order, about `part_bytes` at a time."""
     for part in cut(paths, part_bytes, rows):
         yield read_range(paths, part)
 

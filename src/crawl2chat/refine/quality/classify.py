@@ -77,7 +77,7 @@ class Classifier:
 
 @lru_cache(maxsize=2)
 def load_classifier(folder: str) -> Classifier:
-    """The model that `Classifier.save` left, read once a process. Raises StageError where there is none."""
+    """The model that `Classifier.save` left, read once per process. Raises StageError if there is none."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -89,7 +89,7 @@ def load_classifier(folder: str) -> Classifier:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise StageError(f"{folder}: no classifier here ({error}); make one with `crawl2chat classify`") from error
     if about.get("version") != VERSION or 1 << model.bits != len(model.weights):
-        raise StageError(f"{folder}: a classifier of version {about.get('version')}, not {VERSION}; train it anew")
+        raise StageError(f"{folder}: a classifier of version {about.get('version')}, not {VERSION}; train it again")
     return model
 
 
@@ -153,7 +153,7 @@ def train_from_files(
 ) -> Classifier:
     """Train on texts of files (see `read_training_texts`) and on a judge's labels, positive from `threshold` on.
 
-    settings: of `train`. Raises StageError where files can't be read or a class has no texts.
+    settings: of `train`. Raises StageError if files can't be read or a class has no texts.
     """
     good, bad = read_labels(labels, threshold)
     return train(

@@ -23,7 +23,7 @@ FORMS = ".jsonl, .json, .parquet or .txt (.gz too, but for Parquet)"
 
 @dataclass(frozen=True)
 class Questions:
-    """What to look for, in memory: 12 bytes an n-gram and a line a question.
+    """What to look for, in memory: 12 bytes per n-gram and one line per question.
 
     grams: n → sorted hashes of n-grams of words. owners: n → for each of them the first question that has it.
     names: file, row and beginning of each question. too_short: questions with too few words to look for.
@@ -49,7 +49,7 @@ def check_contamination(text: str, settings: DecontaminateSettings) -> Verdict:
 
 
 def load_questions(settings: DecontaminateSettings) -> Questions:
-    """Questions of all files of `against`, read once a process. Raises StageError for a file that holds none."""
+    """Questions of all files of `against`, read once per process. Raises StageError for a file that holds none."""
     return _load(tuple(settings.against), tuple(settings.fields), settings.ngram, settings.min_words)
 
 

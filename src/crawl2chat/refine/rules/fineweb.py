@@ -35,7 +35,7 @@ def short_lines(page: Text, rules: FineWebSettings) -> Verdict:
 
 
 def repeated_lines(page: Text, rules: FineWebSettings) -> Verdict:
-    """Characters in lines that stood on the page before."""
+    """Characters in lines that occurred before on the page."""
     share = count_duplicates(page.lines)[1] / max(1, sum(map(len, page.lines)))
     return drop("repeated_line_chars", share) if share > rules.max_duplicate_line_chars else keep()
 

@@ -84,7 +84,7 @@ def ellipsis_lines(page: Text, rules: GopherQualitySettings) -> Verdict:
 def letter_words(page: Text, rules: GopherQualitySettings) -> Verdict:
     """Tables of numbers."""
     enough = rules.min_letter_words * len(page.words)
-    if sum(map(str.isalpha, page.words)) >= enough:  # of nothing but letters, which is quickly told
+    if sum(map(str.isalpha, page.words)) >= enough:  # of nothing but letters, which is quickly found
         return keep()
     share = sum(any(map(str.isalpha, word)) for word in page.words) / max(1, len(page.words))
     return drop("few_letter_words", share) if share < rules.min_letter_words else keep()
