@@ -332,8 +332,9 @@ def load_transformers() -> ModuleType:
         import transformers
     except ImportError as error:
         raise StageError("verify-release compares with the package transformers: pip install transformers") from error
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    logging: Any = transformers.utils.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     return transformers
 
 

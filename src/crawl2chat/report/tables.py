@@ -28,7 +28,7 @@ def html_figures(figures: Sequence[Figure]) -> str:
 def funnel_rows(folder: Path) -> list[tuple[str, ...]]:
     """Return what each step of a refine stage dropped, why, and what was left, with the columns FUNNEL_COLUMNS."""
     funnel = read_funnel(folder)
-    table = [("crawled", "", "", "", f"{funnel['pages'] + funnel['faults']:,}")]
+    table: list[tuple[str, ...]] = [("crawled", "", "", "", f"{funnel['pages'] + funnel['faults']:,}")]
     step = ""
     for row in rows(funnel):
         first = row.step if row.step != step else ""
