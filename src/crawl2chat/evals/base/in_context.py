@@ -87,9 +87,9 @@ def glossary_cases(
         chosen = rng.sample(words, shots + 1)
         drawn = rng.sample(meanings, shots + 1)
         asked = shots if absent or not shots else rng.randrange(shots)  # the last one is not defined
-        told = [*drawn[1:shots], drawn[0], drawn[shots]] if shuffled else drawn
-        prompt = ask(list(zip(chosen, told, strict=True))[:shots], chosen[asked])
-        cases.append(Case(prompt, told[asked], drawn[asked]))
+        on_page = [*drawn[1:shots], drawn[0], drawn[shots]] if shuffled else drawn
+        prompt = ask(list(zip(chosen, on_page, strict=True))[:shots], chosen[asked])
+        cases.append(Case(prompt, on_page[asked], drawn[asked]))
     return cases
 
 
@@ -104,9 +104,9 @@ def phrase_cases(ledger: Ledger, shots: int, count: int, seed: int, *, shuffled:
         phrase = next(phrase for phrase in _drawn_phrases(nouns, rng) if phrase not in on_pages)
         book = rng.choice(ledger.phrase_books)
         lines = rng.sample(list(book.phrases.items()), min(shots, len(book.phrases)))
-        told = [foreign for _, foreign in lines]
-        told = told[1:] + told[:1] if shuffled else told
-        page = "\n".join(phrase_line(english, foreign) for (english, _), foreign in zip(lines, told, strict=True))
+        on_page = [foreign for _, foreign in lines]
+        on_page = on_page[1:] + on_page[:1] if shuffled else on_page
+        page = "\n".join(phrase_line(english, foreign) for (english, _), foreign in zip(lines, on_page, strict=True))
         cases.append(Case(f"{page}\n{phrase_line(phrase, '')}".lstrip(), translate(phrase, dictionary)))
     return cases
 
