@@ -20,6 +20,7 @@ from crawl2chat.stages.stage import MANIFEST, METRICS, Manifest, run_stage
 from crawl2chat.tinyweb import TinywebSettings
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import typical_speed
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 from crawl2chat.train.utilisation import DEVICES
@@ -210,7 +211,7 @@ def test_a_measured_rate_is_about_the_rate_of_training(tmp_path):
     assert "5 steps of 4,096 tokens at depth 3;" in measured.how
     model = Transformer(model_config(settings, 512))
     model.init_weights(0)
-    train(model, random_batches(512, settings), 10, settings, tmp_path, label="test")
+    train(NextToken(model, random_batches(512, settings), settings), 10, settings, tmp_path, label="test")
     speed = typical_speed(tmp_path / METRICS)[0].value
     assert measured.flops == pytest.approx(speed * model.flops_per_token(64), rel=0.8)  # of a machine with others on it
 
@@ -239,7 +240,7 @@ def test_of_two_sources_of_one_rate_none_is_passed_over(flags, capsys):
 def test_a_measurement_is_not_tracked(monkeypatch):
     seen = []
 
-    def trained(model, batches, steps, settings, out, **options):
+    def trained(objective, steps, settings, out, **options):
         seen.append(settings.track)
 
     lines = [{"step": step, "tokens_per_second": 1000} for step in range(1, 8)]

@@ -23,9 +23,9 @@ from crawl2chat.train.data import Batch, Batches
 from crawl2chat.train.devices import choose_device, compiles, uses_bf16
 from crawl2chat.train.distributed import BYTES_PER_PARAMETER, REPLICA_SHARE
 from crawl2chat.train.loop import train
-from crawl2chat.train.memory import TrainingMemory, training_memory
+from crawl2chat.train.memory import MicroBatch, TrainingMemory, rows_within, training_memory
 from crawl2chat.train.metrics import read_metrics
-from crawl2chat.train.micro_batch import MicroBatch, rows_within
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.pretrain import model_config, training_steps
 from crawl2chat.train.settings import PretrainSettings
 from crawl2chat.train.utilisation import Device, known_device, matmul_rate
@@ -266,7 +266,8 @@ def measured_rate(settings: PretrainSettings, vocab_size: int, steps: int) -> Tr
     device = choose_device(settings)
     name, memory, price = _here(device)
     with torch.device("meta"):
-        compiled = compiles(Transformer(model_config(settings, vocab_size)), steps, settings, device)
+        flops_per_token = Transformer(model_config(settings, vocab_size)).flops_per_token(settings.seq_len)
+    compiled = compiles(settings, device, steps * settings.batch_tokens * flops_per_token)
     bf16 = uses_bf16(settings, device)
     rate = matmul_rate(device, torch.bfloat16 if bf16 else torch.float32)
     affordable_flop = GUESSED_UTILISATION * rate * MEASURED_SECONDS / (WARM_UP + TIMED)
@@ -300,7 +301,9 @@ def affordable(
         config = model_config(shape, vocab_size)
         flop_of_row = settings.seq_len * _flops_per_token(config, settings.seq_len)
         rows = min(settings.batch_rows, int(flop / flop_of_row))
-        micro_rows = min(rows, MicroBatch(shape, device, "pretrain").tokens // settings.seq_len)
+        micro_rows = min(
+            rows, MicroBatch(shape, device, "pretrain", of_step=shape.batch_tokens).tokens // settings.seq_len
+        )
         while micro_rows and _peak(config, micro_rows * settings.seq_len, device, bf16) > MEASURED_FILL * memory:
             micro_rows //= 2
         if micro_rows:
@@ -326,7 +329,8 @@ def _time_steps(settings: PretrainSettings, vocab_size: int) -> tuple[float, flo
     model = Transformer(model_config(settings, vocab_size))
     model.init_weights(settings.seed)
     with tempfile.TemporaryDirectory(prefix="crawl2chat-plan-") as folder, contextlib.redirect_stderr(io.StringIO()):
-        train(model, random_batches(vocab_size, settings), WARM_UP + TIMED, settings, Path(folder), label="pretrain")
+        objective = NextToken(model, random_batches(vocab_size, settings), settings)
+        train(objective, WARM_UP + TIMED, settings, Path(folder), label="pretrain")
         lines = read_metrics(Path(folder) / METRICS)
     seconds = [settings.batch_tokens / line["tokens_per_second"] for line in lines]
     typical = statistics.median(seconds[WARM_UP:])
