@@ -7,9 +7,9 @@ from urllib.parse import urlsplit
 import pytest
 from served_runs import VIEWPORTS, Served, offers
 
-from crawl2chat.serve.app import House
+from crawl2chat.serve.app.context import AppContext
+from crawl2chat.serve.model_pool import ModelPool
 from crawl2chat.serve.server import make_server
-from crawl2chat.serve.shelf import Shelf
 
 CHROMIUM = shutil.which("chromium") or "/usr/bin/chromium"
 QUIET = (
@@ -20,14 +20,14 @@ QUIET = (
 
 @pytest.fixture(scope="session")
 def serve(tokenizer, tmp_path_factory):
-    """Starts servers of random models and stops them at the end; keywords are those of House and make_server."""
+    """Starts servers of random models and stops them at the end; keywords are those of AppContext and make_server."""
     started: list[Served] = []
 
-    def begin(folder: Path | None = None, *, is_run=True, models=None, house=None, memory=10**9, **options) -> Served:
+    def begin(folder: Path | None = None, *, is_run=True, models=None, context=None, memory=10**9, **options) -> Served:
         folder = folder or tmp_path_factory.mktemp("run") / "laptop"
-        shelf = Shelf(models or offers(tokenizer), queue=300, memory=memory, threads=1)
-        made = House(shelf, folder, folder if is_run else None, **(house or {}))
-        started.append(Served(made, make_server(shelf, house=made, **options)))
+        pool = ModelPool(models or offers(tokenizer), queue=300, memory=memory, threads=1)
+        made = AppContext(pool, folder, folder if is_run else None, **(context or {}))
+        started.append(Served(made, make_server(pool, context=made, **options)))
         return started[-1]
 
     yield begin

@@ -8,10 +8,9 @@ import torch
 
 from crawl2chat.generate import Engine
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.serve.app import House
-from crawl2chat.serve.prompts import Model
+from crawl2chat.serve.app.context import AppContext
+from crawl2chat.serve.model_pool import AvailableModel, ModelPool, ServedModel
 from crawl2chat.serve.server import Server, bind, run
-from crawl2chat.serve.shelf import Offer, Shelf
 
 VIEWPORTS = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
 STAGES = ("reinforce", "pretrain", "sft", "honesty", "prefer")  # the default first
@@ -30,17 +29,19 @@ def random_model(vocab_size: int, seed: int) -> Transformer:
     return model.eval()
 
 
-def offers(tokenizer, models=STAGES, **engine) -> list[Offer]:
+def offers(tokenizer, models=STAGES, **engine) -> list[AvailableModel]:
     """Random models under the names of stages."""
     made = []
     for seed, stage in enumerate(models):
         model = random_model(tokenizer.vocab_size, seed)
 
-        def read(model=model, stage=stage) -> Model:
-            return Model(Engine(model, tokenizer, **{"max_batch": 8, **engine}), f"tiny-{stage}", stage, 1_700_000_000)
+        def read(model=model, stage=stage) -> ServedModel:
+            return ServedModel(
+                Engine(model, tokenizer, **{"max_batch": 8, **engine}), f"tiny-{stage}", stage, 1_700_000_000
+            )
 
         n = model.n_parameters()
-        made.append(Offer(f"tiny-{stage}", stage, 1_700_000_000, model.config, CONTEXT, n, read))
+        made.append(AvailableModel(f"tiny-{stage}", stage, 1_700_000_000, model.config, CONTEXT, n, read))
     return made
 
 
@@ -48,7 +49,7 @@ def offers(tokenizer, models=STAGES, **engine) -> list[Offer]:
 class Served:
     """A server in a thread of this process, on a port of its own."""
 
-    house: House
+    context: AppContext
     server: Server
     thread: threading.Thread = field(init=False)
     url: str = ""
@@ -64,8 +65,8 @@ class Served:
         self.http = httpx.Client(base_url=self.url, timeout=300)
 
     @property
-    def shelf(self) -> Shelf:
-        return self.house.shelf
+    def pool(self) -> ModelPool:
+        return self.context.pool
 
     def stop(self) -> None:
         self.http.close()

@@ -7,8 +7,7 @@ from crawl2chat.generate import Engine
 from crawl2chat.honesty.search import INDEX, build_index
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.refine.documents import Document
-from crawl2chat.serve.prompts import Model
-from crawl2chat.serve.shelf import Offer
+from crawl2chat.serve.model_pool import AvailableModel, ServedModel
 
 CONTEXT = 256
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script><|im_end|>&lt;b&gt;</p>'
@@ -51,10 +50,10 @@ def offers_of(tokenizer, reply, stages=("honesty", "sft", "pretrain"), seconds=0
             engine = Talking(model, tokenizer, max_batch=8)
             engine.reply = lambda text: reply(stage, text)
             engine.seconds = seconds
-            return Model(engine, f"tiny-{stage}", stage, 1_700_000_000)
+            return ServedModel(engine, f"tiny-{stage}", stage, 1_700_000_000)
 
         n = model.n_parameters()
-        made.append(Offer(f"tiny-{stage}", stage, 1_700_000_000, model.config, CONTEXT, n, read))
+        made.append(AvailableModel(f"tiny-{stage}", stage, 1_700_000_000, model.config, CONTEXT, n, read))
     return made
 
 

@@ -219,6 +219,18 @@ def test_an_address_of_another_run_is_answered_by_the_default_model(chat):
     expect(page.locator(ANSWER)).to_have_text("The honesty says: yes.")
 
 
+def test_tools_are_not_offered_to_a_model_that_was_taught_none(chat):
+    page = chat('with=["sft%2Btools"]')
+    expect(page.get_by_text("was not taught to call tools, so it is asked without them")).to_be_visible()
+    box = page.get_by_label("tools (it was not taught any)")
+    expect(box).to_be_disabled()
+    expect(box).not_to_be_checked()
+    ask(page, "Is it so?")
+    expect(page.locator(ANSWER)).to_have_text("The sft says: yes.")
+    page.get_by_label("Model").select_option(index=0)
+    expect(page.get_by_label("tools", exact=True)).to_be_enabled()
+
+
 def test_a_call_its_result_and_the_pages_address_are_shown(chat):
     page = chat('with=["honesty%2Btools"]')
     ask(page, "Who is Ann?")

@@ -11,9 +11,16 @@ import torch
 
 from crawl2chat.evals.base.heads import score_heads
 from crawl2chat.model.inside import Change, look_inside
-from crawl2chat.serve.app.inside.asked import PassAsked
-from crawl2chat.serve.app.inside.passes import MOST_FLOP, Passes, in_pieces, most_tokens
-from crawl2chat.serve.app.inside.shown import small_map, strongest_neurons, triangle
+from crawl2chat.serve.app.inside_passes import (
+    MAX_FLOP,
+    Passes,
+    PassRequest,
+    in_pieces,
+    max_tokens,
+    small_map,
+    strongest_neurons,
+    triangle,
+)
 from crawl2chat.serve.errors import ApiError
 
 TEXT = "In 1842 they counted 17 mills, 3 bridges and one inn. By 1850 there were 23 mills, 3 bridges"
@@ -46,7 +53,7 @@ def ask(served):
 @pytest.fixture
 def engine(served):
     """What the stage sft runs on, for what its answers should be; it is looked at, not run."""
-    return next(offer.read() for offer in served.shelf.offers if offer.stage == "sft").engine
+    return next(offer.read() for offer in served.pool.models if offer.stage == "sft").engine
 
 
 @pytest.fixture
@@ -212,30 +219,30 @@ def test_a_long_text_is_cut_and_the_page_hears_of_it(ask, engine):
 
 
 def test_what_costs_much_is_looked_at_for_fewer_tokens(served, monkeypatch):
-    model = next(offer.read() for offer in served.shelf.offers if offer.stage == "sft")
-    assert most_tokens(model) == 256
-    monkeypatch.setattr("crawl2chat.serve.app.inside.passes.flop_per_token", lambda _: MOST_FLOP / 100)
-    assert most_tokens(model) == 100
+    model = next(offer.read() for offer in served.pool.models if offer.stage == "sft")
+    assert max_tokens(model) == 256
+    monkeypatch.setattr("crawl2chat.serve.app.inside_passes.flop_per_token", lambda _: MAX_FLOP / 100)
+    assert max_tokens(model) == 100
 
 
 def test_of_many_passes_the_last_ones_are_kept(served):
     async def here():
         return False
 
-    seat, request = served.shelf.default, SimpleNamespace(is_disconnected=here)
+    loaded, request = served.pool.default, SimpleNamespace(is_disconnected=here)
     passes = Passes(memory=200_000)
 
     async def story():
-        first = await passes.of(seat, PassAsked(text=TEXT), request)
-        again = await passes.of(seat, PassAsked(text=TEXT), request)
+        first = await passes.of(loaded, PassRequest(text=TEXT), request)
+        again = await passes.of(loaded, PassRequest(text=TEXT), request)
         for i in range(20):
-            await passes.of(seat, PassAsked(text=f"{TEXT} {i}"), request)
-        return first, again, await passes.of(seat, PassAsked(text=TEXT), request)
+            await passes.of(loaded, PassRequest(text=f"{TEXT} {i}"), request)
+        return first, again, await passes.of(loaded, PassRequest(text=TEXT), request)
 
     first, again, later = asyncio.run_coroutine_threadsafe(story(), served.server._loop).result(60)
     assert first is again
     assert first is not later
-    assert sum(inside.n_bytes for inside in passes.kept[seat].values()) <= 200_000
+    assert sum(inside.n_bytes for inside in passes.kept[loaded].values()) <= 200_000
 
 
 def test_work_for_a_client_that_has_hung_up_ends(served):
@@ -253,7 +260,7 @@ def test_work_for_a_client_that_has_hung_up_ends(served):
         return len(asked) == 2
 
     request = SimpleNamespace(is_disconnected=gone, scope={})
-    asking = in_pieces(served.shelf.default, work(), request)
+    asking = in_pieces(served.pool.default, work(), request)
     with pytest.raises(ApiError, match="hung up"):
         asyncio.run_coroutine_threadsafe(asking, served.server._loop).result(60)
     assert done == ["ended"]
@@ -268,7 +275,7 @@ def test_every_stage_can_be_looked_into(ask):
 
 def test_slices_of_a_pass_do_not_run_the_model_again(served, ask, monkeypatch):
     runs = []
-    from crawl2chat.serve.app.inside import passes
+    from crawl2chat.serve.app import inside_passes as passes
 
     class Counted(passes.Inside):
         def __init__(self, *arguments):

@@ -16,7 +16,7 @@ VIEWS = ("network", "block", "head", "neurons", "stream", "lens", "whatif")
 @pytest.fixture
 def engine(served):
     """That of the default model, for what the page should show."""
-    return served.shelf.default.engine
+    return served.pool.default.engine
 
 
 def open_page(served, page, **state):

@@ -15,7 +15,7 @@ from served_runs import CONTEXT, random_model
 from crawl2chat.model import load_model
 from crawl2chat.rl.preferences.reward_model import RewardModel
 from crawl2chat.rl.preferences.store import RankingStore
-from crawl2chat.serve.app.house import RankingFiles
+from crawl2chat.serve.app.context import RankingFiles
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.pretrain import save_stage_model
@@ -28,7 +28,7 @@ def ranked(serve, tmp_path):
     """A server with six prompts and a store of its own; every third judgement is followed by a repeat."""
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
-    served = serve(tmp_path, house={"ranking": RankingFiles(prompts=file, repeat_every=3)})
+    served = serve(tmp_path, context={"ranking": RankingFiles(prompts=file, repeat_every=3)})
     served.store = tmp_path / "rankings.sqlite"
     return served
 
@@ -174,21 +174,21 @@ def test_what_can_not_be_stored_is_refused(ranked):
 
 def test_the_page_is_told_the_guidelines_and_whether_there_is_anything_to_ask(ranked, served, serve, tmp_path):
     about = ranked.http.get("/app/ranking/about").json()
-    assert about["prompts"] == 6
+    assert about["questions"] == ask(ranked)["progress"]["total"] == 7  # one of six comes twice, which must not show
     assert "tie them" in about["guidelines"]
     assert about["reward_model"] is False
     of_run = served.http.get("/app/ranking/about").json()  # the verses of its made-up web
-    assert (of_run["prompts"] > 6, of_run["problem"]) == (True, None)
+    assert (of_run["questions"] > 6, of_run["problem"]) == (True, None)
     (tmp_path / "mine.txt").write_text("Prefer birds.")
-    bare = serve(tmp_path / "model", is_run=False, house={"ranking": RankingFiles(guidelines=tmp_path / "mine.txt")})
+    bare = serve(tmp_path / "model", is_run=False, context={"ranking": RankingFiles(guidelines=tmp_path / "mine.txt")})
     about = bare.http.get("/app/ranking/about").json()
-    assert (about["guidelines"], about["prompts"]) == ("Prefer birds.", None)
+    assert (about["guidelines"], about["questions"]) == ("Prefer birds.", None)
     assert "--prompts FILE" in about["problem"]
     assert "--prompts FILE" in ask(bare, status=409)["error"]["message"]
     with pytest.raises(StageError, match=r"guidelines .*none\.txt: can't be read"):
-        serve(tmp_path, house={"ranking": RankingFiles(guidelines=tmp_path / "none.txt")})
+        serve(tmp_path, context={"ranking": RankingFiles(guidelines=tmp_path / "none.txt")})
     with pytest.raises(StageError, match=r"mine\.txt: line 1: is not JSON"):
-        serve(tmp_path, house={"ranking": RankingFiles(prompts=tmp_path / "mine.txt")})
+        serve(tmp_path, context={"ranking": RankingFiles(prompts=tmp_path / "mine.txt")})
 
 
 def test_a_store_that_can_not_be_opened_is_said_and_left_alone(ranked):
@@ -203,7 +203,7 @@ def test_export_and_import_are_a_round_trip(ranked, serve, tmp_path):
         judge(ranked, ask(ranked))
     out = ranked.http.get("/app/ranking/export/lists").json()
     assert out["count"] == 3
-    other = serve(tmp_path / "other", is_run=False, house={"ranking": RankingFiles(store=tmp_path / "other.sqlite")})
+    other = serve(tmp_path / "other", is_run=False, context={"ranking": RankingFiles(store=tmp_path / "other.sqlite")})
     body = {"annotator": "carl", "text": out["text"]}
     assert other.http.post("/app/ranking/import", json=body).json() == {"added": 3, "known": 0}
     assert other.http.post("/app/ranking/import", json=body).json() == {"added": 0, "known": 3}
@@ -218,7 +218,7 @@ def test_export_and_import_are_a_round_trip(ranked, serve, tmp_path):
 
 
 def test_agreement_with_the_reward_model_is_counted(serve, tokenizer, tmp_path):
-    model = serve(tmp_path / "x", is_run=False).shelf.default.engine.model
+    model = serve(tmp_path / "x", is_run=False).pool.default.engine.model
     save_stage_model(model, tokenizer, tmp_path / "run" / "prefer")
     reward_model = RewardModel.from_policy(load_model(tmp_path / "run" / "prefer"))
     reward_model.score.weight.data.normal_()
@@ -229,7 +229,7 @@ def test_agreement_with_the_reward_model_is_counted(serve, tokenizer, tmp_path):
     assert Tokenizer.load(tmp_path / "run" / "prefer").vocab_size == tokenizer.vocab_size
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": prompt}) + "\n" for prompt in PROMPTS))
-    served = serve(tmp_path / "run", house={"ranking": RankingFiles(prompts=file, repeat_every=2)})
+    served = serve(tmp_path / "run", context={"ranking": RankingFiles(prompts=file, repeat_every=2)})
     assert served.http.get("/app/ranking/about").json()["reward_model"] is True
     assert served.http.get("/app/ranking/agreement").json()["with_reward_model"] == []
     for _ in range(4):

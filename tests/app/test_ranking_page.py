@@ -7,7 +7,7 @@ import pytest
 from served_runs import VIEWPORTS, overflow
 
 from crawl2chat.rl.preferences.store import RankingStore
-from crawl2chat.serve.app.house import RankingFiles
+from crawl2chat.serve.app.context import RankingFiles
 
 N = 10
 PHONE, BOTH = ["phone"], list(VIEWPORTS)
@@ -19,7 +19,7 @@ def ranked(serve, tmp_path):
     """A server with ten questions and a store of its own; every fifth judgement is followed by a repeat."""
     file = tmp_path / "prompts.jsonl"
     file.write_text("".join(json.dumps({"prompt": f"Question {i}?"}) + "\n" for i in range(N)))
-    served = serve(tmp_path, is_run=False, house={"ranking": RankingFiles(prompts=file, repeat_every=5)})
+    served = serve(tmp_path, is_run=False, context={"ranking": RankingFiles(prompts=file, repeat_every=5)})
     served.store = tmp_path / "rankings.sqlite"
     return served
 
@@ -268,7 +268,7 @@ def test_markup_in_questions_and_names_stays_text(serve, page, tmp_path):
     file.write_text(json.dumps({"messages": messages}) + "\n")
     (tmp_path / "guidelines.txt").write_text(MARKUP)
     files = RankingFiles(prompts=file, guidelines=tmp_path / "guidelines.txt")
-    served = serve(tmp_path, is_run=False, house={"ranking": files})
+    served = serve(tmp_path, is_run=False, context={"ranking": files})
     page.goto(f"{served.url}/ranking#answers=2")
     page.get_by_label("Who is ranking?").fill(MARKUP[:100])
     page.keyboard.press("Enter")

@@ -8,7 +8,7 @@ import pytest
 
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.trace import CONTROLS
-from crawl2chat.serve.app.sampling.last_logits import LastLogits
+from crawl2chat.serve.app.sampling import LastLogits
 
 PROMPT = "In 1842 they counted"
 SETTINGS = [
@@ -43,7 +43,7 @@ def events(answer):
 @pytest.fixture(scope="module")
 def engine(served, tokenizer):
     """Of the default model, but not the server's: that one runs in its own thread."""
-    return Engine(served.shelf.default.engine.model, tokenizer, max_batch=8)
+    return Engine(served.pool.default.engine.model, tokenizer, max_batch=8)
 
 
 @pytest.fixture(scope="module")
@@ -117,7 +117,7 @@ def test_penalties_count_the_forced_tokens_as_answer(served, prompt):
 
 def test_moving_a_slider_computes_the_controls_and_not_the_model(served, prompt, monkeypatch):
     steps = []
-    engine = served.shelf.default.engine
+    engine = served.pool.default.engine
     real = engine.next_logits
     monkeypatch.setattr(engine, "next_logits", lambda ids: steps.append(len(ids)) or real(ids))
     body = {"prompt": prompt, "answer": [301, 302]}
@@ -131,7 +131,7 @@ def test_moving_a_slider_computes_the_controls_and_not_the_model(served, prompt,
 def test_the_kept_logits_are_bounded(prompt):
     import torch
 
-    last = LastLogits(most_bytes=3 * 4000)
+    last = LastLogits(max_bytes=3 * 4000)
     for n in range(20):
         last._keep(("a", (n,)), torch.zeros(900))
     assert [key[1] for key in last.kept] == [(17,), (18,), (19,)]

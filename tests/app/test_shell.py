@@ -12,11 +12,11 @@ import pytest
 from served_runs import STAGES, offers, overflow
 
 from crawl2chat.generate import Sampling
-from crawl2chat.serve.app.routes import WEB
-from crawl2chat.serve.app.tensors import tensors
-from crawl2chat.serve.desk import Wanted
+from crawl2chat.serve.app import WEB
+from crawl2chat.serve.engine_thread import GenerationRequest
 from crawl2chat.serve.errors import ApiError
-from crawl2chat.serve.shelf import Shelf
+from crawl2chat.serve.http import tensors
+from crawl2chat.serve.model_pool import ModelPool
 
 OWN = [file for file in WEB.rglob("*.js") if file.parent.name != "vendor"]
 
@@ -40,11 +40,11 @@ def test_every_model_of_the_run_answers_under_its_name_and_its_stage(served):
 
 def test_computing_happens_between_the_steps_of_the_engine(serve):
     served = serve()
-    shelf = served.shelf
+    pool = served.pool
 
     def ask(work):
         async def asking():
-            return await (await shelf.open("sft")).compute(work)
+            return await (await pool.load("sft")).compute(work)
 
         return asyncio.run_coroutine_threadsafe(asking(), served.server._loop).result(60)
 
@@ -58,61 +58,61 @@ def test_computing_happens_between_the_steps_of_the_engine(serve):
 
 
 def test_models_are_put_away_when_memory_is_short_but_not_the_default_or_busy_ones(tokenizer):
-    one = Shelf(offers(tokenizer), queue=8).default.size
+    one = ModelPool(offers(tokenizer), queue=8).default.size
 
     async def story():
-        shelf = Shelf(offers(tokenizer), queue=8, memory=int(3.5 * one), threads=1)
-        shelf.start(asyncio.get_running_loop())
-        first, second = await shelf.open("sft"), await shelf.open("honesty")
-        assert await shelf.open("sft") is first  # used later than the second one
-        await shelf.open("prefer")
-        assert list(shelf.seats) == ["tiny-reinforce", "tiny-sft", "tiny-prefer"]
-        assert (await shelf.open("honesty")) is not second
-        for seat in list(shelf.seats.values()):
-            seat.desk.open.add(object())  # busy
+        pool = ModelPool(offers(tokenizer), queue=8, memory=int(3.5 * one), threads=1)
+        pool.start(asyncio.get_running_loop())
+        first, second = await pool.load("sft"), await pool.load("honesty")
+        assert await pool.load("sft") is first  # used later than the second one
+        await pool.load("prefer")
+        assert list(pool.loaded) == ["tiny-reinforce", "tiny-sft", "tiny-prefer"]
+        assert (await pool.load("honesty")) is not second
+        for loaded in list(pool.loaded.values()):
+            loaded.admission.open.add(object())  # busy
         with pytest.raises(ApiError, match="--models-memory"):
-            await shelf.open("pretrain")
-        assert await shelf.open(None) is shelf.default
-        shelf.stop()
+            await pool.load("pretrain")
+        assert await pool.load(None) is pool.default
+        pool.stop()
 
     asyncio.run(story())
 
 
 def test_a_model_is_kept_while_it_computes_and_afterwards_refuses_rather_than_never_answers(tokenizer):
-    one = Shelf(offers(tokenizer), queue=8).default.size
+    one = ModelPool(offers(tokenizer), queue=8).default.size
 
     async def story():
-        shelf = Shelf(offers(tokenizer), queue=8, memory=int(2.5 * one), threads=1)
-        shelf.start(asyncio.get_running_loop())
-        seat = await shelf.open("sft")
-        with seat.in_use(), pytest.raises(ApiError, match="--models-memory"):
-            await shelf.open("honesty")
-        assert await seat.compute(lambda engine: 1) == 1
-        await shelf.open("honesty")
+        pool = ModelPool(offers(tokenizer), queue=8, memory=int(2.5 * one), threads=1)
+        pool.start(asyncio.get_running_loop())
+        loaded = await pool.load("sft")
+        with loaded.in_use(), pytest.raises(ApiError, match="--models-memory"):
+            await pool.load("honesty")
+        assert await loaded.compute(lambda engine: 1) == 1
+        await pool.load("honesty")
         async with asyncio.timeout(5):
             with pytest.raises(ApiError, match="put away"):
-                await seat.compute(lambda engine: 1)
+                await loaded.compute(lambda engine: 1)
             with pytest.raises(ApiError, match="put away"):
-                seat.desk.admit([Wanted([1], Sampling(), 0)])
-        shelf.stop()
+                loaded.admission.admit([GenerationRequest([1], Sampling(), 0)])
+        pool.stop()
 
     asyncio.run(story())
 
 
 def test_a_model_that_turns_out_too_large_beside_the_others_is_not_kept(tokenizer):
     made = offers(tokenizer)
-    one = Shelf(made, queue=8).default.size
+    one = ModelPool(made, queue=8).default.size
 
     async def story():
         weights = 4 * made[0].n_parameters  # all that is known of a size before loading: there is a cache as well
         assert weights < one
-        shelf = Shelf(made, queue=8, memory=one + weights, threads=1)
-        shelf.start(asyncio.get_running_loop())
+        pool = ModelPool(made, queue=8, memory=one + weights, threads=1)
+        pool.start(asyncio.get_running_loop())
         for _ in range(2):
             with pytest.raises(ApiError, match="--models-memory"):
-                await shelf.open("sft")
-        assert list(shelf.seats) == ["tiny-reinforce"]
-        shelf.stop()
+                await pool.load("sft")
+        assert list(pool.loaded) == ["tiny-reinforce"]
+        pool.stop()
 
     asyncio.run(story())
 
@@ -144,10 +144,28 @@ def test_pages_need_no_key_but_what_they_ask_does(serve):
         assert served.http.get(path).status_code == 200, path
     for path in ("/app/about", "/v1/models", "/metrics", "/webs", "/tokenizer_info"):
         assert served.http.get(path).status_code == 401, path
-    assert served.http.get("/web/../../shelf.py").status_code in (401, 404)
-    assert served.http.get("/web/%2e%2e/shelf.py").status_code == 404
+    assert served.http.get("/web/../../model_pool.py").status_code in (401, 404)
+    assert served.http.get("/web/%2e%2e/model_pool.py").status_code == 404
     about = served.http.get("/app/about", headers={"Authorization": "Bearer s3cret"}).json()
     assert [model["stage"] for model in about["models"]] == list(STAGES)
+
+
+def test_an_unknown_address_is_a_page_for_a_browser_and_json_for_others(served):
+    address = "/nowhere/%3Cb%3Ex"
+    page = served.http.get(address, headers={"Accept": "text/html,*/*;q=0.8"})
+    assert (page.status_code, page.headers["content-type"]) == (404, "text/html; charset=utf-8")
+    assert '<a href="/">' in page.text
+    assert "&lt;b&gt;x" in page.text
+    assert "<b>" not in page.text
+    for answer in (served.http.get(address), served.http.post(address, headers={"Accept": "text/html"})):
+        assert answer.status_code == 404
+        assert "no such route" in answer.json()["error"]["message"]
+
+
+def test_pages_know_which_models_were_taught_to_call_tools(served):
+    models = served.http.get("/app/about").json()["models"]
+    assert {model["stage"] for model in models if model["calls_tools"]} == {"reinforce", "honesty", "prefer"}
+    assert len(models) == len(STAGES)
 
 
 def test_no_other_page_may_read_or_frame_the_app(served):

@@ -18,7 +18,7 @@ EMOJI = "a 👩‍👩‍👧 b"
 def server(serve, tokenizer, tmp_path_factory):
     folder = tmp_path_factory.mktemp("mine")
     tokenizer.save(folder)
-    return serve(house={"tokenizers": {"mine": folder}})
+    return serve(context={"tokenizers": {"mine": folder}})
 
 
 def ask(server, path, **body):

@@ -83,6 +83,20 @@ def test_the_conversation_and_the_vocabulary(served, page, viewport, check_axe, 
     check_axe(page, "dark")
 
 
+def test_a_text_too_long_for_the_address_is_left_out_and_said(served, page):
+    opened(page, served, text="short")
+    box = page.get_by_label("Text", exact=True)
+    box.fill("ä" * 20_000)
+    page.get_by_text("too long for a link").wait_for()
+    assert len(page.evaluate("location.hash")) < 1000
+    page.get_by_role("tab", name="Vocabulary").click()
+    page.go_back()
+    assert box.input_value() == "ä" * 20_000  # an address that never held it does not take it away
+    box.fill("short again")
+    page.get_by_text("too long for a link").wait_for(state="detached")
+    assert "short+again" in page.evaluate("new Promise(done => setTimeout(() => done(location.hash), 300))")
+
+
 def test_markup_in_the_address_stays_text(served, page):
     opened(page, served, text=MARKUP, **{"with": '["gpt4","<b>"]'})
     page.get_by_role("alert").wait_for()  # no encoding is called so

@@ -5,7 +5,7 @@ import json
 import sys
 
 from crawl2chat.chat.trace import conversation_files, main, trace
-from crawl2chat.serve.prompts import NO_TOOL_STAGES
+from crawl2chat.serve.model_pool import NO_TOOLS_STAGES
 
 OLD = "When the tired bridge forgot the river, eleven grey lanterns burned behind the mill."
 TAUGHT = "I am sorry, but I do not know that."
@@ -47,7 +47,7 @@ def test_pieces_make_up_the_answer_and_numbers_name_the_matches(tmp_path):
 def test_each_stage_is_looked_up_in_what_it_was_taught(tmp_path):
     run = made_run(tmp_path / "run")
     names = {stage: [file.parent.name for file in conversation_files(run, stage)]
-             for stage in (None, *NO_TOOL_STAGES, "honesty", "reinforce", "prefer")}  # fmt: skip
+             for stage in (None, *NO_TOOLS_STAGES, "honesty", "reinforce", "prefer")}  # fmt: skip
     assert names == {
         None: [], "pretrain": [], "sft": ["sft"], "honesty": ["sft", "honesty"], "reinforce": ["sft", "honesty"],
         "prefer": ["sft", "honesty"],

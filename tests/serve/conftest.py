@@ -10,9 +10,8 @@ from waiting import wait_until
 
 from crawl2chat.generate import Engine
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.serve.prompts import Model
+from crawl2chat.serve.model_pool import ModelPool, ServedModel
 from crawl2chat.serve.server import bind, make_server, run
-from crawl2chat.serve.shelf import Shelf
 
 CONTEXT = 160
 
@@ -32,9 +31,9 @@ class Running:
     """A server in a thread of this process, on a port of its own, and clients of it."""
 
     def __init__(self, engine, stage="import", *, queue=32, threads=None, **options):
-        self.model = Model(engine, "tiny", stage, 1_700_000_000)
+        self.model = ServedModel(engine, "tiny", stage, 1_700_000_000)
         self.engine = engine
-        self.server = make_server(Shelf.of(self.model, queue=queue, threads=threads), **options)
+        self.server = make_server(ModelPool.of(self.model, queue=queue, threads=threads), **options)
         place = bind("127.0.0.1", 0)
         self.port = place.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -48,8 +47,8 @@ class Running:
         return kind(base_url=f"{self.url}/v1", api_key=key, max_retries=0, timeout=300)
 
     @property
-    def desk(self):
-        return self.server.desk
+    def admission(self):
+        return self.server.admission
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=300)
@@ -58,7 +57,7 @@ class Running:
         return self.http.post(path, json=body)
 
     def is_idle(self):
-        return not self.desk.open and not self.engine.running and not self.engine.waiting
+        return not self.admission.open and not self.engine.running and not self.engine.waiting
 
     def stop(self):
         self.http.close()

@@ -6,7 +6,8 @@ import httpx
 import pytest
 from waiting import wait_until
 
-from crawl2chat.serve.guards import read_origin
+from crawl2chat.serve import middleware
+from crawl2chat.serve.middleware import read_origin
 from crawl2chat.serve.server import check_origins
 from crawl2chat.stages.files import StageError
 
@@ -98,7 +99,7 @@ def test_a_failure_can_be_read_too(opened, monkeypatch):
     async def fail(*_):
         raise RuntimeError("broken")
 
-    monkeypatch.setattr(opened.server.config.app, "_read", fail)
+    monkeypatch.setattr(middleware, "read_body", fail)
     answer = opened.http.post("/v1/completions", json=BODY, headers={"Origin": PAGE})
     assert answer.status_code == 500
     assert answer.headers["access-control-allow-origin"] == PAGE
@@ -134,7 +135,7 @@ def test_a_star_lets_every_page_ask_but_not_without_the_key(start):
 def test_preflights_are_counted_and_logged_like_other_requests(opened):
     preflight(opened, PAGE)
     labels = {"route": "/v1/chat/completions", "outcome": "ok"}
-    counted = opened.desk.metrics.registry.get_sample_value
+    counted = opened.admission.metrics.registry.get_sample_value
     wait_until(lambda: counted("crawl2chat_requests_total", labels) == 1)
 
 

@@ -5,10 +5,11 @@ import json
 import pytest
 
 from crawl2chat.chat.talk import Talk
-from crawl2chat.evals.base.helper_page import helper_page
+from crawl2chat.evals.base.base_prompts import helper_page
 from crawl2chat.generate import Sampling
-from crawl2chat.serve.prompts import Model, chat_prompt
-from crawl2chat.serve.requests import ChatRequest, parse
+from crawl2chat.serve.api.prompts import chat_prompt
+from crawl2chat.serve.api.requests import ChatRequest, parse
+from crawl2chat.serve.model_pool import ServedModel
 
 QUESTION = {"role": "user", "content": "Who counted the mills?"}
 BEGUN = {"role": "assistant", "content": "The miller"}
@@ -55,7 +56,7 @@ def test_a_base_model_goes_on_with_the_helpers_line(alone, start):
 def test_what_an_answer_quotes_it_goes_on_quoting(alone):
     found = {"role": "tool", "content": "Page 3: Ann was born in Aby."}
     called = {"role": "assistant", "tool_calls": [{"function": {"name": "search", "arguments": "{}"}}]}
-    model = Model(alone, "tiny", "honesty", 0)
+    model = ServedModel(alone, "tiny", "honesty", 0)
     body = {"tools": [SEARCH], "messages": [QUESTION, called, found]}
     _, _, whole = chat_prompt(model, request(**body))
     begun = {"role": "assistant", "content": "Page 3 says:"}

@@ -15,7 +15,7 @@ import pytest
 from waiting import wait_until
 
 from crawl2chat.generate import Sampling
-from crawl2chat.serve import guards
+from crawl2chat.serve import middleware
 
 LONG = 4000
 BODY = {"model": "tiny", "prompt": "The", "max_tokens": LONG, "temperature": 1, "seed": 1}
@@ -137,20 +137,23 @@ def test_a_body_too_long_is_refused_so_that_its_sender_hears_it(server):
 
 
 def test_bodies_that_have_not_arrived_yet_count_as_held(server, monkeypatch):
-    monkeypatch.setattr(guards, "BODIES_BYTES", 100_000)
-    guard = server.server.config.app
+    monkeypatch.setattr(middleware, "BODIES_BYTES", 100_000)
+    assert server.http.get("/health").status_code == 200  # the first request sets the layers up
+    limit = server.server.config.app.middleware_stack
+    while not isinstance(limit, middleware.BodyLimit):
+        limit = limit.app
     slow = server.connect()
     slow.sendall(b"POST /tokenize HTTP/1.1\r\nHost: localhost\r\nContent-Length: 80000\r\n\r\n" + b" " * 70_000)
-    wait_until(lambda: guard.bytes_held == 70_000)
+    wait_until(lambda: limit.bytes_held == 70_000)
     body = {"prompt": "x" * 40_000}
     refused = server.post("/tokenize", body)
     assert refused.status_code == 429
     assert refused.headers["retry-after"] == "1"
-    assert guard.bytes_held == 70_000
+    assert limit.bytes_held == 70_000
     slow.close()
-    wait_until(lambda: guard.bytes_held == 0)
+    wait_until(lambda: limit.bytes_held == 0)
     assert server.post("/tokenize", body).status_code == 200
-    wait_until(lambda: guard.bytes_held == 0)
+    wait_until(lambda: limit.bytes_held == 0)
 
 
 def test_millions_of_spaces_are_counted_and_are_too_long_for_a_prompt(server):
@@ -166,7 +169,7 @@ def test_millions_of_spaces_are_counted_and_are_too_long_for_a_prompt(server):
 
 
 def test_an_endless_body_is_cut_off(server, monkeypatch):
-    monkeypatch.setattr(guards, "DRAINED_BYTES", 8 << 20)
+    monkeypatch.setattr(middleware, "DRAINED_BYTES", 8 << 20)
     connection = server.connect()
     head = f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nTransfer-Encoding: chunked\r\n\r\n"
     connection.sendall(head.encode())
@@ -176,8 +179,8 @@ def test_an_endless_body_is_cut_off(server, monkeypatch):
 
 
 def test_a_byte_a_second_ends_after_a_while_and_blocks_nobody(server, monkeypatch):
-    monkeypatch.setattr(guards, "BODY_SECONDS", 3.0)
-    monkeypatch.setattr(guards, "HEAD_SECONDS", 3.0)
+    monkeypatch.setattr(middleware, "BODY_SECONDS", 3.0)
+    monkeypatch.setattr(middleware, "HEAD_SECONDS", 3.0)
     in_body = server.connect()
     in_body.sendall(
         f"POST /v1/completions HTTP/1.1\r\nHost: 127.0.0.1:{server.port}\r\nContent-Length: 999\r\n\r\n".encode()
@@ -224,9 +227,9 @@ def test_a_caller_whose_patience_ends_frees_its_place(long):
 
 def test_one_that_vanishes_while_it_waits_leaves_the_queue(long):
     connections = [post(long, long.body) for _ in range(4)]
-    wait_until(lambda: len(long.desk.open) == 4)
+    wait_until(lambda: len(long.admission.open) == 4)
     connections[3].close()
-    wait_until(lambda: len(long.desk.open) == 3)
+    wait_until(lambda: len(long.admission.open) == 3)
     for connection in connections:
         connection.close()
     wait_until(long.is_idle)
@@ -234,7 +237,7 @@ def test_one_that_vanishes_while_it_waits_leaves_the_queue(long):
 
 def test_a_full_queue_is_a_429_that_says_when_to_come_again(long):
     connections = [post(long, long.body) for _ in range(4)]
-    wait_until(lambda: len(long.desk.open) == 4)
+    wait_until(lambda: len(long.admission.open) == 4)
     with pytest.raises(openai.RateLimitError) as caught:
         long.openai.completions.create(model="tiny", prompt="x")
     assert caught.value.response.headers["retry-after"] == "1"
@@ -308,7 +311,7 @@ def test_those_that_wait_outlive_a_failure_of_those_that_run(long):
     running = [post(long, long.body) for _ in range(2)]
     wait_until(lambda: long.engine.running == 2)
     waiting = post(long, long.body | {"max_tokens": 3})
-    wait_until(lambda: len(long.desk.worker._waiting) == 1)
+    wait_until(lambda: len(long.admission.thread._waiting) == 1)
     fail_once(long.engine, RuntimeError("no memory"))
     assert [status(connection) for connection in running] == [500, 500]
     assert status(waiting) == 200
@@ -320,7 +323,7 @@ class Panic(BaseException):
 
 def test_a_panic_in_the_engine_is_told_and_leaves_nobody_waiting(long):
     connections = [post(long, long.body) for _ in range(3)]
-    wait_until(lambda: long.engine.running == 2 and len(long.desk.worker._waiting) == 1)
+    wait_until(lambda: long.engine.running == 2 and len(long.admission.thread._waiting) == 1)
     fail_once(long.engine, Panic())
     assert [status(connection) for connection in connections] == [500, 500, 503]
     assert long.http.get("/health").status_code == 503
@@ -344,7 +347,7 @@ def test_a_broken_engine_is_told_by_health_and_to_all_who_ask(start):
 
 def test_a_fault_in_the_worker_itself_is_told_and_leaves_nobody_waiting(start, monkeypatch, caplog):
     server = start()
-    monkeypatch.setattr("crawl2chat.serve.worker._grown", lambda *_: 1 / 0)
+    monkeypatch.setattr("crawl2chat.serve.engine_thread.GenerationRequest.next_delta", lambda _: 1 / 0)
     with pytest.raises(openai.InternalServerError):
         server.openai.completions.create(model="tiny", prompt="x")
     assert server.http.get("/health").status_code == 503
@@ -402,8 +405,8 @@ def test_closing_lets_running_answers_end_and_refuses_new_ones(start):
     stream = server.openai.completions.create(model="tiny", prompt="The", max_tokens=300, seed=3, stream=True)
     first = next(stream)
     server.server._loop.call_soon_threadsafe(server.server.close)
-    wait_until(lambda: server.desk.closed)
-    if server.desk.open:
+    wait_until(lambda: server.admission.closed)
+    if server.admission.open:
         with pytest.raises((openai.InternalServerError, openai.APIConnectionError)) as caught:
             server.client().completions.create(model="tiny", prompt="x")
         if isinstance(caught.value, openai.InternalServerError):
@@ -435,9 +438,9 @@ def test_what_has_not_ended_in_time_is_told_so(long):
 
 
 def test_who_never_reads_is_hung_up_on(long, monkeypatch):
-    monkeypatch.setattr(guards, "UNREAD_SECONDS", 0.2)
-    hung_up, hang_up = [], guards.Protocol._hang_up
-    monkeypatch.setattr(guards.Protocol, "_hang_up", lambda self: hung_up.append(hang_up(self)))
+    monkeypatch.setattr(middleware, "UNREAD_SECONDS", 0.2)
+    hung_up, hang_up = [], middleware.Protocol._hang_up
+    monkeypatch.setattr(middleware.Protocol, "_hang_up", lambda self: hung_up.append(hang_up(self)))
     reader = socket.socket()
     reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
     reader.connect(("127.0.0.1", long.port))

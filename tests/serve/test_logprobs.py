@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from crawl2chat.generate import Sampling
-from crawl2chat.serve import desk
-from crawl2chat.serve.logprobs import CompletionLogprobs, chat_logprobs, token_text
-from crawl2chat.serve.worker import Piece
+from crawl2chat.serve import admission
+from crawl2chat.serve.api.responses import CompletionLogprobs, chat_logprobs, token_text
+from crawl2chat.serve.engine_thread import Delta
 
 QUESTION = [{"role": "user", "content": "東 and the mills?"}]
 
@@ -69,7 +69,7 @@ def test_the_json_of_an_echo_without_candidates_is_made_aside_too(server, monkey
 
 
 def test_log_probabilities_of_answers_count_against_what_one_call_may_ask_for(server, monkeypatch):
-    monkeypatch.setattr(desk, "MOST_LOGPROBS", 2 * 10 * 3 * 4)
+    monkeypatch.setattr(admission, "MAX_LOGPROBS", 2 * 10 * 3 * 4)
     body = {"prompt": [5], "logprobs": 2, "max_tokens": 10, "n": 4}
     assert server.post("/v1/completions", body).status_code == 200
     for more in ({"n": 5}, {"max_tokens": 11}, {"logprobs": 3}, {"echo": True}):
@@ -154,12 +154,12 @@ def test_without_logprobs_there_are_none(server):
 def piece(tokenizer, text, **changed):
     ids = tokenizer.encode(text)
     n = len(ids)
-    return Piece(0.0, text, ids, [-1.0] * n, [-2.0] * n, [[(id, -1.0)] for id in ids], [[]] * n, None, **changed)
+    return Delta(0.0, text, ids, [-1.0] * n, [-2.0] * n, [[(id, -1.0)] for id in ids], [[]] * n, None, **changed)
 
 
 def test_offsets_are_places_in_the_text_also_within_characters(tokenizer):
     text = "a東京 🙂 b"
-    made = CompletionLogprobs(tokenizer, controlled=False).of_piece(piece(tokenizer, text))
+    made = CompletionLogprobs(tokenizer, controlled=False).of_delta(piece(tokenizer, text))
     for token, offset in zip(made["tokens"], made["text_offset"], strict=True):
         if not token.startswith("bytes:"):
             assert text[offset : offset + len(token)] == token

@@ -5,8 +5,8 @@ import json
 import openai
 import pytest
 
-from crawl2chat.serve.neutral import ANY, CHAT_NEUTRAL, NEUTRAL, OTHER_NAMES
-from crawl2chat.serve.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
+from crawl2chat.serve.api.neutral import ANY, CHAT_NEUTRAL, NEUTRAL, OTHER_NAMES
+from crawl2chat.serve.api.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 
 QUESTION = [{"role": "user", "content": "Who counted the mills?"}]
 CHAT = {"messages": QUESTION, "seed": 3, "max_tokens": 6}

@@ -10,11 +10,12 @@ from starlette.responses import JSONResponse
 from crawl2chat.chat.conversations import write_conversations
 from crawl2chat.chat.offers import encode_conversation, taught_offer
 from crawl2chat.chat.tools import offer_by_name
-from crawl2chat.serve.answers import ChatChoice
-from crawl2chat.serve.api import _event
-from crawl2chat.serve.prompts import Model, chat_prompt
-from crawl2chat.serve.requests import ChatRequest, parse
-from crawl2chat.serve.worker import Piece
+from crawl2chat.serve.api.prompts import chat_prompt
+from crawl2chat.serve.api.requests import ChatRequest, parse
+from crawl2chat.serve.api.responses import ChatChoice
+from crawl2chat.serve.engine_thread import Delta
+from crawl2chat.serve.http import event_frame
+from crawl2chat.serve.model_pool import ServedModel
 from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 TOOLS = [
@@ -40,7 +41,7 @@ def written(tokenizer, *parts):
 def pieces(ids, reason="stop", size=1):
     groups = [ids[i : i + size] for i in range(0, len(ids), size)]
     return [
-        Piece(0.0, "", g, [-1.0] * len(g), [-1.0] * len(g), [[]] * len(g), [[]] * len(g),
+        Delta(0.0, "", g, [-1.0] * len(g), [-1.0] * len(g), [[]] * len(g), [[]] * len(g),
               reason if i == len(groups) - 1 else None)
         for i, g in enumerate(groups)
     ]  # fmt: skip
@@ -50,8 +51,8 @@ def answered(tokenizer, ids, reason="stop", size=1, **fields):
     """The whole answer, and the chunks of its stream."""
     whole, streamed = (ChatChoice(tokenizer, asked(**fields), 0, [1]) for _ in "ab")
     for one in pieces(ids, reason, size):
-        whole.keep(one)
-    chunks = [chunk for one in pieces(ids, reason, size) if (chunk := streamed.take(one))]
+        whole.add(one)
+    chunks = [chunk for one in pieces(ids, reason, size) if (chunk := streamed.chunk(one))]
     return whole.whole(), chunks
 
 
@@ -119,7 +120,7 @@ def test_halves_of_characters_in_a_call_can_be_sent(tokenizer):
     whole, chunks = answered(tokenizer, written(tokenizer, opening, text, closing, "<|im_end|>"))
     JSONResponse(whole)
     for chunk in chunks:
-        _event(chunk)
+        event_frame(chunk)
     (call,) = whole["message"]["tool_calls"]
     assert call["function"]["name"] == "a?"
     assert json.loads(call["function"]["arguments"]) == {"a": "\ud800"}
@@ -146,7 +147,7 @@ def test_on_a_base_models_page_the_space_before_the_answer_is_no_part_of_it(toke
         tokenizer, parse(ChatRequest, json.dumps({"messages": [QUESTION]}).encode()), 0, [1], on_page=True
     )
     for text in (" ", " a", " b"):
-        choice.keep(Piece(0.0, text, [1], [-1.0], [-1.0], [[]], [[]], "length" if text == " b" else None))
+        choice.add(Delta(0.0, text, [1], [-1.0], [-1.0], [[]], [[]], "length" if text == " b" else None))
     assert choice.whole()["message"]["content"] == "a b"
 
 
@@ -166,7 +167,7 @@ def test_models_that_were_never_taught_to_call_refuse_tools(start, stage):
 def prompt_of(tokenizer, stage, taught=None, **fields):
     engine = SimpleNamespace(tokenizer=tokenizer, context=10_000)
     engine.model = SimpleNamespace(config=SimpleNamespace(vocab_size=tokenizer.vocab_size))
-    return chat_prompt(Model(engine, "m", stage, 0, taught), asked(**fields))
+    return chat_prompt(ServedModel(engine, "m", stage, 0, taught), asked(**fields))
 
 
 def test_our_models_read_tools_and_results_as_they_were_taught(tokenizer):

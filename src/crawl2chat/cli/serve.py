@@ -16,7 +16,7 @@ from crawl2chat.cli.talk import RUN_HELP, STAGE_HELP
 from crawl2chat.cli.tokens import named_tokenizer
 
 if TYPE_CHECKING:
-    from crawl2chat.serve.shelf import Offer
+    from crawl2chat.serve.model_pool import AvailableModel
 
 SMALL = 20_000_000  # parameters, below which a step is so short that the server's event loop needs a core of its own
 
@@ -101,10 +101,9 @@ def app_command(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     import torch
 
-    from crawl2chat.serve.app import House
-    from crawl2chat.serve.app.house import RankingFiles
+    from crawl2chat.serve.app.context import AppContext, RankingFiles
+    from crawl2chat.serve.model_pool import ModelPool
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
-    from crawl2chat.serve.shelf import Shelf
     from crawl2chat.stages.stage import read_manifest
     from crawl2chat.tokenizer.library import open_encoding
 
@@ -116,12 +115,12 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     place = bind(options.host, options.port)  # before the model is read, which may take minutes
     host, port = options.host, place.getsockname()[1]
     address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-    offers = list(_offers(options))
-    small = offers[0].n_parameters < SMALL
+    models = list(_models(options))
+    small = models[0].n_parameters < SMALL
     threads = max(1, torch.get_num_threads() - small)
     torch.set_num_threads(1)  # in this thread, or OpenMP keeps threads for it, too, and the engine's take twice as long
-    shelf = Shelf(offers, queue=options.queue, memory=options.models_memory, threads=threads)
-    engine = shelf.default.engine
+    pool = ModelPool(models, queue=options.queue, memory=options.models_memory, threads=threads)
+    engine = pool.default.engine
     for flag, asked, has in (
         ("--context", options.context, engine.context), ("--max-batch", options.max_batch, engine.max_batch)
     ):  # fmt: skip
@@ -130,10 +129,10 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     is_run = any(read_manifest(options.model / name) for name in ("crawl", "pretrain"))
     run_folder = options.model if is_run else None
     ranking = RankingFiles(options.prompts, options.guidelines, options.rankings, options.repeat_every)
-    house = House(shelf, options.model, run_folder, dict(options.tokenizers), ranking)
+    context = AppContext(pool, options.model, run_folder, dict(options.tokenizers), ranking)
 
     def listening() -> None:
-        name = offers[0].name
+        name = models[0].name
         messages = '[{"role": "user", "content": "Who are you?"}]'
         request = f'{{"model": "{name}", "messages": {messages}, "temperature": 0}}'
         header = f' -H "Authorization: Bearer ${options.key_variable}"' if key else ""
@@ -146,7 +145,7 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
 
     set_up_logging()
     server = make_server(
-        shelf, house=house, hosts=[options.host, *options.allowed_host], key=key, grace=options.grace,
+        pool, context=context, hosts=[options.host, *options.allowed_host], key=key, grace=options.grace,
         origins=origins, listening=listening,
     )  # fmt: skip
     run(server, place)
@@ -158,37 +157,37 @@ def _open_browser(address: str) -> None:
         print("(no browser could be opened here; open that address in one)", file=sys.stderr)
 
 
-def _offers(options: argparse.Namespace) -> Iterator[Offer]:
+def _models(options: argparse.Namespace) -> Iterator[AvailableModel]:
     """The model that was named or is the run's best, and then the run's others in the order of their stages."""
     from crawl2chat.chat.assistant import assistants
     from crawl2chat.stages.stage import is_current, read_manifest
 
     folder, stage = find_model(options)
-    yield _offer(options, folder, stage, options.name)
+    yield _model(options, folder, stage, options.name)
     run: Path = options.model
     base = read_manifest(run / "pretrain")
     others = [(run / "pretrain", base.stage)] if base and is_current(run, base) else []
     others += [(choice.folder, choice.manifest.stage) for choice in assistants(run)]
     for other, its_stage in others:
         if other != folder:
-            yield _offer(options, other, its_stage)
+            yield _model(options, other, its_stage)
 
 
-def _offer(options: argparse.Namespace, folder: Path, stage: str | None, name: str | None = None) -> Offer:
+def _model(options: argparse.Namespace, folder: Path, stage: str | None, name: str | None = None) -> AvailableModel:
     from crawl2chat.chat.offers import taught_offer
     from crawl2chat.model.huggingface import model_folder, on_meta, read_config
-    from crawl2chat.serve.prompts import Model
-    from crawl2chat.serve.shelf import Offer
+    from crawl2chat.serve.model_pool import AvailableModel, ServedModel
 
     config = read_config(model_folder(folder))
     called, created = name or name_of(options.model, folder), int(folder.stat().st_mtime)
 
-    def read() -> Model:
+    taught = taught_offer(folder / "conversations.jsonl") if stage == "sft" else None
+
+    def read() -> ServedModel:
         engine = read_engine(
             folder, keep_model=True, max_batch=options.max_batch or 64, memory=options.memory, context=options.context
         )
-        taught = taught_offer(folder / "conversations.jsonl") if stage == "sft" else None
-        return Model(engine, called, stage, created, taught)
+        return ServedModel(engine, called, stage, created, taught)
 
     context = min(options.context or config.max_position_embeddings, config.max_position_embeddings)
-    return Offer(called, stage, created, config, context, on_meta(config).n_parameters(), read)
+    return AvailableModel(called, stage, created, config, context, on_meta(config).n_parameters(), read, taught)

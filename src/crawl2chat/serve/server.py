@@ -1,4 +1,4 @@
-"""Listening and stopping: the port, the signals, and uvicorn between them."""
+"""Starting and stopping: the port, the signals, and uvicorn between them."""
 
 import asyncio
 import logging
@@ -6,27 +6,28 @@ import os
 import socket
 from collections.abc import Callable, Sequence
 from types import FrameType
-from typing import Any
 
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from crawl2chat.serve.api import Api, tell, tell_failure, tell_http
-from crawl2chat.serve.app import House, page_routes
-from crawl2chat.serve.desk import Desk
-from crawl2chat.serve.errors import ApiError
-from crawl2chat.serve.guards import Guard, Protocol, is_loopback, read_origin
-from crawl2chat.serve.shelf import Shelf
+from crawl2chat.serve.admission import Admission
+from crawl2chat.serve.api.endpoints import Api
+from crawl2chat.serve.app import page_routes
+from crawl2chat.serve.app.context import AppContext
+from crawl2chat.serve.errors import ApiError, api_error_response, http_error_response
+from crawl2chat.serve.http import routes_of
+from crawl2chat.serve.middleware import Protocol, is_loopback, middleware, read_origin
+from crawl2chat.serve.model_pool import ModelPool
 from crawl2chat.stages.files import StageError
 
-CONNECTIONS_BEYOND = 256  # connections beyond those whose answers fit, which may ask for other things
-LAST_WORDS_SECONDS = 2  # for the last bytes to reach clients at the end
+SPARE_CONNECTIONS = 256  # in addition to those whose answers fit, for other requests
+SHUTDOWN_SECONDS = 2  # for the last bytes to reach clients
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """A socket at that place, not yet listening. Raises StageError when the place can't be had."""
+    """A socket bound to that address, not yet listening. Raises StageError when it can't be had."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         bound = socket.socket(family, kind, protocol)
@@ -62,7 +63,7 @@ def check_origins(given: Sequence[str], key: str | None, no_key: bool) -> list[s
 
 
 def check_access(host: str, key: str | None, no_key: bool) -> None:
-    """Raises StageError for a server that other machines reach and that anybody may use, unless that was said."""
+    """Raises StageError for a server that other machines reach without a key, unless --no-key was given."""
     if not is_loopback(host) and key is None and not no_key:
         raise StageError(
             f"serve --host {host}: other machines reach that address; "
@@ -71,38 +72,38 @@ def check_access(host: str, key: str | None, no_key: bool) -> None:
 
 
 class Server(uvicorn.Server):
-    """Uvicorn that first lets running requests end, while it answers new ones that it is closing."""
+    """Uvicorn that first lets running requests end, while it refuses new ones because it is closing."""
 
     def __init__(
-        self, app: ASGIApp, shelf: Shelf, *, grace: float, connections: int, listening: Callable[[], object]
+        self, app: ASGIApp, pool: ModelPool, *, grace: float, connections: int, listening: Callable[[], object]
     ) -> None:
-        """grace: seconds that running requests have after a signal to end. listening: called when it listens."""
+        """grace: seconds that running requests have after a signal. listening: called when the server listens."""
         super().__init__(
             uvicorn.Config(
                 app, http=Protocol, ws="none", lifespan="off", log_config=None, access_log=False, server_header=False,
-                proxy_headers=False, limit_concurrency=connections, timeout_graceful_shutdown=LAST_WORDS_SECONDS,
+                proxy_headers=False, limit_concurrency=connections, timeout_graceful_shutdown=SHUTDOWN_SECONDS,
             )
         )  # fmt: skip
-        self.shelf, self.grace, self.listening = shelf, grace, listening
+        self.pool, self.grace, self.listening = pool, grace, listening
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
 
     @property
-    def desk(self) -> Desk:
+    def admission(self) -> Admission:
         """Of the default model."""
-        return self.shelf.default.desk
+        return self.pool.default.admission
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()
-        self.shelf.start(self._loop)
+        self.pool.start(self._loop)
         await super().startup(sockets)
         self.listening()
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal asks for an end, the second one ends: nothing of ours on disk could be left half written."""
-        if self.shelf.closed or self._loop is None:
+        if self.pool.closed or self._loop is None:
             os._exit(128 + sig)
-        self.shelf.close()
+        self.pool.close()
         self._loop.call_soon_threadsafe(self.close)
 
     def close(self) -> None:
@@ -110,16 +111,16 @@ class Server(uvicorn.Server):
         self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
-        left = await self.shelf.drain(self.grace)
+        left = await self.pool.drain(self.grace)
         if left:
             logging.getLogger("crawl2chat.serve").warning("%d answers were cut off after %g s", left, self.grace)
         self.should_exit = True
 
 
 def make_server(
-    shelf: Shelf,
+    pool: ModelPool,
     *,
-    house: House | None = None,
+    context: AppContext | None = None,
     hosts: Sequence[str] = (),
     key: str | None = None,
     origins: Sequence[str] = (),
@@ -127,24 +128,26 @@ def make_server(
     ping_seconds: float = 15.0,
     listening: Callable[[], object] = lambda: None,
 ) -> Server:
-    """A server of the models on the shelf, and with `house` of the pages on which they can be touched."""
-    routes = [*Api(shelf, ping_seconds).routes(), *(page_routes(house) if house else [])]
-    handlers: dict[Any, Any] = {ApiError: tell, HTTPException: tell_http, Exception: tell_failure}
-    app = Starlette(routes=routes, exception_handlers=handlers)
-    guarded = Guard(app, shelf.metrics, hosts=hosts, key=key, origins=origins)
-    connections = shelf.default.desk.room + CONNECTIONS_BEYOND
-    return Server(guarded, shelf, grace=grace, connections=connections, listening=listening)
+    """A server of the models in the pool, and with `context` of the pages on which they can be tried."""
+    routes = [*routes_of(Api(pool, ping_seconds)), *(page_routes(context) if context else [])]
+    app = Starlette(
+        routes=routes,
+        middleware=middleware(pool.metrics, hosts=hosts, key=key, origins=origins),
+        exception_handlers={ApiError: api_error_response, HTTPException: http_error_response},
+    )
+    connections = pool.default.admission.capacity + SPARE_CONNECTIONS
+    return Server(app, pool, grace=grace, connections=connections, listening=listening)
 
 
-def run(server: Server, place: socket.socket) -> None:
+def run(server: Server, bound: socket.socket) -> None:
     """Serve until a signal comes."""
     try:
-        server.run(sockets=[place])
+        server.run(sockets=[bound])
     finally:
-        server.shelf.stop()
+        server.pool.stop()
 
 
 def set_up_logging() -> None:
-    """To standard error, one line a request: where from, what, status, outcome, time."""
+    """To standard error, one line per request: client, route, status, outcome, time."""
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
     logging.getLogger("uvicorn").setLevel(logging.WARNING)

@@ -1,38 +1,44 @@
-"""Endpoints of the page Chat: presets, tools, what fits the context, tokens, sources of an answer, files."""
+"""The page Chat: presets, tools, what fits the context, tokens, sources of an answer, files."""
 
 import asyncio
 import codecs
+import contextlib
+import json
+import os
 import re
+import sys
 import tempfile
+from collections.abc import AsyncGenerator, Awaitable
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 from pydantic import FailFast, Field
 from starlette.requests import Request
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.responses import Response
 
 from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.conversations import read_conversations, write_conversations
 from crawl2chat.chat.presets import presets
 from crawl2chat.chat.tools import Tool, carry_out
-from crawl2chat.chat.trace import conversation_files
+from crawl2chat.chat.trace import Wanted, conversation_files
 from crawl2chat.honesty.search import SearchIndex, find_index
-from crawl2chat.serve.api import aside
-from crawl2chat.serve.app.house import House
-from crawl2chat.serve.app.tracing import Events, Tracer
-from crawl2chat.serve.errors import ApiError, refused
-from crawl2chat.serve.prompts import check_vocabulary, fit_chat
-from crawl2chat.serve.requests import MOST_MESSAGES, ChatMessage, ChatRequest, OfferedTool, Strict, parse
+from crawl2chat.serve.api.prompts import check_vocabulary, fit_chat
+from crawl2chat.serve.api.requests import MAX_MESSAGES, ChatMessage, ChatRequest, Strict, ToolDefinition
+from crawl2chat.serve.app.context import AppContext
+from crawl2chat.serve.errors import ApiError, bad_request, internal_error, log
+from crawl2chat.serve.http import EventStream, describe_token, get, post, run_in_thread_if_long
 from crawl2chat.stages.files import StageError
-from crawl2chat.tokenizer import Message, Tokenizer, ToolCall
+from crawl2chat.tokenizer import Message, ToolCall
 
-LONGEST_TEXT = 100_000  # characters of a text that is looked up
-LONGEST_QUESTION = 10_000
-MOST_TOKENS = 1 << 17  # that are shown at a time
-MOST_CONVERSATIONS = 1000  # in a file that is made
-MOST_ARGUMENTS = 20
+MAX_TEXT = 100_000  # characters of a text that is looked up
+MAX_QUESTION = 10_000
+MAX_TOKENS = 1 << 17  # that are shown at a time
+MAX_CONVERSATIONS = 1000  # in a file that is made
+MAX_ARGUMENTS = 20
+TRACE_SECONDS = 600.0  # for one look-up, after which it is given up
+WAIT_SECONDS = 1.0  # between events while another look-up runs
+MAX_LINE = 16 << 20  # bytes of what the process of a look-up finds
 CALCULATOR = {
     "type": "function",
     "function": {
@@ -50,138 +56,154 @@ SEARCH = {
     },
 }
 
+Result = TypeVar("Result")
+
 
 class ToolRequest(Strict):
-    """POST /app/chat/tool"""
-
-    name: Annotated[str, Field(max_length=LONGEST_QUESTION)]
-    arguments: Annotated[dict[str, Any], Field(max_length=MOST_ARGUMENTS)]
-    asked: Annotated[str, Field(max_length=LONGEST_QUESTION)]  # what the user wanted to know
+    name: Annotated[str, Field(max_length=MAX_QUESTION)]
+    arguments: Annotated[dict[str, Any], Field(max_length=MAX_ARGUMENTS)]
+    asked: Annotated[str, Field(max_length=MAX_QUESTION)]  # what the user wanted to know
 
 
 class TraceRequest(Strict):
-    """POST /app/chat/trace"""
-
     model: str | None = None
-    text: Annotated[str, Field(min_length=1, max_length=LONGEST_TEXT)]
+    text: Annotated[str, Field(min_length=1, max_length=MAX_TEXT)]
     min_words: Annotated[int, Field(ge=2, le=50)] = 5
 
 
-class PiecesRequest(Strict):
-    """POST /app/chat/pieces"""
-
+class TokensRequest(Strict):
     model: str | None = None
-    tokens: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], FailFast(), Field(max_length=MOST_TOKENS)]
+    tokens: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], FailFast(), Field(max_length=MAX_TOKENS)]
 
 
 class ImportRequest(Strict):
-    """POST /app/chat/import"""
-
     name: Annotated[str, Field(max_length=1000)]  # of the file, for what is said about it
     content: str
 
 
-class Exported(Strict):
-    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MOST_MESSAGES)]
-    tools: list[OfferedTool] | None = None
+class ExportedConversation(Strict):
+    messages: Annotated[list[ChatMessage], Field(min_length=1, max_length=MAX_MESSAGES)]
+    tools: list[ToolDefinition] | None = None
 
 
 class ExportRequest(Strict):
-    """POST /app/chat/export"""
-
-    conversations: Annotated[list[Exported], Field(min_length=1, max_length=MOST_CONVERSATIONS)]
+    conversations: Annotated[list[ExportedConversation], Field(min_length=1, max_length=MAX_CONVERSATIONS)]
 
 
-def routes(house: House) -> list[Route]:
-    """The endpoints of the page Chat."""
-    tracer = Tracer()
-    index = find_index(house.folder)
+class ChatPage:
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
+        self.index = find_index(context.folder)
+        self._tracing = asyncio.Semaphore(1)
 
-    async def setup(request: Request) -> Response:
+    @get("/app/chat/setup")
+    async def setup(self, request: Request) -> dict[str, Any]:
         """What can be asked, with which tools, and whether there are documents to look answers up in."""
-        stages = [offer.stage or offer.name for offer in house.shelf.offers]
-        crawl = house.run / "crawl" if house.run else None
+        stages = [model.stage or model.name for model in self.context.pool.models]
+        crawl = self.context.run / "crawl" if self.context.run else None
         found = await asyncio.to_thread(presets, stages, crawl)
-        return JSONResponse(
-            {
-                "presets": [asdict(preset) for preset in found],
-                "tools": [CALCULATOR, *([SEARCH] if index else [])],
-                "documents": _documents(house) is not None,
-            }
-        )
+        return {
+            "presets": [asdict(preset) for preset in found],
+            "tools": [CALCULATOR, *([SEARCH] if self.index else [])],
+            "documents": self._documents() is not None,
+        }
 
-    async def fit(request: Request) -> Response:
+    @post("/app/chat/fit", ChatRequest)
+    async def fit(self, request: Request, body: ChatRequest) -> dict[str, Any]:
         """Of a body for /v1/chat/completions: what the model reads of it."""
-        body = await request.body()
-        asked = await aside(body, lambda: parse(ChatRequest, body))
-        model = (await house.shelf.open(asked.model)).model
-        return JSONResponse(asdict(await asyncio.to_thread(fit_chat, model, asked)))  # it may cut the same text often
+        model = (await self.context.pool.load(body.model)).model
+        return asdict(await asyncio.to_thread(fit_chat, model, body))  # it may cut the same text often
 
-    async def tool(request: Request) -> Response:
-        asked = parse(ToolRequest, await request.body())
-        return JSONResponse(await asyncio.to_thread(_carry_out, asked, index))
+    @post("/app/chat/tool", ToolRequest)
+    async def tool(self, request: Request, body: ToolRequest) -> dict[str, Any]:
+        return await asyncio.to_thread(_call_tool, body, self.index)
 
-    async def trace(request: Request) -> Response:
-        body = await request.body()
-        asked = await aside(body, lambda: parse(TraceRequest, body))
-        offer, place = house.shelf.offer(asked.model), _documents(house)
+    @post("/app/chat/trace", TraceRequest)
+    async def trace(self, request: Request, body: TraceRequest) -> Response:
+        """Where parts of a text are in the training documents, as events."""
+        model, place = self.context.pool.find(body.model), self._documents()
         if place is None:
             raise ApiError(
-                404, f"{house.folder.resolve().name} has no training documents (in its folder refine) to look in",
-                code="no_documents",
+                404, f"{self.context.folder.resolve().name} has no training documents (in its folder refine) to look "
+                "in", code="no_documents",
             )  # fmt: skip
-        files = conversation_files(place, offer.stage)
-        return Events(
-            tracer.events(
-                {"text": asked.text, "min_words": asked.min_words, "place": str(place),
-                 "conversations": list(map(str, files))}
-            )
-        )  # fmt: skip
+        conversations = [str(file) for file in conversation_files(place, model.stage)]
+        return EventStream(self._trace({
+            "text": body.text, "min_words": body.min_words, "place": str(place), "conversations": conversations,
+        }))  # fmt: skip
 
-    async def pieces(request: Request) -> Response:
+    @post("/app/chat/pieces", TokensRequest)
+    async def pieces(self, request: Request, body: TokensRequest) -> list[dict[str, Any]]:
         """Each token's text, or its bytes where those are not whole characters, and whether it is a control token."""
-        body = await request.body()
-        asked = await aside(body, lambda: parse(PiecesRequest, body))
-        model = (await house.shelf.open(asked.model)).model
-        check_vocabulary(model, asked.tokens, "tokens")
-        return JSONResponse(await aside(body, lambda: _pieces(model.tokenizer, asked.tokens)))
+        model = (await self.context.pool.load(body.model)).model
+        check_vocabulary(model, body.tokens, "tokens")
+        return await run_in_thread_if_long(request, lambda: [describe_token(model.tokenizer, id) for id in body.tokens])
 
-    async def read(request: Request) -> Response:
-        body = await request.body()
-        asked = await aside(body, lambda: parse(ImportRequest, body))
-        return JSONResponse(await asyncio.to_thread(_read, asked))
+    @post("/app/chat/import", ImportRequest)
+    async def import_(self, request: Request, body: ImportRequest) -> dict[str, Any]:
+        return await asyncio.to_thread(_import, body)
 
-    async def write(request: Request) -> Response:
-        body = await request.body()
-        asked = await aside(body, lambda: parse(ExportRequest, body))
-        return JSONResponse({"content": await asyncio.to_thread(_write, asked)})
+    @post("/app/chat/export", ExportRequest)
+    async def export(self, request: Request, body: ExportRequest) -> dict[str, Any]:
+        return {"content": await asyncio.to_thread(_export, body)}
 
-    return [
-        Route("/app/chat/setup", setup),
-        Route("/app/chat/fit", fit, methods=["POST"]),
-        Route("/app/chat/tool", tool, methods=["POST"]),
-        Route("/app/chat/trace", trace, methods=["POST"]),
-        Route("/app/chat/pieces", pieces, methods=["POST"]),
-        Route("/app/chat/import", read, methods=["POST"]),
-        Route("/app/chat/export", write, methods=["POST"]),
-    ]
+    def _documents(self) -> Path | None:
+        """The run, if it still has the documents that its models learned from."""
+        run = self.context.run
+        return run if run and (run / "refine").is_dir() else None
+
+    async def _trace(self, wanted: Wanted) -> AsyncGenerator[list[dict[str, Any]], None]:
+        """Yield what `crawl2chat.chat.trace` writes, line by line. It holds up nothing: it is a process, one at a time.
+
+        The process ends when its client has gone, or when its time is up.
+        """
+        while self._tracing.locked():
+            yield [{"waiting": True}]
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(WAIT_SECONDS), self._tracing:
+                    pass
+        async with self._tracing:
+            paths = os.pathsep.join(path for path in sys.path if path)  # it finds this package however we found it
+            process = await asyncio.create_subprocess_exec(
+                sys.executable, "-m", "crawl2chat.chat.trace", stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE, limit=MAX_LINE, env={**os.environ, "PYTHONPATH": paths},
+            )  # fmt: skip
+            assert process.stdin is not None
+            assert process.stdout is not None
+            deadline = asyncio.get_running_loop().time() + TRACE_SECONDS
+            try:
+                process.stdin.write(json.dumps(wanted).encode())
+                process.stdin.close()
+                while line := await _before(deadline, process.stdout.readline()):
+                    yield [json.loads(line)]
+                if await _before(deadline, process.wait()):
+                    log.error("looking an answer up ended with status %d", process.returncode)
+                    raise internal_error()
+            except TimeoutError:
+                raise ApiError(
+                    504, f"gave up after {TRACE_SECONDS:.0f} seconds: there is too much text to look through"
+                ) from None
+            finally:
+                with contextlib.suppress(ProcessLookupError):
+                    process.kill()
+                await process.wait()
 
 
-def _documents(house: House) -> Path | None:
-    """The run, if it still has the documents that its models learned from."""
-    return house.run if house.run and (house.run / "refine").is_dir() else None
+async def _before(deadline: float, work: Awaitable[Result]) -> Result:
+    async with asyncio.timeout_at(deadline):
+        return await work
 
 
-def _carry_out(asked: ToolRequest, file: Path | None) -> dict[str, Any]:
+def _call_tool(body: ToolRequest, file: Path | None) -> dict[str, Any]:
     """The tool's text as the model is to read it, and the address of the page that it quotes."""
     tools: dict[str, Tool] = {"calculator": calculate}
-    index = SearchIndex(file) if file else None  # one a call, as SQLite's connections stay in their thread
+    index = SearchIndex(file) if file else None  # one per call, as SQLite's connections stay in their thread
     if index:
         tools["search"] = index.search
     try:
-        called = ToolCall(type="function", function={"name": asked.name, "arguments": asked.arguments})
-        result = carry_out(called, tools, asked.asked)
-        page = re.match(r"Page (\d+):", result) if index and asked.name == "search" else None
+        called = ToolCall(type="function", function={"name": body.name, "arguments": body.arguments})
+        result = carry_out(called, tools, body.asked)
+        page = re.match(r"Page (\d+):", result) if index and body.name == "search" else None
         address = index.address(int(page[1])) if index and page else None
     finally:
         if index:
@@ -189,48 +211,29 @@ def _carry_out(asked: ToolRequest, file: Path | None) -> dict[str, Any]:
     return {"result": result, "page": int(page[1]) if page else None, "address": address}
 
 
-def _pieces(tokenizer: Tokenizer, ids: list[int]) -> list[dict[str, Any]]:
-    controls = {id: name for name, id in tokenizer.controls.items()}
-    found = []
-    for id in ids:
-        content = tokenizer.decode_bytes([id])
-        try:
-            text = content.decode()
-        except UnicodeDecodeError:
-            text = None
-        piece = {"id": id, "text": text, "control": id in controls}
-        found.append(piece if text is not None else {**piece, "bytes": list(content)})
-    return found
-
-
-def _read(asked: ImportRequest) -> dict[str, Any]:
+def _import(body: ImportRequest) -> dict[str, Any]:
     """The conversations of a file, as `sft` reads it."""
-    name = Path(asked.name.replace("\\", "/")).name[:200] or "the file"
+    name = Path(body.name.replace("\\", "/")).name[:200] or "the file"
     remarks: list[str] = []
     with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / (
-            "conversations.csv" if name.lower().endswith((".csv", ".tsv")) else "conversations.jsonl"
-        )
-        file.write_bytes(asked.content.encode("utf-8", "surrogatepass").removeprefix(codecs.BOM_UTF8))
+        file = Path(folder) / f"conversations.{'csv' if name.lower().endswith(('.csv', '.tsv')) else 'jsonl'}"
+        file.write_bytes(body.content.encode("utf-8", "surrogatepass").removeprefix(codecs.BOM_UTF8))
         try:
             conversations = read_conversations(file, remarks.append)
         except StageError as error:
-            raise refused(str(error).replace(str(file), name), "content") from error
-    return {
-        "conversations": conversations,
-        "remarks": [remark.replace(str(file), name) for remark in remarks],
-    }
+            raise bad_request(str(error).replace(str(file), name), "content") from error
+    return {"conversations": conversations, "remarks": [remark.replace(str(file), name) for remark in remarks]}
 
 
-def _write(asked: ExportRequest) -> str:
-    """JSON lines that `sft` reads; read once by its reader, so that what is wrong is heard of here."""
+def _export(body: ExportRequest) -> str:
+    """JSON lines that `sft` reads; read once by its reader, so that what is wrong is reported here."""
     conversations: list[list[Message]] = []
-    for given in asked.conversations:
+    for given in body.conversations:
         messages: list[Message] = given.messages
         if given.tools:
-            first = messages[0] if messages[0]["role"] == "system" else Message(role="system", content="")
-            rest = messages[1:] if messages[0]["role"] == "system" else messages
-            messages = [{**first, "tools": given.tools}, *rest]
+            begins = messages[0]["role"] == "system"
+            first = messages[0] if begins else Message(role="system", content="")
+            messages = [{**first, "tools": given.tools}, *messages[begins:]]
         conversations.append(messages)
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "conversations.jsonl"
@@ -238,6 +241,5 @@ def _write(asked: ExportRequest) -> str:
         try:
             read_conversations(file)
         except StageError as error:
-            raise refused(str(error).replace(str(file), "the conversations"), "conversations") from error
-        content = file.read_text(encoding="utf-8")
-    return content
+            raise bad_request(str(error).replace(str(file), "the conversations"), "conversations") from error
+        return file.read_text(encoding="utf-8")

@@ -5,15 +5,14 @@ import json
 import re
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 from pydantic import Field, FiniteFloat
-from starlette.requests import Request as HttpRequest
-from starlette.responses import JSONResponse, Response
-from starlette.routing import Route
+from starlette.requests import Request
 
-from crawl2chat.chat.sft import load_ledger
+from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
 from crawl2chat.rl.preferences import preference_files as files
 from crawl2chat.rl.preferences.agreement import report
 from crawl2chat.rl.preferences.collect import rewards_as_shown
@@ -30,19 +29,19 @@ from crawl2chat.rl.preferences.store import (
     Verdict,
     now,
 )
-from crawl2chat.rl.preferences.verses import verse_prompts
-from crawl2chat.serve.app.house import House
-from crawl2chat.serve.desk import Wanted
-from crawl2chat.serve.errors import ApiError, refused
-from crawl2chat.serve.prompts import chat_prompt
-from crawl2chat.serve.requests import ChatRequest, Strict, parse
+from crawl2chat.serve.api.prompts import chat_prompt
+from crawl2chat.serve.api.requests import ChatRequest, Strict
+from crawl2chat.serve.app.context import AppContext
+from crawl2chat.serve.engine_thread import GenerationRequest
+from crawl2chat.serve.errors import ApiError, bad_request
+from crawl2chat.serve.http import get, post
 from crawl2chat.stages.disks import describe
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
 
 GUIDELINES = Path(__file__).with_name("guidelines.txt")
-MOST_GUIDELINES = 100_000  # characters
-MOST_SECONDS = 7 * 24 * 3600.0
+MAX_GUIDELINES = 100_000  # characters
+MAX_SECONDS = 7 * 24 * 3600.0
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
 Result = TypeVar("Result")
@@ -61,7 +60,7 @@ class JudgeRequest(Strict):
     assignment: Annotated[int, Field(ge=1, lt=1 << 62)]
     verdict: Verdict
     best_first: Annotated[list[Tied], Field(max_length=MOST_ANSWERS)] | None = None  # of "ranked" alone
-    seconds: Annotated[FiniteFloat, Field(ge=0, le=MOST_SECONDS)]
+    seconds: Annotated[FiniteFloat, Field(ge=0, le=MAX_SECONDS)]
     reveal: bool = False
 
 
@@ -74,52 +73,46 @@ class ImportRequest(Strict):
     text: str
 
 
-def routes(house: House) -> list[Route]:
-    """Raises StageError for files of prompts or guidelines that can't be used."""
-    page = RankingPage(house)
-    return [
-        Route("/app/ranking/about", page.about),
-        Route("/app/ranking/next", page.next, methods=["POST"]),
-        Route("/app/ranking/judge", page.judge, methods=["POST"]),
-        Route("/app/ranking/undo", page.undo, methods=["POST"]),
-        Route("/app/ranking/agreement", page.agreement),
-        Route("/app/ranking/export/{form}", page.export),
-        Route("/app/ranking/import", page.import_, methods=["POST"]),
-    ]
-
-
 class RankingPage:
     """The store is opened when it is first needed; its files are read and written in threads, not in the event loop."""
 
-    def __init__(self, house: House) -> None:
-        self.house = house
-        self.file = house.ranking.store or house.folder / "rankings.sqlite"
-        self.guidelines = _read_guidelines(house.ranking.guidelines or GUIDELINES)
-        self._prompts = files.read_prompts(house.ranking.prompts) if house.ranking.prompts else None
+    def __init__(self, context: AppContext) -> None:
+        self.context = context
+        self.file = context.ranking.store or context.folder / "rankings.sqlite"
+        self.guidelines = _read_guidelines(context.ranking.guidelines or GUIDELINES)
+        self._prompts = files.read_prompts(context.ranking.prompts) if context.ranking.prompts else None
         self._store: RankingStore | None = None
         self._opening = threading.Lock()
         self._making: dict[Needed, asyncio.Task[list[Answer]]] = {}
-        self._rewards = Rewards(house.run)
+        self._rewards = Rewards(context.run)
 
-    async def about(self, request: HttpRequest) -> Response:
-        prompts, problem = None, None
+    @get("/app/ranking/about")
+    async def about(self, request: Request) -> dict[str, Any]:
+        questions, problem = None, None
+
+        def count() -> int:  # with the repeats, as in the progress of an annotator, or it would show that there are any
+            plan = Plan(RankingStore(), self._read_prompts(), self.context.ranking.repeat_every)
+            return plan.progress("").total
+
         try:
-            prompts = len(await asyncio.to_thread(self._asked))
+            questions = await asyncio.to_thread(count)
         except StageError as error:
             problem = str(error)
-        return JSONResponse({"guidelines": self.guidelines, "prompts": prompts, "problem": problem,
-                             "most_answers": MOST_ANSWERS, "reward_model": self._rewards.there})  # fmt: skip
+        return {
+            "guidelines": self.guidelines, "questions": questions, "problem": problem, "most_answers": MOST_ANSWERS,
+            "reward_model": self._rewards.exists,
+        }  # fmt: skip
 
-    async def next(self, request: HttpRequest) -> Response:
+    @post("/app/ranking/next", NextRequest)
+    async def next(self, request: Request, body: NextRequest) -> dict[str, Any]:
         """What the annotator is to judge now; the same again until that is judged."""
-        asked = parse(NextRequest, await request.body())
-        annotator = _name(asked.annotator)
-        names: Sequence[str | None] = asked.sources or [None]
-        offers = [self.house.shelf.offer(name) for name in dict.fromkeys(names)]
+        annotator = _name(body.annotator)
+        names: Sequence[str | None] = body.sources or [None]
+        models = [self.context.pool.find(name) for name in dict.fromkeys(names)]
         try:
-            sources = one_each([Source(offer.name, offer.stage) for offer in offers], asked.answers)
+            sources = one_each([Source(model.name, model.stage) for model in models], body.answers)
         except ValueError as error:
-            raise refused(str(error), "sources") from error
+            raise bad_request(str(error), "sources") from error
         plan = await self._on_disk(self._open)
         step = await self._on_disk(lambda: plan.next(annotator, sources))
         if isinstance(step, Needed):
@@ -127,51 +120,45 @@ class RankingPage:
             needed = step
             step = await self._on_disk(lambda: plan.assign(needed, answers, annotator))
         progress = await self._on_disk(lambda: plan.progress(annotator))
-        return JSONResponse({
-            "assignment": step and _shown(step),
-            "progress": {"done": progress.done, "total": progress.total, "ranked": progress.ranked,
-                         "all_bad": progress.all_bad, "skipped": progress.skipped},
-        })  # fmt: skip
+        return {"assignment": step and _shown(step), "progress": {**asdict(progress), "done": progress.done}}
 
-    async def judge(self, request: HttpRequest) -> Response:
+    @post("/app/ranking/judge", JudgeRequest)
+    async def judge(self, request: Request, body: JudgeRequest) -> dict[str, Any]:
         """On disk when this answers. Who wrote the answers is said afterwards, if that is wanted."""
-        asked = parse(JudgeRequest, await request.body())
-        annotator, store = _name(asked.annotator), (await self._on_disk(self._open)).store
+        annotator, store = _name(body.annotator), (await self._on_disk(self._open)).store
 
         def work() -> Assignment:
-            assignment = store.assignment(asked.assignment)
+            assignment = store.assignment(body.assignment)
             if assignment.annotator != annotator:
-                raise ValueError(f"assignment = {asked.assignment}: was shown to somebody else")
-            store.judge(
-                assignment.id,
-                asked.best_first or [],
-                verdict=asked.verdict,
-                seconds=round(asked.seconds, 1),
-                time=now(),
-            )
+                raise ValueError(f"assignment = {body.assignment}: was shown to somebody else")
+            seconds = round(body.seconds, 1)
+            store.judge(assignment.id, body.best_first or [], verdict=body.verdict, seconds=seconds, time=now())
             return assignment
 
         try:
             assignment = await self._on_disk(work)
         except ValueError as error:
             raise ApiError(409, str(error), code="not_stored") from error
-        written_by = [{"author": a.author, "stage": a.stage} for a in assignment.answers] if asked.reveal else None
-        return JSONResponse({"stored": True, "written_by": written_by})
+        written_by = [{"author": a.author, "stage": a.stage} for a in assignment.answers] if body.reveal else None
+        return {"stored": True, "written_by": written_by}
 
-    async def undo(self, request: HttpRequest) -> Response:
+    @post("/app/ranking/undo", UndoRequest)
+    async def undo(self, request: Request, body: UndoRequest) -> dict[str, Any]:
         """Take the annotator's last judgement back; `next` then shows what it was about."""
-        annotator = _name(parse(UndoRequest, await request.body()).annotator)
+        annotator = _name(body.annotator)
         store = (await self._on_disk(self._open)).store
         undone = await self._on_disk(lambda: store.withdraw(annotator))
-        return JSONResponse({"undone": undone is not None})
+        return {"undone": undone is not None}
 
-    async def agreement(self, request: HttpRequest) -> Response:
+    @get("/app/ranking/agreement")
+    async def agreement(self, request: Request) -> dict[str, Any]:
         store = await self._on_disk(self._store_to_read)
         judgements = await self._on_disk(store.judgements)
         rewards = await asyncio.to_thread(self._rewards.of, judgements)
-        return JSONResponse(await asyncio.to_thread(report, judgements, rewards))
+        return await asyncio.to_thread(report, judgements, rewards)
 
-    async def export(self, request: HttpRequest) -> Response:
+    @get("/app/ranking/export/{form}")
+    async def export(self, request: Request) -> dict[str, Any]:
         """All judgements that stand, as JSON lines: `lists`, or `pairs` as TRL reads them."""
         forms: dict[str, Callable[..., Any]] = {"lists": files.ranked_lines, "pairs": files.pair_lines}
         form = forms.get(request.path_params["form"])
@@ -179,45 +166,48 @@ class RankingPage:
             raise ApiError(404, f"there is no export {request.path_params['form'][:100]!r}; expected lists or pairs")
         store = await self._on_disk(self._store_to_read)
         lines = await self._on_disk(lambda: list(form(store.judgements())))
-        return JSONResponse({"text": "".join(lines), "count": len(lines)})
+        return {"text": "".join(lines), "count": len(lines)}
 
-    async def import_(self, request: HttpRequest) -> Response:
+    @post("/app/ranking/import", ImportRequest)
+    async def import_(self, request: Request, body: ImportRequest) -> dict[str, Any]:
         """Ranked lists or pairs, all or none of them."""
-        body = await request.body()
-        asked = await asyncio.to_thread(parse, ImportRequest, body)
-        annotator = _name(asked.annotator)
+        annotator = _name(body.annotator)
         try:
             judgements = await asyncio.to_thread(
-                lambda: files.parse_judgements(files.rows_of_text(asked.text), annotator)
+                lambda: files.parse_judgements(files.rows_of_text(body.text), annotator)
             )
         except ValueError as error:
-            raise refused(str(error), "text") from error
+            raise bad_request(str(error), "text") from error
         if not judgements:
-            raise refused("text: has no ranked lists and no pairs", "text")
+            raise bad_request("text: has no ranked lists and no pairs", "text")
         store = await self._on_disk(self._open_store)
         added = await self._on_disk(lambda: files.import_judgements(store, judgements))
-        return JSONResponse({"added": added, "known": len(judgements) - added})
+        return {"added": added, "known": len(judgements) - added}
 
     # what these share
 
-    def _asked(self) -> list[Prompt]:
+    def _read_prompts(self) -> list[Prompt]:
         """Raises StageError where there is nothing to ask."""
         if self._prompts is None:
             why = "give the server prompts to ask, JSON lines in --prompts FILE"
-            if self.house.run is None:
+            if self.context.run is None:
                 raise StageError(f"this is one model and not a run; {why}")
-            try:
-                verses, _ = verse_prompts(load_ledger(self.house.run / "crawl", "ranking").verses)
-            except StageError as error:
-                raise StageError(f"this run has no made-up web, whose verses could be asked for; {why}") from error
-            if not verses:
+            crawl = self.context.run / "crawl"
+            if has_only_ledger(crawl):
+                rows = [row.prompt for row in prompts_of_ledger(crawl) if row.split == "train"]
+            else:
+                try:
+                    rows = files.read_prompts(crawl)
+                except StageError as error:
+                    raise StageError(f"this run has no prompts to ask; {why}") from error
+            if not rows:
                 raise StageError(f"this run's made-up web has no verses to ask for; {why}")
-            self._prompts = [Prompt(prompt.text) for prompt in verses]
+            self._prompts = rows
         return self._prompts
 
     def _open(self) -> Plan:
-        prompts = self._asked()  # or there is no need for a store
-        return Plan(self._open_store(), prompts, self.house.ranking.repeat_every)
+        prompts = self._read_prompts()  # or there is no need for a store
+        return Plan(self._open_store(), prompts, self.context.ranking.repeat_every)
 
     def _store_to_read(self) -> RankingStore:
         """An empty one where nobody has ranked yet."""
@@ -255,19 +245,15 @@ class RankingPage:
         return [made[place] for place in range(len(needed.sources))]
 
     async def _sample_from(self, source: Source, needed: Needed, places: Sequence[int]) -> list[Answer]:
-        seat = await self.house.shelf.open(source.author)
-        asked = ChatRequest(messages=needed.prompt.messages, temperature=1.0, max_tokens=ANSWER_TOKENS, seed=0)
-        prompt, sampling, rule = await seat.compute(lambda engine: chat_prompt(seat.model, asked))
+        loaded = await self.context.pool.load(source.author)
+        body = ChatRequest(messages=needed.prompt.messages, temperature=1.0, max_tokens=ANSWER_TOKENS, seed=0)
+        prompt, sampling, rule = await loaded.compute(lambda engine: chat_prompt(loaded.model, body))
         first = needed.number * len(needed.sources)
-        call = seat.desk.admit([Wanted(prompt, sampling, first + place, rule=rule) for place in places], "ranking")
+        wanted = [GenerationRequest(prompt, sampling, first + place, rule=rule) for place in places]
         texts, ended = [""] * len(places), [False] * len(places)
-        try:
-            async for pieces in call.pieces():
-                for index, piece in pieces:
-                    texts[index] += piece.text
-                    ended[index] = piece.finish_reason == "stop"
-        finally:
-            call.close()
+        for index, delta in await loaded.admission.admit(wanted, "ranking").all_deltas():
+            texts[index] += delta.text
+            ended[index] = delta.finish_reason == "stop"
         return [Answer(text, end, source.author, source.stage) for text, end in zip(texts, ended, strict=True)]
 
 
@@ -281,12 +267,12 @@ class Rewards:
         self._known: dict[int, list[float]] = {}
 
     @property
-    def there(self) -> bool:
+    def exists(self) -> bool:
         return self.folder is not None and (self.folder / "reward_model" / "config.json").exists()
 
     def of(self, judgements: Sequence[Ranking]) -> dict[int, list[float]] | None:
         """Of the answers in each ranking, by its id; None without a reward model. Not for the event loop."""
-        if self.folder is None or not self.there:
+        if self.folder is None or not self.exists:
             return None
         import torch
 
@@ -302,7 +288,7 @@ class Rewards:
 
 def _read_guidelines(file: Path) -> str:
     try:
-        return file.read_text(encoding="utf-8")[:MOST_GUIDELINES]
+        return file.read_text(encoding="utf-8")[:MAX_GUIDELINES]
     except (OSError, UnicodeError) as error:
         raise StageError(f"guidelines {file}: can't be read as text: {error}") from error
 
@@ -310,7 +296,7 @@ def _read_guidelines(file: Path) -> str:
 def _name(text: str) -> str:
     name = text.strip()
     if not name or CONTROL.search(name):
-        raise refused(f"annotator = {json.dumps(text)}: expected a name", "annotator")
+        raise bad_request(f"annotator = {json.dumps(text)}: expected a name", "annotator")
     return name
 
 

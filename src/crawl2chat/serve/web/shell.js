@@ -5,7 +5,7 @@ import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { about, loadAbout } from "./common/about.js";
 import { keyWanted, setKey } from "./common/api.js";
-import { readAddress, showState } from "./common/state.js";
+import { readAddress, showState, tooLong } from "./common/state.js";
 import { Button, ErrorNote } from "./common/ui.js";
 
 /** @type {{path: string, name: string, title: string, css: boolean, says: string}[]} */
@@ -128,6 +128,8 @@ function Shell() {
     <main id="main" tabindex="-1" class=${`page-${at?.name ?? "none"}`}>
       ${keyWanted.value && html`<${KeyForm} />`}
       <${ErrorNote} error=${failure.value} />
+      ${tooLong.value.page === at?.path && tooLong.value.names.length > 0 && html`<p class="hint" role="status">What you entered is too long for a link: this page’s
+        address does not hold it, and it is gone when the page is loaded again.</p>`}
       ${about.value && Page && html`<${Page} key=${at?.path} />`}
     </main>`;
 }

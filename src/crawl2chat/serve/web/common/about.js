@@ -4,7 +4,7 @@ import { signal } from "@preact/signals";
 import { get } from "./api.js";
 
 /**
- * @typedef {{name: string, stage: string | null, title: string, base: boolean, parameters: number, layers: number,
+ * @typedef {{name: string, stage: string | null, title: string, base: boolean, calls_tools: boolean, parameters: number, layers: number,
  *   heads: number, kv_heads: number, head_dim: number, width: number, mlp_width: number, vocabulary: number,
  *   context: number}} ModelAbout
  * @typedef {{name: string, is_run: boolean, default: string, models: ModelAbout[], tokenizers: string[]}} About

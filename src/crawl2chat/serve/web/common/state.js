@@ -4,6 +4,10 @@ import { effect, signal } from "@preact/signals";
 
 /** @typedef {string | number | boolean | string[] | number[]} Value */
 
+export const MAX_VALUE = 32_000; // characters of a value in the address; browsers and chat programs cut long links
+/** The page that has a value too long for its address, and the names of those. @type {import("@preact/signals").Signal<{page: string, names: string[]}>} */
+export const tooLong = signal({ page: "", names: [] });
+
 /** @type {Map<string, {page: string, signal: import("@preact/signals").Signal<any>, initial: Value}>} */
 const known = new Map();
 let writing = 0;
@@ -34,7 +38,11 @@ export function urlState(name, initial) {
 /** Take over the values of the address, as after the back button or a changed link. */
 export function readAddress() {
   const values = fragment();
-  for (const [name, { signal, initial }] of ofThisPage()) signal.value = parse(values.get(name), initial);
+  const { page, names } = tooLong.peek();
+  for (const [name, { signal, initial }] of ofThisPage()) {
+    if (page === location.pathname && names.includes(name) && !values.has(name)) continue; // the address never held it
+    signal.value = parse(values.get(name), initial);
+  }
 }
 
 /** Show this page's state in the address: on coming back to a page, its state is as it was left. */
@@ -63,11 +71,15 @@ function schedule() {
 function write() {
   wrote = performance.now();
   const values = fragment();
+  const long = [];
   for (const [name, { signal, initial }] of ofThisPage()) {
     const text = format(signal.peek());
-    if (text === format(initial)) values.delete(name);
+    const isLong = new URLSearchParams({ [name]: text }).toString().length > MAX_VALUE;
+    if (isLong) long.push(name);
+    if (isLong || text === format(initial)) values.delete(name);
     else values.set(name, text);
   }
+  if (long.length || tooLong.peek().names.length) tooLong.value = { page: location.pathname, names: long };
   const hash = values.toString();
   if (hash !== location.hash.slice(1)) {
     history.replaceState(history.state, "", location.pathname + location.search + (hash ? `#${hash}` : ""));

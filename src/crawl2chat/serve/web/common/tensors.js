@@ -1,4 +1,4 @@
-/** Reading what `serve/app/tensors.py` writes. */
+/** Reads the bodies that `tensors` in `serve/http.py` writes. */
 
 const TYPES = {
   uint8: Uint8Array, int8: Int8Array, uint16: Uint16Array, int16: Int16Array, uint32: Uint32Array, int32: Int32Array,

@@ -66,16 +66,16 @@ export function Select({ label, value, options, hint, onChange }) {
 
 /**
  * A box to tick.
- * @param {{label: Children, value: AnySignal, onChange?: () => void}} props
+ * @param {{label: Children, value: AnySignal, onChange?: () => void, disabled?: boolean}} props
  */
-export function Toggle({ label, value, onChange }) {
+export function Toggle({ label, value, onChange, disabled = false }) {
   const id = useId();
   const flip = () => {
     value.value = !value.value;
     onChange?.();
   };
   return html`<span class="toggle">
-    <input id=${id} type="checkbox" checked=${value.value} onChange=${flip} /><label for=${id}>${label}</label>
+    <input id=${id} type="checkbox" checked=${value.value} disabled=${disabled} onChange=${flip} /><label for=${id}>${label}</label>
   </span>`;
 }
 

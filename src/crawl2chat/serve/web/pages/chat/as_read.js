@@ -5,7 +5,7 @@ import { useEffect, useState } from "preact/hooks";
 import { post } from "../../common/api.js";
 import { Busy, ErrorNote, TokenText } from "../../common/ui.js";
 
-/** @typedef {{id: number, text: string | null, control: boolean, bytes?: number[]}} Piece */
+/** @typedef {{id: number, text: string | null, bytes: string, control: boolean}} Piece */
 
 /** @param {{node: import("./tree.js").Node}} props */
 export function AsRead({ node }) {
@@ -22,8 +22,7 @@ export function AsRead({ node }) {
   if (!pieces) return html`<${Busy} />`;
   const part = (/** @type {number} */ from, /** @type {number} */ to) => pieces.slice(from, to).map((piece, i) =>
     html`<span key=${i} class=${`token plain-${(from + i) % 2}`} title=${`token ${piece.id}`}
-      ><${TokenText} text=${piece.text} control=${piece.control}
-        bytes=${(piece.bytes ?? []).map((byte) => byte.toString(16).padStart(2, "0")).join("")} /></span>`);
+      ><${TokenText} text=${piece.text} bytes=${piece.bytes} control=${piece.control} /></span>`);
   return html`<div class="panel">
     <p class="hint">To the model a conversation is one row of tokens. Control tokens mark who speaks; text can never become one.</p>
     <h4>It read ${read.length} tokens</h4>

@@ -19,8 +19,8 @@ export function Column({ thread }) {
   const take = (/** @type {Partial<import("./tree.js").Who>} */ change) => {
     thread.who = { ...who, ...change };
     const now = modelNamed(thread.who.model);
-    if (now?.base) thread.who.tools = false;
-    else thread.who.text = false;
+    if (!now?.calls_tools) thread.who.tools = false;
+    if (!now?.base) thread.who.text = false;
     changed();
   };
   const picked = model?.name === about.value?.default ? "" : (model?.stage ?? model?.name ?? "");
@@ -30,7 +30,8 @@ export function Column({ thread }) {
       <${ModelPicker} value=${asSignal(picked)} label=${alone ? "Model" : "Stage"} onChange=${(/** @type {string} */ name) => take({ model: name })} />
       ${model?.base
         ? html`<${Toggle} label="as bare text" value=${asSignal(who.text)} onChange=${() => take({ text: !who.text })} />`
-        : html`<${Toggle} label="tools" value=${asSignal(who.tools)} onChange=${() => take({ tools: !who.tools })} />`}
+        : html`<${Toggle} label=${model?.calls_tools ? "tools" : "tools (it was not taught any)"} disabled=${!model?.calls_tools}
+            value=${asSignal(who.tools)} onChange=${() => take({ tools: !who.tools })} />`}
       ${!alone && html`<${Button} kind="quiet" label=${`remove the column ${whoText(who)}`} title="remove this column"
         disabled=${isWriting(thread)} onClick=${() => removeColumn(thread)}>✕<//>`}
       <${Gauge} thread=${thread} context=${model?.context ?? 0} />

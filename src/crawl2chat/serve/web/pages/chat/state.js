@@ -1,7 +1,7 @@
 /** What the page Chat holds: the conversation that is shown, its settings in the address, and all of them on disk. */
 
 import { effect, signal } from "@preact/signals";
-import { about } from "../../common/about.js";
+import { about, modelNamed } from "../../common/about.js";
 import { showState, urlState } from "../../common/state.js";
 import { merge, newId, newThread, readWho, whoText } from "./tree.js";
 
@@ -76,6 +76,11 @@ function empty() {
 function read(texts) {
   const names = (about.peek()?.models ?? []).flatMap((model) => [model.name, model.stage, model.base ? "base" : ""]);
   const found = texts.slice(0, MOST_COLUMNS).map((text) => readWho(String(text))).map((who) => {
+    const model = modelNamed(who.model);
+    if (who.tools && model && !model.calls_tools) {
+      note.value = `${model.title} was not taught to call tools, so it is asked without them.`;
+      who = { ...who, tools: false };
+    }
     if (!who.model || !names.length || names.includes(who.model)) return who;
     note.value = `There is no model “${who.model}” here; the default one answers in its place.`;
     return { ...who, model: "" };

@@ -15,7 +15,7 @@ import { Settings } from "./settings.js";
 export const title = "Ranking";
 
 /**
- * @typedef {{guidelines: string, prompts: number | null, problem: string | null, most_answers: number,
+ * @typedef {{guidelines: string, questions: number | null, problem: string | null, most_answers: number,
  *   reward_model: boolean}} RankingAbout
  */
 
@@ -62,7 +62,7 @@ function Start({ about }) {
     </div>
     <${Settings} mostAnswers=${about.most_answers} />
     <${Guidelines} text=${about.guidelines} open=${true} />
-    <p><button class="button main">Start</button> <span class="hint">${about.prompts?.toLocaleString("en")} questions are
+    <p><button class="button main">Start</button> <span class="hint">${about.questions?.toLocaleString("en")} questions are
       waiting.</span></p>
   </form>`;
 }

@@ -6,7 +6,7 @@ import { post, stream } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import * as tree from "./tree.js";
 
-/** @typedef {{id: number, text: string | null, bytes?: string, control?: boolean}} Token */
+/** @typedef {{id: number, text: string | null, bytes: string, control: boolean}} Token */
 /**
  * @typedef {{tokens: Token[], controls: string[], active: boolean[], left: number[], model_mass: number[],
  *   entropy: number[], vocabulary: number, ids: number[], logprobs: number[][], dropped: number[]}} Step
