@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -178,3 +178,7 @@ def describe_token(tokenizer: Tokenizer, id: int) -> dict[str, Any]:
     except UnicodeDecodeError:
         text = None
     return {"id": id, "text": text, "bytes": content.hex(), "control": id in tokenizer.controls.values()}
+
+
+def describe_tokens(tokenizer: Tokenizer, ids: Iterable[int]) -> list[dict[str, Any]]:
+    return [describe_token(tokenizer, id) for id in ids]

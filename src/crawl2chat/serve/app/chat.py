@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import FailFast, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,17 +23,16 @@ from crawl2chat.chat.presets import presets
 from crawl2chat.chat.tools import Tool, carry_out
 from crawl2chat.chat.trace import Wanted, conversation_files
 from crawl2chat.honesty.search import SearchIndex, find_index
-from crawl2chat.serve.api.prompts import check_vocabulary, fit_chat
+from crawl2chat.serve.api.prompts import fit_chat
 from crawl2chat.serve.api.requests import MAX_MESSAGES, ChatMessage, ChatRequest, Strict, ToolDefinition
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.errors import ApiError, bad_request, internal_error, log
-from crawl2chat.serve.http import EventStream, describe_token, get, post, run_in_thread_if_long
+from crawl2chat.serve.http import EventStream, get, post
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Message, ToolCall
 
 MAX_TEXT = 100_000  # characters of a text that is looked up
 MAX_QUESTION = 10_000
-MAX_TOKENS = 1 << 17  # that are shown at a time
 MAX_CONVERSATIONS = 1000  # in a file that is made
 MAX_ARGUMENTS = 20
 TRACE_SECONDS = 600.0  # for one look-up, after which it is given up
@@ -71,11 +70,6 @@ class TraceRequest(Strict):
     min_words: Annotated[int, Field(ge=2, le=50)] = 5
 
 
-class TokensRequest(Strict):
-    model: str | None = None
-    tokens: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], FailFast(), Field(max_length=MAX_TOKENS)]
-
-
 class ImportRequest(Strict):
     name: Annotated[str, Field(max_length=1000)]  # of the file, for what is said about it
     content: str
@@ -109,10 +103,10 @@ class ChatPage:
         }
 
     @post("/app/chat/fit", ChatRequest)
-    async def fit(self, request: Request, body: ChatRequest) -> dict[str, Any]:
+    async def fit(self, request: Request, body: ChatRequest) -> dict[str, int]:
         """Of a body for /v1/chat/completions: what the model reads of it."""
         model = (await self.context.pool.load(body.model)).model
-        return asdict(await asyncio.to_thread(fit_chat, model, body))  # it may cut the same text often
+        return await asyncio.to_thread(fit_chat, model, body)  # it may cut the same text often
 
     @post("/app/chat/tool", ToolRequest)
     async def tool(self, request: Request, body: ToolRequest) -> dict[str, Any]:
@@ -131,13 +125,6 @@ class ChatPage:
         return EventStream(self._trace({
             "text": body.text, "min_words": body.min_words, "place": str(place), "conversations": conversations,
         }))  # fmt: skip
-
-    @post("/app/chat/pieces", TokensRequest)
-    async def pieces(self, request: Request, body: TokensRequest) -> list[dict[str, Any]]:
-        """Each token's text, or its bytes where those are not whole characters, and whether it is a control token."""
-        model = (await self.context.pool.load(body.model)).model
-        check_vocabulary(model, body.tokens, "tokens")
-        return await run_in_thread_if_long(request, lambda: [describe_token(model.tokenizer, id) for id in body.tokens])
 
     @post("/app/chat/import", ImportRequest)
     async def import_(self, request: Request, body: ImportRequest) -> dict[str, Any]:

@@ -4,14 +4,15 @@ import asyncio
 from typing import Annotated, Any, Literal
 
 import numpy as np
-from pydantic import Field
+from pydantic import FailFast, Field
 from starlette.requests import Request
 from starlette.responses import Response
 
+from crawl2chat.serve.api.prompts import check_vocabulary
 from crawl2chat.serve.api.requests import ChatMessage, Strict
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.errors import ApiError, bad_request
-from crawl2chat.serve.http import get, post, tensors
+from crawl2chat.serve.http import describe_tokens, get, post, tensors
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer.cut import Cut, cut, cut_ids
 from crawl2chat.tokenizer.encoding import Encoding
@@ -26,6 +27,7 @@ MAX_REPLAY = 20_000
 MAX_MESSAGES = 64
 MAX_ENCODINGS = 4
 MAX_FOUND = 200
+MAX_IDS = 1 << 17
 
 Text = Annotated[str, Field(max_length=MAX_TEXT)]
 Name = Annotated[str, Field(max_length=100)]
@@ -46,6 +48,11 @@ class ConversationRequest(Strict):
     add_generation_prompt: bool = False
 
 
+class TextsRequest(Strict):
+    model: str | None = None
+    ids: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], FailFast(), Field(max_length=MAX_IDS)]
+
+
 class SearchRequest(Strict):
     encoding: Name
     query: Annotated[str, Field(max_length=200)]
@@ -56,7 +63,7 @@ class SearchRequest(Strict):
 
 
 class TokensPage:
-    """The endpoints. None of them touches a model, and whatever takes time is done in a thread."""
+    """The endpoints. None of them runs a model, and whatever takes time is done in a thread."""
 
     def __init__(self, context: AppContext) -> None:
         self.context = context
@@ -111,6 +118,13 @@ class TokensPage:
             return await asyncio.to_thread(work)
         except ValueError as error:
             raise bad_request(f"messages: {error}", "messages") from error
+
+    @post("/app/tokens/texts", TextsRequest)
+    async def texts(self, request: Request, body: TextsRequest) -> dict[str, Any]:
+        """Each token's text, or its bytes where those are not whole characters, and whether it is a control token."""
+        model = (await self.context.pool.load(body.model)).model
+        check_vocabulary(model, body.ids, "ids")
+        return {"tokens": await asyncio.to_thread(describe_tokens, model.tokenizer, body.ids)}
 
     @post("/app/tokens/search", SearchRequest)
     async def search(self, request: Request, body: SearchRequest) -> dict[str, Any]:

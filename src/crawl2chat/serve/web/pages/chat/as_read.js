@@ -14,7 +14,7 @@ export function AsRead({ node }) {
   const read = node.promptIds ?? [];
   useEffect(() => {
     const stop = new AbortController();
-    post("/app/chat/pieces", { model: node.made?.model || undefined, tokens: [...read, ...(node.ids ?? [])] }, { signal: stop.signal })
+    post("/app/tokens/texts", { model: node.made?.model || undefined, ids: [...read, ...(node.ids ?? [])] }, { signal: stop.signal })
       .then(setPieces, (failed) => stop.signal.aborted || setError(failed));
     return () => stop.abort();
   }, [node.id]);
