@@ -25,8 +25,7 @@ def completion_prompts(model: ServedModel, request: CompletionRequest) -> list[l
             _check_bytes(model, text, "prompt")
     prompts = [[*start, *model.tokenizer.encode(p)] if isinstance(p, str) else p for p in request.prompt]
     for prompt in prompts:
-        check_length(model, prompt, "prompt")
-        check_vocabulary(model, prompt, "prompt")
+        check_prompt(model, prompt, "prompt")
     return prompts
 
 
@@ -47,7 +46,7 @@ def chat_prompt(model: ServedModel, request: ChatRequest) -> tuple[list[int], Sa
     if request.continues:
         messages = messages[:-1]
     prompt = chat_ids(model, talk, messages, request.offered, begun)
-    check_length(model, prompt, "messages")
+    check_prompt(model, prompt, "messages")
     if request.offered and model.stage in TOOLS_BY_NAME_STAGES:
         asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
         rule = _continue_rule(model.tokenizer.encode(begun), quoting(model.tokenizer, messages[asked + 1 :]))
@@ -171,12 +170,13 @@ def _check_bytes(model: ServedModel, text: str, param: str) -> None:
         raise _too_long(model, f"at least {at_least}", param)
 
 
-def check_length(model: ServedModel, prompt: Sequence[int], param: str, room: int = 1) -> None:
-    """Raise ApiError for a prompt that is empty, or that leaves fewer than `room` tokens of the context."""
+def check_prompt(model: ServedModel, prompt: Sequence[int], param: str, room: int = 1) -> None:
+    """Raise ApiError for a prompt that is empty, has unknown ids, or leaves fewer than `room` tokens of the context."""
     if not prompt:
         raise bad_request(f"{param}: holds no token; expected at least one", param)
     if len(prompt) > model.engine.context - room:
         raise _too_long(model, str(len(prompt)), param, room)
+    check_vocabulary(model, prompt, param)
 
 
 def _too_long(model: ServedModel, n_tokens: str, param: str, room: int = 1) -> ApiError:

@@ -43,27 +43,21 @@ class PositionRequest(PassRequest):
     at: Number  # a position
 
 
-class BlockRequest(PositionRequest):
+class LayerRequest(PassRequest):
     layer: Number
 
 
-class HeadRequest(PassRequest):
-    """raw: queries and keys as they are before their norm and the rotation."""
+class BlockRequest(LayerRequest):
+    at: Number
 
-    layer: Number
+
+class HeadRequest(LayerRequest):
     head: Number
-    raw: bool = False
+    raw: bool = False  # queries and keys as they are before their norm and the rotation
 
 
-class MlpRequest(PassRequest):
-    layer: Number
-
-
-class WritesRequest(PositionRequest):
-    """What a head, or without one the MLP, adds to the stream at a position, read through the lens."""
-
-    layer: Number
-    head: Number | None = None
+class WritesRequest(BlockRequest):
+    head: Number | None = None  # None: the MLP
 
 
 class PinsRequest(PassRequest):
@@ -71,9 +65,7 @@ class PinsRequest(PassRequest):
 
 
 class EffectsRequest(PositionRequest):
-    """id: the token whose probability is watched, or None for the most probable one."""
-
-    id: Number | None = None
+    id: Number | None = None  # the token whose probability is watched; None: the most probable one
 
 
 class InsidePage:
@@ -148,8 +140,8 @@ class InsidePage:
 
         return tensors({"key_head": shared, "group": group}, await loaded.compute(work))
 
-    @post("/app/inside/mlp", MlpRequest)
-    async def mlp(self, request: Request, body: MlpRequest) -> Response:
+    @post("/app/inside/mlp", LayerRequest)
+    async def mlp(self, request: Request, body: LayerRequest) -> Response:
         """Activations (T, N) of the MLP's neurons, and which ones these are."""
         loaded, inside = await self._pass(request, body)
         active, chosen = await loaded.compute(lambda _: strongest_neurons(inside.layer(body.layer).active_tm))
@@ -164,7 +156,7 @@ class InsidePage:
 
     @post("/app/inside/writes", WritesRequest)
     async def writes(self, request: Request, body: WritesRequest) -> dict[str, Any]:
-        """The tokens for and against which a head or an MLP speaks at a position."""
+        """What a head or an MLP adds to the stream at a position, read through the lens: tokens for and against."""
         loaded, inside = await self._pass(request, body)
 
         def work(_: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""What the page Ranking asks: whom to show what, what they said about it, and how far they agree."""
+"""The page Ranking: what is shown to whom, how they ranked it, and how far they agree."""
 
 import asyncio
 import json

@@ -16,7 +16,7 @@ from crawl2chat.chat.talk import Talk
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.trace import CONTROLS, Trace, trace_controls
 from crawl2chat.serve.admission import Generation
-from crawl2chat.serve.api.prompts import check_length, check_vocabulary, read_sampling
+from crawl2chat.serve.api.prompts import check_prompt, check_vocabulary, read_sampling
 from crawl2chat.serve.api.requests import GenerationFields, Ids, Strict
 from crawl2chat.serve.api.responses import finite_logprob
 from crawl2chat.serve.app.context import AppContext
@@ -74,14 +74,14 @@ class SamplingPage:
         """Ids and texts of the prompt's tokens, and the stop texts that such a prompt brings with it."""
         model = (await self.pool.load(body.model)).model
         ids, stop = await asyncio.to_thread(_prompt_ids, model, body)
-        check_length(model, ids, "text")
+        check_prompt(model, ids, "text")
         return {"ids": ids, "tokens": describe_tokens(model.tokenizer, ids), "stop": stop}
 
     @post("/app/sampling/score", ScoreRequest)
     async def score(self, request: Request, body: ScoreRequest) -> Response:
         """The log-probability of each token, and the model's favourite there with its own; the first has none."""
         loaded = await self.pool.load(body.model)
-        _check_ids(loaded.model, body.ids, "ids", room=0)
+        check_prompt(loaded.model, body.ids, "ids", room=0)
         wanted = GenerationRequest(body.ids, Sampling(max_tokens=0, top_logprobs=1), 0, prompt_logprobs=True)
         deltas = await loaded.admission.admit([wanted]).all_deltas()
         prefill = next(delta.prefill for _, delta in deltas if delta.prefill)
@@ -99,7 +99,7 @@ class SamplingPage:
         """One step's most probable tokens, their log-probabilities at each control, and what holds of all tokens."""
         loaded = await self.pool.load(body.model)
         model = loaded.model
-        _check_ids(model, [*body.prompt, *body.answer], "prompt", room=0)
+        check_prompt(model, [*body.prompt, *body.answer], "prompt", room=0)
         check_vocabulary(model, body.also, "also")
         sampling = read_sampling(model, body, 0, 0, 0)
         logits_v = await self.logits.of(loaded, [*body.prompt, *body.answer])
@@ -119,7 +119,7 @@ class SamplingPage:
         """
         loaded = await self.pool.load(body.model)
         ids, n_answered = [*body.prompt, *body.answer], len(body.answer)
-        _check_ids(loaded.model, ids, "prompt", room=1)
+        check_prompt(loaded.model, ids, "prompt", room=1)
         seed = body.seed or 0
         wanted = []
         for branch in range(body.choices):
@@ -186,11 +186,6 @@ def _prompt_ids(model: ServedModel, body: PromptRequest) -> tuple[list[int], lis
         return [model.tokenizer.end_of_text, *model.tokenizer.encode(body.text)], []
     talk = Talk(model.engine, Sampling(), base=model.base)
     return talk.prompt([{"role": "user", "content": body.text}]), ["\n"] if model.base else []
-
-
-def _check_ids(model: ServedModel, ids: Sequence[int], param: str, room: int) -> None:
-    check_vocabulary(model, ids, param)
-    check_length(model, ids, param, room)
 
 
 def _describe_step(tokenizer: Tokenizer, trace: Trace, top: int, also: Sequence[int]) -> Response:
