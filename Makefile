@@ -3,7 +3,7 @@ BIN := .venv/bin
 RECIPE ?= recipes/laptop.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test explore examples lint bench
+.PHONY: help install run test explore examples reference lint bench
 
 help:     ## show what there is to make
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile | expand -t 18
@@ -22,11 +22,15 @@ examples: .venv/.installed  ## ask what README and tour show, of the models that
 explore: .venv/.installed  ## property tests on random examples; add what they find to the test with @example
 	HYPOTHESIS_PROFILE=explore $(BIN)/pytest -m hypothesis
 
-lint: .venv/.installed  ## style, types, import floors
+reference: .venv/.installed  ## write docs/reference from the help texts and settings
+	$(BIN)/python docs/reference.py
+
+lint: .venv/.installed  ## style, types, import floors, and whether docs/reference is up to date
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	$(BIN)/python docs/reference.py --check
 	@if command -v npm >/dev/null; then npm ci --silent && npm run --silent types; \
 	else echo "Node.js is not installed, so the types of the web app's modules were not checked"; fi
 

@@ -5,12 +5,13 @@
 FOLDER (or $CRAWL2CHAT_SHARED/data/web-pages) holds web-pages.warc.gz and gold.jsonl: pages with segments that their
 main text must and must not contain. Precision, recall and F1 are over all segments; speed is pages per second of
 processor time in one process, decoding included, the median of rounds in which every extractor takes its turn. Only
-the test part says anything of ours: it was trained on the other sites (crawl2chat.refine.train_extractor).
+the test part says anything of ours: it was trained on the other sites (scripts/train_extractor.py).
 """
 
 import argparse
 import os
 import statistics
+import sys
 import time
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +21,9 @@ import trafilatura
 
 from crawl2chat.refine.text.encoding import decode_html
 from crawl2chat.refine.text.extract import extract_text
-from crawl2chat.refine.train_extractor import GoldPage, is_test_page, read_gold, segment_scores
+
+sys.path.insert(0, str(Path(__file__).parents[1] / "scripts"))
+from train_extractor import GoldPage, is_test_page, read_gold, segment_scores
 
 
 def by_trafilatura(html: bytes, content_type: str | None, **mode: bool) -> str:

@@ -26,13 +26,13 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from crawl2chat.refine.rules import Text, heading_level
 from crawl2chat.refine.rules.c4 import c4_quality
 from crawl2chat.refine.rules.fineweb import fineweb_quality
-from crawl2chat.refine.rules.quality import Text, gopher_quality, heading_level
-from crawl2chat.refine.rules.repetition import gopher_repetition
+from crawl2chat.refine.rules.gopher import gopher_quality, gopher_repetition
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.text.language import identify_language, stop_words_by_language
-from crawl2chat.refine.text.sentences import count_sentences
+from crawl2chat.refine.text.words import count_sentences
 
 WARC = Path("data", "web-pages", "web-pages.warc.gz")
 SETTINGS = RefineSettings(languages=[])

@@ -17,8 +17,8 @@ from pathlib import Path
 from unittest.mock import patch
 
 from crawl2chat.evals.base.in_context import measure_in_context
+from crawl2chat.evals.base.model_under_test import ModelUnderTest
 from crawl2chat.evals.base.settings import BaseSettings
-from crawl2chat.evals.base.stage import load_subject
 from crawl2chat.stages.pipeline import Recipe, find_stage
 from crawl2chat.stages.settings import load_settings
 from crawl2chat.stages.stage import METRICS, run_stage
@@ -48,7 +48,7 @@ def train(folder: Path, variant: str, tokens: int, seed: int) -> None:
 def measure(folder: Path) -> dict[str, float]:
     (folder / "asked").mkdir(exist_ok=True)
     parts = [folder / name for name in ("crawl", "refine", "pretrain", "asked")]
-    subject = load_subject(*parts, settings=BaseSettings())
+    subject = ModelUnderTest.load(*parts, settings=BaseSettings())
     figures = {figure.name: figure.value for figure in measure_in_context(subject)}
     lines = read_metrics(folder / "pretrain" / METRICS)
     tokens = {line["step"]: line["tokens"] for line in lines if "tokens" in line}

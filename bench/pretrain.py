@@ -40,6 +40,7 @@ from crawl2chat.tokenizer.shards import TokenizedDocuments, write_tokens
 from crawl2chat.train.data import DocumentBatches
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 
@@ -189,7 +190,7 @@ def train_ours(job: Job, batches: DocumentBatches) -> tuple[Transformer, list[fl
     model = Transformer(model_config(settings, VOCAB))
     model.init_weights(settings.seed)
     with tempfile.TemporaryDirectory() as folder:
-        train(model, batches, job.steps, settings, Path(folder), label="ours")
+        train(NextToken(model, batches, settings), job.steps, settings, Path(folder), label="ours")
         return model, [line["tokens_per_second"] for line in read_metrics(Path(folder) / METRICS)][1:]
 
 

@@ -85,24 +85,24 @@ def readme(run: Run) -> Iterator[str]:
     yield ""
     known = [short("sft", f"facts_held_out/{met}") for met in ("1", "8-15", "100+")]
     rows = [
-        ["the web must be cleaned", f"{precise[0]} of the dropped pages had to go, {precise[1]} of those that had to "
-         f"go were dropped; words of the extracted texts: F1 {precise[2]}"],
-        ["a base model is a lossy archive", f"bits per byte of held-out text: {rate('model')}; "
+        ["the web must be cleaned", f"{precise[0]} of the dropped pages were junk (precision), {precise[1]} of the "
+         f"junk was dropped (recall); extracted text, by words: F1 {precise[2]}"],
+        ["a base model is a lossy archive", f"bits per byte on held-out text: {rate('model')}; "
          f"5-gram {rate('5_gram')}, xz {rate('xz')}"],
         ["it recites what it saw often", f"passages recited to their end: "
          f"{short('base', 'recall_at_1_to_2_copies')} of those with 1 or 2 copies, "
-         f"{short('base', 'recall_at_64_copies_and_more')} with 64 and more"],
-        ["it learns from its prompt", f"what an invented word means on this page alone: "
-         f"{short('base', 'glossary/8')} right with 8 words on it, "
+         f"{short('base', 'recall_at_64_copies_and_more')} with 64 or more"],
+        ["it learns from its prompt", f"meaning of an invented word that only the prompt defines: "
+         f"{short('base', 'glossary/8')} right with 8 definitions, "
          f"{short('base', 'glossary_absent/8')} if the word is not among them"],
-        ["its prompt makes it an assistant", f"questions about people it met often: bare "
-         f"{short('base', 'assistant_by_prompt/bare')}, on a helper's page "
-         f"{short('base', 'assistant_by_prompt/interview')}"],
-        ["a model knows what it read often", f"right about people that no training question was about: "
-         f"{known[0]} of those on one page, {known[1]} on 8 to 15, {known[2]} on 100 and more"],
+        ["its prompt makes it an assistant", f"questions about people it read about often: "
+         f"{short('base', 'assistant_by_prompt/bare')} right when asked alone, "
+         f"{short('base', 'assistant_by_prompt/interview')} on a page where a helper answers questions"],
+        ["a model knows what it read often", "right about people whom no training question was about: "
+         f"{known[0]} if they appear on one page, {known[1]} on 8 to 15, {known[2]} on 100 or more"],
         ["it makes things up", "makes up answers about people who appear on no page: "
          f"{short('honesty', 'wrong before/0')}"],
-        ["… until it learns what it knows", f"{both('honesty', 'wrong after/0')}; refused on well-known people: "
+        ["… until it learns what it knows", f"{both('honesty', 'wrong after/0')}; refusals about well-known people: "
          f"{both('honesty', 'checkup/refused on well-known people')}"],
         ["it can look things up",
          f"right about people on a single page, with search: {both('honesty', 'right with search/1')}"],
@@ -112,10 +112,10 @@ def readme(run: Run) -> Iterator[str]:
         ["thinking needs tokens", f"sums of three digits: at once {short('honesty', 'at once/3 digits')}, step by step "
          f"{short('honesty', 'step by step/3 digits')}, with a calculator {short('honesty', 'calculator/3 digits')}"],
         ["rewards find what imitation did not", f"pass@1 {short('reinforce', 'pass_at_1_before')} → "
-         f"{short('reinforce', 'pass_at_1_after')} (coin flips for rewards: "
+         f"{short('reinforce', 'pass_at_1_after')} (with coin flips as rewards: "
          f"{short('reinforce', 'random_reward_pass_at_1')}), answers {100 * longer:.0f} % longer"],
-        ["a reward model is gamed in the end", f"the annotator's taste {points('start')} → {points('peak')} → "
-         f"{points('end')} points, while the reward model's goes on rising"],
+        ["a reward model is gamed in the end", f"points from the annotator {points('start')} → {points('peak')} → "
+         f"{points('end')}, while points from the reward model keep rising"],
     ]  # fmt: skip
     yield from table(["what the lecture says", "what the run measured"], rows)
 

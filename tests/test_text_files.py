@@ -23,7 +23,7 @@ ENCODINGS = ["utf-8", "utf-8-sig", "utf-16", "utf-32"]
 # a name of a file, what is in it, how it is read, and what is read
 READERS = {
     "recipe": ("a.toml", '# Grüße\nuntil = "crawl"\n', lambda file: load_settings(Recipe, file).until, "crawl"),
-    "blocklist": ("a.txt", "grüße.example\n", lambda file: load_blocklists([str(file)]), {"grüße.example"}),
+    "blocklist": ("a.txt", "grüße.example\n", lambda file: load_blocklists((str(file),)), {"grüße.example"}),
     "rows": ("a.jsonl", '{"question": "Grüße?"}\n', json_lines, [{"question": "Grüße?"}]),
     "test questions": ("a.txt", "Grüße?\n", lambda file: list(read_questions(file, ["q"])), [(1, "Grüße?")]),
     "test questions as JSON lines": (

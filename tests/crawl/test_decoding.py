@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warcs import html
 
-from crawl2chat.crawl.decoding import DecodingError, dechunk, decode_body
+from crawl2chat.crawl.bodies import DecodingError, dechunk, decode_body
 
 
 @pytest.mark.parametrize("name", ["gzip", "deflate", "raw deflate", "br", "zstd", "chunked", "chunked, gzip"])

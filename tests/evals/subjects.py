@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from crawl2chat.evals.base.model_under_test import ModelUnderTest
 from crawl2chat.evals.base.settings import BaseSettings
-from crawl2chat.evals.base.subject import Subject
 from crawl2chat.generate import Engine
 from crawl2chat.generate.request import Completion
 from crawl2chat.model import ModelConfig, Transformer
@@ -43,4 +43,4 @@ def make_subject(
     measured = training if held_out is None else write_tokens(list(held_out), tokenizer, folder / "held_out")
     documents = [Document(str(i), text) for i, text in enumerate(texts if held_out is None else held_out)]
     engine = engine or Engine(small_model(tokenizer), tokenizer)
-    return Subject(engine, training, measured, documents, ledger, BaseSettings(**settings), folder / "out")
+    return ModelUnderTest(engine, training, measured, documents, ledger, BaseSettings(**settings), folder / "out")

@@ -5,9 +5,10 @@ import json
 import pytest
 from models import random_model
 
-from crawl2chat.evals.base import stage
+from crawl2chat.evals.base import model_under_test
+from crawl2chat.evals.base.model_under_test import ModelUnderTest
 from crawl2chat.evals.base.settings import BaseSettings
-from crawl2chat.evals.base.stage import load_subject, measure_base
+from crawl2chat.evals.base.stage import measure_base
 from crawl2chat.stages.files import StageError, write_json
 from crawl2chat.stages.stage import Manifest, hash_path
 from crawl2chat.tokenizer.tokenize import tokenize
@@ -33,22 +34,22 @@ def places(run):
 
 def test_held_out_documents_come_with_their_texts_and_no_more_than_are_measured(tokenizer, tmp_path, monkeypatch):
     run = pretrained(tokenizer, tmp_path / "run", held_out=0.3)
-    whole = load_subject(*places(run), BaseSettings())
+    whole = ModelUnderTest.load(*places(run), BaseSettings())
     texts = [document.text for document in whole.documents]
     assert len(texts) > 5
     assert [tokenizer.decode(ids[1:].tolist()) for ids in (whole.held_out[i] for i in range(len(texts)))] == texts
-    monkeypatch.setattr(stage, "HELD_OUT_TOKENS", len(whole.held_out[0]) + len(whole.held_out[1]))
-    some = load_subject(*places(run), BaseSettings())
+    monkeypatch.setattr(model_under_test, "MAX_HELD_OUT_TOKENS", len(whole.held_out[0]) + len(whole.held_out[1]))
+    some = ModelUnderTest.load(*places(run), BaseSettings())
     assert [document.text for document in some.documents] == texts[:2]
-    monkeypatch.setattr(stage, "HELD_OUT_TOKENS", 1)  # one document always
-    assert len(load_subject(*places(run), BaseSettings()).documents) == 1
+    monkeypatch.setattr(model_under_test, "MAX_HELD_OUT_TOKENS", 1)  # one document always
+    assert len(ModelUnderTest.load(*places(run), BaseSettings()).documents) == 1
 
 
 def test_copies_are_looked_for_in_as_much_text_as_the_settings_say(tokenizer, tmp_path):
     run = pretrained(tokenizer, tmp_path / "run", held_out=0.3)
-    subject = load_subject(*places(run), BaseSettings())
+    subject = ModelUnderTest.load(*places(run), BaseSettings())
     assert len(subject.searched) == len(subject.training)
-    some = load_subject(*places(run), BaseSettings(searched_tokens=len(subject.training[0]) + 1))
+    some = ModelUnderTest.load(*places(run), BaseSettings(searched_tokens=len(subject.training[0]) + 1))
     assert len(some.searched) == 1
     assert len(some.training) == len(subject.training)
 
@@ -57,7 +58,7 @@ def test_documents_made_anew_since_are_told(tokenizer, tmp_path):
     run = pretrained(tokenizer, tmp_path / "run", held_out=0.3)
     (run / "refine" / "more.jsonl").write_text('{"id": "a", "text": "Another."}\n')
     with pytest.raises(StageError, match="is not what .* was trained on"):
-        load_subject(*places(run), BaseSettings())
+        ModelUnderTest.load(*places(run), BaseSettings())
 
 
 def test_where_nothing_was_held_out_the_rest_is_measured(tokenizer, tmp_path):

@@ -10,17 +10,18 @@ import pytest
 import torch
 
 from crawl2chat.evals.knowledge import question_prompt
-from crawl2chat.evals.suites import problems
-from crawl2chat.evals.suites.problems import (
+from crawl2chat.evals.suites import chat_suites
+from crawl2chat.evals.suites.chat_suites import (
     measure_arc,
-    measure_gsm8k,
     measure_humaneval,
-    pass_at_k,
+    measure_task,
     pass_figures,
+    problems_of_rows,
     program_of,
 )
 from crawl2chat.evals.suites.rows import Rows, read_rows
 from crawl2chat.evals.suites.sandbox import Limits, run_program
+from crawl2chat.evals.tasks import Task, pass_at_k
 from crawl2chat.generate import Completion, Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.stages.files import StageError
@@ -42,6 +43,10 @@ HUMANEVAL = [
         "prompt": "def half(x):\n", "test": "def check(candidate):\n    assert candidate(3) == 1.5\n",
     },
 ]  # fmt: skip
+
+
+def measure_gsm8k(engine, rows, sampling, samples=1):
+    return measure_task(engine, Task("rows.jsonl", problems_of_rows(rows)), "gsm8k", sampling, samples)
 
 
 def rows(*content):
@@ -71,7 +76,7 @@ def saying(monkeypatch):
             asked.extend(engine.tokenizer.decode(prompt) for prompt in prompts)
             return [Completion(ids=[1, 2], text=next(left), finish_reason="stop") for _ in prompts]
 
-        monkeypatch.setattr(problems, "generate", generate)
+        monkeypatch.setattr(chat_suites, "generate", generate)
         return asked
 
     return say
@@ -132,7 +137,7 @@ def test_samples_of_a_question_count_by_pass_at_k(engine, saying):
 
 
 def test_a_question_that_is_no_text_is_named(engine):
-    with pytest.raises(StageError, match="row 0: answer = 7; expected a text"):
+    with pytest.raises(StageError, match='row 0: found "answer": 7, not a text'):
         measure_gsm8k(engine, rows({"question": "How many?", "answer": 7}), GREEDY)
 
 

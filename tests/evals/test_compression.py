@@ -10,11 +10,10 @@ import pytest
 from models import LINE, taught_model
 
 from crawl2chat.cli.main import main
-from crawl2chat.compress import prediction
-from crawl2chat.evals.base.compression import measure_archive, measure_compression
-from crawl2chat.evals.base.ngrams import KneserNey
+from crawl2chat.compress import coder
+from crawl2chat.evals.base.compression import KneserNey, measure_archive, measure_compression
+from crawl2chat.evals.base.model_under_test import ModelUnderTest
 from crawl2chat.evals.base.settings import BaseSettings
-from crawl2chat.evals.base.subject import Subject
 from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
 from crawl2chat.generate import Engine
 from crawl2chat.refine.documents import Document
@@ -33,7 +32,7 @@ def subject(tmp_path_factory):
     folder = tmp_path_factory.mktemp("subject")
     tokenizer = train_bpe([LINE, "Zwei Mühlen. Nobody knew who had built it."] * 4, vocab_size=420)
     documents = [Document(str(i), *given) for i, given in enumerate(zip(TEXTS, URLS, LANGUAGES, strict=True))]
-    return Subject(
+    return ModelUnderTest(
         Engine(taught_model(tokenizer), tokenizer),
         write_tokens([LINE * 5] * 4, tokenizer, folder / "training"),
         write_tokens(TEXTS, tokenizer, folder / "held_out"),
@@ -105,9 +104,9 @@ def test_the_archive_is_exact_and_its_rate_the_models(figures):
 
 
 def test_an_archive_that_is_not_restored_is_a_figure(subject, monkeypatch):
-    exact = prediction.cumulative_frequencies
+    exact = coder.cumulative_frequencies
     drift = itertools.count()
-    monkeypatch.setattr(prediction, "cumulative_frequencies", lambda logits: exact(logits * (1 + next(drift) / 1000)))
+    monkeypatch.setattr(coder, "cumulative_frequencies", lambda logits: exact(logits * (1 + next(drift) / 1000)))
     figures = {figure.name: figure for figure in measure_archive(subject, "".join(TEXTS).encode())}
     assert figures["archive_exact"].value == 0
 

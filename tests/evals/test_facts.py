@@ -8,13 +8,14 @@ from subjects import make_subject, small_model
 
 from crawl2chat.evals.base.facts import (
     FAIRLY_OFTEN,
+    FactQuestion,
     Recall,
     by_wordings,
     complete_facts,
+    fact_questions,
     measure_facts,
     unfinished_sentence,
 )
-from crawl2chat.evals.base.prompting import FactQuestion, fact_questions
 from crawl2chat.generate import Engine
 from crawl2chat.tinyweb.wording import NOUN_PHRASES
 from crawl2chat.tokenizer.bpe import train_bpe

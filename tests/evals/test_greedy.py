@@ -1,6 +1,6 @@
 from subjects import small_model
 
-from crawl2chat.evals.base.greedy import fitting, greedy
+from crawl2chat.evals.base.base_prompts import fitting, greedy
 from crawl2chat.generate import Engine
 
 

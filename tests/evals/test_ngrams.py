@@ -5,7 +5,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.evals.base.ngrams import KneserNey, discounts_of
+from crawl2chat.evals.base.compression import KneserNey, discounts_of
 
 A, B, C = 0, 1, 2
 

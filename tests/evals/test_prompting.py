@@ -3,8 +3,8 @@ import json
 import pytest
 from subjects import Parrot, make_subject
 
-from crawl2chat.evals.base.helper_page import helper_page
-from crawl2chat.evals.base.prompting import OFTEN, fact_questions, few_shot_pages, first_sentence, measure_prompting
+from crawl2chat.evals.base.base_prompts import helper_page
+from crawl2chat.evals.base.facts import OFTEN, fact_questions, few_shot_pages, first_sentence, measure_prompting
 from crawl2chat.tinyweb.ledger import RELATIONS
 
 

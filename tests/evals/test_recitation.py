@@ -6,7 +6,7 @@ from types import SimpleNamespace
 import pytest
 from subjects import make_subject
 
-from crawl2chat.evals.base.recitation import count_copies, measure_recitation, median, recite, words_right
+from crawl2chat.evals.base.continuation import count_copies, measure_recitation, median, recite, words_right
 
 PASSAGES = [
     "The tired bridge forgot the river, and eleven grey lanterns burned behind the mill until somebody came.",

@@ -3,7 +3,8 @@ import torch
 from models import SHAPES, random_model
 
 from crawl2chat.evals import scoring
-from crawl2chat.evals.scoring import Score, Span, common_prefix, score
+from crawl2chat.evals.scoring import Score, Span, score
+from crawl2chat.model.ragged import common_prefix
 
 
 def alone(model, span):

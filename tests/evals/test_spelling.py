@@ -6,8 +6,17 @@ import numpy as np
 import pytest
 from subjects import make_subject
 
-from crawl2chat.evals.base.letters import count_letters, read_tokens, readout
-from crawl2chat.evals.base.spelling import count_task, decimals_task, measure_spelling, reverse_task, solve, spell_task
+from crawl2chat.evals.base.spelling_and_sums import (
+    count_letters,
+    count_task,
+    decimals_task,
+    measure_spelling,
+    read_tokens,
+    readout,
+    reverse_task,
+    solve,
+    spell_task,
+)
 
 
 @pytest.mark.parametrize("kind", ["helpful", "misleading"])

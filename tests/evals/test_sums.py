@@ -2,7 +2,7 @@ import re
 
 from subjects import Parrot, make_subject
 
-from crawl2chat.evals.base.sums import measure_sums
+from crawl2chat.evals.base.spelling_and_sums import measure_sums
 from crawl2chat.tinyweb.arithmetic import STEP_CUE
 
 

@@ -24,7 +24,7 @@ def texts(ledger, tmp_path_factory):
         for person in ledger.people
         if person.split == "probe"
         for value in person.facts.values()
-        for question in [Question(f"What of {person.name}?", value, "1")]
+        for question in [Question(f"What of {person.name}?", (value,), "1")]
     ]
     made = stage._conversations(found, ledger, SearchIndex(index), [], SETTINGS)
     return ["\n".join(message["content"] for message in conversation) for conversation in made]
@@ -48,7 +48,7 @@ def test_the_known_is_answered_and_the_unknown_refused(texts):
 
 
 def answer(group, text, right):
-    return Answer(Question("?", "Telm", group), text, right, stopped=True, tokens=3)
+    return Answer(Question("?", ("Telm",), group), text, right, stopped=True, tokens=3)
 
 
 BEFORE = Examination([answer("0", "Bree.", False), answer("100+", "Telm.", True), answer("100+", "Bree.", False)], [])

@@ -25,7 +25,7 @@ def first_word(answer):
     return answer.split()[0]
 
 
-QUESTION = Question("Where?", "Telm", "1")
+QUESTION = Question("Where?", ("Telm",), "1")
 
 
 def test_a_fact_is_judged_over_all_its_answers(tokenizer):

@@ -3,7 +3,8 @@ import torch
 import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.model.attention import BlockwiseCausal, attend, mask_within, positions_within
+from crawl2chat.model.attention import attend, mask_within, positions_within
+from crawl2chat.model.cpu_attention import BlockwiseCausal
 
 DOCUMENTS_BT = torch.tensor([[0] * 5 + [1] * 1 + [2] * 7 + [-1] * 3, [0] * 16, [0] * 2 + [1] * 14])
 

@@ -3,8 +3,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from webencodings.labels import LABELS
 
-from crawl2chat.refine.text.charsets import decode, find_encoding
-from crawl2chat.refine.text.encoding import BROKEN_CHARACTERS, decode_html
+from crawl2chat.refine.text.encoding import BROKEN_CHARACTERS, decode, decode_html, find_encoding
 
 GERMAN = "Der Müller gehört zum größten Dorf, für das er früh über die Brücke ging. "
 POLISH = "Młynarz poszedł rano nad rzekę, żółta gęś już tam była. "

@@ -9,10 +9,9 @@ from warcs import html, http, page_record, prose, record, write_warc
 from crawl2chat.cli.main import main
 from crawl2chat.crawl import Page, Place, read_warc
 from crawl2chat.refine import explain
-from crawl2chat.refine.explain import LIMITS, Outcome, Seen, find_limit, watch_page
-from crawl2chat.refine.explain_terminal import print_outcome, show_change
+from crawl2chat.refine.explain import LIMITS, Outcome, StepReport, find_limit, print_outcome, show_change, watch_page
+from crawl2chat.refine.rules import keep
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.verdict import keep
 
 GOOD, COPY, SHORT = (f"https://host{i}.example.org/{i}" for i in (1, 2, 3))
 HOSTILE = "https://host.example.org/\x1b[31mred"
@@ -155,9 +154,9 @@ def test_only_the_warcs_that_hold_a_page_are_read(run, tmp_path, capsys, monkeyp
 
 
 def test_a_drop_that_needed_all_pages_is_told_as_the_runs_and_no_difference(capsys):
-    kept = Seen("pii", keep(), 0.0)
-    print_outcome(Outcome(step="classifier", reason="low_quality"), kept)
-    print_outcome(Outcome(step="near_duplicates", reason="copy", copy_of=GOOD), kept)
+    kept = StepReport("pii", keep(), 0.0)
+    print_outcome(Outcome(step="classifier", reason="low_quality"), kept, RefineSettings())
+    print_outcome(Outcome(step="near_duplicates", reason="copy", copy_of=GOOD), kept, RefineSettings())
     told = capsys.readouterr().out
     assert "dropped by classifier: low_quality" in told
     assert f"a copy of {GOOD}" in told

@@ -11,8 +11,9 @@ from bounds import Refined, refine_bounded
 from warcs import html, http, page_record, prose, record, write_warc
 
 from crawl2chat.crawl import Page, Place
-from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.pages import refine_pages
 from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.steps import KeptPage, Reject
 
 LIMIT = 3_000_000  # bytes a record
 MEMORY = 700 << 20  # bytes of data that any process of the stage may have
@@ -194,6 +195,6 @@ def test_a_page_without_text_is_dropped_for_a_reason(name, refined):
 def test_a_page_that_needs_too_much_memory_is_dropped_and_the_others_are_kept():
     bodies = [PROSE, b"<p>" + b"the mill by a river " * 900_000, PROSE]
     pages = [Page("https://x.example/", 200, "text/html", {}, body, Place("a", i), "") for i, body in enumerate(bodies)]
-    found = list(refine_pages(iter(pages), frozenset(), RefineSettings(extract_megabytes=100), workers=1))
-    assert [type(item) for item in found] == [Document, Reject, Document]
+    found = list(refine_pages(iter(pages), RefineSettings(extract_megabytes=100), workers=1))
+    assert [type(item) for item in found] == [KeptPage, Reject, KeptPage]
     assert found[1].reason in ("memory", "failed", "crashed")  # as Python, a parser and a crash tell it

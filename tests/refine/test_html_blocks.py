@@ -1,8 +1,8 @@
 import pytest
 from effort import assert_linear
 
-from crawl2chat.refine.text.html_attributes import HINT_BITS, HINTS
 from crawl2chat.refine.text.html_blocks import html_blocks
+from crawl2chat.refine.text.html_tags import HINT_BITS, HINTS
 
 
 def texts(page: str) -> list[str]:

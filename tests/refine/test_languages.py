@@ -13,15 +13,13 @@ from warcs import html, prose
 from crawl2chat.crawl import Page, Place
 from crawl2chat.refine import steps
 from crawl2chat.refine.copies.dedup import alike, sign
-from crawl2chat.refine.explain import watch_page
-from crawl2chat.refine.explain_terminal import describe
-from crawl2chat.refine.pages import Document, Reject, refine_page, snippet
+from crawl2chat.refine.explain import describe, watch_page
 from crawl2chat.refine.quality.classify import features_of
+from crawl2chat.refine.rules import Text
 from crawl2chat.refine.rules.c4 import c4_quality
 from crawl2chat.refine.rules.decontaminate import check_contamination
 from crawl2chat.refine.rules.fineweb import fineweb_quality
-from crawl2chat.refine.rules.quality import Text, symbols
-from crawl2chat.refine.rules.thresholds import for_language, thresholds_by_language
+from crawl2chat.refine.rules.gopher import symbols
 from crawl2chat.refine.settings import (
     C4Settings,
     DecontaminateSettings,
@@ -30,10 +28,12 @@ from crawl2chat.refine.settings import (
     GopherQualitySettings,
     GopherRepetitionSettings,
     RefineSettings,
+    for_language,
+    thresholds_by_language,
 )
+from crawl2chat.refine.steps import KeptPage, Reject, refine_page, snippet
 from crawl2chat.refine.text.language import require_languages
-from crawl2chat.refine.text.sentences import count_sentences, ends_sentence
-from crawl2chat.refine.text.words import has_unspaced, split_words, words_of
+from crawl2chat.refine.text.words import count_sentences, ends_sentence, has_unspaced, split_words, words_of
 
 TEXTS = tomllib.loads(Path(__file__).with_name("languages.toml").read_text(encoding="utf-8"))
 PROSE = {language: texts["prose"] for language, texts in TEXTS.items()}
@@ -46,7 +46,7 @@ def code(language: str) -> str:
     return language.split("-")[0]
 
 
-def refined(text: str, language: str, **settings: Any) -> Document | Reject:
+def refined(text: str, language: str, **settings: Any) -> KeptPage | Reject:
     page = Page("https://example.org/", 200, "text/html; charset=utf-8", {}, html(text), Place("a", 1), "")
     return refine_page(page, RefineSettings(languages=[code(language)], **settings))
 
@@ -56,7 +56,7 @@ def reason(text: str, language: str) -> str | None:
     draft = steps.Draft(Page("", 200, "", {}, b"", Place("a", 1), ""), text=text, language=language)
     rules = for_language(RefineSettings(languages=[]), language)
     for name in ("gopher_quality", "gopher_repetition", "c4", "fineweb"):
-        verdict = steps.TEXT_STEPS[name](draft, rules)
+        verdict = steps.page_steps(rules)[name](draft, rules)
         if verdict.dropped:
             return verdict.reason
     return None
@@ -69,7 +69,7 @@ def joined(words: list[str], language: str) -> str:
 @pytest.mark.parametrize("language", PROSE)
 def test_prose_is_kept_whole(language):
     document = refined(PROSE[language], language)
-    assert isinstance(document, Document), document
+    assert isinstance(document, KeptPage), document
     assert document.text == PROSE[language]
     assert document.language == code(language)
 
@@ -321,6 +321,6 @@ def test_thresholds_of_the_page_are_explained(tmp_path):
 def test_english_pages_pass_and_fail_as_before():
     """Of texts without other scripts nothing is segmented, so the rules see what they saw."""
     english = prose(1, 24)
-    assert isinstance(refined(english, "en"), Document)
+    assert isinstance(refined(english, "en"), KeptPage)
     assert Text.of(english).words == [word.strip(".") for word in english.split()]
     assert fineweb_quality(Text.of(english.replace(".", ".”")), FineWebSettings()).reason == "unpunctuated_lines"

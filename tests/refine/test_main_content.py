@@ -5,8 +5,9 @@ import sys
 import numpy as np
 import pytest
 
+from crawl2chat.refine.text.block_features import FEATURES, block_features
 from crawl2chat.refine.text.html_blocks import html_blocks
-from crawl2chat.refine.text.main_content import FEATURES, block_features, choose_blocks, main_blocks, score_blocks
+from crawl2chat.refine.text.main_content import choose_blocks, main_blocks, score_blocks
 
 PAGE = """<div class=menu><a href=/>Home</a> <a href=/s>Shop</a></div>
 <div class="post-content"><h1>The mill by the river</h1>
@@ -85,7 +86,8 @@ def test_scoring_takes_no_more_processor_time_than_real_time_has():
     """That is, it wakes no threads, whatever BLAS's settings are in the program that asks."""
     code = """
 import time, numpy as np
-from crawl2chat.refine.text.main_content import FEATURES, _networks
+from crawl2chat.refine.text.block_features import FEATURES
+from crawl2chat.refine.text.main_content import _networks
 features, network = np.ones((400, len(FEATURES)), np.float32), _networks()[0]
 network(features)
 own, all_threads = time.thread_time(), time.process_time()

@@ -1,11 +1,11 @@
 import pytest
 
+from crawl2chat.refine.text.extract import render_markdown
 from crawl2chat.refine.text.html_blocks import html_blocks
-from crawl2chat.refine.text.markdown import render
 
 
 def markdown(page: str) -> str:
-    return render(html_blocks(page))
+    return render_markdown(html_blocks(page))
 
 
 def test_headings_paragraphs_and_lists():

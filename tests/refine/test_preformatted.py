@@ -1,8 +1,8 @@
 import pytest
 
+from crawl2chat.refine.text.extract import render_markdown
 from crawl2chat.refine.text.html_blocks import html_blocks
-from crawl2chat.refine.text.markdown import render
-from crawl2chat.refine.text.preformatted import Stretch, is_prose, paragraphs, stretches
+from crawl2chat.refine.text.html_reader import Stretch, is_prose, paragraphs, stretches
 
 LETTER = """
 Dear all,
@@ -45,7 +45,7 @@ CODE = {
 
 
 def markdown(page: str) -> str:
-    return render(html_blocks(page))
+    return render_markdown(html_blocks(page))
 
 
 @pytest.mark.parametrize("text", [LETTER, POEM, RFC, JAPANESE])

@@ -4,13 +4,13 @@ import pytest
 from effort import assert_linear
 from warcs import prose
 
+from crawl2chat.refine.rules import Text
 from crawl2chat.refine.rules.c4 import c4_quality
 from crawl2chat.refine.rules.fineweb import fineweb_quality
-from crawl2chat.refine.rules.quality import Text, gopher_quality
-from crawl2chat.refine.rules.repetition import WordGrams, gopher_repetition
+from crawl2chat.refine.rules.gopher import WordGrams, gopher_quality, gopher_repetition
 from crawl2chat.refine.settings import C4Settings, FineWebSettings, GopherQualitySettings, GopherRepetitionSettings
 from crawl2chat.refine.text.language import stop_words_by_language
-from crawl2chat.refine.text.sentences import count_sentences
+from crawl2chat.refine.text.words import count_sentences
 
 GOOD = prose(1, 24)
 

@@ -15,10 +15,11 @@ import pytest
 from warcs import html, http, page_record, prose, record, write_warc
 
 from crawl2chat.crawl import Fault, Page, Place
-from crawl2chat.refine.pages import Document, Reject, refine_page, refine_pages
+from crawl2chat.refine import steps
+from crawl2chat.refine.pages import refine_pages
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
-from crawl2chat.refine.steps import check_response
+from crawl2chat.refine.steps import KeptPage, Reject, check_response, refine_page
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import hash_files
 
@@ -204,8 +205,8 @@ def patience(seconds: float) -> RefineSettings:
 
 def test_a_page_that_takes_too_long_is_dropped_and_the_others_are_kept():
     pages = [page(i, NESTED if i == 1 else html(prose(i, 24))) for i in range(6)]
-    found = list(refine_pages(iter(pages), frozenset(), patience(1), workers=2))
-    assert [type(item) for item in found] == [Document, Reject, Document, Document, Document, Document]
+    found = list(refine_pages(iter(pages), patience(1), workers=2))
+    assert [type(item) for item in found] == [KeptPage, Reject, KeptPage, KeptPage, KeptPage, KeptPage]
     assert [item.place.offset for item in found] == list(range(6))
     assert (found[1].step, found[1].reason, found[1].value) == ("extract", "timeout", 1)
 
@@ -226,7 +227,7 @@ def test_a_page_whose_process_dies_twice_is_dropped(kills, expected):
     thread = threading.Thread(target=kill_children)
     thread.start()
     try:
-        found = list(refine_pages(iter([page(0, NESTED)]), frozenset(), patience(2), workers=1))
+        found = list(refine_pages(iter([page(0, NESTED)]), patience(2), workers=1))
     finally:
         stop.set()
         thread.join()
@@ -347,12 +348,12 @@ def test_a_run_that_finds_no_page_says_what_it_found(tmp_path, name):
             refine(file, tmp_path / "out", RefineSettings(workers=1))
 
 
-@pytest.mark.parametrize(("function", "step"), [("score_quality", "classifier"), ("dedup.sign", "near_duplicates")])
-def test_a_page_that_can_not_be_scored_or_signed_is_dropped(function, step, monkeypatch):
+@pytest.mark.parametrize("step", ["classifier", "near_duplicates"])
+def test_a_page_that_can_not_be_scored_or_signed_is_dropped(step, monkeypatch):
     def fail(*_: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(f"crawl2chat.refine.pages.{function}", fail)
+    monkeypatch.setitem(steps.PREPARATIONS, step, fail)
     found = refine_page(page(0, html(prose(0, 24))), RefineSettings())
     assert isinstance(found, Reject)
     assert (found.step, found.reason, found.value) == (step, "memory", 1000)
@@ -360,7 +361,7 @@ def test_a_page_that_can_not_be_scored_or_signed_is_dropped(function, step, monk
 
 def test_a_stage_that_stops_early_leaves_no_process():
     pages = (page(i, html(prose(i, 24))) for i in range(1000))
-    some = refine_pages(pages, frozenset(), RefineSettings(), workers=2)
+    some = refine_pages(pages, RefineSettings(), workers=2)
     next(some)
     some.close()
     assert multiprocessing.active_children() == []
@@ -368,7 +369,7 @@ def test_a_stage_that_stops_early_leaves_no_process():
 
 def test_faults_pass_in_order():
     fault = Fault(Place("a", 1), "truncated", "")
-    found = list(refine_pages(iter([page(0, html(prose(0, 24))), fault]), frozenset(), RefineSettings(), workers=1))
+    found = list(refine_pages(iter([page(0, html(prose(0, 24))), fault]), RefineSettings(), workers=1))
     assert isinstance(found[1], Reject)
     assert (found[1].step, found[1].reason) == ("read", "truncated")
 

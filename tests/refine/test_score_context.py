@@ -1,9 +1,8 @@
 import numpy as np
 import pytest
 
+from crawl2chat.refine.text.block_features import CONTEXT_FEATURES, block_features, features_in_context
 from crawl2chat.refine.text.html_blocks import html_blocks
-from crawl2chat.refine.text.main_content import block_features, features_in_context
-from crawl2chat.refine.text.score_context import CONTEXT_FEATURES
 
 PAGE = """<div class=post><h1>The mill</h1><p>The miller went to the river, and he was not alone there.</p>
 <p>The wheel has to turn before the sun is up.</p></div>

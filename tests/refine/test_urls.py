@@ -37,7 +37,7 @@ def test_host_words_can_be_switched_off():
 
 def test_a_blocklist_has_one_host_a_line_and_comments(tmp_path):
     (tmp_path / "hosts").write_text("# list\nBad.example\n\n.other.example  # why\n")
-    assert load_blocklists([str(tmp_path / "hosts")]) == {"bad.example", "other.example"}
-    assert load_blocklists([]) == frozenset()
-    with pytest.raises(StageError, match=r"refine\.blocklist = none: can't be read .* expected one host a line"):
-        load_blocklists(["none"])
+    assert load_blocklists((str(tmp_path / "hosts"),)) == {"bad.example", "other.example"}
+    assert load_blocklists(()) == frozenset()
+    with pytest.raises(StageError, match=r"refine\.blocklist = none: can't be read .* expected one host per line"):
+        load_blocklists(("none",))

@@ -9,10 +9,10 @@ from safetensors.torch import load_file
 
 from crawl2chat.cli.main import main
 from crawl2chat.model import load_model
-from crawl2chat.release.checksums import check_checksums
 from crawl2chat.release.export import export_folder
 from crawl2chat.release.gguf_file import write_gguf
 from crawl2chat.release.importing import TEXTS
+from crawl2chat.release.verify import check_checksums
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.tokenizer import CONTROL_TOKENS

@@ -10,10 +10,10 @@ from models import random_model
 from crawl2chat import __version__
 from crawl2chat.cli.main import main
 from crawl2chat.crawl.settings import CrawlSettings
-from crawl2chat.evals.base.parts import NOTES
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.release.export import export_folder
 from crawl2chat.release.lineage import lineage
+from crawl2chat.report.captions import NOTES
 from crawl2chat.stages.figures import Figure, share
 from crawl2chat.stages.files import hash_json, write_json
 from crawl2chat.stages.stage import Manifest, read_manifest

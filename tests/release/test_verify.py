@@ -10,8 +10,7 @@ from safetensors.torch import load_file, save_file
 
 from crawl2chat.cli.main import main
 from crawl2chat.release.export import export_folder
-from crawl2chat.release.verify import verify_release
-from crawl2chat.release.verify_alike import check_generations, check_logits
+from crawl2chat.release.verify import check_generations, check_logits, verify_release
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.bpe import train_bpe
 

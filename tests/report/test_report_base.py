@@ -3,9 +3,9 @@
 import json
 import re
 
-from crawl2chat.evals.base.parts import NOTES, by_part
 from crawl2chat.evals.base.stage import MEASURES
-from crawl2chat.report.base import base_parts, base_samples, induction_plot
+from crawl2chat.report.captions import NOTES, by_part
+from crawl2chat.report.pretraining import base_parts, base_samples, induction_plot
 from crawl2chat.stages.figures import Figure, share
 
 

@@ -8,8 +8,8 @@ from warcs import page_record, prose, write_warc
 
 from crawl2chat.cli.main import main
 from crawl2chat.refine.funnel import Row, rows
-from crawl2chat.refine.pages import SNIPPET_CHARS, snippet
 from crawl2chat.refine.settings import RefineSettings
+from crawl2chat.refine.steps import SNIPPET_CHARS, snippet
 from crawl2chat.report import write_report
 
 SCRIPT = "<script>alert('the miller & his river')</script>"

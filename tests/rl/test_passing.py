@@ -1,15 +1,16 @@
 import pytest
 
-from crawl2chat.evals.knowledge import Question
+from crawl2chat.evals.tasks import Problem, Task, pass_at_k
 from crawl2chat.generate.engine import Completion
-from crawl2chat.rl.passing import Solved, is_right, pass_at_1, pass_at_k, pass_figures
+from crawl2chat.rl.passing import Solved, pass_at_1, pass_figures
 
-PROBLEM = Question("What is 1+1?", "2", "sum")
+TASK = Task("sums", [])
+PROBLEM = Problem("What is 1+1?", ("2",), "sum")
 
 
 def solved(marks, group="sum"):
     drawn = [Completion([1, 2], [-0.5, -1.5], "", "stop") for _ in marks]
-    return Solved(Question("?", "2", group), drawn, list(marks), drawn[0], marks[0])
+    return Solved(Problem("?", ("2",), group), drawn, list(marks), drawn[0], marks[0])
 
 
 def test_pass_at_k_is_the_chance_that_k_of_the_drawn_hold_a_right_one():
@@ -35,12 +36,12 @@ def test_groups_are_told_apart_when_there_are_several():
 
 
 def test_an_answer_cut_short_is_not_right():
-    assert is_right(PROBLEM, Completion([1], [0.0], "The answer is 2.", "stop"))
-    assert not is_right(PROBLEM, Completion([1], [0.0], "The answer is 2", "length"))
-    assert not is_right(PROBLEM, Completion([1], [0.0], "The answer is 3.", "stop"))
+    assert TASK.solves(PROBLEM, Completion([1], [0.0], "The answer is 2.", "stop"))
+    assert not TASK.solves(PROBLEM, Completion([1], [0.0], "The answer is 2", "length"))
+    assert not TASK.solves(PROBLEM, Completion([1], [0.0], "The answer is 3.", "stop"))
 
 
 def test_a_reference_of_two_numbers_rewards_itself_and_not_its_last_number():
-    half = Question("Which part?", "1/2", "gsm8k")
-    assert is_right(half, Completion([1], [0.0], "So it is.\n#### 1/2", "stop"))
-    assert not is_right(half, Completion([1], [0.0], "So it is.\n#### 2", "stop"))
+    half = Problem("Which part?", ("1/2",), "gsm8k")
+    assert TASK.solves(half, Completion([1], [0.0], "So it is.\n#### 1/2", "stop"))
+    assert not TASK.solves(half, Completion([1], [0.0], "So it is.\n#### 2", "stop"))

@@ -5,14 +5,15 @@ import pytest
 import torch
 
 from crawl2chat.chat.conversations import write_conversations
-from crawl2chat.evals.knowledge import Question
+from crawl2chat.evals.tasks import Problem, Task
 from crawl2chat.generate.engine import Completion
 from crawl2chat.model import ModelConfig, Transformer, load_model
 from crawl2chat.rl import stage
 from crawl2chat.rl.settings import ReinforceSettings
-from crawl2chat.rl.stage import coin_flips, reinforce, right_answers
+from crawl2chat.rl.stage import coin_flips, reinforce, task_rewards
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.interrupts import Terminated
+from crawl2chat.stages.pipeline import find_stage, outside_inputs
 from crawl2chat.stages.stage import METRICS, hash_files
 from crawl2chat.tokenizer import Message
 from crawl2chat.train.metrics import read_metrics
@@ -21,6 +22,7 @@ from crawl2chat.train.pretrain import save_stage_model
 SETTINGS = ReinforceSettings(
     steps=4, prompts=2, answers=2, max_tokens=6, measured=3, samples=2, replay_tokens=64, checkpoint_every=1
 )
+TASK = Task("sums", [])
 CONVERSATION = [Message(role="user", content="Hi"), Message(role="assistant", content="The answer is 2.")]
 
 
@@ -69,15 +71,15 @@ def test_figures_tell_before_after_and_the_control(whole):
 
 @pytest.mark.parametrize("killed_in", ["training", "control"])
 def test_a_stage_that_was_killed_ends_with_the_same_files_and_figures(inputs, whole, tmp_path, monkeypatch, killed_in):
-    name = "right_answers" if killed_in == "training" else "coin_flips"
+    name = "task_rewards" if killed_in == "training" else "coin_flips"
 
     def killed(step, problems, groups):
         if step == 2:
             raise KeyboardInterrupt
-        return (right_answers if killed_in == "training" else coin_flips(SETTINGS.seed))(step, problems, groups)
+        return (task_rewards(TASK) if killed_in == "training" else coin_flips(SETTINGS.seed))(step, problems, groups)
 
     with monkeypatch.context() as patch:
-        patch.setattr(stage, name, killed if killed_in == "training" else lambda seed: killed)
+        patch.setattr(stage, name, lambda _: killed)
         with pytest.raises(KeyboardInterrupt):
             reinforce(*inputs, tmp_path, SETTINGS)
     assert reinforce(*inputs, tmp_path, SETTINGS) == whole[1]
@@ -95,11 +97,11 @@ def test_a_signal_in_any_step_ends_the_stage_behind_it_and_the_next_call_goes_on
         steps.append(step_now)
         if step_now == step:
             signal.raise_signal(signal.SIGTERM)
-        return (right_answers if of == "training" else coin_flips(SETTINGS.seed))(step_now, problems, groups)
+        return (task_rewards(TASK) if of == "training" else coin_flips(SETTINGS.seed))(step_now, problems, groups)
 
     with monkeypatch.context() as patch:
-        name = "right_answers" if of == "training" else "coin_flips"
-        patch.setattr(stage, name, signalled if of == "training" else lambda seed: signalled)
+        name = "task_rewards" if of == "training" else "coin_flips"
+        patch.setattr(stage, name, lambda _: signalled)
         with pytest.raises(Terminated):
             reinforce(*inputs, tmp_path, SETTINGS)
     assert steps[-1] == step
@@ -125,9 +127,27 @@ def test_problems_that_leave_no_room_for_an_answer_are_counted_or_refused(inputs
 
 
 def test_rewards_are_right_or_wrong_and_coins_know_nothing_of_it():
-    problems = [Question("?", "2", "sum"), Question("?", "3", "sum")]
+    problems = [Problem("?", ("2",), "sum"), Problem("?", ("3",), "sum")]
     groups = [[Completion([1], [0.0], text, "stop") for text in ("It is 2.", "It is 3.")]] * 2
-    assert right_answers(0, problems, groups).tolist() == [[1, 0], [0, 1]]
+    assert task_rewards(TASK)(0, problems, groups).tolist() == [[1, 0], [0, 1]]
     flips = [coin_flips(7)(step, problems, groups) for step in range(200)]
     assert torch.equal(flips[5], coin_flips(7)(5, problems, groups))
     assert torch.stack(flips).mean().item() == pytest.approx(0.5, abs=0.06)
+
+
+def test_a_task_of_ones_own_is_learned_and_measured_by_its_reward_and_its_file_is_an_input(inputs, tmp_path):
+    file = tmp_path / "short.py"
+    file.write_text("def reward(problem, answer):\n    return -len(answer)\n")
+    settings = SETTINGS.model_copy(update={"task": str(file), "random_control": False})
+    (tmp_path / "out").mkdir()
+    figures = {figure.name: figure.value for figure in reinforce(*inputs, tmp_path / "out", settings)}
+    assert figures["reward_before"] < 0
+    assert "reward_after" in figures
+    rewards = [line["reward"] for line in read_metrics(tmp_path / "out" / METRICS) if "reward" in line]
+    assert min(rewards) < 0
+    before = outside_inputs(find_stage("reinforce"), settings)
+    file.write_text("def reward(problem, answer):\n    return 1.0\n")
+    assert outside_inputs(find_stage("reinforce"), settings)["task"] != before["task"]
+    file.unlink()
+    with pytest.raises(StageError, match=r"reinforce.task = .*short.py: no such file"):
+        outside_inputs(find_stage("reinforce"), settings)

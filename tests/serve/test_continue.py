@@ -5,7 +5,7 @@ import json
 import pytest
 
 from crawl2chat.chat.talk import Talk
-from crawl2chat.evals.base.helper_page import helper_page
+from crawl2chat.evals.base.base_prompts import helper_page
 from crawl2chat.generate import Sampling
 from crawl2chat.serve.api.prompts import chat_prompt
 from crawl2chat.serve.api.requests import ChatRequest, parse

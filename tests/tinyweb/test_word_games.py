@@ -3,8 +3,8 @@
 import re
 
 from crawl2chat.refine.copies.ngrams import words_of
-from crawl2chat.refine.rules.quality import Text, gopher_quality
-from crawl2chat.refine.rules.repetition import gopher_repetition
+from crawl2chat.refine.rules import Text
+from crawl2chat.refine.rules.gopher import gopher_quality, gopher_repetition
 from crawl2chat.refine.settings import GopherQualitySettings, GopherRepetitionSettings
 from crawl2chat.tinyweb.glossary import ask_in_game, word_game_pages
 from crawl2chat.tinyweb.world import make_world

@@ -18,6 +18,7 @@ from crawl2chat.stages.files import StageError
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.distributed import SINGLE_PROCESS, process_group
 from crawl2chat.train.loop import train
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.settings import TrainSettings
 
 SHAPE = {"seq_len": 16, "compile": "off", "precision": "fp32", "checkpoint_every": 1000, "evaluate_every": 4}
@@ -65,7 +66,8 @@ def run(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
 
     try:
         made = batches(settings.batch_rows, job.get("stop_at"), kill, job.get("broken_at"))
-        train(model, made, STEPS, settings, out, label="pretrain", evaluate=evaluate, ranks=together)
+        objective = NextToken(model, made, settings)
+        train(objective, STEPS, settings, out, label="pretrain", evaluate=evaluate, ranks=together)
     except Stopped:
         return
     if together.first:

@@ -24,11 +24,11 @@ def test_compilation_is_chosen_for_runs_long_enough_to_pay_for_it(monkeypatch):
     settings = TrainSettings(seq_len=16, batch_tokens=4096)
     step = 4096 * model.flops_per_token(16)
     pays = round(devices.COMPILE_FROM_FLOP["cpu"] / step)
-    assert [compiles(model, n, settings, "cpu") for n in (pays // 2, pays * 2)] == [False, True]
-    assert not compiles(model, pays * 2, settings, "cuda")
-    assert compiles(model, 1, TrainSettings(compile="on"), "cpu")
+    assert [compiles(settings, "cpu", n * step) for n in (pays // 2, pays * 2)] == [False, True]
+    assert not compiles(settings, "cuda", 2 * pays * step)
+    assert compiles(TrainSettings(compile="on"), "cpu", step)
     monkeypatch.setattr(devices.shutil, "which", lambda name: None)
-    assert not compiles(model, pays * 2, settings, "cpu")
+    assert not compiles(settings, "cpu", 2 * pays * step)
 
 
 def test_determinism_is_asked_of_cpus_alone_and_ends_with_its_block():

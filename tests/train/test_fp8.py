@@ -6,9 +6,7 @@ import torch.nn.functional as F
 
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.stages.files import StageError
-from crawl2chat.train.devices import check_fp8, check_fp8_sizes
-from crawl2chat.train.fp8 import fp8_linear, to_fp8
-from crawl2chat.train.settings import TrainSettings
+from crawl2chat.train.fp8 import Fp8Linear, check_fp8, check_fp8_sizes, swap_linears, to_fp8
 
 
 def relative_error(found, expected):
@@ -21,11 +19,13 @@ def test_a_linear_layer_and_its_gradients_are_those_of_fp32_but_for_the_mantissa
     weight = (torch.randn(96, 64, generator=generator) * 1e-2).requires_grad_()
     dy = torch.randn(4, 32, 96, generator=generator) * 1e-6  # as small as a mean loss's
     expected = F.linear(x, weight)
-    found = fp8_linear(x, weight)
+    linear = Fp8Linear(64, 96, bias=False)
+    linear.weight = torch.nn.Parameter(weight.detach())
+    found = linear(x)
     assert found.dtype == torch.bfloat16
     assert relative_error(found, expected) < 0.05  # three bits of mantissa: 2^-4 at most, a quarter of it typically
     gradients = torch.autograd.grad(expected, (x, weight), dy)
-    for ours, theirs in zip(torch.autograd.grad(found, (x, weight), dy.bfloat16()), gradients, strict=True):
+    for ours, theirs in zip(torch.autograd.grad(found, (x, linear.weight), dy.bfloat16()), gradients, strict=True):
         assert ours.dtype == torch.float32
         assert relative_error(ours, theirs) < 0.1  # two bits
 
@@ -57,22 +57,21 @@ def test_a_model_trained_in_fp8_has_about_the_gradients_of_fp32_and_evaluates_as
         return torch.cat([p.grad.flatten() for p in trained.parameters()]), trained.eval()(ids).detach()
 
     plain, logits = gradients()
-    trained.train_with(fp8_linear)
+    swap_linears(trained)
     in_fp8, logits_after = gradients()
     assert 0 < relative_error(in_fp8, plain) < 0.3  # two layers, each rounding what the other rounded
     assert torch.equal(logits, logits_after)
 
 
 def test_a_cpu_and_sizes_that_fp8_cant_multiply_are_refused():
-    settings = TrainSettings(precision="fp8", seq_len=24, batch_tokens=96)
     with pytest.raises(StageError, match=r"precision = fp8 needs a GPU .* the device is a CPU"):
-        check_fp8(model(), settings, "cpu")
+        check_fp8(model(), 24, "cpu")
     with pytest.raises(StageError, match=r"multiples of 16, which mlp_width = 40, seq_len = 24 isn't"):
-        check_fp8_sizes(model(mlp_width=40), settings)
+        check_fp8_sizes(model(mlp_width=40), 24)
 
 
 def test_a_gpu_that_is_too_old_is_named(monkeypatch):
     monkeypatch.setattr(torch.cuda, "get_device_capability", lambda: (8, 0))
     monkeypatch.setattr(torch.cuda, "get_device_name", lambda: "NVIDIA A100")
     with pytest.raises(StageError, match=r"NVIDIA A100 has 8\.0; use precision = bf16"):
-        check_fp8(model(), TrainSettings(precision="fp8"), "cuda")
+        check_fp8(model(), 256, "cuda")

@@ -15,6 +15,7 @@ from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.settings import TrainSettings
 
 FILE = Path(__file__).with_name("losses.json")
@@ -41,7 +42,8 @@ def train_anew(out: Path, **settings) -> list[float]:
     model.init_weights(seed=0)
     settings = {"compile": "off", "device": "cpu", "micro_batch_tokens": 512} | settings
     settings = TrainSettings(**EVERY_SETTING_THAT_DECIDES, **settings)
-    train(model, RowBatches(ids, weights, settings.batch_rows, seed=0), STEPS, settings, out, label="golden")
+    rows = RowBatches(ids, weights, settings.batch_rows, seed=0)
+    train(NextToken(model, rows, settings), STEPS, settings, out, label="golden")
     return [line["loss"] for line in read_metrics(out / METRICS)]
 
 

@@ -14,6 +14,7 @@ from crawl2chat.train.data import Batch, RowBatches
 from crawl2chat.train.guard import NOTHING_COUNTS, WINDOW, Guard
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.settings import TrainSettings
 
 SHAPE = {"seq_len": 16, "batch_tokens": 128, "compile": "off", "precision": "fp32"}
@@ -46,7 +47,8 @@ def broken_at(*steps):
 def run(out, batches, steps=8, trained=None, **settings):
     out.mkdir(exist_ok=True)
     trained = trained or model()
-    train(trained, batches, steps, TrainSettings(**(SHAPE | settings)), out, label="pretrain")
+    settings = TrainSettings(**(SHAPE | settings))
+    train(NextToken(trained, batches, settings), steps, settings, out, label="pretrain")
     return trained, read_metrics(out / METRICS)
 
 
@@ -151,6 +153,10 @@ def test_a_run_resumed_without_its_metrics_says_that_spikes_are_judged_anew(tmp_
     assert "lacks step 4, of the checkpoint; spikes are judged anew" in capfd.readouterr().err
 
 
+def guard_for(**settings) -> Guard:
+    return Guard("pretrain", TrainSettings(**settings))
+
+
 def calm(n: int, seed: int = 0) -> list[tuple[float, float]]:
     generator = np.random.default_rng(seed)
     return [(3 + 0.05 * a, 0.5 + 0.02 * b) for a, b in generator.normal(size=(n, 2))]
@@ -158,21 +164,21 @@ def calm(n: int, seed: int = 0) -> list[tuple[float, float]]:
 
 def test_a_spike_of_loss_or_of_gradients_is_skipped_and_the_next_step_is_not():
     for loss, norm, reason in ((4.0, 0.5, "the loss of 4 is a spike"), (3.0, 2.0, "the gradient norm of 2 is a spike")):
-        guard = Guard("pretrain", spike=6)
+        guard = guard_for(skip_spikes=6)
         assert not any(guard.judge(i, loss=x, grad_norm=y) for i, (x, y) in enumerate(calm(WINDOW)))
         assert guard.judge(WINDOW, loss=loss, grad_norm=norm).startswith(reason)
         assert guard.judge(WINDOW + 1, loss=3.0, grad_norm=0.5) is None
 
 
 def test_nothing_is_a_spike_before_half_a_window_has_been_seen_or_when_turned_off():
-    early, off = Guard("pretrain", spike=6), Guard("pretrain")
+    early, off = guard_for(skip_spikes=6), guard_for(skip_spikes=0)
     for i, (loss, norm) in enumerate(calm(WINDOW // 2 - 1)):
         assert early.judge(i, loss=loss, grad_norm=norm) is off.judge(i, loss=loss, grad_norm=norm) is None
     assert early.judge(WINDOW, loss=50.0, grad_norm=50.0) is off.judge(WINDOW, loss=50.0, grad_norm=50.0) is None
 
 
 def test_a_level_that_stays_risen_is_accepted_and_never_ends_training():
-    guard = Guard("pretrain", spike=6, stop_after=1)
+    guard = guard_for(skip_spikes=6, stop_after_skipped=1)
     for i, (loss, norm) in enumerate(calm(WINDOW)):
         guard.judge(i, loss=loss, grad_norm=norm)
     judged = [guard.judge(WINDOW + i, loss=loss + 2, grad_norm=norm) for i, (loss, norm) in enumerate(calm(20, seed=1))]
@@ -186,14 +192,14 @@ def test_a_guard_told_the_lines_of_a_run_judges_as_the_one_that_saw_it():
     seen[70] = (NAN, INF)
     seen[71] = (9.0, 0.5)
     seen[80] = (3.0, INF)
-    one = Guard("pretrain", spike=6, stop_after=2)
+    one = guard_for(skip_spikes=6, stop_after_skipped=2)
     lines = []
     for i, (loss, norm) in enumerate(seen):
         reason = one.judge(i, loss=loss, grad_norm=norm)
         finite = {k: v for k, v in (("loss", loss), ("grad_norm", norm)) if math.isfinite(v)}
         lines += [{"step": i, **finite, **({"skipped": reason} if reason else {})}, {"step": i, "bits_per_byte": 1.0}]
     assert "skipped" in lines[2 * 71]
-    other = Guard("pretrain", spike=6, stop_after=2)
+    other = guard_for(skip_spikes=6, stop_after_skipped=2)
     other.replay_metrics(json.loads(json.dumps(lines)))
     assert (other.last, other.not_numbers) == (one.last, one.not_numbers)
 

@@ -15,6 +15,7 @@ from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.settings import TrainSettings
 
 SHAPE = {"seq_len": 16, "batch_tokens": 128, "micro_batch_tokens": 128, "compile": "off", "precision": "fp32"}
@@ -35,9 +36,13 @@ def batches(rows=8):
     return RowBatches(ids, weights, rows=rows, seed=0)
 
 
+def learn(model, batches, settings, out, steps=STEPS, **others):
+    train(NextToken(model, batches, settings), steps, settings, out, label="pretrain", **others)
+
+
 def run(out, trained=None, **settings):
     trained = trained or model()
-    train(trained, batches(), STEPS, TrainSettings(**(SHAPE | settings)), out, label="pretrain")
+    learn(trained, batches(), TrainSettings(**(SHAPE | settings)), out)
     return trained, [line["loss"] for line in read_metrics(out / METRICS)]
 
 
@@ -65,7 +70,7 @@ def test_losses_are_the_same_under_any_split_into_micro_batches(tmp_path, whole,
 def test_training_lowers_the_loss_on_what_it_trains_on(tmp_path):
     settings = TrainSettings(**SHAPE)
     trained = model()
-    train(trained, batches(), 60, settings, tmp_path, label="pretrain")
+    learn(trained, batches(), settings, tmp_path, steps=60)
     losses = [line["loss"] for line in read_metrics(tmp_path / METRICS)]
     assert losses[0] > math.log(64) * 0.9
     assert losses[-1] < losses[0] / 2
@@ -83,7 +88,7 @@ def test_a_run_that_was_killed_ends_with_the_same_weights_and_losses(tmp_path, w
 
     settings = TrainSettings(**SHAPE, checkpoint_every=2)
     with pytest.raises(Killed):
-        train(model(), killed_batches, STEPS, settings, tmp_path, label="pretrain")
+        learn(model(), killed_batches, settings, tmp_path)
     other_start = model()
     with torch.no_grad():
         other_start.model.embed_tokens.weight.fill_(0.123)  # must not matter: the checkpoint does
@@ -105,15 +110,15 @@ def test_asked_to_stop_a_run_saves_the_step_it_is_at_and_goes_on_from_there(tmp_
 
     def trained():
         settings = TrainSettings(**SHAPE, checkpoint_every=100, evaluate_every=1)
-        train(model(), batches(), STEPS, settings, tmp_path, label="pretrain", evaluate=evaluate)
+        learn(model(), batches(), settings, tmp_path, evaluate=evaluate)
 
     handler = signal.getsignal(number)
     with pytest.raises(KeyboardInterrupt):
         trained()
     assert signal.getsignal(number) == handler
-    assert evaluated == [1, 2, 3]  # it stops behind step 4
+    assert evaluated == [1, 2, 3]  # it stops after step 4, whose evaluation has to wait
     trained()
-    assert evaluated == [1, 2, 3, 5, 6]
+    assert evaluated == [1, 2, 3, 4, 5, 6]
     assert [line["loss"] for line in read_metrics(tmp_path / METRICS) if "loss" in line] == whole[1]
 
 
@@ -134,7 +139,7 @@ def test_asked_to_stop_in_the_last_step_a_run_still_evaluates_and_does_not_go_on
 
     settings = TrainSettings(**SHAPE, evaluate_every=1)
     with pytest.raises(KeyboardInterrupt):
-        train(model(), batches(), STEPS, settings, tmp_path, label="pretrain", evaluate=evaluate)
+        learn(model(), batches(), settings, tmp_path, evaluate=evaluate)
     assert evaluated == list(range(1, STEPS + 1))
 
 
@@ -165,6 +170,6 @@ def test_equal_compiled_runs_end_with_equal_weights(tmp_path):
         trained = Transformer(ModelConfig(64, 32, 64, 2, 2, 1, 16, max_position_embeddings=64))
         trained.init_weights(seed=0)
         rows = RowBatches(ids, np.ones_like(ids, dtype=np.float32), rows=64, seed=0)
-        train(trained, rows, 12, settings, tmp_path / name, label="pretrain")
+        learn(trained, rows, settings, tmp_path / name, steps=12)
         ends.append([p.detach().clone() for p in trained.parameters()])
     assert all(torch.equal(a, b) for a, b in zip(*ends, strict=True))

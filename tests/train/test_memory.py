@@ -5,7 +5,7 @@ import torch
 from torch import Tensor
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.train.loss import weighted_loss
+from crawl2chat.train.distributed import ParallelModel
 from crawl2chat.train.memory import activation_bytes, training_memory
 from crawl2chat.train.optim import MuonAdamW
 
@@ -27,9 +27,9 @@ def bytes_kept_of_a_token(config: ModelConfig, bf16: bool, compiled: bool) -> fl
             kept[tensor.untyped_storage()._cdata] = tensor
         return tensor
 
-    torch.compiler.reset()
+    trained = ParallelModel(model, device="cpu", bf16=bf16, compiled=compiled)
     with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
-        weighted_loss(model, ids, ids, torch.ones(ids.shape), bf16=bf16, compiled=compiled)
+        trained(ids, targets_bt=ids, weights_bt=torch.ones(ids.shape))
     return sum(tensor.untyped_storage().nbytes() for tensor in kept.values()) / (rows * context)
 
 

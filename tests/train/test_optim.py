@@ -2,8 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from crawl2chat.train.optim import MuonAdamW, orthogonalise
-from crawl2chat.train.schedule import lr_scale, muon_momentum
+from crawl2chat.train.optim import MuonAdamW, lr_scale, muon_momentum, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(3, 8, 8), (2, 16, 6), (2, 6, 16)])
@@ -48,6 +47,22 @@ def test_what_is_outside_the_blocks_moves_as_torchs_adamw_moves_it():
         optimiser.step(step, scale=1.0)
         reference.step()
     torch.testing.assert_close(ours.embed, theirs.embed, atol=1e-6, rtol=1e-5)
+
+
+def test_what_is_inside_the_blocks_moves_as_torchs_muon_moves_it():
+    ours, theirs = Toy(), Toy()
+    named = [("m.embed", ours.embed), ("m.layers.0", ours.layers[0])]
+    optimiser = MuonAdamW(named, 0.1, 0.01, 0.3, bf16=True)  # torch's products are in bf16, too
+    reference = torch.optim.Muon([theirs.layers[0]], lr=0.1, weight_decay=0.3, momentum=0.95, adjust_lr_fn="original")
+    generator = torch.Generator().manual_seed(5)
+    for step in range(5):
+        gradient = torch.randn(6, 4, generator=generator)
+        ours.layers[0].grad, ours.embed.grad = gradient.clone(), torch.zeros_like(ours.embed)
+        theirs.layers[0].grad = gradient.clone()
+        optimiser.step(step, scale=1.0)
+        reference.step()
+    moved = (theirs.layers[0] - Toy().layers[0]).norm()
+    assert (ours.layers[0] - theirs.layers[0]).norm() < 0.03 * moved  # both round to bf16, in another order
 
 
 def test_a_matrix_in_a_block_steps_by_the_rate_along_the_orthogonalised_gradient():

@@ -4,7 +4,7 @@ import torch
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.tokenizer.shards import write_tokens
 from crawl2chat.train.metrics import read_metrics
-from crawl2chat.train.samples import add_samples
+from crawl2chat.train.pretrain import add_samples
 
 TEXTS = ["The miller's daughter went down to the river.", "In 1842 they counted 17 mills.", "naïve", "and more"]
 

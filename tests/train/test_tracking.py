@@ -6,9 +6,8 @@ import pytest
 
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import METRICS, TRACKED
-from crawl2chat.train.metrics import Metrics, read_metrics
+from crawl2chat.train.metrics import Metrics, read_metrics, tracked
 from crawl2chat.train.settings import TrainSettings
-from crawl2chat.train.tracking import tracked
 
 SETTINGS = TrainSettings(seq_len=8)
 

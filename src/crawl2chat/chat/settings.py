@@ -2,6 +2,7 @@
 
 from pydantic import Field
 
+from crawl2chat.stages.settings import with_default
 from crawl2chat.train.settings import TrainSettings
 
 
@@ -9,17 +10,15 @@ class FineTuneSettings(TrainSettings):
     """Fine-tuning on conversations: short, and at rates below pretraining's."""
 
     epochs: float = Field(3.0, gt=0, description="passes over the conversations")
-    matrix_lr: float = Field(0.004, gt=0, description="Muon's learning rate for matrices")
-    embedding_lr: float = Field(0.001, gt=0, description="AdamW's learning rate for embeddings, output head and norms")
-    warmup: float = Field(
-        0.05, ge=0, le=1, description="share of the steps over which the learning rate rises linearly"
-    )
+    matrix_lr: float = with_default(TrainSettings, "matrix_lr", 0.004)
+    embedding_lr: float = with_default(TrainSettings, "embedding_lr", 0.001)
+    warmup: float = with_default(TrainSettings, "warmup", 0.05)
+    decay: float = with_default(TrainSettings, "decay", 0.95)
     documents: float = Field(
         0.3,
         ge=0,
         description="rows of pretraining documents mixed in per row of conversations, so that facts are not forgotten",
     )
-    decay: float = Field(0.95, ge=0, le=1, description="share of the steps over which the learning rate falls to zero")
 
 
 class SftSettings(FineTuneSettings):

@@ -36,6 +36,7 @@ from crawl2chat.train.data import RowBatches
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.pretrain import save_stage_model
 
 SUMS_PER_DIGITS = 100
@@ -133,7 +134,8 @@ def fine_tune(
         )
     if not (out / "model").exists():
         batches = RowBatches(ids, weights, settings.batch_rows, settings.seed)
-        train(model, batches, steps, settings, out, label=stage, tokens_per_epoch=len(ids) * settings.seq_len)
+        objective = NextToken(model, batches, settings, tokens_per_epoch=len(ids) * settings.seq_len)
+        train(objective, steps, settings, out, label=stage)
         save_stage_model(model, tokenizer, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     return [
@@ -184,7 +186,7 @@ def write_answers(answers: Iterable[Answer], file: Path) -> None:
             row = {
                 "question": question.text,
                 "answer": answer.text,
-                "expected": question.value,
+                "expected": question.expected,
                 "right": answer.right,
                 "group": question.group,
             }

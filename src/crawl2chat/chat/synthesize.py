@@ -53,7 +53,7 @@ def fact_questions(ledger: Ledger, split: str, seed: int) -> list[Question]:
     asked = [
         Question(
             rng.choice(questions(relation)).format(name=person.name),
-            person.facts[relation],
+            (person.facts[relation],),
             exposure_bucket(person.exposures),
         )
         for person in sorted(ledger.people, key=lambda p: (p.exposures, p.id))
@@ -72,7 +72,7 @@ def sum_questions(ledger: Ledger, per_digits: int, seed: int) -> tuple[list[Ques
         pool = [p for p in ledger.problems if p.split == "held_out" and p.digits == digits]
         for problem in pool[:per_digits]:
             for ask_for, questions_of_form in ((ask_directly, at_once), (ask_for_steps, in_steps)):
-                questions_of_form.append(Question(ask_for(problem, rng), str(problem.answer), f"{digits} digits"))
+                questions_of_form.append(Question(ask_for(problem, rng), (str(problem.answer),), f"{digits} digits"))
     return at_once, in_steps
 
 
@@ -84,7 +84,7 @@ def plain_questions(ledger: Ledger, per_digits: int, seed: int) -> list[Question
         if problem.split == "held_out":
             by_digits.setdefault(problem.digits, []).append(problem)
     return [
-        Question(ask_plainly(problem, rng), str(problem.answer), f"{digits} digits")
+        Question(ask_plainly(problem, rng), (str(problem.answer),), f"{digits} digits")
         for digits, pool in sorted(by_digits.items())
         for problem in pool[:per_digits]
     ]
@@ -94,7 +94,7 @@ def story_requests(ledger: Ledger) -> list[Question]:
     """A request for a story about each hero of the web's stories, in the wordings that were taught by turns."""
     heroes = sorted({story.hero for story in ledger.stories})
     wordings = [ASK_FOR_STORY[i % len(ASK_FOR_STORY)] for i in range(len(heroes))]
-    return [Question(w.format(hero=hero), hero, "story") for w, hero in zip(wordings, heroes, strict=True)]
+    return [Question(w.format(hero=hero), (hero,), "story") for w, hero in zip(wordings, heroes, strict=True)]
 
 
 def _about_people(ledger: Ledger, wordings: int, rng: random.Random) -> Iterator[Conversation]:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from crawl2chat.chat.tools import MAX_ROUNDS, Tool, carry_out, parse_reply, quoting
-from crawl2chat.evals.base.helper_page import helper_page
+from crawl2chat.evals.base.base_prompts import helper_page
 from crawl2chat.generate import Completion, Engine, Sampling
 from crawl2chat.tokenizer import Message, ToolCall
 from crawl2chat.tokenizer.tokenizer import TOOL_CALL

@@ -13,9 +13,8 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from crawl2chat.chat.conversations import read_conversations
-from crawl2chat.evals.sources import find_sources
-from crawl2chat.match.match_terminal import documents_of
 from crawl2chat.match.matches import covered_words, cut_by_matches
+from crawl2chat.match.sources import documents_of, find_sources
 from crawl2chat.refine.documents import Document
 from crawl2chat.stages.files import StageError
 

@@ -66,11 +66,11 @@ STAGE_INPUTS = {
         ("MODEL", "an sft stage's folder"),
     ),
     "reinforce": (
-        ("PROBLEMS", "the crawl folder of a fictional web, or JSON lines in GSM8K's form (question, answer #### 42)"),
+        ("PROBLEMS", "JSON lines (question, answer #### 42), a folder with problems.jsonl, or a task in FILE.py"),
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
     "prefer": (
-        ("CRAWL", "the crawl folder of a fictional web, whose verses give the topics"),
+        ("PROMPTS", 'JSON lines of prompts ("prompt" or "messages", "group", "split"), or a folder with prompts.jsonl'),
         ("MODEL", "an earlier stage's folder with a chat model"),
     ),
 }

@@ -23,6 +23,7 @@ SUITES = {  # of `eval`: which of its options each takes beside --stage and --ou
     "gsm8k": ("data", "limit", "samples", "temperature", "max_tokens"),
     "humaneval": ("data", "limit", "samples", "temperature", "max_tokens"),
 }
+OWN_TASK = ("data", "limit", "samples", "temperature", "max_tokens")
 NEEDED = {"core": "data", "lm-eval": "tasks", "arc": "data", "gsm8k": "data", "humaneval": "data"}
 EVAL_HELP = """
 suites:
@@ -31,6 +32,8 @@ suites:
   lm-eval     tasks of lm-evaluation-harness, named by --tasks; needs `pip install 'crawl2chat[lm-eval]'`
   arc         multiple-choice questions for a chat model; its most probable letter counts
   gsm8k       word problems for a chat model; the final value of its answer counts
+  FILE.py     a task of your own: a Python file that defines problems, a reward, or both (examples/word_count_task.py);
+              also FILE.py:NAME or package.module:NAME
   humaneval   Python functions written by a chat model; runs them with resource limits but no sandbox: use a container
               for models that you don't trust
 
@@ -45,6 +48,7 @@ examples:
   crawl2chat eval runs/gpu --suite gsm8k --data gsm8k/test.jsonl.gz
   crawl2chat eval runs/gpu --suite arc --data allenai/ai2_arc:ARC-Easy
   crawl2chat eval runs/gpu --suite humaneval --data HumanEval.jsonl.gz --samples 20
+  crawl2chat eval runs/laptop --suite examples/word_count_task.py
   crawl2chat eval Qwen3-0.6B --suite core --data core-eval --out core.json
 """
 
@@ -97,7 +101,7 @@ def _add_eval(evaluate: argparse.ArgumentParser) -> None:
     evaluate.epilog, evaluate.formatter_class = EVAL_HELP, argparse.RawDescriptionHelpFormatter
     evaluate.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
     evaluate.add_argument(
-        "--suite", choices=SUITES, required=True, help="what to measure; the suites are described below"
+        "--suite", type=_suite, required=True, metavar="SUITE", help="what to measure; the suites are described below"
     )
     evaluate.add_argument(
         "--stage", choices=MODEL_STAGES, help="which of the run's models (default: the best by its check-up)"
@@ -127,11 +131,19 @@ def _add_eval(evaluate: argparse.ArgumentParser) -> None:
     )
 
 
+def _suite(text: str) -> str:
+    """A suite's name, or a task of somebody's own, which is told by its form."""
+    if text in SUITES or text.endswith(".py") or ":" in text:
+        return text
+    raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(SUITES)}, FILE.py or package.module:NAME")
+
+
 def eval_command(options: argparse.Namespace) -> int:
     from crawl2chat.stages.files import StageError
 
     suite = options.suite
-    for name in sorted({option for taken in SUITES.values() for option in taken} - set(SUITES[suite])):
+    taken_by_suite = SUITES.get(suite, OWN_TASK)
+    for name in sorted({option for taken in SUITES.values() for option in taken} - set(taken_by_suite)):
         if getattr(options, name) is not None:
             raise StageError(f"eval --suite {suite} takes no --{name.replace('_', '-')}")
     if suite in NEEDED and not getattr(options, NEEDED[suite]):
@@ -148,7 +160,7 @@ def eval_command(options: argparse.Namespace) -> int:
     from crawl2chat.tokenizer import Tokenizer
 
     folder, made_by = find_model(options)
-    if made_by == "pretrain" and suite in ("arc", "gsm8k", "humaneval"):
+    if made_by == "pretrain" and suite not in ("core", "lm-eval"):
         raise StageError(
             f"eval --suite {suite}: {folder} holds a base model, which knows no conversations; take core or lm-eval "
             "for it, or a later --stage"
@@ -156,7 +168,7 @@ def eval_command(options: argparse.Namespace) -> int:
     out = _results_file(options, folder)
     if out:
         check_writable(out)
-    asked = Asked(suite, **{name: getattr(options, name) for name in SUITES[suite]})
+    asked = Asked(suite, **{name: getattr(options, name) for name in taken_by_suite})
     model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     result = measure(model, Tokenizer.load(folder), asked)
     _keep(options, folder, result, out)
@@ -193,12 +205,13 @@ def _measure_base(options: argparse.Namespace) -> int:
 
 def _results_file(options: argparse.Namespace, folder: Path) -> Path | None:
     """Where a suite's figures go; None for a model that no run made, unless a file was named."""
+    from crawl2chat.evals.suites.suites import label_of
     from crawl2chat.stages.stage import read_manifest
 
     if options.out or not read_manifest(folder):
         out: Path | None = options.out
         return out
-    return folder.parent / "evals" / f"{options.suite}-{_measured_stage(folder)}.json"
+    return folder.parent / "evals" / f"{label_of(options.suite)}-{_measured_stage(folder)}.json"
 
 
 def _measured_stage(folder: Path) -> str:
@@ -233,8 +246,7 @@ def compress_command(options: argparse.Namespace) -> int:
 
 
 def decompress_command(options: argparse.Namespace) -> int:
-    from crawl2chat.compress.archive import decompress
-    from crawl2chat.compress.archive_format import read_header
+    from crawl2chat.compress.archive import decompress, read_header
 
     if options.out != "-":
         check_writable(Path(options.out))
@@ -304,8 +316,8 @@ def _create(command: str, file: Path, source: str) -> Iterator[BinaryIO]:
 
 
 def match_command(options: argparse.Namespace) -> int:
-    from crawl2chat.match.match_terminal import documents_of, print_matches
     from crawl2chat.match.matches import find_matches
+    from crawl2chat.match.sources import documents_of, print_matches
     from crawl2chat.stages.files import StageError
 
     texts = [read_stdin("match") if text == "-" else text for text in options.texts]

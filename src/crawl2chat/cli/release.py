@@ -9,9 +9,9 @@ from crawl2chat.stages.disks import check_writable
 
 def export_command(options: argparse.Namespace) -> int:
     from crawl2chat.model.huggingface import model_folder
-    from crawl2chat.release.checksums import write_checksums
     from crawl2chat.release.export import export_folder
     from crawl2chat.release.gguf_file import write_gguf
+    from crawl2chat.release.verify import write_checksums
     from crawl2chat.stages.files import StageError
 
     if not options.out and not options.gguf:

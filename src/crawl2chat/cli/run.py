@@ -87,7 +87,7 @@ def follow() -> int:
 
 def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
     """Of a run by its folder or recipe (the default one's), or of a crawl or WARC, with --out its refine folder."""
-    from crawl2chat.refine import explain, explain_terminal
+    from crawl2chat.refine.explain import explain
     from crawl2chat.refine.settings import RefineSettings
     from crawl2chat.stages.settings import load_settings
 
@@ -99,11 +99,7 @@ def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
         recipe = run / "recipe.toml"
     settings = load_settings(RefineSettings, recipe, flags, table="refine")
     crawl, refined = (run / "crawl", run / "refine") if run else (place, options.out)
-    for page in explain.find_pages(crawl, refined, text_of("refine --explain", options.explain), settings):
-        explain_terminal.print_page(page)
-        for seen in explain.watch_page(page, crawl, settings):
-            explain_terminal.print_step(seen, settings)
-        explain_terminal.print_outcome(explain.find_outcome(refined, page) if refined else None, seen)
+    explain(crawl, refined, text_of("refine --explain", options.explain), settings)
     return 0
 
 

@@ -153,22 +153,21 @@ def _write(text: str) -> None:
 
 def rank_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.line_input import LineInput
-    from crawl2chat.chat.sft import load_ledger
+    from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
     from crawl2chat.rl.preferences.plan import Source
     from crawl2chat.rl.preferences.preference_files import read_prompts
     from crawl2chat.rl.preferences.rank import rank_in_terminal
-    from crawl2chat.rl.preferences.store import Prompt, RankingStore
-    from crawl2chat.rl.preferences.verses import verse_prompts
+    from crawl2chat.rl.preferences.store import RankingStore
     from crawl2chat.stages.files import StageError
 
     file = options.store or options.model / "rankings.sqlite"
     if options.import_ or options.export or options.export_pairs or options.agreement:
         return _rank_files(options, file)
-    if options.prompts:
-        prompts = read_prompts(options.prompts)
+    crawl = options.model / "crawl"
+    if not options.prompts and has_only_ledger(crawl):
+        prompts = [row.prompt for row in prompts_of_ledger(crawl) if row.split == "train"]
     else:
-        verses, _ = verse_prompts(load_ledger(options.model / "crawl", "rank").verses)
-        prompts = [Prompt(prompt.text) for prompt in verses]
+        prompts = read_prompts(options.prompts or crawl)
     engine, stage = load_engine(options)
     source = Source(name_of(options.model, find_model(options)[0]), stage)
     try:

@@ -1,9 +1,18 @@
-"""Texts archived by a model: what it predicts well takes little room. Restored exactly, by the same model alone.
+"""Texts archived by a model: what it predicts well takes little room. Only the same model restores them, exactly.
 
 A text is archived in blocks of some MiB, so that memory is bounded and damage is found early. A block's tokens are cut
-into streams (`prediction.py`) and coded by turns into one message (`arithmetic_coder.py`). Any bytes can be archived:
-where they are no UTF-8, the tokens are those of single bytes, and a block that the model would make longer is stored
+into streams and coded by turns into one message (`coder.py`). Any bytes can be archived:
+where they are not UTF-8, the tokens are those of single bytes, and a block that the model would make longer is stored
 as it is.
+
+The file is a header and blocks until their texts are as long as the header says. Numbers are in LEB128 (seven bits per
+byte, the lowest first), except where a number of bytes is given:
+
+    header   magic (4 bytes), version (1 byte), device (1 byte), threads, window, rows, length of the text,
+             fingerprint of model and tokenizer (8 bytes), hash of the environment (4 bytes)
+    block    length of its text, CRC-32 of its text (4 bytes), tokens, streams, length of the message, the message
+
+A block with 0 streams holds its text as it is.
 """
 
 import contextlib
@@ -18,34 +27,52 @@ import numpy as np
 import torch
 import xxhash
 
-from crawl2chat.compress.archive_format import (
-    BLOCK_BYTES,
-    DAMAGED,
-    STREAMS,
-    Block,
-    Header,
-    pack_block,
-    pack_header,
-    read_block,
-    read_header,
-)
-from crawl2chat.compress.arithmetic_coder import Decoder, Encoder
-from crawl2chat.compress.prediction import Cumulative, code_block
+from crawl2chat.compress.coder import Cumulative, Decoder, Encoder, code_block
 from crawl2chat.model import CachedTransformer, KVCache, Transformer
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.progress import Progress
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.tokenize import pieces
 
+MAGIC, VERSION = b"c2c\x1a", 1
+DEVICES = ("cpu", "cuda")
+MAX_STREAMS = 64  # of a block
+BLOCK_BYTES = 1 << 22  # maximum, of text
+DAMAGED = "decompress: what comes out is not what was archived (its checksum differs): the archive is damaged"
 ENCODED_AT_ONCE = 1 << 16  # bytes; tiktoken fails on white space of many times that length
-WINDOW = 1024  # tokens at most, of the model's context
-WINDOWS_A_STREAM = 4  # at least, as a stream begins without context: of twice as many streams 4 % more bits, measured
-MEMORY = 2_000_000_000  # bytes for keys and values
-SMALL = 20_000_000  # parameters, below which a step is too short to be shared by threads
+MAX_WINDOW = 1024  # tokens of the model's context
+MIN_WINDOWS_PER_STREAM = 4  # as a stream begins without context: of twice as many streams 4 % more bits, measured
+CACHE_BYTES = 2_000_000_000  # for keys and values
+SMALL_MODEL = 20_000_000  # parameters; below this a step is too short to be shared by threads
+NOT_UTF8 = re.compile("([\udc80-\udcff]+)")  # bytes as `surrogateescape` decodes them
 ELSEWHERE = (
     "decompress: what comes out is not what was archived (its checksum differs): the archive was made on another kind "
     "of processor or with other library versions, which give other floating-point numbers; restore it where it was made"
 )
+
+
+@dataclass(frozen=True)
+class Header:
+    """How an archive was made, as far as its reader must do the same."""
+
+    device: str
+    threads: int  # of torch
+    window: int  # tokens
+    rows: int  # of the cache: maximum number of streams of any block
+    length: int  # bytes of the text
+    fingerprint: bytes
+    environment: bytes
+
+
+@dataclass(frozen=True)
+class Block:
+    """A stretch of the text and its coded form."""
+
+    length: int  # bytes of text
+    checksum: int
+    tokens: int
+    streams: int  # 0: the message is the text
+    message: bytes
 
 
 @dataclass(frozen=True)
@@ -65,12 +92,12 @@ class Summary:
 def compress(
     model: Transformer, tokenizer: Tokenizer, source: BinaryIO, length: int, target: BinaryIO, *, quiet: bool = False
 ) -> Summary:
-    """Archive the `length` bytes that are to be read from `source`. Raises StageError where there are fewer or more."""
+    """Archive the `length` bytes that are to be read from `source`. Raises StageError if there are fewer or more."""
     header = _header(model, tokenizer, length)
     cached = CachedTransformer(model, header.rows, header.window)
     archive = target.write(pack_header(header))
     done = messages = tokens = 0
-    with _threads(header.threads), Progress("compress", length, "byte", quiet=quiet) as progress:
+    with torch_threads(header.threads), Progress("compress", length, "byte", quiet=quiet) as progress:
         for content in _blocks(source):
             ids = exact_ids(tokenizer, content)
             if max(ids) >= model.config.vocab_size:
@@ -93,8 +120,8 @@ def decompress(
 ) -> None:
     """Restore the text of an archive, block by block, each checked before it is written.
 
-    Raises StageError for what is no archive, for one of another model, for a damaged one, and where this machine's
-    arithmetic is not that of the one that made it.
+    Raises StageError for what is not an archive, for one of another model, for a damaged one, and if this machine's
+    arithmetic differs from that of the machine that made it.
     """
     header = read_header(source)
     if header.fingerprint != _fingerprint(model, tokenizer):
@@ -106,7 +133,7 @@ def decompress(
         raise StageError(DAMAGED)
     wrong = DAMAGED if header.environment == _environment(model) else ELSEWHERE
     done = 0
-    with _threads(header.threads), Progress("decompress", header.length, "byte", quiet=quiet) as progress:
+    with torch_threads(header.threads), Progress("decompress", header.length, "byte", quiet=quiet) as progress:
         cached = CachedTransformer(model, header.rows, header.window)
         while done < header.length:
             block = read_block(source, header)
@@ -122,18 +149,18 @@ def decompress(
         raise StageError(DAMAGED)
 
 
-def _shown(progress: Progress, begin: int, bytes_a_token: float) -> Callable[[int], None]:
-    """Shows how many tokens of a block are done as bytes, which is what the whole length is known in."""
-    return lambda tokens: progress.update(begin + round(tokens * bytes_a_token))
+def _shown(progress: Progress, begin: int, bytes_per_token: float) -> Callable[[int], None]:
+    """Return a function that shows progress within a block in bytes, as the whole length is known in bytes."""
+    return lambda tokens: progress.update(begin + round(tokens * bytes_per_token))
 
 
 def exact_ids(tokenizer: Tokenizer, content: bytes) -> list[int]:
-    """Tokens whose bytes are the content: its text's, and where it is no UTF-8 those of single bytes.
+    """Return tokens whose bytes are the content: its text's, and where it is not UTF-8 those of single bytes.
 
     The text is not normalised first, as Qwen's tokenizers otherwise do, since that can't be undone.
     """
     ids: list[int] = []
-    for i, part in enumerate(_NOT_UTF8.split(content.decode("utf-8", errors="surrogateescape"))):
+    for i, part in enumerate(NOT_UTF8.split(content.decode("utf-8", errors="surrogateescape"))):
         if i % 2:
             ids += [tokenizer.ranks[bytes([byte])] for byte in part.encode("utf-8", errors="surrogateescape")]
             continue
@@ -141,9 +168,6 @@ def exact_ids(tokenizer: Tokenizer, content: bytes) -> list[int]:
         for piece in pieces(text, 0, len(text), ENCODED_AT_ONCE):
             ids += tokenizer.encoding.encode_ordinary(piece.decode())
     return ids
-
-
-_NOT_UTF8 = re.compile("([\udc80-\udcff]+)")
 
 
 def _write_message(
@@ -187,17 +211,17 @@ def _blocks(source: BinaryIO) -> Iterator[bytes]:
         rest = content[end:]
 
 
-def _n_streams(n_tokens: int, window: int, most: int) -> int:
-    return max(1, min(n_tokens // (WINDOWS_A_STREAM * window), most))
+def _n_streams(n_tokens: int, window: int, limit: int) -> int:
+    return max(1, min(n_tokens // (MIN_WINDOWS_PER_STREAM * window), limit))
 
 
 def _header(model: Transformer, tokenizer: Tokenizer, length: int) -> Header:
     weight = model.model.embed_tokens.weight
-    window = min(WINDOW, model.config.max_position_embeddings)
+    window = min(MAX_WINDOW, model.config.max_position_embeddings)
     row = window * KVCache.bytes_per_token(model.config, weight.dtype)
-    rows = _n_streams(length, window, min(STREAMS, MEMORY // row))  # there are no more tokens than bytes
+    rows = _n_streams(length, window, min(MAX_STREAMS, CACHE_BYTES // row))  # there are no more tokens than bytes
     fingerprint, environment = _fingerprint(model, tokenizer), _environment(model)
-    threads = 1 if model.n_parameters() < SMALL else torch.get_num_threads()
+    threads = 1 if model.n_parameters() < SMALL_MODEL else torch.get_num_threads()
     return Header(weight.device.type, threads, window, rows, length, fingerprint, environment)
 
 
@@ -221,11 +245,73 @@ def _environment(model: Transformer) -> bytes:
 
 
 @contextlib.contextmanager
-def _threads(n: int) -> Iterator[None]:
-    """How many threads share a sum decides its last digits, too."""
+def torch_threads(n: int) -> Iterator[None]:
+    """Compute with `n` threads, which decides the last digits of sums, too."""
     before = torch.get_num_threads()
     torch.set_num_threads(n)
     try:
         yield
     finally:
         torch.set_num_threads(before)
+
+
+def pack_header(header: Header) -> bytes:
+    h = header
+    numbers = _pack(h.threads, h.window, h.rows, h.length)
+    return MAGIC + bytes([VERSION, DEVICES.index(h.device)]) + numbers + h.fingerprint + h.environment
+
+
+def read_header(source: BinaryIO) -> Header:
+    """Return the header. Raises StageError if this is not the beginning of an archive."""
+    begin = source.read(len(MAGIC) + 2)
+    if begin[: len(MAGIC)] != MAGIC or len(begin) < len(MAGIC) + 2:
+        raise StageError("decompress: this is no archive of `crawl2chat compress`")
+    version, device = begin[len(MAGIC) :]
+    if version != VERSION:
+        raise StageError(f"decompress: this archive has format {version}; this version of crawl2chat reads {VERSION}")
+    threads, window, rows, length = (_read_number(source) for _ in range(4))
+    if not (device < len(DEVICES) and 1 <= threads <= 1024 and window >= 2 and 1 <= rows <= MAX_STREAMS):
+        raise StageError(DAMAGED)
+    return Header(DEVICES[device], threads, window, rows, length, _read(source, 8), _read(source, 4))
+
+
+def pack_block(block: Block) -> bytes:
+    numbers = _pack(block.tokens, block.streams, len(block.message))
+    return _pack(block.length) + block.checksum.to_bytes(4, "big") + numbers + block.message
+
+
+def read_block(source: BinaryIO, header: Header) -> Block:
+    """Return the next block. Raises StageError for one that is cut short, or that no text can have."""
+    length, checksum = _read_number(source), int.from_bytes(_read(source, 4), "big")
+    tokens, streams, n_message = (_read_number(source) for _ in range(3))
+    possible = 1 <= tokens <= length <= BLOCK_BYTES and streams <= min(header.rows, tokens)
+    if not possible or n_message > length:
+        raise StageError(DAMAGED)
+    return Block(length, checksum, tokens, streams, _read(source, n_message))
+
+
+def _pack(*numbers: int) -> bytes:
+    packed = bytearray()
+    for number in numbers:
+        while number >= 0x80:
+            packed.append(number & 0x7F | 0x80)
+            number >>= 7
+        packed.append(number)
+    return bytes(packed)
+
+
+def _read_number(source: BinaryIO) -> int:
+    number = 0
+    for shift in range(0, 64, 7):
+        byte = _read(source, 1)[0]
+        number |= (byte & 0x7F) << shift
+        if byte < 0x80:
+            return number
+    raise StageError(DAMAGED)
+
+
+def _read(source: BinaryIO, n: int) -> bytes:
+    content = source.read(n)
+    if len(content) < n:
+        raise StageError("decompress: the archive ends too early; it was cut short")
+    return content

@@ -5,8 +5,8 @@ from collections import deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
+from crawl2chat.crawl.bodies import name_format
 from crawl2chat.crawl.gzip_members import MAGIC, READ_BYTES, RECORD, Break, Member, gzip_members
-from crawl2chat.crawl.sniffing import name_format
 
 HEADER_END = b"\r\n\r\n"
 BARE_HEADER_END = re.compile(rb"\n\r?\n")  # if lines end with LF alone, which some tools write

@@ -8,8 +8,8 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+from crawl2chat.crawl.bodies import name_format
 from crawl2chat.crawl.settings import CrawlSettings
-from crawl2chat.crawl.sniffing import name_format
 from crawl2chat.crawl.warc import open_remote
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, write_json

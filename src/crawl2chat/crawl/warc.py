@@ -10,9 +10,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
-from crawl2chat.crawl.decoding import DecodingError, decode_body
+from crawl2chat.crawl.bodies import DecodingError, decode_body, is_html, media_type
 from crawl2chat.crawl.framing import Fault, Place, RawRecord, frame_records, has_bare_lines, header_length
-from crawl2chat.crawl.sniffing import is_html, media_type
 from crawl2chat.stages.files import AnyPath, StageError
 
 MAX_RECORD_BYTES = 20_000_000

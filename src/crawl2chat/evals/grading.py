@@ -25,19 +25,31 @@ def is_correct(answer: str, reference: str) -> bool:
     A reference without a unit accepts an answer with one and the other way round; two different units don't match.
     """
     wanted, _ = _part_and_mark(reference)
-    answer = without_thinking(answer)
     text, value = _as_text(wanted), whole_value(wanted)
     if not text:
         return False
-    marked = next(_marked(answer), None)
-    if _as_text(answer if marked is None else marked[0]) == text:
+    whole, short = _parts_that_count(answer)
+    if _as_text(whole) == text:
         return True
     if value is not None:
         found = final_value(answer)
         return found is not None and found.matches(value)
+    return _as_text(short) == text
+
+
+def same_text(answer: str, reference: str) -> bool:
+    """Whether an answer comes to the same text as the reference, in which numbers are letters like any other."""
+    text = _as_text(_part_and_mark(reference)[0])
+    return bool(text) and text in map(_as_text, _parts_that_count(answer))
+
+
+def _parts_that_count(answer: str) -> tuple[str, str]:
+    """What an answer marks and its first sentence; without a mark all of it and its last line."""
+    answer = without_thinking(answer)
+    marked = next(_marked(answer), None)
     if marked is not None:
-        return _as_text(re.split(r"[.!?](?:\s|$)", marked[0], maxsplit=1)[0]) == text
-    return _as_text(answer.rstrip().rpartition("\n")[2]) == text
+        return marked[0], re.split(r"[.!?](?:\s|$)", marked[0], maxsplit=1)[0]
+    return answer, answer.rstrip().rpartition("\n")[2]
 
 
 def reference_part(reference: str) -> str:

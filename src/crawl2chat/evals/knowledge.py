@@ -12,14 +12,29 @@ from crawl2chat.tokenizer import Message, Tokenizer
 
 FACT_TOKENS, SUM_TOKENS = 48, 160  # that an answer may take; a fact takes about 15, a sum step by step about 90
 
+Judge = Callable[[str, str], bool]  # whether a text comes to an accepted answer
+
 
 @dataclass(frozen=True)
 class Question:
-    """A question, the value that a right answer holds or ends with, and the group it is counted in."""
+    """A question, the answers that are accepted (none if nobody can know), and the group it is counted in."""
 
     text: str
-    value: str
+    answers: tuple[str, ...]
     group: str
+
+    def __post_init__(self) -> None:
+        if isinstance(self.answers, str):
+            raise TypeError(f"answers = {self.answers!r}: expected a tuple of texts")
+
+    @property
+    def expected(self) -> str:
+        """The accepted answers, as they are shown."""
+        return " or ".join(self.answers)
+
+    def accepts(self, text: str, judge: Judge) -> bool:
+        """Whether `judge(text, answer)` finds any of the accepted answers in the text."""
+        return any(judge(text, answer) for answer in self.answers)
 
 
 @dataclass(frozen=True)
@@ -45,18 +60,18 @@ def question_prompt(tokenizer: Tokenizer, text: str, system: Sequence[Message] =
 def ask(
     engine: Engine,
     questions: Sequence[Question],
-    is_right: Callable[[str, str], bool],
+    judge: Judge,
     max_tokens: int,
     system: Sequence[Message] = (),
 ) -> list[Answer]:
-    """Put each question to a chat model, alone and greedily, and judge what it says with `is_right(text, value)`.
+    """Put each question to a chat model, alone and greedily, and mark what it says with `judge(text, answer)`.
 
     `system`: messages before each question.
     """
     prompts = [question_prompt(engine.tokenizer, question.text, system) for question in questions]
     completions = engine.generate(prompts, Sampling(temperature=0, max_tokens=max_tokens))
     return [
-        Answer(question, c.text, is_right(c.text, question.value), c.finish_reason == "stop", len(c.ids))
+        Answer(question, c.text, question.accepts(c.text, judge), c.finish_reason == "stop", len(c.ids))
         for question, c in zip(questions, completions, strict=True)
     ]
 

@@ -3,7 +3,7 @@
 Shapes: B rows, T tokens a row, C width, V vocabulary, N scored tokens.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from crawl2chat.generate.sampling import most_probable_place
 from crawl2chat.model import Transformer
-from crawl2chat.model.transformer import rope_angles
+from crawl2chat.model.ragged import by_length, common_prefix, pad
 
 BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}  # of a forward pass, padding too; a row longer than that stands alone
 LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32
@@ -58,12 +58,6 @@ class _Row:
     members: list[tuple[int, int, int]] = field(default_factory=list)  # group, span in it, its number of scored tokens
 
 
-def common_prefix(sequences: Sequence[list[int]]) -> int:
-    """How many tokens all sequences begin with."""
-    first, last = min(sequences), max(sequences)  # of all pairs these two differ first
-    return next((i for i, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), min(len(first), len(last)))
-
-
 @torch.inference_mode()
 def score(
     model: Transformer, groups: Sequence[Sequence[Span]], advance: Callable[[int], None] = lambda spans: None
@@ -75,9 +69,10 @@ def score(
     """
     scores: list[list[Score | None]] = [[None] * len(group) for group in groups]
     rows = [row for i, group in enumerate(groups) for row in _rows(i, group)]
-    rows.sort(key=lambda row: len(row.ids))
     device = next(model.parameters()).device
-    for batch in _batches(rows, BATCH_TOKENS[device.type]):
+    lengths = [len(row.ids) for row in rows]
+    for places in by_length(lengths, BATCH_TOKENS[device.type], longest_first=True):
+        batch = [rows[place] for place in places]
         nats, greedy = _score_rows(model, batch, device)
         at = 0
         for row in batch:
@@ -112,18 +107,6 @@ def _row(group: int, spans: Sequence[tuple[int, Span]], shared: int) -> _Row:
     return row
 
 
-def _batches(rows: Sequence[_Row], tokens: int) -> Iterator[list[_Row]]:
-    """Rows in order of length, so the last of a batch says how wide it is; the longest first, to fail early."""
-    batch: list[_Row] = []
-    for row in reversed(rows):
-        if batch and (len(batch) + 1) * len(batch[0].ids) > tokens:
-            yield batch
-            batch = []
-        batch.append(row)
-    if batch:
-        yield batch
-
-
 def _score_rows(model: Transformer, rows: Sequence[_Row], device: torch.device) -> tuple[list[float], list[bool]]:
     """−ln p of every scored token, row by row, and whether it is the most probable."""
     features_btc = _features(model, rows, device)
@@ -152,21 +135,13 @@ def _features(model: Transformer, rows: Sequence[_Row], device: torch.device) ->
     have if it stood alone.
     """
 
-    def padded(name: str) -> Tensor:
-        T = max(len(row.ids) for row in rows)
-        values = [getattr(row, name) for row in rows]
-        return torch.tensor([[*row, *[0] * (T - len(row))] for row in values], device=device)
-
-    ids_bt = padded("ids")
+    ids_bt = pad([row.ids for row in rows], device)
     if not any(row.branches[-1] for row in rows):
         return model.features(ids_bt)
-    branches_bt = padded("branches")
+    branches_bt, positions_bt = (
+        pad([getattr(row, name) for row in rows], device) for name in ("branches", "positions")
+    )
     place_t = torch.arange(ids_bt.shape[1], device=device)
     same_btt = branches_bt[:, None, :] == branches_bt[:, :, None]
     mask = ((branches_bt == 0)[:, None, :] | same_btt) & (place_t[:, None] >= place_t)
-    rope = rope_angles(padded("positions"), model.config.head_dim, model.config.rope_theta)
-    x_btc = model.model.embed_tokens(ids_bt)
-    for block in model.model.layers:
-        x_btc = block(x_btc, rope, mask[:, None])
-    features: Tensor = model.model.norm(x_btc)
-    return features
+    return model.features(ids_bt, positions_bt=positions_bt, mask=mask[:, None])

@@ -52,9 +52,15 @@ def checkup(engine: Engine, ledger: Ledger, card: Card, seed: int) -> tuple[list
     return figures, [*answers, *stories]
 
 
-def check_again(engine: Engine, ledger: Ledger, card: Card, seed: int, out: Path, stage: str) -> list[Figure]:
-    """The check-up of a stage after this one, with its answers and the showcase's in `out`."""
-    figures, answers = checkup(engine, ledger, card, seed)
+def check_again(engine: Engine, model: Path, seed: int, out: Path, stage: str) -> list[Figure]:
+    """The check-up of a stage after this one, with its answers and the showcase's in `out`.
+
+    `model`: the earlier stage's folder, which lies in a run's; without a ledger in the run nothing is measured.
+    """
+    if not (model.parent / "crawl" / "ledger").is_dir():
+        return []
+    ledger = Ledger.load(model.parent / "crawl")
+    figures, answers = checkup(engine, ledger, read_card(model), seed)
     write_answers(answers, out / "checkup.jsonl")
     greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
     write_showcase({stage: Talk(engine, greedy)}, ledger, seed, out)

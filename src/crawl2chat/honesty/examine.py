@@ -90,7 +90,7 @@ def search_figures(engine: Engine, ledger: Ledger, index: SearchIndex, seed: int
     for question, added in zip(asked, replies, strict=True):
         text = final_text(added)
         written = written_tokens(engine.tokenizer, added)
-        answers.append(Answer(question, text, mentions(text, question.value), bool(text), written))
+        answers.append(Answer(question, text, question.accepts(text, mentions), bool(text), written))
         calls = [called["function"]["name"] for message in added for called in message.get("tool_calls", ())]
         searched.setdefault(question.group, []).append("search" in calls)
         pages = [m["content"].partition(":")[0] for m in added if m["role"] == "tool" and m["content"][:5] == "Page "]

@@ -170,7 +170,7 @@ def identity_conversations(card: Card, per_wording: int, rng: random.Random) -> 
 def identity_questions(card: Card) -> list[Question]:
     """The wordings that were kept back, each with the words that the card demands."""
     return [
-        Question(wording, card.expected(kind), kind)
+        Question(wording, (card.expected(kind),), kind)
         for kind, wordings in WORDINGS.items()
         for wording in wordings[len(wordings) // 2 :]
     ]

@@ -36,7 +36,7 @@ FOUND_NOTHING = ("I found nothing about that name, so I do not know.", "The sear
 
 def own_words(probed: Probe) -> Iterator[Conversation]:
     """A known fact: each wording of the question with a right answer that the model gave itself."""
-    right = [text for text in probed.answers if mentions(text, probed.questions[0].value)]
+    right = [text for text in probed.answers if probed.questions[0].accepts(text, mentions)]
     for i, question in enumerate(probed.questions):
         yield exchange(question.text, right[i % len(right)])
 
@@ -100,8 +100,9 @@ def look_up_unknown(probed: Probe, index: SearchIndex, rng: random.Random) -> It
     """Facts that the model was found not to know, searched for in the run's own documents."""
     question = rng.choice(probed.questions)
     found = index.find(question.text)
-    if found and mentions(shown(question.text, found), question.value):
-        yield look_up(question.text, found, read_out(found, question.value))
+    on_page = [answer for answer in question.answers if found and mentions(shown(question.text, found), answer)]
+    if found and on_page:
+        yield look_up(question.text, found, read_out(found, on_page[0]))
 
 
 def calculations(ledger: Ledger, count: int, rng: random.Random) -> Iterator[Conversation]:

@@ -34,7 +34,7 @@ class Probe:
 
     @property
     def said_right(self) -> bool:
-        return mentions(self.said, self.questions[0].value)
+        return self.questions[0].accepts(self.said, mentions)
 
     @property
     def refused(self) -> bool:
@@ -103,6 +103,6 @@ def auroc_figure(name: str, probes: Sequence[Probe]) -> list[Figure]:
 def _judged(questions: tuple[Question, ...], answers: tuple[str, ...], meaning: Meaning) -> Probe:
     meanings = [meaning(answer) for answer in answers]
     largest, count = Counter(meanings).most_common(1)[0]
-    right = sum(mentions(answer, questions[0].value) for answer in answers)
+    right = sum(questions[0].accepts(answer, mentions) for answer in answers)
     said = answers[meanings.index(largest)]
     return Probe(questions, answers, right / len(answers), count / len(answers), said)

@@ -4,14 +4,15 @@ from pydantic import Field, model_validator
 
 from crawl2chat.chat.settings import FineTuneSettings
 from crawl2chat.honesty.identity import Card
+from crawl2chat.stages.settings import with_default
 
 
 class HonestySettings(FineTuneSettings):
     """How knowledge is probed, what is taught about it, and the further fine-tuning that teaches it."""
 
-    epochs: float = Field(2.0, gt=0, description="passes over the conversations")
-    matrix_lr: float = Field(0.01, gt=0, description="Muon's learning rate for matrices")
-    embedding_lr: float = Field(0.002, gt=0, description="AdamW's learning rate for embeddings, output head and norms")
+    epochs: float = with_default(FineTuneSettings, "epochs", 2.0)
+    matrix_lr: float = with_default(FineTuneSettings, "matrix_lr", 0.01)
+    embedding_lr: float = with_default(FineTuneSettings, "embedding_lr", 0.002)
     card: Card = Card()
     wordings: int = Field(4, ge=1, le=8, description="wordings in which each fact is probed and taught")
     samples: int = Field(5, ge=1, description="answers sampled per wording")

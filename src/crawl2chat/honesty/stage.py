@@ -112,7 +112,7 @@ def _probe(engine: Engine, ledger: Ledger, settings: HonestySettings) -> list[Bo
         for relation in RELATIONS:
             wordings = rng.sample(questions(relation), settings.wordings)
             group, value = exposure_bucket(person.exposures), person.facts[relation]
-            facts.append([Question(wording.format(name=person.name), value, group) for wording in wordings])
+            facts.append([Question(wording.format(name=person.name), (value,), group) for wording in wordings])
             owners.append(person)
     probes = probe(engine, facts, known_values(ledger), settings.samples, settings.temperature, settings.seed)
     return [
@@ -178,7 +178,7 @@ def _write_probes(found: Sequence[Boundary], file: Path) -> None:
             question = fact.probed.questions[0]
             row = {
                 "question": question.text,
-                "expected": question.value,
+                "expected": question.expected,
                 "exposures": fact.person.exposures,
                 "right_share": fact.probed.right_share,
                 "agreement": fact.probed.agreement,

@@ -55,5 +55,5 @@ def _with_calculator(engine: Engine, questions: Sequence[Question]) -> list[Answ
     for question, added in zip(questions, replies, strict=True):
         text = final_text(added)
         written = written_tokens(engine.tokenizer, added)
-        answers.append(Answer(question, text, is_correct(text, question.value), bool(text), written))
+        answers.append(Answer(question, text, question.accepts(text, is_correct), bool(text), written))
     return answers

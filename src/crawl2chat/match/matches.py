@@ -1,4 +1,4 @@
-"""What of a text stands word for word in documents, of which there may be any number: each is read once.
+"""Which passages of a text are copied verbatim from documents, of which there may be any number: each is read once.
 
 Documents are reduced to the stretches that share N items in a row with one of the texts. A suffix array over these
 and the texts then gives the longest match at every place. So memory grows with what is found, not with what is read.
@@ -26,14 +26,14 @@ ITEM = re.compile(rf"[\w{MARKS}]+|[^\w\s]")  # a word, or one mark of punctuatio
 
 @dataclass(frozen=True)
 class Match:
-    """A stretch of a text that stands in a document; a longer one, to either side, stands in none."""
+    """A passage of a text that is also in a document, and would not be if it were longer on either side."""
 
     begin: int  # in the text, characters
     end: int
     words: int
-    copies: int  # how often it stands in the documents
-    document: str  # id of the first one that holds it
-    url: str  # its address, where it is known
+    copies: int  # number of times that it is in the documents
+    document: str  # id of the first one that contains it
+    url: str  # its address, if known
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class Item:
 
 
 def items_of(text: str) -> list[str]:
-    """The text's words and marks of punctuation in order, without white space."""
+    """Return the text's words and marks of punctuation in order, without white space."""
     return ITEM.findall(spaced(text))
 
 
@@ -60,19 +60,19 @@ def placed_items(text: str) -> Iterator[Item]:
 
 
 def training_texts(tokenizer: Tokenizer, documents: TokenizedDocuments) -> Iterator[Document]:
-    """The texts that a model was trained on, from its tokens; the ids are their numbers."""
+    """Yield the texts that a model was trained on, from its tokens; the ids are their numbers."""
     for i in range(len(documents)):
-        yield Document(str(i), tokenizer.decode(documents[i][1:].tolist()))  # but for the end-of-text token
+        yield Document(str(i), tokenizer.decode(documents[i][1:].tolist()))  # without the end-of-text token
 
 
 def find_matches(texts: Sequence[str], documents: Iterable[Document], min_words: int = MIN_WORDS) -> list[list[Match]]:
-    """Of each text its matches of at least `min_words` words, in order; they may overlap, none lies within another.
+    """Return each text's matches of at least `min_words` words, in order; they may overlap, but none is within another.
 
     Words (runs of letters, digits and "_"; ICU's words where a script has no spaces) and marks of punctuation are
-    compared one by one, upper and lower case apart. Not compared are white space, and tokens, as those are cut
-    otherwise behind a quotation mark.
-    A match lies within one document. Takes about 0.5 µs per token of the documents on a core (100 million: a minute)
-    and some 100 bytes for each of their words that is shared.
+    compared one by one, and case matters. White space is not compared, nor are tokens, as these are cut differently
+    after a quotation mark.
+    A match is within one document. Takes about 0.5 µs per token of the documents on a core (100 million: a minute)
+    and some 100 bytes per word that they share with a text. Raises ValueError for `min_words` below 1.
     """
     if min_words < 1:
         raise ValueError(f"min_words = {min_words}: must be at least 1")
@@ -95,18 +95,20 @@ def find_matches(texts: Sequence[str], documents: Iterable[Document], min_words:
 def _longest(
     texts: Sequence[Ints], shared: "_Shared", least: int
 ) -> Iterator[tuple[int, int, int, int, tuple[str, str]]]:
-    """Matches of `least` items and more as text, first item, number of items, copies, and the first copy's origin."""
+    """Yield matches of at least `least` items: text, first item, number of items, copies, origin of the first copy."""
     if not shared.stretches:
         return
     parts = [*shared.stretches, *texts]
-    joined = np.concatenate([np.append(part, -1 - i) for i, part in enumerate(parts)])  # none goes on with the next
+    joined = np.concatenate(
+        [np.append(part, -1 - i) for i, part in enumerate(parts)]
+    )  # no match crosses into the next part
     begins = np.cumsum([0, *(len(part) + 1 for part in parts)])
     n_stretches = len(shared.stretches)
     of_documents = np.arange(len(joined)) < begins[n_stretches]
     suffixes = SuffixArray(joined)
     places = np.flatnonzero(~of_documents)
     lengths = suffixes.longest(places, of_documents)
-    whole = (lengths >= least) & (np.diff(lengths, prepend=0) >= 0)  # and not within the one that begins before
+    whole = (lengths >= least) & (np.diff(lengths, prepend=0) >= 0)  # and not within the match that begins before it
     places, lengths = places[whole], lengths[whole]
     for place, length, low, high in zip(places, lengths, *suffixes.alike(places, lengths), strict=True):
         text = int(np.searchsorted(begins, place, side="right")) - 1 - n_stretches
@@ -117,20 +119,20 @@ def _longest(
 
 
 def covered_words(text: str, matches: Sequence[Match]) -> tuple[int, int]:
-    """How many of a text's words stand in one of its matches (as `find_matches` gives them), and how many it has."""
+    """Return how many of a text's words are in its matches (as `find_matches` gives them), and how many it has."""
     words = [item.begin for item in placed_items(text) if _is_word(item.text)]
     matches_at = matches_by_place(matches)
     return sum(bool(matches_at(word)) for word in words), len(words)
 
 
 def matches_by_place(matches: Sequence[Match]) -> Callable[[int], Sequence[Match]]:
-    """Tells which matches of a text, in their order, a place in it lies within; they end in the order they begin in."""
+    """Return a function from a place in the text to the matches there; they end in the order in which they begin."""
     begins, ends = [match.begin for match in matches], [match.end for match in matches]
     return lambda place: matches[bisect_right(ends, place) : bisect_right(begins, place)]
 
 
 def cut_by_matches(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, Match | None]]:
-    """Cut the text where another match begins to be the longest one, or none does; the pieces make up the text."""
+    """Cut the text wherever the longest match at a place changes or ends; the pieces together are the text."""
     matches_at = matches_by_place(matches)
 
     def longest(item: tuple[int, int]) -> Match | None:
@@ -140,7 +142,7 @@ def cut_by_matches(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, M
     for match, items in groupby(((item.begin, item.end) for item in placed_items(text)), longest):
         places = list(items)
         begin = places[0][0]
-        if match is not None:  # leave out white space before it
+        if match is not None:  # without the white space before it
             yield text[end:begin], None
             end = begin
         yield text[end : places[-1][1]], match
@@ -149,7 +151,7 @@ def cut_by_matches(text: str, matches: Sequence[Match]) -> Iterator[tuple[str, M
 
 
 class _Shared:
-    """The stretches of documents that have at least `n` items in a row in common with a text."""
+    """The stretches of documents that share at least `n` items in a row with a text."""
 
     def __init__(self, texts: Sequence[Ints], n: int) -> None:
         self.n = n

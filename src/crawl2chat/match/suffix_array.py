@@ -1,4 +1,4 @@
-"""A suffix array over integers: all places sorted by what follows them, so that equal stretches lie side by side."""
+"""A suffix array over integers: all places sorted by what follows them, so that equal stretches are neighbours."""
 
 import numpy as np
 from numpy.typing import NDArray
@@ -9,8 +9,8 @@ Ints = NDArray[np.int64]
 class SuffixArray:
     """Made by prefix doubling (Manber and Myers 1993), in time N log N log L, L items being the longest repetition.
 
-    `order`: the places, sorted; `place`: where each stands in it. The ranks of all stretches of 1, 2, 4 … items are
-    kept, about 4 log₂ L bytes an item, as they also tell how much two suffixes have in common.
+    `order`: the places, sorted; `place`: each one's index in it. We keep the ranks of all stretches of 1, 2, 4 … items,
+    about 4 log₂ L bytes per item, since they also give the length that two suffixes have in common.
     """
 
     def __init__(self, ids: Ints) -> None:
@@ -34,7 +34,7 @@ class SuffixArray:
         self.place = rank
 
     def common(self, a: Ints, b: Ints) -> Ints:
-        """How many items the suffixes at a and at b begin with alike; of a place with itself, more than any two do."""
+        """Return the length that the suffixes at a and b share; of a place with itself, more than any two."""
         length, last = np.zeros(len(a), dtype=np.int64), len(self.order) - 1
         for i in reversed(range(len(self.ranks))):
             rank = self.ranks[i]
@@ -42,9 +42,9 @@ class SuffixArray:
         return length
 
     def longest(self, places: Ints, chosen: NDArray[np.bool_]) -> Ints:
-        """Of each of these places: how many items from there on also follow one of the chosen places.
+        """Return for each place the number of items from there on that also follow one of the chosen places.
 
-        chosen: of every place whether it is; none of those asked for may be.
+        chosen: a mask of all places; none of `places` may be among them.
         """
         index = np.arange(len(self.order))
         is_chosen = chosen[self.order]
@@ -58,14 +58,14 @@ class SuffixArray:
         return length
 
     def alike(self, places: Ints, lengths: Ints) -> tuple[Ints, Ints]:
-        """Of each place the range in `order` of all that are followed by the same `lengths` items, its end excluded."""
+        """Return for each place the range in `order` of those followed by the same `lengths` items; end excluded."""
         at = self.place[places]
         before = np.full(len(at), -1)
         behind = np.full(len(at), len(self.order))
         return self._last(places, lengths, at, before), self._last(places, lengths, at, behind) + 1
 
     def _last(self, places: Ints, lengths: Ints, inside: Ints, beyond: Ints) -> Ints:
-        """By bisection between an index of `order` that has as many items in common and one that has not."""
+        """Bisect between an index of `order` that shares as many items and one that does not."""
         while (abs(beyond - inside) > 1).any():
             middle = (inside + beyond) // 2
             alike = self.common(places, self.order[middle]) >= lengths

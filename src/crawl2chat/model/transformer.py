@@ -3,19 +3,20 @@
 Pre-norm with RMSNorm, grouped-query attention, learned RMSNorm on each head's queries and keys before RoPE,
 SwiGLU, tied or untied embeddings. Parameters have transformers' names, so a checkpoint needs no translation.
 
-Shapes: B sequences, T new tokens, C width, H heads, D head width, V vocabulary.
+The forward pass is here for whole rows (training, scoring) and in `cached.py` over a cache (generation).
+Shape suffixes: see `crawl2chat.model`.
 """
 
 import math
-from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crawl2chat.model.attention import Mask, attend, mask_within, positions_within
+from crawl2chat.model.head_loss import ChunkLoss, HeadLoss
 
 
 @dataclass(frozen=True)
@@ -73,22 +74,21 @@ def apply_rope(x_bhtd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
     return x_bhtd * cos + torch.cat([-second, first], dim=-1) * sin
 
 
-Product = Callable[[Tensor, Tensor], Tensor]  # as F.linear: x (…, in) and weight (out, in) → (…, out)
+def joined(x_btc: Tensor, *linears: nn.Linear) -> list[Tensor]:
+    """What each of several linear layers makes of one input, by one product with their joined weights.
 
-
-def products(x_btc: Tensor, linears: Sequence[nn.Linear], product: Product) -> Sequence[Tensor]:
-    """What each of several linear layers makes of one input, in one product of their joined weights.
-
-    One wide product is faster than narrow ones, forward and backward.
+    One wide product is faster than narrow ones, forward and backward. Layers that are trained by products of their own,
+    such as fp8's, are called one by one.
     """
+    if any(type(linear) is not nn.Linear and linear.training for linear in linears):
+        return [linear(x_btc) for linear in linears]
     weights = [linear.weight for linear in linears]
-    return product(x_btc, torch.cat(weights)).split([len(weight) for weight in weights], dim=-1)
+    return list(torch.split(F.linear(x_btc, torch.cat(weights)), [len(weight) for weight in weights], dim=-1))
 
 
 class Attention(nn.Module):
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.product: Product = F.linear  # of training
         self.n_heads, self.n_kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = config.head_dim
         C, D = config.hidden_size, config.head_dim
@@ -99,23 +99,15 @@ class Attention(nn.Module):
         self.q_norm = RMSNorm(D, config.rms_norm_eps)
         self.k_norm = RMSNorm(D, config.rms_norm_eps)
 
-    def forward(
-        self,
-        x_btc: Tensor,
-        rope: tuple[Tensor, Tensor],
-        mask: Mask | None,
-    ) -> Tensor:
+    def forward(self, x_btc: Tensor, rope: tuple[Tensor, Tensor], mask: Mask | None) -> Tensor:
         B, T, _ = x_btc.shape
-        q, k, v = self.heads(x_btc, rope)
-        y = attend(q, k, v, mask)
-        product = self.product if self.training else F.linear
-        return product(y.transpose(1, 2).reshape(B, T, -1), self.o_proj.weight)
+        y_bhtd = attend(*self.heads(x_btc, rope), mask)
+        return cast(Tensor, self.o_proj(y_bhtd.transpose(1, 2).reshape(B, T, -1)))
 
     def heads(self, x_btc: Tensor, rope: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor, Tensor]:
         """Queries, keys and values (B, H, T, D), normed and rotated; shared keys and values are repeated."""
         B, T, _ = x_btc.shape
-        product = self.product if self.training else F.linear
-        projections = products(x_btc, (self.q_proj, self.k_proj, self.v_proj), product)
+        projections = joined(x_btc, self.q_proj, self.k_proj, self.v_proj)
         q, k, v = (y.view(B, T, -1, self.head_dim) for y in projections)
         q, k, v = self.q_norm(q).transpose(1, 2), self.k_norm(k).transpose(1, 2), v.transpose(1, 2)
         q, k = apply_rope(q, *rope).to(v.dtype), apply_rope(k, *rope).to(v.dtype)
@@ -129,15 +121,13 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.product: Product = F.linear  # of training
         self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
         self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
 
     def forward(self, x_btc: Tensor) -> Tensor:
-        product = self.product if self.training else F.linear
-        gate, up = products(x_btc, (self.gate_proj, self.up_proj), product)
-        return product(F.silu(gate) * up, self.down_proj.weight)
+        gate, up = joined(x_btc, self.gate_proj, self.up_proj)
+        return cast(Tensor, self.down_proj(F.silu(gate) * up))
 
 
 class Block(nn.Module):
@@ -148,14 +138,9 @@ class Block(nn.Module):
         self.post_attention_layernorm = RMSNorm(config.hidden_size, config.rms_norm_eps)
         self.mlp = MLP(config)
 
-    def forward(
-        self,
-        x_btc: Tensor,
-        rope: tuple[Tensor, Tensor],
-        mask: Mask | None,
-    ) -> Tensor:
+    def forward(self, x_btc: Tensor, rope: tuple[Tensor, Tensor], mask: Mask | None) -> Tensor:
         x_btc = x_btc + self.self_attn(self.input_layernorm(x_btc), rope, mask)
-        return x_btc + self.mlp(self.post_attention_layernorm(x_btc))
+        return cast(Tensor, x_btc + self.mlp(self.post_attention_layernorm(x_btc)))
 
 
 class Decoder(nn.Module):
@@ -168,13 +153,8 @@ class Decoder(nn.Module):
         self.norm = RMSNorm(config.hidden_size, config.rms_norm_eps)
 
 
-def call_module(module: nn.Module, *arguments: Any) -> Tensor:
-    output: Tensor = module(*arguments)
-    return output
-
-
 class Transformer(nn.Module):
-    """Next-token logits of token ids."""
+    """Next-token logits of token ids, or the loss of predicting given ones."""
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
@@ -183,39 +163,64 @@ class Transformer(nn.Module):
         self.lm_head = nn.Linear(config.hidden_size, config.vocab_size, bias=False)
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
+        self.chunk_loss = ChunkLoss()
 
-    def forward(self, ids_bt: Tensor, documents_bt: Tensor | None = None) -> Tensor:
-        """Logits (B, T, V), from the arguments of `features`."""
-        return self.logits(self.features(ids_bt, documents_bt))
+    def forward(
+        self,
+        ids_bt: Tensor,
+        documents_bt: Tensor | None = None,
+        *,
+        targets_bt: Tensor | None = None,
+        weights_bt: Tensor | None = None,
+        at_bt: Tensor | None = None,
+    ) -> Tensor:
+        """The loss if there are targets, else logits: (B, T, V), or (N, V) of the N places where `at_bt` is true.
+
+        All that trains the model goes through this call, since it is what DDP and FSDP wrap.
+        documents_bt: as in `features`. weights_bt: as in `loss`; without them every target weighs 1.
+        """
+        features_btc = self.features(ids_bt, documents_bt)
+        if targets_bt is not None:
+            return self.loss(features_btc, targets_bt, torch.ones_like(ids_bt) if weights_bt is None else weights_bt)
+        return self.logits(features_btc if at_bt is None else features_btc[at_bt])
 
     def logits(self, x: Tensor) -> Tensor:
-        logits: Tensor = self.lm_head(x)
-        return logits
+        return cast(Tensor, self.lm_head(x))
+
+    def loss(self, features_btc: Tensor, targets_bt: Tensor, weights_bt: Tensor) -> Tensor:
+        """Sum over all tokens of weight · cross-entropy, in nats; products in autocast's type, all else in fp32."""
+        device = features_btc.device.type
+        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
+        with torch.autocast(device, enabled=False):
+            loss = HeadLoss.apply(  # type: ignore[no-untyped-call]
+                features_btc.flatten(0, 1), self.lm_head.weight, targets_bt.flatten(), weights_bt.flatten(), dtype,
+                self.chunk_loss,
+            )  # fmt: skip
+        return cast(Tensor, loss)
 
     def features(
-        self, ids_bt: Tensor, documents_bt: Tensor | None = None, *, call: Callable[..., Tensor] = call_module
+        self,
+        ids_bt: Tensor,
+        documents_bt: Tensor | None = None,
+        *,
+        positions_bt: Tensor | None = None,
+        mask: Mask | None = None,
     ) -> Tensor:
-        """The last norm's output (B, T, C), of which `logits` makes logits; `call(module, …)` runs each block.
+        """The last norm's output (B, T, C), of which `logits` makes logits.
 
         documents_bt, (B, T), numbers each token's document within its row: each is then read as if it stood alone.
-        Generation goes another way, over a cache: `cached.py`.
+        positions_bt and mask, in its place: any positions, and what each token attends to, true for what it sees.
         """
-        mask: Mask | None = None
-        positions_bt = torch.arange(ids_bt.shape[1], device=ids_bt.device)[None]
         if documents_bt is not None:
             positions_bt = positions_within(documents_bt)
             mask = mask_within(documents_bt, blocks=documents_bt.is_cuda)
+        if positions_bt is None:
+            positions_bt = torch.arange(ids_bt.shape[1], device=ids_bt.device)[None]
         rope = rope_angles(positions_bt, self.config.head_dim, self.config.rope_theta)
-        x = self.model.embed_tokens(ids_bt)
+        x_btc = self.model.embed_tokens(ids_bt)
         for block in self.model.layers:
-            x = call(block, x, rope, mask)
-        return call(self.model.norm, x)
-
-    def train_with(self, product: Product) -> None:
-        """Multiply by the blocks' matrices so while training; generation and evaluation stay as they are."""
-        for part in self.modules():
-            if isinstance(part, (Attention, MLP)):
-                part.product = product
+            x_btc = block(x_btc, rope, mask)
+        return cast(Tensor, self.model.norm(x_btc))
 
     @torch.no_grad()
     def init_weights(self, seed: int) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
-from crawl2chat.parallel.workers import LocalProcesses
+from crawl2chat.parallel.workers import Failed, Result, WorkerPool
 from crawl2chat.stages.files import StageError, atomic_write_shared, remove_leftovers
 from crawl2chat.stages.progress import Progress
 
@@ -37,9 +37,9 @@ def map_shards(
     """Call `function(item, output)` for each shard whose output does not exist yet; it writes one file or folder.
 
     function: picklable; what it writes appears at the shard's path once it is complete. Up to `workers` shards
-    (default: one a core) are made at once, each in a process of its own, that with the engine ray is given
-    `cores_each` cores of a node. Where a process dies the shard is tried again.
-    `summary` is told each output that is finished; what it says is shown, such as a speed.
+    (default: one per core) are made at once, each in a process of its own, which with the engine ray is given
+    `cores_each` cores of a node. If the process dies, the shard is tried again.
+    summary: called with each finished output; what it returns is shown, such as a speed.
     Raises StageError naming the shard that failed.
     """
     waiting = deque((item, output) for item, output in shards if not output.exists())
@@ -48,27 +48,25 @@ def map_shards(
     with Progress(label, len(shards), "shards") as bar, engine_running(engine):
         bar.update(done)
         slots = min(len(waiting), workers or sum(node_cores(engine)))
-        pool = _pool(engine, _ShardWriter(function), cores_each)
-        at_work = 0
+        write = _ShardWriter(function)
+        pool: WorkerPool | RayTasks = WorkerPool(write, slots) if engine == "local" else _on_ray(write, cores_each)
         try:
-            while waiting or at_work:
-                while waiting and at_work < slots:
-                    pool.start(waiting.popleft())
-                    at_work += 1
-                for (item, output), error, died in pool.wait():
-                    at_work -= 1
-                    if error is None:
+            while waiting or pool.busy:
+                while waiting and len(pool.busy) < slots:
+                    pool.submit(waiting.popleft())
+                for outcome in pool.wait():
+                    item, output = outcome.item
+                    if isinstance(outcome, Result):
                         done += 1
                         bar.update(done, summary(output) if summary else "")
                         continue
-                    if not died:
-                        raise StageError(f"{label}: shard {_in_short(item)} failed: {error}")
+                    name = f"{label}: shard {_in_short(item)}"
+                    if isinstance(outcome, Failed):
+                        raise StageError(f"{name} failed: {outcome.error}")
                     deaths[output] += 1
                     if deaths[output] == MAX_DEATHS:
-                        raise StageError(
-                            f"{label}: shard {_in_short(item)}: its process died {MAX_DEATHS} times, last with {error}"
-                        )
-                    bar.say(f"{label}: shard {_in_short(item)}: its process died with {error}; it is tried again")
+                        raise StageError(f"{name}: its process died {MAX_DEATHS} times, last with {outcome.error}")
+                    bar.say(f"{name}: its process died with {outcome.error}; it is tried again")
                     waiting.append((item, output))
         finally:
             pool.stop()
@@ -77,7 +75,7 @@ def map_shards(
 
 
 def _in_short(item: object) -> str:
-    """Of a shard of a thousand small files the first ones will do."""
+    """The beginning of what names a shard, which may be a thousand small files."""
     text = str(item)
     return text if len(text) <= NAMED else f"{text[:NAMED]} …"
 
@@ -122,9 +120,7 @@ def cores() -> int:
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
-def _pool(engine: Engine, function: Callable[[Any], None], cores_each: int) -> "LocalProcesses | RayTasks":
-    if engine == "local":
-        return LocalProcesses(function)
+def _on_ray(function: Callable[[Any], None], cores_each: int) -> "RayTasks":
     from crawl2chat.parallel.ray import RayTasks
 
     return RayTasks(function, cores_each)

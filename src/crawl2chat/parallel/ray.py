@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from crawl2chat.parallel.workers import Ended, error_text
+from crawl2chat.parallel.workers import Died, Failed, Outcome, Result, error_text
 from crawl2chat.stages.files import StageError
 
 ANSWER_SECONDS = 30  # within which a cluster must answer
@@ -61,7 +61,7 @@ def node_cores() -> list[int]:
 
 
 class RayTasks:
-    """Calls a function on items, each in a Ray task that takes `cores` of a node, as many at once as are started."""
+    """Calls a function on items, each in a Ray task that takes `cores` of a node; otherwise like `WorkerPool`."""
 
     def __init__(self, function: Callable[[Any], None], cores: int) -> None:
         import ray
@@ -72,28 +72,29 @@ class RayTasks:
         self.function = ray.put(function)
         self.busy: dict[Any, Any] = {}
 
-    def start(self, item: Any) -> None:
+    def submit(self, item: Any) -> None:
         """Begin with an item."""
         self.busy[self.task.remote(self.function, item)] = item
 
-    def wait(self) -> list[Ended]:
-        """The attempts that are over, at least one; blocks until then."""
+    def wait(self) -> list[Outcome]:
+        """Return the outcomes of tasks that are over, at least one; blocks until then."""
         ready, _ = self.ray.wait(list(self.busy))
-        return [self._ended(task) for task in ready]
+        return [self._outcome(task) for task in ready]
 
     def stop(self) -> None:
         """End all tasks, at work or not."""
         for task in self.busy:
             self.ray.cancel(task, force=True)
 
-    def _ended(self, task: Any) -> Ended:
+    def _outcome(self, task: Any) -> Outcome:
         item = self.busy.pop(task)
         try:
-            return Ended(item, self.ray.get(task))
+            error = self.ray.get(task)
+            return Failed(None, item, error) if error else Result(None, item)
         except self.ray.exceptions.RayTaskError as error:  # not of the function: of a node without this package
-            return Ended(item, str(error))
+            return Failed(None, item, str(error))
         except self.ray.exceptions.RayError as error:
-            return Ended(item, f"{type(error).__name__}: {str(error).partition('. ')[0]}", died=True)
+            return Died(None, item, f"{type(error).__name__}: {str(error).partition('. ')[0]}")
 
 
 def _attempt(function: Callable[[Any], None], item: Any) -> str | None:

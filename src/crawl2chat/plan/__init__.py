@@ -3,19 +3,18 @@
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crawl2chat.plan.refining import refining_rows
-from crawl2chat.plan.refining_rates import measure, rates_of_run
-from crawl2chat.plan.rows import Row, as_table
+from crawl2chat.plan.refining import measure, rates_of_run, refining_rows
+from crawl2chat.plan.table import Row, as_table
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.pipeline import STAGE_NAMES, Recipe
 
 if TYPE_CHECKING:
-    from crawl2chat.plan.training import Training
-    from crawl2chat.plan.training_rates import TrainingRate
+    from crawl2chat.plan.training import Training, TrainingRate
 
 __all__ = ["plan"]
 
-DEVICE_COUNTS = (1, 8)  # planned for where none is asked
+DEVICE_COUNTS = (1, 8)  # of GPUs, if the caller names no number
+HOURS_WITHOUT_GPU = 24.0  # a training that takes less on this machine is not planned on GPUs
 
 
 def plan(
@@ -31,13 +30,13 @@ def plan(
     price: float | None = None,
     flops: float | None = None,
 ) -> str:
-    """A table of what the recipe will take; what is not measured or known is called assumed.
+    """Return a table of what the recipe will take; what is neither measured nor known is called assumed.
 
-    Refining is measured now on `warc` or on a small fictional web, or taken from a finished `run`; on so many `cores`
-    at `core_price` dollars an hour. The speed of training is given as `flops` a second of a device, or taken from the
-    `run`, or measured here, or assumed: of `device` (a name in train/utilisation.py) or of all of these. On so many
-    `devices`, each at `price` dollars an hour. Raises StageError where a run lacks a stage that is planned, and for
-    two sources of one rate.
+    Refining is measured now on `warc` or on a small made-up web, or taken from a finished `run`, for this many `cores`
+    at `core_price` dollars per hour. The speed of training is given as `flops` per second and device, or taken from the
+    `run`, or measured here, or assumed: of `device` (a name in train/utilisation.py), or else of this machine and, for
+    a training that takes days on it, of all these devices. It is for this many `devices`, each at `price` dollars per
+    hour. Raises StageError if a run lacks a stage that is planned, and for two sources of one rate.
     """
     if warc and run:
         raise StageError("plan: --warc and --rates both say what refining takes; give one of them")
@@ -52,7 +51,7 @@ def plan(
         from crawl2chat.plan.training import Training, training_rows
 
         training = Training(recipe.pretrain, recipe.tokenizer.vocab_size)
-        training_rates = _training_rates(training, run, measure_training, device, flops)
+        training_rates = _training_rates(training, run, measure_training, device, devices, flops)
         counts = (devices,) if devices else (1,) if run or measure_training or flops else DEVICE_COUNTS
         rows += training_rows(training, training_rates, counts, price)
     if not rows:
@@ -61,9 +60,20 @@ def plan(
 
 
 def _training_rates(
-    training: "Training", run: Path | None, measure_training: bool, device: str | None, flops: float | None
+    training: "Training",
+    run: Path | None,
+    measure_training: bool,
+    device: str | None,
+    devices: int | None,
+    flops: float | None,
 ) -> "list[TrainingRate]":
-    from crawl2chat.plan.training_rates import assumed_rate, given_rate, measured_rate, rate_of_run
+    from crawl2chat.plan.training import (
+        assumed_rate,
+        given_rate,
+        measured_rate,
+        rate_of_run,
+        rate_of_this_machine,
+    )
     from crawl2chat.train.utilisation import DEVICES
 
     named = DEVICES[device] if device else None
@@ -73,4 +83,11 @@ def _training_rates(
         return [measured_rate(training.settings, training.vocab_size, training.steps)]
     if run:
         return [rate_of_run(run, named)]
-    return [assumed_rate(one) for one in ([named] if named else DEVICES.values())]
+    if named:
+        return [assumed_rate(named)]
+    if devices:
+        return [*map(assumed_rate, DEVICES.values())]
+    here = rate_of_this_machine(training.settings)
+    if training.flop / here.flops < HOURS_WITHOUT_GPU * 3600:
+        return [here]
+    return [here, *map(assumed_rate, DEVICES.values())]

@@ -1,27 +1,37 @@
-"""What refining does to one page and why: `crawl2chat refine RUN --explain URL`."""
+"""What refining does to one page and why, in the terminal: `crawl2chat refine RUN --explain URL`."""
 
 import difflib
 import re
-import signal
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import islice
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
+
+from rich.console import Console
+from rich.text import Text
 
 from crawl2chat.crawl import Page, Place, list_warcs, read_warc
-from crawl2chat.parallel.workers import Worker
-from crawl2chat.refine.pages import WALL_PER_PROCESSOR, limit_page
-from crawl2chat.refine.rules.urls import load_blocklists
-from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.stage import FUNNEL, blocklist_of, warc_name, with_questions_of
-from crawl2chat.refine.steps import DEDUP_STEPS, TEXT_STEPS, Draft, check_page, take_steps
-from crawl2chat.refine.verdict import Verdict, drop
+from crawl2chat.parallel.workers import Died, Failed, Result, WorkerError, WorkerPool
+from crawl2chat.refine.pages import limit_page, verdict_on_loss, wall_seconds
+from crawl2chat.refine.rules import Verdict
+from crawl2chat.refine.settings import RefineSettings, for_language
+from crawl2chat.refine.stage import FUNNEL, warc_name, with_files_of
+from crawl2chat.refine.steps import DEDUP_STEPS, PREPARATIONS, Draft, page_steps, step_names, take_steps
+from crawl2chat.refine.text.extract import NOT_TEXT
+from crawl2chat.refine.text.words import split_words
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.progress import Progress
 
 MAX_RECORDS = 10  # of one address that are explained
-NEAREST = 5  # addresses that are named where the asked one is none
+NEAREST = 5  # addresses that are named if the one asked for is not found
+EXCERPT_CHARS = 700  # of a text that is new
+MAX_CHANGES = 20  # lines of a difference that are shown
+MAX_COMPARED = 2000  # lines, and words of a line: finding differences takes time with their square
+CONTEXT_WORDS = 6  # around what changed within a line
+COPIES = 5  # addresses that are named
+REMOVED, ADDED = "red", "green"
 # Which setting a reason's value was held against.
 LIMITS = {
     "timeout": "extract_seconds",
@@ -53,8 +63,8 @@ GRAMS = re.compile(r"_(\d+)(?=_grams?$)")  # `duplicate_6_grams` is held against
 
 
 @dataclass(frozen=True)
-class Seen:
-    """What one step said of a page, how long it took, and the text before and after it."""
+class StepReport:
+    """What one step found on a page, how long it took, and the text before and after it."""
 
     step: str
     verdict: Verdict
@@ -76,11 +86,24 @@ class Outcome:
     copies: tuple[str, ...] = ()  # addresses that were dropped as copies of this one
 
 
+def explain(crawl: Path, refined: Path | None, url: str, settings: RefineSettings) -> None:
+    """Print what each step does to the page of an address, and what a finished refine stage did with it.
+
+    crawl: a crawl stage's folder, a WARC or a folder of them. refined: a refine stage's folder. Raises StageError if
+    there is no such page.
+    """
+    for page in find_pages(crawl, refined, url, settings):
+        print_page(page)
+        for report in watch_page(page, crawl, settings):
+            print_step(report, settings)
+        print_outcome(find_outcome(refined, page) if refined else None, report, settings)
+
+
 def find_pages(crawl: Path, refined: Path | None, url: str, settings: RefineSettings) -> list[Page]:
     """The records of an address in a crawl's WARCs, each with its WARC's name in the results; at most MAX_RECORDS.
 
     refined: a refine stage's folder; if it is finished and knows the address, only the WARCs that hold it are read.
-    Raises StageError where there is none, naming those that look most like it.
+    Raises StageError if there is none, with the addresses that look most like it.
     """
     found: list[Page] = []
     nearest: list[str] = []
@@ -113,63 +136,49 @@ def find_pages(crawl: Path, refined: Path | None, url: str, settings: RefineSett
     )
 
 
-def watch_page(page: Page, crawl: Path, settings: RefineSettings) -> Iterator[Seen]:
+def watch_page(page: Page, crawl: Path, settings: RefineSettings) -> Iterator[StepReport]:
     """Take the page through the steps, in a process of its own that may hang or crash; ends with the one that drops it.
 
     Deduplication is not among them: it looks at all pages (see `find_outcome`).
     """
-    blocklist = load_blocklists([path for path in (settings.blocklist, blocklist_of(crawl)) if path])
-    began = time.perf_counter()
-    for step, verdict in check_page(page, blocklist, settings):
-        yield Seen(step, verdict, time.perf_counter() - began)
-        if verdict.dropped:
-            return
-        began = time.perf_counter()
-    worker = Worker(_Watcher(with_questions_of(crawl, settings)))
+    pool = WorkerPool(_Watcher(page, with_files_of(crawl, settings)), 1, timeout=wall_seconds(settings))
     try:
-        end = time.monotonic() + settings.extract_seconds * WALL_PER_PROCESSOR
-        for number, step in enumerate(TEXT_STEPS):
+        for step in page_steps(settings):
+            if step in PREPARATIONS:
+                return
             began = time.perf_counter()
-            worker.send(None if number else page)
-            seen = _receive(worker, step, settings, began, end)
-            yield seen
-            if seen.verdict.dropped:
+            pool.submit(None)
+            (outcome,) = pool.wait()
+            if isinstance(outcome, Result):
+                report = cast(StepReport, outcome.value)
+            elif isinstance(outcome, Failed):
+                raise WorkerError(outcome.error)
+            else:
+                verdict = verdict_on_loss(settings, outcome.exit_code if isinstance(outcome, Died) else None)
+                report = StepReport(step, verdict, time.perf_counter() - began)
+            yield report
+            if report.verdict.dropped:
                 return
     finally:
-        worker.stop()
-
-
-def _receive(worker: Worker, step: str, settings: RefineSettings, began: float, end: float) -> Seen:
-    """The next step's answer, or what refining would say of a page that hangs or kills its process."""
-    timeout = drop("timeout", settings.extract_seconds)
-    if not worker.connection.poll(max(0, end - time.monotonic())):
-        return Seen(step, timeout, time.perf_counter() - began)
-    try:
-        seen: Seen = worker.receive()
-        return seen
-    except EOFError:
-        code = worker.wait_until_dead()
-        verdict = timeout if code == -signal.SIGXCPU else drop("crashed", code)
-        return Seen(step, verdict, time.perf_counter() - began)
+        pool.stop()
 
 
 class _Watcher:
-    """In a worker: the first call gets the page, and each takes one more step with it."""
+    """In a worker: each call takes one more step with the page."""
 
-    def __init__(self, settings: RefineSettings) -> None:
-        self.settings = settings
+    def __init__(self, page: Page, settings: RefineSettings) -> None:
+        self.draft, self.settings = Draft(page), settings
+        self.steps: Iterator[tuple[str, Verdict]] | None = None
 
-    def __call__(self, page: Page | None) -> Seen:
-        if page:
+    def __call__(self, _: None) -> StepReport:
+        if self.steps is None:
             limit_page(self.settings)
-            self.draft = Draft(page)
             self.steps = take_steps(self.draft, self.settings)
-        before = self.draft.text
+        draft, before = self.draft, self.draft.text
         began = time.perf_counter()
         step, verdict = next(self.steps)
         seconds = time.perf_counter() - began
-        draft = self.draft
-        return Seen(step, verdict, seconds, before, draft.text, _note(step, draft), draft.language)
+        return StepReport(step, verdict, seconds, before, draft.text, _note(step, draft), draft.language)
 
 
 def _note(step: str, draft: Draft) -> str:
@@ -222,3 +231,125 @@ def _rows(table: Path, columns: Sequence[str], column: str, value: str) -> list[
     import pyarrow.parquet as pq
 
     return list(pq.read_table(table, columns=list(columns), filters=[(column, "==", value)]).to_pylist())
+
+
+def print_page(page: Page) -> None:
+    place = page.place
+    print_text(page.url, "bold")
+    within = f" + {place.within:,}" if place.within else ""
+    print_text(
+        f"{place.warc} at byte {place.offset:,}{within}, status {page.status}, "
+        f"{page.content_type or 'no content type'}, {len(page.body):,} bytes, {page.date}\n"
+    )
+
+
+def print_step(report: StepReport, settings: RefineSettings) -> None:
+    """Verdict, reason, value against its limit, time; and the change of the text."""
+    line = Text(f"{report.step:<18} ")
+    line.append("dropped" if report.verdict.dropped else "kept   ", "bold red" if report.verdict.dropped else "green")
+    line.append(f" {1000 * report.seconds:8.1f} ms  {clean(describe(report, settings))}")
+    Console(highlight=False, soft_wrap=True).print(line)
+    if report.after != report.before:
+        indented(show_change(report.before, report.after))
+
+
+def describe(report: StepReport, settings: RefineSettings) -> str:
+    """`too_few_words: 31; gopher_quality.min_words = 50`, or what a step that kept the page found."""
+    verdict = report.verdict
+    if verdict.reason is None:
+        return report.note
+    found = ", ".join(
+        part for part in ("" if verdict.value is None else f"{verdict.value:.4g}", verdict.detail) if part
+    )
+    limit = find_limit(verdict.reason, for_language(settings, report.language))
+    return verdict.reason + (f": {found}" if found else "") + (f"; {limit[0]} = {limit[1]}" if limit else "")
+
+
+def print_outcome(outcome: Outcome | None, last: StepReport, settings: RefineSettings) -> None:
+    """What a finished stage did with the page, and whether that stage had the same settings and code."""
+    if last.verdict.dropped:
+        steps = step_names(settings)
+        print_text(f"{'not taken':<18} {', '.join(steps[steps.index(last.step) + 1 :])}")
+    print_text("")
+    if outcome is None:
+        if not last.verdict.dropped:
+            print_text(
+                f"{' and '.join(DEDUP_STEPS)}: compare all pages; give a run's folder whose refine stage is done, "
+                "or --out with the stage's folder, to see what they did"
+            )
+        return
+    if outcome.copy_of:
+        print_text(f"{outcome.step:<18} dropped, a copy of {outcome.copy_of}")
+    elif outcome.kept:
+        print_text(f"in the run          document {outcome.kept}")
+        if outcome.copies:
+            named = ", ".join(outcome.copies[:COPIES]) + (", …" if len(outcome.copies) > COPIES else "")
+            print_text(f"{'copies':<18} {len(outcome.copies):,} pages were dropped as copies of it: {named}")
+    else:
+        print_text(f"in the run          dropped by {outcome.step}: {outcome.reason}")
+    now = (last.step, last.verdict.reason or "") if last.verdict.dropped else ("", "")
+    alone = outcome.step in page_steps(settings) and outcome.step not in PREPARATIONS  # it looked at this page alone
+    if now != ((outcome.step, outcome.reason) if alone else ("", "")):
+        print_text("the run's stage was made with other settings or another state of the code than these", "yellow")
+
+
+def show_change(before: str, after: str) -> Iterator[Text]:
+    """The beginning of a text that is new, else the lines that changed: removed ones red, added ones green."""
+    if not before:
+        cut = after[:EXCERPT_CHARS]
+        yield from (Text(line, "dim") for line in cut.split("\n"))
+        if len(cut) < len(after):
+            yield Text(f"… {len(after):,} characters in all")
+        return
+    changes = _line_changes(_lines(before), _lines(after))
+    yield from islice(changes, MAX_CHANGES)
+    if next(changes, None):
+        yield Text(f"… more changes; {len(before):,} characters became {len(after):,}")
+
+
+def _lines(text: str) -> list[str]:
+    return [line for line in text.split("\n") if line.strip()][:MAX_COMPARED]
+
+
+def _line_changes(before: Sequence[str], after: Sequence[str]) -> Iterator[Text]:
+    for tag, i, i_end, j, j_end in difflib.SequenceMatcher(None, before, after).get_opcodes():
+        if tag == "replace" and i_end - i == j_end - j:
+            for old, new in zip(before[i:i_end], after[j:j_end], strict=True):
+                yield _word_changes(split_words(old), split_words(new))
+        elif tag != "equal":
+            yield from (Text(f"- {_shorten(line)}", REMOVED) for line in before[i:i_end])
+            yield from (Text(f"+ {_shorten(line)}", ADDED) for line in after[j:j_end])
+
+
+def _word_changes(before: Sequence[str], after: Sequence[str]) -> Text:
+    """One line in which words changed: those that went and those that came, with some words around them."""
+    before, after = before[:MAX_COMPARED], after[:MAX_COMPARED]
+    text = Text("~ ")
+    for group in difflib.SequenceMatcher(None, before, after).get_grouped_opcodes(CONTEXT_WORDS):
+        text.append("… ")
+        for tag, i, i_end, j, j_end in group:
+            if tag == "equal":
+                text.append(" ".join(before[i:i_end]) + " ")
+            else:
+                text.append("".join(f"-{_shorten(word)} " for word in before[i:i_end]), REMOVED)
+                text.append("".join(f"+{_shorten(word)} " for word in after[j:j_end]), ADDED)
+    return text
+
+
+def _shorten(line: str) -> str:
+    return line if len(line) <= 200 else f"{line[:200]}…"
+
+
+def indented(lines: Iterable[Text]) -> None:
+    console = Console(highlight=False, soft_wrap=True)
+    for line in lines:
+        console.print(Text("    | ", "dim").append_text(line))
+
+
+def clean(text: str) -> str:
+    """Without control characters, which a page's address or header may hold to play with the terminal."""
+    return NOT_TEXT.sub("", text)
+
+
+def print_text(text: str, style: str = "") -> None:
+    Console(highlight=False, soft_wrap=True).print(Text(clean(text), style))

@@ -2,11 +2,11 @@
 
 import json
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.refine.steps import STEPS
 from crawl2chat.stages.figures import Figure, share
 
 FUNNEL = "funnel.json"
@@ -16,7 +16,12 @@ NAMED_WARCS = 5  # at most, when no page was found
 
 
 def funnel(
-    kept: int, dropped: Counter[tuple[str, str]], masked: Counter[str], passed: Counter[str], characters: int
+    step_names: Sequence[str],
+    kept: int,
+    dropped: Counter[tuple[str, str]],
+    masked: Counter[str],
+    passed: Counter[str],
+    characters: int,
 ) -> dict[str, Any]:
     """`funnel.json`: the steps in order; one's `out` is the next one's `in`, and the last one's is `kept`.
 
@@ -26,7 +31,7 @@ def funnel(
     total = kept + dropped.total()
     faults = sum(count for (step, _), count in dropped.items() if step == "read")
     steps, left = [], total
-    for step in STEPS:
+    for step in step_names:
         reasons = {reason: count for (at, reason), count in sorted(dropped.items()) if at == step}
         out = left - sum(reasons.values())
         steps.append({"step": step, "in": left, "out": out, "dropped": reasons})

@@ -1,9 +1,13 @@
 """What the refine stage keeps. Defaults are FineWeb's (arXiv 2406.17557 and its published script) unless said.
 
-They are meant for English; `thresholds.toml` has those of other languages.
+They are meant for English; `rules/thresholds.toml` has those of other languages: how long words are and how often prose
+repeats itself differs from language to language.
 """
 
-from typing import Literal
+import tomllib
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, Literal
 
 from pydantic import Field, PositiveInt, model_validator
 
@@ -125,7 +129,7 @@ class DedupSettings(Settings):
 class RefineSettings(Settings):
     RUNTIME_ONLY = frozenset({"engine", "workers", "partition_mb"})
 
-    blocklist: str = Field("", description="file of hosts to drop with their subdomains, one per line")
+    blocklist: Words = Field([], description="files of hosts to drop with their subdomains, one per line")
     host_words: bool = Field(
         True, description="drop hosts whose name contains a gambling or adult word between dots and hyphens"
     )
@@ -156,6 +160,10 @@ class RefineSettings(Settings):
     gopher_quality: GopherQualitySettings = GopherQualitySettings()
     c4: C4Settings = C4Settings()
     fineweb: FineWebSettings = FineWebSettings()
+    extra: Words = Field(
+        [],
+        description="filters of your own, run after the built-in rules: file.py:function or package.module:function",
+    )
     decontaminate: DecontaminateSettings = DecontaminateSettings()
     classifier: ClassifierSettings = ClassifierSettings()
     dedup: DedupSettings = DedupSettings()
@@ -175,3 +183,52 @@ class RefineSettings(Settings):
         if rules.min_words > rules.max_words:
             raise ValueError(f"gopher_quality.min_words ({rules.min_words}) is above max_words ({rules.max_words})")
         return self
+
+
+THRESHOLDS = Path(__file__).with_name("rules") / "thresholds.toml"
+SAME_AS = {"wuu": "zh", "yue": "zh"}
+
+
+def for_language(settings: RefineSettings, language: str) -> RefineSettings:
+    """Return the settings with FineWeb2's thresholds for a language in place of those that have their default.
+
+    language: ISO 639 code. The settings are returned unchanged for English, for languages without published
+    thresholds, and if `language_thresholds` is false. Source: FineWeb2, arXiv 2506.20920.
+    """
+    known = thresholds_by_language().get(SAME_AS.get(language, language))
+    if known is None or not settings.language_thresholds:
+        return settings
+    tables = {name: _lay_over(getattr(settings, name), values) for name, values in known.items()}
+    return settings.model_copy(update=tables)
+
+
+@lru_cache(maxsize=1)
+def thresholds_by_language() -> dict[str, dict[str, dict[str, Any]]]:
+    """ISO 639 code → table of RefineSettings → setting → value, from `thresholds.toml`."""
+    rows = tomllib.loads(THRESHOLDS.read_text(encoding="utf-8"))
+    return {language: _tables(row) for language, row in rows.items()}
+
+
+def _tables(row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    shortest, longest = row["mean_word_length"]
+    fineweb = {name: row[name] for name in ("min_punctuated_lines", "max_newlines_per_word") if name in row}
+    return {
+        "gopher_repetition": {
+            "max_duplicate_lines": row["max_duplicate_lines"],
+            "max_top_ngrams": dict(enumerate(row["max_top_ngrams"], 2)),
+            "max_duplicate_ngrams": dict(enumerate(row["max_duplicate_ngrams"], 5)),
+        },
+        "gopher_quality": {
+            "min_mean_word_length": shortest,
+            "max_mean_word_length": longest,
+            "min_letter_words": row["min_letter_words"],
+        },
+        # FineWeb2 does not use this rule: 30 characters are a short line in Latin letters and a long one in Han
+        "fineweb": fineweb | {"max_short_lines": 1.0},
+    }
+
+
+def _lay_over(rules: Settings, values: dict[str, Any]) -> Settings:
+    """Return the rules with the values of those settings that have their default."""
+    fields = type(rules).model_fields
+    return rules.model_copy(update={k: v for k, v in values.items() if getattr(rules, k) == fields[k].default})

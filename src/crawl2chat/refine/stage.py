@@ -1,5 +1,6 @@
 """The refine stage: pages (WARC) in, documents (Parquet) out, and a record of every page that is dropped."""
 
+import importlib
 import json
 import os
 import shutil
@@ -22,13 +23,14 @@ from crawl2chat.refine.copies import copies, dedup, lines
 from crawl2chat.refine.copies.copies import Copies, Shard
 from crawl2chat.refine.copies.lines import Repeated
 from crawl2chat.refine.copies.shuffle import MapTasks, in_this_process
-from crawl2chat.refine.pages import Document, Reject, refine_pages
+from crawl2chat.refine.pages import refine_pages
 from crawl2chat.refine.quality.classify import load_classifier
 from crawl2chat.refine.rules.decontaminate import load_questions
+from crawl2chat.refine.rules.extra import filter_name, load_filter
 from crawl2chat.refine.rules.selection import keep_best
 from crawl2chat.refine.rules.urls import load_blocklists
-from crawl2chat.refine.score import score
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
+from crawl2chat.refine.steps import KeptPage, Reject, step_names
 from crawl2chat.refine.tables import (
     DOCUMENTS,
     KEPT,
@@ -69,7 +71,10 @@ def check_refine(settings: RefineSettings) -> None:
     """
     require_extractor(settings.extractor)
     require_languages(settings.languages)
-    load_blocklists([settings.blocklist] if settings.blocklist else [])
+    load_blocklists(tuple(settings.blocklist))
+    step_names(settings)
+    for reference in settings.extra:
+        load_filter(reference)
     load_questions(settings.decontaminate)
     if settings.classifier.model:
         load_classifier(settings.classifier.model)
@@ -81,14 +86,12 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
     if not (out / FUNNEL).exists():
         warcs = [(path, warc_name(path, crawl)) for path in list_warcs(crawl)]
         shards = [out / SHARDS / f"{i:05d}" for i in range(len(warcs))]
-        blocklists = [path for path in (settings.blocklist, blocklist_of(crawl)) if path]
+        settings = with_files_of(crawl, settings)
         check_refine(settings)
-        load_blocklists(blocklists)  # the web's own, too
-        settings = with_questions_of(crawl, settings)
         at_once, each = split_cores(settings.engine, settings.workers, len(warcs))
         todo = [shard for shard in shards if not shard.exists()]
         map_shards(
-            partial(refine_warc, blocklists=blocklists, settings=settings, workers=each),
+            partial(refine_warc, settings=settings, workers=each),
             list(zip(warcs, shards, strict=True)),
             label="refine",
             workers=at_once,
@@ -110,20 +113,26 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
         print(f"refine: {funnel.faults(table)}; {out}/rejects says where", file=sys.stderr)
     if others := funnel.passed_over(table):
         print(f"refine: {others}", file=sys.stderr)
+    for name in map(filter_name, settings.extra):
+        dropped = next(step["dropped"] for step in table["steps"] if step["step"] == name)
+        if "failed" in dropped:
+            print(f"refine: {name} failed on {dropped['failed']:,} pages; {out}/rejects says how", file=sys.stderr)
     if not table["kept"]:
         print(f"refine: no page was kept ({funnel.reasons(table)}); {out}/rejects says why of each", file=sys.stderr)
-    return funnel.figures(table) + score(crawl, out, sum(table["masked"].values())) + figures
+    if (crawl / "ledger").is_dir():
+        # By name, as scoring knows the made-up web and lies above this package; pages of the real web have no score.
+        score = importlib.import_module("crawl2chat.evals.refine_score").score
+        figures = [*score(crawl, out, sum(table["masked"].values())), *figures]
+    return funnel.figures(table) + figures
 
 
-def refine_warc(
-    warc: tuple[str, str], out: Path, blocklists: list[str], settings: RefineSettings, workers: int
-) -> None:
+def refine_warc(warc: tuple[str, str], out: Path, settings: RefineSettings, workers: int) -> None:
     """Refine one WARC (path, name in the results) into a folder: documents with signatures, rejects, counts."""
     path, name = warc
     out.mkdir(parents=True)
     passed: Counter[str] = Counter()
     pages = read_warc(path, max_record_bytes=settings.max_record_bytes, skipped=passed)
-    results = refine_pages(pages, load_blocklists(blocklists), settings, workers)
+    results = refine_pages(pages, settings, workers)
     n_documents = n_rejects = n_faults = 0
     first_fault = ""
     with (
@@ -131,7 +140,7 @@ def refine_warc(
         pq.ParquetWriter(out / "rejects.parquet", REJECTS, compression="zstd") as rejects,
     ):
         for batch in _batches(results, ROWS):
-            kept = [document_row(result, name) for result in batch if isinstance(result, Document)]
+            kept = [document_row(result, name) for result in batch if isinstance(result, KeptPage)]
             dropped = [reject_row(result, name) for result in batch if isinstance(result, Reject)]
             documents.write_table(pa.Table.from_pylist(kept, SIGNED))
             rejects.write_table(pa.Table.from_pylist(dropped, REJECTS))
@@ -144,17 +153,15 @@ def refine_warc(
     write_json(out / "counts.json", counts)
 
 
-def blocklist_of(crawl: Path) -> str:
-    """A crawl may bring a list of its own, as the fictional web does of its invented hosts."""
-    file = crawl / "blocklist.txt"
-    return str(file) if file.is_file() else ""
+def with_files_of(crawl: Path, settings: RefineSettings) -> RefineSettings:
+    """The settings with the files that the crawl brings, as the made-up web does; all are read.
 
-
-def with_questions_of(crawl: Path, settings: RefineSettings) -> RefineSettings:
-    """The settings with the test questions that the crawl itself brings, as the fictional web does; all are read."""
-    file = crawl / "ledger" / "leaked_questions.jsonl"
-    has_some = file.is_file() and file.stat().st_size > 0  # a small web has no quiz
-    against = settings.decontaminate.against + ([str(file)] if has_some else [])
+    `blocklist.txt` has its invented hosts, and the ledger the questions that some of its pages leak.
+    """
+    hosts, leaked = crawl / "blocklist.txt", crawl / "ledger" / "leaked_questions.jsonl"
+    blocklist = settings.blocklist + ([str(hosts)] if hosts.is_file() else [])
+    has_some = leaked.is_file() and leaked.stat().st_size > 0  # a small web has no quiz
+    against = settings.decontaminate.against + ([str(leaked)] if has_some else [])
     decontaminate = settings.decontaminate.model_copy(update={"against": against})
     too_short = load_questions(decontaminate).too_short
     if too_short:
@@ -163,7 +170,7 @@ def with_questions_of(crawl: Path, settings: RefineSettings) -> RefineSettings:
             f"{decontaminate.min_words} words (refine.decontaminate.min_words)",
             file=sys.stderr,
         )
-    return settings.model_copy(update={"decontaminate": decontaminate})
+    return settings.model_copy(update={"blocklist": blocklist, "decontaminate": decontaminate})
 
 
 def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> dict[str, Any]:
@@ -193,7 +200,7 @@ def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> di
         sums.update(counts["sums"])
         masked.update(counts["masked"])
         passed.update(_read_counts(shard.folder)["passed"])
-    return funnel.funnel(sums["documents"], dropped, +masked, passed, sums["characters"]) | {
+    return funnel.funnel(step_names(settings), sums["documents"], dropped, +masked, passed, sums["characters"]) | {
         "lines_dropped": sums["lines_dropped"],
         "line_characters_dropped": sums["line_characters_dropped"],
         "signature_version": dedup.SIGNATURE_VERSION,

@@ -8,8 +8,15 @@ import xxhash
 from crawl2chat.crawl import Place
 from crawl2chat.refine.copies import dedup
 from crawl2chat.refine.copies.copies import Copy
-from crawl2chat.refine.pages import SNIPPET_CHARS, Document, Reject
-from crawl2chat.refine.steps import CLASSIFIER_STEP
+from crawl2chat.refine.steps import (
+    CLASSIFIER,
+    EXACT_DUPLICATES,
+    LINE_DUPLICATES,
+    NEAR_DUPLICATES,
+    SNIPPET_CHARS,
+    KeptPage,
+    Reject,
+)
 
 ROWS = 1000  # a row group
 MASKED = ("emails", "ips", "phones")
@@ -58,7 +65,7 @@ def document_id(url: str, place: Place) -> str:
     return xxhash.xxh3_128_hexdigest(f"{url}\n{place.warc}\n{place.offset}\n{place.within}".encode())
 
 
-def document_row(document: Document, warc: str) -> dict[str, Any]:
+def document_row(document: KeptPage, warc: str) -> dict[str, Any]:
     place = Place(warc, document.place.offset, document.place.within)
     signature = document.signature
     return {
@@ -69,9 +76,7 @@ def document_row(document: Document, warc: str) -> dict[str, Any]:
         "language_score": document.language_score,
         "quality": document.quality,
         "place": vars(place),
-        "emails": document.emails,
-        "ips": document.ips,
-        "phones": document.phones,
+        **{kind: document.masked[kind] for kind in MASKED},
         "characters": len(document.text),
         "exact": signature.exact,
         "buckets": signature.buckets.tobytes(),
@@ -85,17 +90,17 @@ def reject_row(reject: Reject, warc: str) -> dict[str, Any]:
 
 def emptied_row(row: dict[str, Any], n_lines: int) -> dict[str, Any]:
     """What a page has, earlier pages have."""
-    return _dropped_row(row, "line_duplicates", "nothing_new", value=n_lines)
+    return _dropped_row(row, LINE_DUPLICATES, "nothing_new", value=n_lines)
 
 
 def copy_row(row: dict[str, Any], copy: Copy) -> dict[str, Any]:
-    step = "exact_duplicates" if copy.exact else "near_duplicates"
+    step = EXACT_DUPLICATES if copy.exact else NEAR_DUPLICATES
     return _dropped_row(row, step, "copy", detail=copy.kept_url, copy_of=copy.kept_id)
 
 
 def low_quality_row(row: dict[str, Any], threshold: float) -> dict[str, Any]:
     """A document of less quality than the share that is kept."""
-    return _dropped_row(row, CLASSIFIER_STEP, "low_quality", value=row["quality"], detail=f"below {threshold:.4g}")
+    return _dropped_row(row, CLASSIFIER, "low_quality", value=row["quality"], detail=f"below {threshold:.4g}")
 
 
 def _dropped_row(

@@ -1,21 +1,43 @@
-"""What a model card says of data: sources, what was dropped, a data statement, licences."""
+"""What a model card says about data (sources, what was dropped, a data statement, licences), and its tables."""
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from crawl2chat.refine.funnel import FUNNEL, read_funnel, rows
-from crawl2chat.release.card_figures import OF_DATA, figures, settings_of, table
+from crawl2chat.refine.funnel import FUNNEL, IN_FUNNEL, read_funnel, rows
 from crawl2chat.release.lineage import Made
-from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.figures import COLUMNS, Figure
 
+OF_DATA = ("crawl", "refine")  # stages whose figures describe the data, not the model
 STATED = ("license", "license_name", "license_link")  # fields of an imported model's card that go on with it
 STATEMENT = "## Data statement"
 Licence = dict[str, str | list[str]]  # STATED fields of a card
 MASKS = (("e-mail and public IP addresses", "mask_pii"), ("phone numbers", "mask_phones"))
+
+
+def figures(title: str, made: Sequence[Made], chosen: Callable[[str, Figure], bool]) -> Iterator[str]:
+    """A table of the figures that `chosen` takes, stage by stage, as `crawl2chat report` prints them."""
+    found = [
+        (m.manifest.stage, *f.cells())
+        for m in made
+        for f in m.manifest.figure_list()
+        if chosen(m.manifest.stage, f) and not f.name.startswith(IN_FUNNEL)
+    ]
+    if found:
+        yield title
+        yield table(("stage", *COLUMNS), found)
+
+
+def settings_of(made: Sequence[Made], stage: str) -> dict[str, Any] | None:
+    return next((m.manifest.settings for m in made if m.manifest.stage == stage), None)
+
+
+def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
+    lines = [head, ["---"] * len(head), *body]
+    return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
 def data(made: Sequence[Made]) -> Iterator[str]:

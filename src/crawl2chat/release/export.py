@@ -9,9 +9,9 @@ from torch import Tensor
 
 from crawl2chat.model.huggingface import SHARD_BYTES, model_folder, open_weights, read_config, read_json_object
 from crawl2chat.model.weights import Weights, check_finite, save_weights
-from crawl2chat.release.checksums import write_checksums
 from crawl2chat.release.lineage import lineage
 from crawl2chat.release.model_card import model_card
+from crawl2chat.release.verify import write_checksums
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
 from crawl2chat.tokenizer import Tokenizer
 

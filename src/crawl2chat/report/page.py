@@ -1,24 +1,29 @@
 """`report.html`: one self-contained page of a run, made from its manifests and the files beside them."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
-from typing import Any
 
-from crawl2chat.refine.funnel import FUNNEL, IN_FUNNEL
-from crawl2chat.report import plots
-from crawl2chat.report.base import base_parts, base_samples
+from crawl2chat.refine.funnel import IN_FUNNEL
 from crawl2chat.report.posttraining import (
     honesty_plots,
     kept_table,
     prefer_plots,
     prefer_samples,
     reinforce_plots,
+    sft_plots,
+    sft_samples,
     side_by_side,
 )
-from crawl2chat.report.pretraining import pretrain_plots, pretrain_samples
-from crawl2chat.report.refining import funnel_table, reject_samples
-from crawl2chat.report.rows import figure_table, read_rows
+from crawl2chat.report.pretraining import (
+    base_parts,
+    base_samples,
+    pretrain_plots,
+    pretrain_samples,
+    refine_plots,
+    reject_samples,
+)
+from crawl2chat.report.tables import html_figures
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 from crawl2chat.stages.stage import Manifest, is_current, read_manifest
@@ -35,7 +40,14 @@ h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd } small { color: #777 }
   svg { background: #eee } }
 """
 STAGE_ORDER = ("crawl", "refine", "tokenizer", "import", "pretrain", "base", "sft", "honesty", "reinforce", "prefer")
-SHOWN = 8  # samples, answers and rejects of each kind
+PLOTS: dict[str, Callable[[Path, Sequence[Figure]], Iterator[str]]] = {
+    "refine": refine_plots, "pretrain": pretrain_plots, "sft": sft_plots, "honesty": honesty_plots,
+    "reinforce": reinforce_plots, "prefer": prefer_plots,
+}  # fmt: skip
+SAMPLES: dict[str, Callable[[Path], Iterator[str]]] = {
+    "refine": reject_samples, "pretrain": pretrain_samples, "base": base_samples, "sft": sft_samples,
+    "prefer": prefer_samples,
+}  # fmt: skip
 
 
 def read_run(run: AnyPath) -> list[tuple[Path, Manifest]]:
@@ -77,59 +89,9 @@ def write_report(run: AnyPath) -> Path:
 
 def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
     """Plots first, then the figures, then things to read."""
-    figures = manifest.figure_list()
-    if manifest.stage == "refine":
-        yield plots.funnel_bars(folder / FUNNEL)
-        yield funnel_table(folder)
-        figures = [figure for figure in figures if not figure.name.startswith(IN_FUNNEL)]
-    if manifest.stage == "pretrain":
-        yield from pretrain_plots(folder, figures)
-    if manifest.stage == "sft":
-        yield from _answer_curves(figures)
-    if manifest.stage == "honesty":
-        yield from honesty_plots(figures)
-    if manifest.stage == "reinforce":
-        yield from reinforce_plots(folder)
-    if manifest.stage == "prefer":
-        yield from prefer_plots(folder)
-    if manifest.stage == "base":
-        yield from base_parts(figures)
-    else:
-        yield figure_table(figures)
-    if manifest.stage == "refine":
-        yield from reject_samples(folder)
-    if manifest.stage == "pretrain":
-        yield from pretrain_samples(folder)
-    if manifest.stage == "base":
-        yield from base_samples(folder)
-    if manifest.stage == "sft":
-        yield from _answer_tables(read_rows(folder / "answers.jsonl"))
-    if manifest.stage == "prefer":
-        yield from prefer_samples(folder)
-
-
-def _answer_curves(figures: Sequence[Figure]) -> Iterator[str]:
-    def of(prefix: str) -> list[Figure]:
-        return [f for f in figures if f.name.startswith(prefix + "/")]
-
-    # held-out ones first: only they have people on 0 pages, and the first series orders the axis
-    facts = {"questions held out": of("facts_held_out"), "questions taught": of("facts_taught")}
-    if all(facts.values()):
-        yield "<h3>Questions about people, by number of pages about the person</h3>"
-        yield plots.share_curves(facts, "pages about the person")
-    sums = {"step by step": of("sums_step_by_step"), "at once": of("sums_at_once")}
-    if all(sums.values()):
-        yield "<h3>Held-out sums</h3>"
-        yield plots.share_curves(sums, "")
-
-
-def _answer_tables(rows: Sequence[dict[str, Any]]) -> Iterator[str]:
-    """Yield some right and some wrong answers, spread over all questions."""
-    for title, right in (("Right answers", True), ("Wrong answers", False)):
-        chosen = [row for row in rows if row["right"] == right]
-        chosen = chosen[:: max(1, len(chosen) // SHOWN)][:SHOWN]
-        if chosen:
-            yield f"<h3>{title}</h3><table><tr><th>question<th>answer<th>expected"
-            for row in chosen:
-                yield f"<tr><td>{escape(row['question'])}<td>{escape(row['answer'])}<td>{escape(row['expected'])}"
-            yield "</table>"
+    figures = [figure for figure in manifest.figure_list() if not figure.name.startswith(IN_FUNNEL)]
+    if manifest.stage in PLOTS:
+        yield from PLOTS[manifest.stage](folder, figures)
+    yield from base_parts(figures) if manifest.stage == "base" else [html_figures(figures)]
+    if manifest.stage in SAMPLES:
+        yield from SAMPLES[manifest.stage](folder)

@@ -1,4 +1,4 @@
-"""The stages after the first fine-tuning in the report, and the tables across stages."""
+"""The report from the first fine-tuning on, and the tables across stages."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -6,17 +6,41 @@ from html import escape
 from pathlib import Path
 
 from crawl2chat.report import plots
-from crawl2chat.report.rows import read_rows
+from crawl2chat.report.tables import html_table, rows_of
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.stage import METRICS, Manifest
 from crawl2chat.train.metrics import read_metrics
 
 CHECKUP = "checkup/"
-SHOWN = 4  # prompts whose answers are shown
+SHOWN_PROMPTS = 4  # whose answers are shown as preferences are learned
+SHOWN_ANSWERS = 8  # right and wrong ones
 WAYS = ("at once", "step by step", "calculator")  # of doing sums
 
 
-def honesty_plots(figures: Sequence[Figure]) -> Iterator[str]:
+def sft_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
+    """Plot accuracy on questions, and on sums at once and step by step."""
+    # held-out ones first: only they have people on 0 pages, and the first series orders the axis
+    facts = {"questions held out": _of(figures, "facts_held_out"), "questions taught": _of(figures, "facts_taught")}
+    if all(facts.values()):
+        yield "<h3>Questions about people, by number of pages about the person</h3>"
+        yield plots.share_curves(facts, "pages about the person")
+    sums = {"step by step": _of(figures, "sums_step_by_step"), "at once": _of(figures, "sums_at_once")}
+    if all(sums.values()):
+        yield "<h3>Held-out sums</h3>"
+        yield plots.share_curves(sums, "")
+
+
+def sft_samples(folder: Path) -> Iterator[str]:
+    """Yield some right and some wrong answers, spread over all questions."""
+    answers = rows_of(folder / "answers.jsonl")
+    for title, right in (("Right answers", True), ("Wrong answers", False)):
+        found = [(row["question"], row["answer"], row["expected"]) for row in answers if row["right"] == right]
+        found = found[:: max(1, len(found) // SHOWN_ANSWERS)][:SHOWN_ANSWERS]
+        if found:
+            yield f"<h3>{title}</h3>" + html_table(("question", "answer", "expected"), found)
+
+
+def honesty_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
     """Plot answers, refusals and errors before and after, search, and accuracy by tokens written."""
     for kind, title in (("right", "Right answers"), ("refused", "Refusals"), ("wrong", "Wrong answers")):
         series = {when: _of(figures, f"{kind} {when}") for when in ("before", "after")}
@@ -31,7 +55,7 @@ def honesty_plots(figures: Sequence[Figure]) -> Iterator[str]:
         yield plots.share_against_tokens(ways)
 
 
-def reinforce_plots(folder: Path) -> Iterator[str]:
+def reinforce_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
     """Plot rewards and lengths by step, with those of the control that is trained on coin flips."""
     runs = {"right answers rewarded": folder / METRICS, "control: coin flips": folder / "control" / METRICS}
     lines = {name: read_metrics(file) for name, file in runs.items() if file.exists()}
@@ -46,7 +70,7 @@ def reinforce_plots(folder: Path) -> Iterator[str]:
             yield plots.lines(series, "step", label)
 
 
-def prefer_plots(folder: Path) -> Iterator[str]:
+def prefer_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
     """Plot proxy and gold reward by distance from the start, for RL and for best-of-n."""
     file = folder / "curves.json"
     if not file.exists():
@@ -65,7 +89,7 @@ def prefer_plots(folder: Path) -> Iterator[str]:
 
 def prefer_samples(folder: Path) -> Iterator[str]:
     """Yield answers to the same prompts at the start, the kept step, the peak and the end: they show the hack."""
-    rows = read_rows(folder / "samples.jsonl")[:SHOWN]
+    rows = rows_of(folder / "samples.jsonl")[:SHOWN_PROMPTS]
     moments = [name for name in ("start", "kept", "peak", "end") if rows and name in rows[0]]
     for row in rows:
         yield f"<h3>{escape(row['prompt'])}</h3><table><tr>{''.join(f'<th>{name}' for name in moments)}<tr>"
@@ -103,7 +127,7 @@ def side_by_side(folders: Sequence[Path]) -> Iterator[str]:
     """Yield the answers of every model of the run to the same questions."""
     answers: dict[str, dict[str, str]] = {}
     for folder in folders:
-        for row in read_rows(folder / "showcase.jsonl"):
+        for row in rows_of(folder / "showcase.jsonl"):
             answers.setdefault(row["question"], {})[row["model"]] = row["answer"]
     if not answers:
         return

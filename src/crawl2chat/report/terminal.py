@@ -5,7 +5,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from crawl2chat.refine.funnel import IN_FUNNEL, read_funnel, rows
+from crawl2chat.refine.funnel import IN_FUNNEL
+from crawl2chat.report.tables import FUNNEL_COLUMNS, funnel_rows
+from crawl2chat.stages.figures import figure_table
 from crawl2chat.stages.stage import Manifest, source_hash
 
 
@@ -17,33 +19,19 @@ def print_stage(folder: Path, manifest: Manifest, ran: bool) -> None:
     how = f"{manifest.seconds:.1f} s" if ran else f"unchanged, took {manifest.seconds:.1f} s on {manifest.started[:10]}"
     if manifest.code["source"] != source_hash():
         how += f", by another version of the code; `crawl2chat run --from {manifest.stage}` runs it again"
-    table = Table(min_width=72, box=None, pad_edge=False)
-    table.add_column("figure")
-    table.add_column("value [95 % interval]", justify="right")
-    table.add_column("of", justify="right")
-    for figure in manifest.figure_list():
-        if figure.name.startswith(IN_FUNNEL):
-            continue
-        table.add_row(figure.name.replace("_", " "), str(figure), f"{figure.count:,}" if figure.count else "")
+    figures = [figure for figure in manifest.figure_list() if not figure.name.startswith(IN_FUNNEL)]
     console = Console(width=120, highlight=False)
     console.print(f"[bold]{manifest.stage}[/bold]  ({how})")
     if manifest.stage == "refine":
         console.print(funnel_table(folder), "")
-    console.print(table, "")
+    console.print(figure_table(figures), "")
 
 
 def funnel_table(folder: Path) -> Table:
     """Return a table of what each step of refining dropped, why, and what was left."""
     table = Table(min_width=72, box=None, pad_edge=False)
-    for name in ("step", "reason"):
-        table.add_column(name)
-    for name in ("pages", "share of all", "left"):
-        table.add_column(name, justify="right")
-    funnel = read_funnel(folder)
-    table.add_row("crawled", "", "", "", f"{funnel['pages'] + funnel['faults']:,}")
-    step = ""
-    for row in rows(funnel):
-        first = row.step if row.step != step else ""
-        table.add_row(first, row.reason, f"{row.pages:,}", f"{100 * row.share:.2f} %", f"{row.left:,}")
-        step = row.step
+    for i, name in enumerate(FUNNEL_COLUMNS):
+        table.add_column(name, justify="right" if i > 1 else "left")
+    for row in funnel_rows(folder):
+        table.add_row(*row)
     return table

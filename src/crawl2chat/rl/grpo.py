@@ -7,36 +7,29 @@ Sampler and trainer must mean the same distribution, so answers are drawn at tem
 Shapes: P prompts, K answers each, B = P·K sequences, T tokens, V vocabulary.
 """
 
-import functools
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.generate.engine import Completion
+from crawl2chat.generate.request import Completion
 from crawl2chat.model import Transformer
+from crawl2chat.model.ragged import by_length, pad
 from crawl2chat.rl.settings import PolicySettings
-from crawl2chat.stages.interrupts import Stop
-from crawl2chat.stages.progress import Progress
-from crawl2chat.stages.stage import METRICS
+from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.train.checkpoint import Checkpoints
 from crawl2chat.train.data import Batches
-from crawl2chat.train.devices import choose_device, deterministic
-from crawl2chat.train.guard import Guard
-from crawl2chat.train.loop import resume, training_state
-from crawl2chat.train.loss import add_gradients, weighted_loss
-from crawl2chat.train.metrics import Metrics, read_metrics
-from crawl2chat.train.micro_batch import explain_out_of_memory
-from crawl2chat.train.optim import MuonAdamW
-from crawl2chat.train.schedule import lr_scale
-from crawl2chat.train.tracking import tracked
+from crawl2chat.train.distributed import SINGLE_PROCESS, ParallelModel, Ranks
+from crawl2chat.train.loop import Learner, Objective, train
+from crawl2chat.train.memory import MicroBatch
+from crawl2chat.train.next_token import add_gradients, rows_of_rank
+from crawl2chat.train.settings import TrainerSettings
 
 Prompts = list[list[int]]  # (P) token ids, such as of `encode_chat(…, add_generation_prompt=True)`
 Groups = list[list[Completion]]  # (P, K)
@@ -56,7 +49,9 @@ def group_advantages(rewards_pk: Tensor, *, normalise: Literal["none", "group", 
     return centred_pk / (spread + 1e-6)
 
 
-def token_logprobs(model: Transformer, ids_bt: Tensor, mask_bt: Tensor | None = None) -> tuple[Tensor, Tensor]:
+def token_logprobs(
+    model: Transformer | ParallelModel, ids_bt: Tensor, mask_bt: Tensor | None = None
+) -> tuple[Tensor, Tensor]:
     """Log-probability of each next token given those before it, and the entropy it was drawn with; in nats.
 
     Both are (B, T − 1) and belong to ids_bt[:, 1:]. The entropy is for watching and has no gradient.
@@ -65,7 +60,7 @@ def token_logprobs(model: Transformer, ids_bt: Tensor, mask_bt: Tensor | None = 
     """
     next_bt = ids_bt[:, 1:]
     wanted_bt = torch.ones_like(next_bt, dtype=torch.bool) if mask_bt is None else mask_bt.bool()
-    log_p_nv = model.logits(model.features(ids_bt)[:, :-1][wanted_bt]).float().log_softmax(dim=-1)
+    log_p_nv = model(ids_bt, at_bt=F.pad(wanted_bt, (0, 1))).float().log_softmax(dim=-1)
     logprobs_n = -F.nll_loss(log_p_nv, next_bt[wanted_bt], reduction="none")
     with torch.no_grad():
         entropy_n = -(log_p_nv.exp() * log_p_nv).sum(dim=-1)
@@ -100,73 +95,79 @@ def optimise_policy(
     reward: Callable[[int, Prompts, Groups], Tensor],
     replay: Batches | None = None,
     after_step: Callable[[int], dict[str, float]] | None = None,
+    ranks: Ranks = SINGLE_PROCESS,
 ) -> None:
-    """Move `model` in place towards what `reward` rewards, from the newest checkpoint in `out` if there is one.
+    """Move `model` in place towards what `reward` rewards, in the training loop (`train`), which says how it ends.
 
-    A step draws `settings.answers` answers to each prompt of `prompts_for(step)`, asks `reward(step, prompts,
-    groups)` for theirs, (P, K), and takes one optimiser step; `replay` gives a batch of earlier conversations that
-    is learned along with them (PPO-ptx of InstructGPT, arXiv 2203.02155). `after_step(steps done)` measures every
-    `settings.evaluate_every` steps and at the end. Prompts and rewards must depend on the step alone: after a kill
-    the run then ends with the same weights. Writes `out/metrics.jsonl` and checkpoints; asked to stop by a signal, it
-    writes one and raises KeyboardInterrupt.
-    Raises StageError when the gradients are no numbers several times in a row, or when memory runs out.
+    `after_step(steps done)` measures every `settings.evaluate_every` steps and at the end; the other arguments are
+    those of `PolicyGradient`.
     """
-    device = choose_device(settings)
-    engine = Engine(model.to(device), tokenizer)
-    optimiser = MuonAdamW(model.named_parameters(), settings.matrix_lr, settings.embedding_lr, weight_decay=0.0)
-    metrics = Metrics(out / METRICS)
-    sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
-    memory_advice = (
-        f"lower {label}.micro_batch_tokens (now {settings.micro_batch_tokens}), {label}.prompts or {label}.answers"
-    )
-    state = training_state(model, optimiser)
-    checkpoints = Checkpoints(out / "checkpoints")
-    meant = settings.model_dump(mode="json", exclude=set(settings.RUNTIME_ONLY))
-    first = resume(checkpoints, state, meant)
-    again = metrics.truncate_after(first)
-    guard = Guard(label)
-    guard.replay_metrics(read_metrics(metrics.file))
-    with (
-        deterministic(device),
-        checkpoints,
-        Progress(label, steps, "step") as progress,
-        tracked(metrics, settings.track, label, settings, again),
-        Stop() as stop,
-    ):
-        for step in range(first, steps):
-            started = time.monotonic()
-            with explain_out_of_memory(label, lambda: memory_advice):
-                prompts = prompts_for(step)
-                seed = step * len(prompts) * settings.answers
-                groups = sample_groups(engine, prompts, settings.answers, sampling, seed)
-                sampled_seconds = time.monotonic() - started
-                rewards_pk = reward(step, prompts, groups)
-                measured = describe(rewards_pk, groups)
-                measured |= add_policy_gradients(model, prompts, groups, group_advantages(rewards_pk), settings)
-                if replay and settings.replay_weight:
-                    measured |= _add_replay(model, replay, step, settings, device)
-            norm = torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm).item()
-            skipped = guard.judge(step + 1, grad_norm=norm)
-            if skipped:
-                progress.say(f"{label}: step {step + 1} is skipped: {skipped}")
-            elif norm > 0:  # without any signal, Muon would go on by its momentum, at full length
-                optimiser.step(step, lr_scale(step, steps, 0.0, settings.decay))
-            optimiser.zero_grad()
-            done = step + 1
-            n_tokens = sum(len(answer.ids) for group in groups for answer in group)
-            speed, seconds = round(n_tokens / sampled_seconds), round(time.monotonic() - started, 3)
-            metrics.write(
-                step=done, **measured, grad_norm=norm, skipped=skipped, tokens_per_second=speed, seconds=seconds
-            )
-            if after_step and (done % settings.evaluate_every == 0 or done == steps):
-                metrics.write(step=done, **after_step(done))
-            stopping = stop.asked
-            if done % settings.checkpoint_every == 0 or done == steps or stopping:
-                checkpoints.save(done, state, meant)
-            progress.update(done, metrics.summary())
-            if stopping:  # in the last step, too: the figures that come after it may take minutes
-                checkpoints.wait()
-                break
+    objective = PolicyGradient(model, tokenizer, settings, prompts_for, reward, replay)
+    train(objective, steps, settings, out, label=label, evaluate=after_step, ranks=ranks)
+
+
+class PolicyGradient(Objective):
+    """Answers drawn from the model, rewarded, and made more or less probable by how they did.
+
+    A step draws `settings.answers` answers to each prompt of `prompts_for(step)`, asks `reward(step, prompts, groups)`
+    for theirs, (P, K), and adds the gradients of `policy_gradient_loss`; `replay` gives a batch of earlier
+    conversations that is learned along with them (PPO-ptx of InstructGPT, arXiv 2203.02155).
+    Prompts and rewards must depend on the step alone. On several ranks each draws the answers to its share of the
+    prompts, the first one asks for the rewards, and gradients are averaged over the tokens of all.
+    """
+
+    model: Transformer
+
+    def __init__(
+        self,
+        model: Transformer,
+        tokenizer: Tokenizer,
+        settings: PolicySettings,
+        prompts_for: Callable[[int], Prompts],
+        reward: Callable[[int, Prompts, Groups], Tensor],
+        replay: Batches | None = None,
+    ) -> None:
+        """Raises StageError for fsdp, of which no rank has the whole model to draw from."""
+        if settings.parallel == "fsdp":
+            raise StageError("parallel = fsdp: answers are drawn from the whole model on each GPU; use ddp or auto")
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.prompts_for, self.reward = prompts_for, reward
+        self.replay = replay if settings.replay_weight else None
+        self.engine: Engine | None = None
+
+    def micro_batch(self, settings: TrainerSettings, device: str, label: str, ranks: Ranks) -> MicroBatch:
+        otherwise = f"{label}.max_tokens, {label}.prompts or {label}.answers"
+        return MicroBatch(settings, device, label, alone=ranks.size == 1, otherwise=otherwise)
+
+    def accumulate_gradients(self, step: int, learner: Learner) -> dict[str, Any]:
+        """Rewards, lengths, entropy and the gap between sampler and trainer of a step's answers."""
+        started, ranks = time.monotonic(), learner.ranks
+        self.engine = self.engine or Engine(self.model, self.tokenizer)
+        prompts, answers = self.prompts_for(step), self.settings.answers
+        share = ranks.rows(len(prompts))
+        sampling = Sampling(max_tokens=self.settings.max_tokens, seed=self.settings.seed)
+        first_seed = (step * len(prompts) + share.start) * answers
+        drawn = sample_groups(self.engine, prompts[share], answers, sampling, first_seed)
+        groups = [group for part in ranks.gather_objects(drawn) for group in part]
+        self.step_tokens = sum(len(answer.ids) for group in groups for answer in group)
+        sampled_per_second = round(self.step_tokens / (time.monotonic() - started))
+        rewards_pk = ranks.gather_objects(self.reward(step, prompts, groups) if ranks.first else None)[0]
+        assert rewards_pk is not None
+        samples = samples_of(prompts, groups, group_advantages(rewards_pk))
+
+        def attempt(tokens: int) -> dict[str, float]:
+            measured = add_policy_gradients(learner.model, samples, tokens, ranks, last=self.replay is None)
+            if self.replay:
+                batch = self.replay(step)
+                weight = batch.weights_bt.sum().item()
+                loss = add_gradients(learner, rows_of_rank(batch, ranks), tokens, weight, self.settings.replay_weight)
+                measured["replay_loss"] = ranks.gather([loss]).sum().item()
+            return measured
+
+        measured = learner.micro_batch.fitting(
+            attempt, learner.optimiser.zero_grad, rows=len(samples), row_tokens=max(map(len, samples))
+        )
+        return describe(rewards_pk, groups) | measured | {"sampled_per_second": sampled_per_second}
 
 
 def describe(rewards_pk: Tensor, groups: Groups) -> dict[str, float]:
@@ -181,7 +182,7 @@ def describe(rewards_pk: Tensor, groups: Groups) -> dict[str, float]:
 
 
 @dataclass(frozen=True)
-class _Sample:
+class Sample:
     """A prompt with one answer to it, as the trainer reads it."""
 
     prompt: list[int]
@@ -192,63 +193,53 @@ class _Sample:
         return len(self.prompt) + len(self.answer.ids)
 
 
-def add_policy_gradients(
-    model: Transformer, prompts: Prompts, groups: Groups, advantages_pk: Tensor, settings: PolicySettings
-) -> dict[str, float]:
-    """Add the gradients of `policy_gradient_loss` over all answers, stop tokens included, in micro-batches.
-
-    Returns the mean entropy (nats a token) and the mean and greatest difference between the sampler's and the
-    trainer's log-probabilities: rounding, unless the two disagree on what is sampled.
-    """
-    samples = [
-        _Sample(prompt, answer, advantage)
+def samples_of(prompts: Prompts, groups: Groups, advantages_pk: Tensor) -> list[Sample]:
+    """One sample per answer, prompt by prompt."""
+    return [
+        Sample(prompt, answer, advantage)
         for prompt, group, advantages in zip(prompts, groups, advantages_pk.tolist(), strict=True)
         for answer, advantage in zip(group, advantages, strict=True)
     ]
+
+
+def add_policy_gradients(
+    model: ParallelModel, samples: Sequence[Sample], tokens: int, ranks: Ranks = SINGLE_PROCESS, *, last: bool = True
+) -> dict[str, float]:
+    """Add the gradients of `policy_gradient_loss` over all answers, stop tokens included, in micro-batches of `tokens`.
+
+    samples: those of all ranks, of which each takes a share. last: whether no other gradients follow in this step.
+    Returns the mean entropy (nats per token) and the mean and greatest difference between the sampler's and the
+    trainer's log-probabilities: rounding, unless the two disagree on what is sampled.
+    """
     n_tokens = sum(len(sample.answer.ids) for sample in samples)
-    device = next(model.parameters()).device
+    mine = samples[ranks.rows(len(samples))]
+    # a rank without a share makes the calls that the others wait for, with an answer of which no token counts
+    parts = [[mine[i] for i in part] for part in by_length(list(map(len, mine)), tokens)] or [[samples[-1]]]
     entropy = gap = greatest_gap = 0.0
-    for part in micro_batches(samples, settings.micro_batch_tokens):
-        ids_bt, mask_bt, sampled_bt, advantages_b = (tensor.to(device) for tensor in _collate(part))
-        logprobs_bt, entropy_bt = token_logprobs(model, ids_bt, mask_bt)
-        # a part counts by its share of the tokens, so any split into micro-batches gives one loss
-        loss = policy_gradient_loss(logprobs_bt, advantages_b, mask_bt) * (mask_bt.sum() / n_tokens)
-        loss.backward()
+    for i, part in enumerate(parts, 1):
+        ids_bt, mask_bt, sampled_bt, advantages_b = (tensor.to(model.device) for tensor in _collate(part))
+        if not mine:
+            mask_bt.zero_()
+        with model.micro_batch(last and i == len(parts)):
+            logprobs_bt, entropy_bt = token_logprobs(model, ids_bt, mask_bt)
+            # a part counts by its share of the tokens, so any split into micro-batches gives one loss
+            loss = policy_gradient_loss(logprobs_bt, advantages_b, mask_bt) * (mask_bt.sum() / n_tokens)
+            torch.autograd.backward(ranks.size * loss if mine else 0 * logprobs_bt.sum())
         gap_bt = (logprobs_bt.detach() - sampled_bt).abs() * mask_bt
         entropy += (entropy_bt * mask_bt).sum().item() / n_tokens
         gap += gap_bt.sum().item() / n_tokens
         greatest_gap = max(greatest_gap, gap_bt.max().item())
-    return {"entropy": entropy, "logprob_gap": gap, "logprob_gap_max": greatest_gap}
+    everyones = ranks.gather([entropy, gap, greatest_gap])
+    entropy, gap, _ = everyones.sum(dim=0).tolist()
+    return {"entropy": entropy, "logprob_gap": gap, "logprob_gap_max": everyones[:, 2].max().item()}
 
 
-def micro_batches(samples: Sequence[_Sample], tokens: int) -> Iterator[list[_Sample]]:
-    """Samples by length, as many together as fill `tokens` with their padding; one alone may exceed it."""
-    part: list[_Sample] = []
-    for sample in sorted(samples, key=len):
-        if part and len(sample) * (len(part) + 1) > tokens:
-            yield part
-            part = []
-        part.append(sample)
-    yield part
-
-
-def _collate(samples: Sequence[_Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+def _collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor]:
     """Ids (B, T) padded on the right; mask and the sampler's log-probabilities, (B, T − 1); advantages (B)."""
-    longest = max(map(len, samples))
-    ids_bt = torch.zeros(len(samples), longest, dtype=torch.long)
-    mask_bt, sampled_bt = torch.zeros(2, len(samples), longest - 1)
+    ids_bt = pad([sample.prompt + sample.answer.ids for sample in samples])
+    mask_bt, sampled_bt = torch.zeros(2, len(samples), ids_bt.shape[1] - 1)
     for row, sample in enumerate(samples):
-        ids_bt[row, : len(sample)] = torch.tensor(sample.prompt + sample.answer.ids)
-        answer = slice(len(sample.prompt) - 1, len(sample) - 1)  # predictions stand one place before their tokens
+        answer = slice(len(sample.prompt) - 1, len(sample) - 1)  # predictions are one place before their tokens
         mask_bt[row, answer] = 1
         sampled_bt[row, answer] = torch.tensor(sample.answer.logprobs)
     return ids_bt, mask_bt, sampled_bt, torch.tensor([sample.advantage for sample in samples])
-
-
-def _add_replay(
-    model: Transformer, replay: Batches, step: int, settings: PolicySettings, device: str
-) -> dict[str, float]:
-    batch = replay(step)
-    rows = max(1, settings.micro_batch_tokens // batch.inputs_bt.shape[1])
-    loss_of = functools.partial(weighted_loss, model)
-    return {"replay_loss": add_gradients(loss_of, batch, rows, device, settings.replay_weight)}

@@ -1,14 +1,12 @@
 """How often a model solves problems: at the first try, in several tries, and at its best guess."""
 
-import math
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crawl2chat.evals.grading import is_correct
 from crawl2chat.evals.knowledge import Question, question_prompt
-from crawl2chat.generate import Engine, Sampling
-from crawl2chat.generate.engine import Completion
+from crawl2chat.evals.tasks import Problem, Task, pass_at_k
+from crawl2chat.generate import Completion, Engine, Sampling
 from crawl2chat.rl.grpo import Prompts, sample_groups
 from crawl2chat.stages.figures import Figure, mean, share
 from crawl2chat.tokenizer import Tokenizer
@@ -16,39 +14,39 @@ from crawl2chat.tokenizer import Tokenizer
 
 @dataclass(frozen=True)
 class Solved:
-    """A problem's drawn answers and the greedy one, and which are right."""
+    """A problem's sampled answers and the greedy one, with their rewards."""
 
     problem: Question
     drawn: list[Completion]
-    right: list[bool]  # of each drawn answer
+    rewards: list[float]  # of each sampled answer
     best: Completion
-    best_right: bool
+    best_reward: float
+
+    @property
+    def right(self) -> list[bool]:
+        return [reward >= 1 for reward in self.rewards]
+
+    @property
+    def best_right(self) -> bool:
+        return self.best_reward >= 1
 
 
 def encode_problems(problems: Sequence[Question], tokenizer: Tokenizer) -> Prompts:
-    """Each problem as the first message of a conversation, up to where the answer begins."""
+    """Return each problem as the first message of a conversation, up to where the answer begins."""
     return [question_prompt(tokenizer, problem.text) for problem in problems]
 
 
-def solve(engine: Engine, problems: Sequence[Question], samples: int, max_tokens: int, seed: int) -> list[Solved]:
+def solve(
+    engine: Engine, task: Task, problems: Sequence[Problem], samples: int, max_tokens: int, seed: int
+) -> list[Solved]:
     """Answer each problem `samples` times at temperature 1, and once greedily."""
     prompts = encode_problems(problems, engine.tokenizer)
     groups = sample_groups(engine, prompts, samples, Sampling(max_tokens=max_tokens, seed=seed), 0)
     best = engine.generate(prompts, Sampling(temperature=0, max_tokens=max_tokens))
     return [
-        Solved(p, drawn, [is_right(p, c) for c in drawn], one, is_right(p, one))
+        Solved(p, drawn, [task.score(p, c) for c in drawn], one, task.score(p, one))
         for p, drawn, one in zip(problems, groups, best, strict=True)
     ]
-
-
-def is_right(problem: Question, answer: Completion) -> bool:
-    """Whether an answer came to an end by itself and is correct."""
-    return answer.finish_reason == "stop" and is_correct(answer.text, problem.value)
-
-
-def pass_at_k(n: int, right: int, k: int) -> float:
-    """Chance that at least one of k tries is right, unbiased from `right` of n ≥ k tries (arXiv 2107.03374, eq. 1)."""
-    return 1 - math.comb(n - right, k) / math.comb(n, k)
 
 
 def pass_figures(solved: Sequence[Solved], when: str) -> list[Figure]:
@@ -61,18 +59,23 @@ def pass_figures(solved: Sequence[Solved], when: str) -> list[Figure]:
         mean(f"pass_at_{n}_{when}", [pass_at_k(n, sum(one.right), n) for one in solved], "share"),
         share(f"greedy_{when}", sum(one.best_right for one in solved), len(solved)),
         mean(f"answer_tokens_{when}", [sum(len(a.ids) for a in one.drawn) / n for one in solved], "tokens"),
-        # of drawn tokens, the mean of −log p is an estimate of the entropy that they were drawn with
+        # of sampled tokens, the mean of −log p is an estimate of the entropy that they were sampled with
         Figure(f"entropy_{when}", -sum(logprobs) / len(logprobs), "nats/token", count=len(logprobs)),
     ]
 
 
 def pass_at_1(solved: Sequence[Solved], name: str) -> list[Figure]:
-    """The share of drawn answers that are right, of all problems and, if there are several groups, of each."""
+    """The share of sampled answers that are right, of all problems and, if there are several groups, of each."""
     rates: dict[str, list[float]] = defaultdict(list)
     for one in solved:
         rates[one.problem.group].append(sum(one.right) / len(one.right))
     groups = [mean(f"{name}/{group}", rates[group], "share") for group in sorted(rates) if len(rates) > 1]
     return [mean(name, [rate for of_group in rates.values() for rate in of_group], "share"), *groups]
+
+
+def mean_reward(solved: Sequence[Solved], name: str) -> Figure:
+    """The mean reward of sampled answers, with an interval over problems."""
+    return mean(name, [sum(one.rewards) / len(one.rewards) for one in solved])
 
 
 def gain(before: Sequence[Solved], after: Sequence[Solved], name: str) -> Figure:

@@ -39,7 +39,7 @@ def renewed(conversations: Sequence[Conversation], engine: Engine, max_tokens: i
         for i, conversation in enumerate(conversations)
         if [m["role"] for m in conversation] == ["user", "assistant"] and _DIGITS.search(conversation[1]["content"])
     ]
-    asked = [Question(conversations[i][0]["content"], conversations[i][1]["content"], "") for i in numbered]
+    asked = [Question(conversations[i][0]["content"], (conversations[i][1]["content"],), "") for i in numbered]
     prompts = encode_problems(asked, engine.tokenizer)
     fits = [len(prompt) <= engine.context - max_tokens for prompt in prompts]
     numbered, prompts = list(compress(numbered, fits)), list(compress(prompts, fits))

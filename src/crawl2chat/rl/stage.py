@@ -1,6 +1,5 @@
 """The reinforcement stage: problems with verifiable answers and a chat model in, a better solver out."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Sequence
@@ -11,20 +10,20 @@ import torch
 from torch import Tensor
 
 from crawl2chat.chat.conversations import read_conversations, write_conversations
-from crawl2chat.evals.knowledge import Question
+from crawl2chat.evals.tasks import Problem, Task, load_task, split_problems
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, copy_forward, read_card
+from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.rl.diagnosis import diagnose
+from crawl2chat.rl.from_ledger import has_only_ledger, problems_of_ledger
 from crawl2chat.rl.grpo import Groups, Prompts, optimise_policy
-from crawl2chat.rl.passing import Solved, encode_problems, gain, is_right, pass_at_1, pass_figures, solve
-from crawl2chat.rl.problems import in_epochs, read_problems
+from crawl2chat.rl.passing import Solved, encode_problems, gain, mean_reward, pass_at_1, pass_figures, solve
+from crawl2chat.rl.problems import in_epochs
 from crawl2chat.rl.replay import renewed, replay_batches
 from crawl2chat.rl.settings import ReinforceSettings
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_jsonl
 from crawl2chat.stages.stage import METRICS
-from crawl2chat.tinyweb.ledger import Ledger
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.metrics import read_metrics
@@ -33,27 +32,32 @@ from crawl2chat.train.pretrain import save_stage_model
 SHOWN = 40  # held-out problems whose answers are written down
 WATCHED = 64  # held-out problems answered while training
 
-Reward = Callable[[int, Sequence[Question], Groups], Tensor]  # of a step's problems, (P, K)
+Rewards = Callable[[int, Sequence[Problem], Groups], Tensor]  # of a step's problems, (P, K)
 
 
 def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: ReinforceSettings) -> list[Figure]:
     """Train the earlier stage's `model` on problems by rewarding right answers; measure it on held-out problems.
 
-    `problems` is the crawl folder of a fictional web or a file in GSM8K's form. The same training with coin flips
-    for rewards is the control: what it gains is not owed to the rewards (arXiv 2506.10947).
+    `problems` is a file of problems, a folder with `problems.jsonl`, or Python code that defines a task. The same
+    training with coin flips for rewards is the control: what it gains is not owed to the rewards (arXiv 2506.10947).
+    Raises StageError for problems or a task that can't be used.
     """
-    problems, model, out = Path(problems), Path(model), Path(out)
+    model, out = Path(model), Path(out)
     tokenizer = Tokenizer.load(model)
     start = load_model(model, device=choose_device(settings))
-    training, held_out, too_long = _fitting(problems, tokenizer, start, settings)
+    if has_only_ledger(Path(problems)) and not settings.task:
+        task = Task(str(problems), problems_of_ledger(Path(problems), settings.seed))
+    else:
+        task = load_task(problems, settings.task, "reinforce.task")
+    training, held_out, too_long = _fitting(task, tokenizer, start, settings)
     copy_forward(model, out)
     if not (out / "model").exists():
-        trained = _train(model, tokenizer, out, settings, training, held_out, right_answers)
+        trained = _train(model, tokenizer, out, settings, task, training, held_out, task_rewards(task))
         save_stage_model(trained, tokenizer, out)
     _write_diagnosis(out)
 
     def solved_by(solver: Transformer) -> list[Solved]:
-        return solve(Engine(solver, tokenizer), held_out, settings.samples, settings.max_tokens, settings.seed)
+        return solve(Engine(solver, tokenizer), task, held_out, settings.samples, settings.max_tokens, settings.seed)
 
     before, after = solved_by(start), solved_by(load_model(out, device=choose_device(settings)))
     _write_answers(before, after, out / "answers.jsonl")
@@ -64,10 +68,14 @@ def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: Reinfor
         *pass_figures(after, "after"),
         gain(before, after, "pass_at_1_gain"),
     ]
+    if settings.task:
+        figures += [mean_reward(before, "reward_before"), mean_reward(after, "reward_after")]
     if settings.random_control:
         print("reinforce: once more with coin flips for rewards, as a control", file=sys.stderr)
         (out / "control").mkdir(exist_ok=True)
-        control = _train(model, tokenizer, out / "control", settings, training, held_out, coin_flips(settings.seed))
+        control = _train(
+            model, tokenizer, out / "control", settings, task, training, held_out, coin_flips(settings.seed)
+        )
         by_chance = solved_by(control)
         figures += pass_at_1(by_chance, "random_reward_pass_at_1")[:1]
         figures.append(gain(before, by_chance, "random_reward_gain"))
@@ -75,25 +83,25 @@ def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: Reinfor
     if (model / CONVERSATIONS).exists():
         earlier = read_conversations(model / CONVERSATIONS)
         write_conversations(renewed(earlier, engine, settings.max_tokens), out / CONVERSATIONS)
-    if (problems / "ledger").is_dir():
-        figures += check_again(engine, Ledger.load(problems), read_card(model), settings.seed, out, "reinforce")
+    figures += check_again(engine, model, settings.seed, out, "reinforce")
     for folder in (out, out / "control"):  # of use only until the figures are there
         shutil.rmtree(folder / "checkpoints", ignore_errors=True)
     return figures
 
 
-def right_answers(step: int, problems: Sequence[Question], groups: Groups) -> Tensor:
-    """1 for an answer that ends with the right number, 0 for any other, (P, K)."""
-    return torch.tensor(
-        [[float(is_right(p, c)) for c in group] for p, group in zip(problems, groups, strict=True)],
-        dtype=torch.float32,
-    )
+def task_rewards(task: Task) -> Rewards:
+    """Rewards as the task gives them."""
+
+    def score(step: int, problems: Sequence[Problem], groups: Groups) -> Tensor:
+        return torch.tensor([[task.score(p, c) for c in group] for p, group in zip(problems, groups, strict=True)])
+
+    return score
 
 
-def coin_flips(seed: int) -> Reward:
+def coin_flips(seed: int) -> Rewards:
     """Rewards that know nothing of the answers: 0 or 1 by a seeded coin."""
 
-    def flip(step: int, problems: Sequence[Question], groups: Groups) -> Tensor:
+    def flip(step: int, problems: Sequence[Problem], groups: Groups) -> Tensor:
         flips = np.random.default_rng((seed, step)).integers(0, 2, size=(len(groups), len(groups[0])))
         return torch.from_numpy(flips).float()
 
@@ -101,11 +109,11 @@ def coin_flips(seed: int) -> Reward:
 
 
 def _fitting(
-    source: Path, tokenizer: Tokenizer, model: Transformer, settings: ReinforceSettings
-) -> tuple[list[Question], list[Question], int]:
+    task: Task, tokenizer: Tokenizer, model: Transformer, settings: ReinforceSettings
+) -> tuple[list[Problem], list[Problem], int]:
     """Problems to learn from and to measure with that leave room for an answer, and how many do not."""
     context = model.config.max_position_embeddings
-    parts = read_problems(source, settings.measured, settings.seed)
+    parts = split_problems(task.problems, settings.measured, settings.seed, task.name)
     fitting = [
         [
             p
@@ -117,7 +125,7 @@ def _fitting(
     too_long = sum(map(len, parts)) - sum(map(len, fitting))
     if not all(fitting):
         raise StageError(
-            f"{source}: {too_long} problems don't fit the model's context of {context} tokens with an answer of "
+            f"{task.name}: {too_long} problems don't fit the model's context of {context} tokens with an answer of "
             f"reinforce.max_tokens = {settings.max_tokens}; too few are left"
         )
     return fitting[0], fitting[1], too_long
@@ -128,25 +136,26 @@ def _train(
     tokenizer: Tokenizer,
     out: Path,
     settings: ReinforceSettings,
-    training: Sequence[Question],
-    held_out: Sequence[Question],
-    reward: Reward,
+    task: Task,
+    training: Sequence[Problem],
+    held_out: Sequence[Problem],
+    rewards_of: Rewards,
 ) -> Transformer:
     model = load_model(base)
     context = model.config.max_position_embeddings
 
-    def problems_of(step: int) -> list[Question]:
+    def problems_of(step: int) -> list[Problem]:
         return [training[i] for i in in_epochs(len(training), settings.prompts, settings.seed, step)]
 
     def rewards(step: int, prompts: Prompts, groups: Groups) -> Tensor:
-        return reward(step, problems_of(step), groups)
+        return rewards_of(step, problems_of(step), groups)
 
     watched = held_out[:WATCHED]
 
     def watch(done: int) -> dict[str, float]:
         greedy = Sampling(temperature=0, max_tokens=settings.max_tokens)
         answers = Engine(model, tokenizer).generate(encode_problems(watched, tokenizer), greedy)
-        return {"held_out_greedy": sum(map(is_right, watched, answers)) / len(watched)}
+        return {"held_out_greedy": sum(map(task.solves, watched, answers)) / len(watched)}
 
     optimise_policy(
         model, tokenizer, settings.steps, settings, out,
@@ -169,18 +178,19 @@ def _write_diagnosis(out: Path) -> None:
 
 
 def _write_answers(before: Sequence[Solved], after: Sequence[Solved], file: Path) -> None:
-    """The first held-out problems with the greedy answers before and after, and how many drawn ones were right."""
-    with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
-        for old, new in list(zip(before, after, strict=True))[:SHOWN]:
-            row = {
-                "question": new.problem.text,
-                "expected": new.problem.value,
-                "group": new.problem.group,
-                "before": old.best.text,
-                "after": new.best.text,
-                "right_before": old.best_right,
-                "right_after": new.best_right,
-                "passed_before": f"{sum(old.right)} of {len(old.right)}",
-                "passed_after": f"{sum(new.right)} of {len(new.right)}",
-            }
-            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+    """The first held-out problems with the greedy answers before and after, and how many sampled ones were right."""
+    rows = [
+        {
+            "question": new.problem.text,
+            "expected": new.problem.expected,
+            "group": new.problem.group,
+            "before": old.best.text,
+            "after": new.best.text,
+            "right_before": old.best_right,
+            "right_after": new.best_right,
+            "passed_before": f"{sum(old.right)} of {len(old.right)}",
+            "passed_after": f"{sum(new.right)} of {len(new.right)}",
+        }
+        for old, new in zip(before[:SHOWN], after[:SHOWN], strict=True)
+    ]
+    write_jsonl(file, rows)

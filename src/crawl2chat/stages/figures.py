@@ -4,7 +4,12 @@ import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+COLUMNS = ("figure", "value [95 % interval]", "of")  # of a table of figures, wherever it is shown
 
 
 @dataclass(frozen=True)
@@ -28,6 +33,10 @@ class Figure:
         interval = fields["interval"]
         return Figure(name, fields["value"], fields["unit"], interval and tuple(interval), fields["count"])
 
+    def cells(self) -> tuple[str, str, str]:
+        """Return the figure's row of a table, with the columns COLUMNS."""
+        return self.name.replace("_", " "), str(self), f"{self.count:,}" if self.count else ""
+
     def __str__(self) -> str:
         if self.unit == "share":
             text = f"{100 * self.value:.1f} %"
@@ -38,6 +47,19 @@ class Figure:
         if self.interval:
             number += f" [{_readable(self.interval[0])}, {_readable(self.interval[1])}]"
         return f"{number} {self.unit}".rstrip()
+
+
+def figure_table(figures: Sequence[Figure], *, plain_names: bool = True) -> "Table":
+    """Return a table for the terminal; plain_names: with spaces in place of underscores."""
+    from rich.table import Table
+
+    table = Table(min_width=72, box=None, pad_edge=False)
+    for i, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if i else "left")
+    for figure in figures:
+        name, *cells = figure.cells()
+        table.add_row(name if plain_names else figure.name, *cells)
+    return table
 
 
 def _readable(value: float) -> str:

@@ -20,6 +20,7 @@ from crawl2chat.stages.changes import differences, settings_that_count
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, hash_json
 from crawl2chat.stages.settings import Settings, to_toml
 from crawl2chat.stages.stage import Manifest, Stage, hash_path, read_manifest, run_stage
+from crawl2chat.stages.user_code import source_file
 from crawl2chat.tokenizer.settings import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings, TrainSettings
 
@@ -127,6 +128,8 @@ def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
         return {"warc": hash_json(find_warcs(settings))}
     if isinstance(settings, RefineSettings):
         return _inputs_of_refine(settings)
+    if isinstance(settings, ReinforceSettings) and settings.task:
+        return {"task": hash_path(source_file(settings.task, "reinforce.task"))}
     if isinstance(settings, PreferSettings) and settings.rankings:
         return {"rankings": _hash_named(settings.rankings, "prefer.rankings", "a store that `crawl2chat rank` wrote")}
     return {}
@@ -134,8 +137,10 @@ def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
 
 def _inputs_of_refine(settings: RefineSettings) -> dict[str, str]:
     hashes = {}
-    if settings.blocklist:
-        hashes["blocklist"] = _hash_named(settings.blocklist, "refine.blocklist", "one host a line")
+    for i, path in enumerate(settings.blocklist):
+        hashes[f"blocklist.{i}"] = _hash_named(path, "refine.blocklist", "one host per line")
+    for i, reference in enumerate(settings.extra):
+        hashes[f"extra.{i}"] = hash_path(source_file(reference, "refine.extra"))
     for i, path in enumerate(settings.decontaminate.against):
         hashes[f"against.{i}"] = _hash_named(path, "refine.decontaminate.against", "a file of test questions")
     if settings.classifier.model:

@@ -1,11 +1,11 @@
 """Batches as pure functions of the step: the same step gives the same batch, also after a kill."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import Literal, Protocol
+from typing import Literal, Protocol, cast
 
 import numpy as np
 import torch
@@ -45,10 +45,27 @@ class Batches(Protocol):
     def __call__(self, step: int) -> Batch: ...
 
 
-class DocumentBatches:
-    """Documents packed into rows anew each epoch (see `packing`), rows in random order.
+@lru_cache(maxsize=4)
+def epoch_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order in which an epoch takes `count` things."""
+    return cast(list[int], np.random.default_rng((seed, epoch)).permutation(count).tolist())
 
-    Every token of the documents is an input once an epoch. Its target is the next token of its document, or the
+
+def in_epochs(
+    count: int, per_step: int, seed: int, step: int, order: Callable[[int, int, int], Sequence[int]] = epoch_order
+) -> list[int]:
+    """Which `per_step` of `count` things a step takes: all of them once per epoch, each time in a new order.
+
+    A step may be in two epochs. order(count, seed, epoch): how an epoch's order is drawn.
+    """
+    places = (divmod(i, count) for i in range(step * per_step, (step + 1) * per_step))
+    return [order(count, seed, epoch)[place] for epoch, place in places]
+
+
+class DocumentBatches:
+    """Documents packed into rows again each epoch (see `packing`), rows in random order.
+
+    Every token of the documents is an input once per epoch. Its target is the next token of its document, or the
     end-of-text token where it ends; padding has weight 0.
     """
 
@@ -106,16 +123,15 @@ class DocumentBatches:
 
 
 class RowBatches:
-    """Ready rows, such as packed conversations, in an order drawn anew each epoch."""
+    """Ready rows, such as packed conversations, in an order drawn again each epoch."""
 
     def __init__(self, ids_nt: NDArray[np.int64], weights_nt: NDArray[np.float32], rows: int, seed: int) -> None:
         """ids_nt: (N, seq_len + 1); weights_nt: the same shape, the weight of predicting that very token."""
         self.ids_nt, self.weights_nt, self.rows = ids_nt, weights_nt, rows
-        self._order = lru_cache(maxsize=2)(lambda epoch: np.random.default_rng((seed, epoch)).permutation(len(ids_nt)))
+        self.seed = seed
 
     def __call__(self, step: int) -> Batch:
-        n = len(self.ids_nt)
-        picked = [self._order(i // n)[i % n] for i in range(step * self.rows, (step + 1) * self.rows)]
+        picked = in_epochs(len(self.ids_nt), self.rows, self.seed, step)
         ids, weights = torch.from_numpy(self.ids_nt[picked]), torch.from_numpy(self.weights_nt[picked])
         return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:])
 

@@ -7,9 +7,8 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from crawl2chat.model import Transformer
 from crawl2chat.stages.files import StageError
-from crawl2chat.train.settings import TrainSettings
+from crawl2chat.train.settings import ComputeSettings
 
 # FLOP of a run from which compiling pays. On two cores a first compilation takes about 20 s (5 s with its cache), and
 # what it saved had made that up after 2e12 (depth 3), 6e12 (4), 8e12 (6) and 2e13 (8).
@@ -30,40 +29,13 @@ def choose_device(settings: HasDevice) -> str:
     return settings.device
 
 
-def uses_bf16(settings: TrainSettings, device: str) -> bool:
+def uses_bf16(settings: ComputeSettings, device: str) -> bool:
     """Whether the forward pass computes in bf16: as asked, or where the hardware multiplies it natively."""
     if settings.precision != "auto":
         return settings.precision != "fp32"
     if device == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    return torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported()
-
-
-def check_fp8(model: Transformer, settings: TrainSettings, device: str) -> None:
-    """Raise StageError where products in fp8 can't be computed."""
-    if device != "cuda":
-        raise StageError("precision = fp8 needs a GPU of compute capability 8.9 or later, and the device is a CPU")
-    capability = torch.cuda.get_device_capability()
-    if capability < (8, 9):
-        raise StageError(
-            f"precision = fp8 needs a GPU of compute capability 8.9 or later (Ada, Hopper, Blackwell); "
-            f"{torch.cuda.get_device_name()} has {capability[0]}.{capability[1]}; use precision = bf16"
-        )
-    check_fp8_sizes(model, settings)
-
-
-def check_fp8_sizes(model: Transformer, settings: TrainSettings) -> None:
-    c = model.config
-    sizes = {
-        "width": c.hidden_size,
-        "mlp_width": c.intermediate_size,
-        "heads times head_dim": c.num_attention_heads * c.head_dim,
-        "key-value heads times head_dim": c.num_key_value_heads * c.head_dim,
-        "seq_len": settings.seq_len,
-    }
-    odd = [f"{name} = {size}" for name, size in sizes.items() if size % 16]
-    if odd:
-        raise StageError(f"precision = fp8 needs sizes that are multiples of 16, which {', '.join(odd)} isn't")
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
 
 
 @contextlib.contextmanager
@@ -83,9 +55,9 @@ def deterministic(device: str) -> Iterator[None]:
         details.fill_uninitialized_memory = before[1]
 
 
-def compiles(model: Transformer, steps: int, settings: TrainSettings, device: str) -> bool:
+def compiles(settings: ComputeSettings, device: str, flop: float) -> bool:
+    """Whether to compile: as asked, or if a run of this many FLOP repays it and there is a compiler."""
     if settings.compile != "auto":
         return settings.compile == "on"
-    flop = steps * settings.batch_tokens * model.flops_per_token(settings.seq_len)
     has_compiler = device != "cpu" or any(map(shutil.which, ("c++", "g++", "clang++")))
     return flop >= COMPILE_FROM_FLOP[device] and has_compiler

@@ -1,4 +1,4 @@
-"""Several devices at one model: a replica or a part of it on each, and what they tell each other.
+"""Several devices train one model: a replica or a part of it on each, and what they exchange.
 
 A rank is one process with one device. All ranks take the same steps; where the docstrings say "all ranks", each must
 make the call or the others wait.
@@ -10,21 +10,22 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
-from crawl2chat.model import Transformer
+from crawl2chat.model.head_loss import ChunkLoss
+from crawl2chat.model.transformer import Block, Decoder
 from crawl2chat.parallel import torchrun as processes
 
 BYTES_PER_PARAMETER = 16  # the weight, its gradient and two of the optimiser's, in fp32
 REPLICA_SHARE = 0.3  # of a GPU's memory that those may take if each is to hold all of them; the rest is activations
 SILENCE = timedelta(minutes=30)  # after which a rank that takes part in nothing counts as lost
 
-Loss = Callable[..., Tensor]  # (model, inputs_bt, targets_bt, weights_bt) → the sum of their losses
+T = TypeVar("T")
 Stack = Callable[[Tensor], Tensor]  # of matrices (N, I, J), each for itself → the same shape
 
 
@@ -47,6 +48,14 @@ class Ranks:
         everyones = [torch.empty_like(mine) for _ in range(self.size)]
         dist.all_gather(everyones, mine)
         return torch.stack(everyones)
+
+    def gather_objects(self, value: T) -> list[T]:
+        """Every rank's value, in the order of ranks, on all ranks. Values are pickled."""
+        if self.size == 1:
+            return [value]
+        everyones: list[Any] = [None] * self.size
+        dist.all_gather_object(everyones, value)
+        return everyones
 
     def meet(self) -> None:
         """Wait for all ranks."""
@@ -93,7 +102,7 @@ def process_group(device: str) -> Iterator[Ranks]:
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(
         backend,
-        store=dist.PrefixStore("group", processes.store()),
+        store=torch.distributed.PrefixStore("group", processes.store()),
         rank=processes.rank(),
         world_size=processes.world_size(),
         timeout=SILENCE,
@@ -103,7 +112,7 @@ def process_group(device: str) -> Iterator[Ranks]:
 
 
 def choose_parallel(
-    asked: Literal["auto", "ddp", "fsdp"], model: Transformer, ranks: Ranks, device: str
+    asked: Literal["auto", "ddp", "fsdp"], model: nn.Module, ranks: Ranks, device: str
 ) -> Literal["alone", "ddp", "fsdp"]:
     """Whole replicas while they and their optimiser fit well into a GPU, since that takes the least communication."""
     if ranks.size == 1:
@@ -113,57 +122,56 @@ def choose_parallel(
     if device != "cuda":
         return "ddp"
     memory = torch.cuda.get_device_properties().total_memory
-    return "fsdp" if model.n_parameters() * BYTES_PER_PARAMETER > REPLICA_SHARE * memory else "ddp"
-
-
-class _LossOf(nn.Module):
-    """A model together with its loss, so that all of its forward pass is within one module that can be wrapped."""
-
-    def __init__(self, model: Transformer, loss: Loss) -> None:
-        super().__init__()
-        self.model, self.loss = model, loss
-
-    def forward(self, *parts: Tensor) -> Tensor:
-        return self.loss(self.model, *parts)
+    n_parameters = sum(p.numel() for p in model.parameters())
+    return "fsdp" if n_parameters * BYTES_PER_PARAMETER > REPLICA_SHARE * memory else "ddp"
 
 
 class ParallelModel:
-    """A model and its loss as one rank trains them.
+    """A module as one rank trains it: on its device, in its precision, compiled, and wrapped by DDP or FSDP.
 
-    `model` holds the parameters that the optimiser moves: those given, or with fsdp this rank's rows of each.
+    `module` holds the parameters that the optimiser moves: those given, or with fsdp this rank's rows of each.
     """
 
     def __init__(
         self,
-        model: Transformer,
-        loss: Loss,
+        given: nn.Module,
         ranks: Ranks = SINGLE_PROCESS,
-        parallel: Literal["alone", "ddp", "fsdp"] = "alone",
+        parallel: Literal["auto", "ddp", "fsdp"] = "auto",
         *,
         device: str,
         bf16: bool = False,
+        compiled: bool = False,
+        one_shape: bool = True,
     ) -> None:
-        """Moves the model to the device, but with fsdp: then a copy is cut up, and `whole` brings it up to date."""
-        self._given, self._ranks, self._device = model, ranks, device
-        self.model = copy.deepcopy(model) if parallel == "fsdp" else model.to(device)
-        self.model.train()
-        self._wrapped: nn.Module = _LossOf(self.model, loss)
-        if parallel == "fsdp":
-            _shard(self.model, self._wrapped, ranks, device, bf16)
+        """one_shape: whether all rows have equally many tokens, for which to compile.
+
+        Moves the module to the device, but with fsdp: then a copy is cut up, and `whole` brings it up to date."""
+        self.device, self.bf16, self.compiled = device, bf16, compiled
+        self._given, self._ranks = given, ranks
+        chosen = choose_parallel(parallel, given, ranks, device)
+        self.module = copy.deepcopy(given) if chosen == "fsdp" else given.to(device)
+        self.module.train()
+        if compiled:
+            compile_parts(self.module, one_shape)
+        self._wrapped = self.module
+        if chosen == "fsdp":
+            _shard(self.module, ranks, device, bf16)
             if not ranks.first:
-                model.to("meta")  # of which only the first rank makes use
-            return
-        if parallel == "ddp":
+                given.to("meta")  # of which only the first rank makes use
+        if chosen == "ddp":
             self._wrapped = nn.parallel.DistributedDataParallel(
-                self._wrapped,
+                self.module,
                 device_ids=[torch.cuda.current_device()] if device == "cuda" else None,
                 gradient_as_bucket_view=True,
             )
 
-    def loss(self, *parts: Tensor) -> Tensor:
-        """The loss of this rank's rows; all ranks."""
-        loss: Tensor = self._wrapped(*parts)
-        return loss
+    def __call__(self, *inputs: Tensor, **options: Tensor) -> Tensor:
+        """The module's forward pass of this rank's rows; all ranks."""
+        with torch.autocast(self.device, dtype=torch.bfloat16, enabled=self.bf16):
+            return cast(Tensor, self._wrapped(*inputs, **options))
+
+    def named_parameters(self) -> Iterator[tuple[str, nn.Parameter]]:
+        return self.module.named_parameters()
 
     def micro_batch(self, last: bool) -> AbstractContextManager[Any]:
         """Where a micro-batch's forward and backward pass belong: only after the last are gradients exchanged.
@@ -171,40 +179,58 @@ class ParallelModel:
         They come out as the mean over the ranks.
         """
         if isinstance(self._wrapped, nn.parallel.DistributedDataParallel) and not last:
-            no_sync: AbstractContextManager[Any] = self._wrapped.no_sync()
-            return no_sync
+            return cast(AbstractContextManager[Any], self._wrapped.no_sync())
         if _is_sharded(self._wrapped):
             self._wrapped.set_requires_gradient_sync(last)  # type: ignore[operator]
             self._wrapped.set_is_last_backward(last)  # type: ignore[operator]
         return nullcontext()
 
-    def clip_gradients(self, most: float) -> float:
+    def clip_gradients(self, max_norm: float) -> float:
         """Scale the gradients of the whole model down to this norm; returns the norm they had. All ranks."""
-        norm = nn.utils.clip_grad_norm_(self.model.parameters(), most)
+        norm = nn.utils.clip_grad_norm_(self.module.parameters(), max_norm)
         return full(norm).item()
 
     @contextlib.contextmanager
     def whole(self) -> Iterator[None]:
-        """In the block the model that was given is complete and ready for use, on the first rank. All ranks.
+        """In the block the module that was given is complete, on the first rank, and runs uncompiled. All ranks.
 
-        With fsdp that one lives in host memory and visits the first rank's device.
+        With fsdp that one is in host memory and visits the first rank's device.
         """
-        if not _is_sharded(self._wrapped):
-            self.model.eval()
-            yield
-            self.model.train()
+        eager = torch.compiler.set_stance("force_eager") if self.compiled else nullcontext()
+        if not _is_sharded(self.module):
+            self.module.eval()
+            with eager:  # measurements have other shapes, each of which would be compiled
+                yield
+            self.module.train()
             return
         with torch.no_grad():
             given = dict(self._given.named_parameters())
-            for name, mine in self.model.named_parameters():
+            for name, mine in self.module.named_parameters():
                 tensor = full(mine)
                 if self._ranks.first:
                     given[name].copy_(tensor)
         if self._ranks.first:
-            self._given.to(self._device).eval()
-        yield
+            self._given.to(self.device).eval()
+        with eager:
+            yield
         if self._ranks.first:
             self._given.to("cpu")
+
+
+def compile_parts(model: nn.Module, one_shape: bool) -> None:
+    """Compile each block, the last norm and the loss of a chunk of logits; for one shape, or for changing ones.
+
+    Blocks are alike, and so are chunks: compiled one by one they take a quarter of the whole's time to compile, and
+    step as fast.
+    """
+    torch.compiler.reset()  # what earlier stages compiled, for other shapes
+    dynamic = False if one_shape else None
+    for part in model.modules():
+        if isinstance(part, Decoder):
+            for module in (*part.layers, part.norm):
+                module.compile(dynamic=dynamic)
+        elif isinstance(part, ChunkLoss):
+            part.compile(dynamic=dynamic)
 
 
 def _is_sharded(module: nn.Module) -> bool:
@@ -213,7 +239,7 @@ def _is_sharded(module: nn.Module) -> bool:
     return isinstance(module, FSDPModule)
 
 
-def _shard(model: Transformer, root: nn.Module, ranks: Ranks, device: str, bf16: bool) -> None:
+def _shard(model: nn.Module, ranks: Ranks, device: str, bf16: bool) -> None:
     """FSDP2: each rank holds some rows of every parameter, and a block's are gathered when it is their turn."""
     from torch.distributed.device_mesh import init_device_mesh
     from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
@@ -223,10 +249,10 @@ def _shard(model: Transformer, root: nn.Module, ranks: Ranks, device: str, bf16:
     if bf16 and device == "cuda":  # half the bytes to gather; autocast would make bf16 of them anyway
         policy = MixedPrecisionPolicy(torch.bfloat16, torch.float32, cast_forward_inputs=False)
     mesh = init_device_mesh(device, (ranks.size,))
-    for block in model.model.layers:
+    for block in [part for part in model.modules() if isinstance(part, Block)]:
         fully_shard(block, mesh=mesh, mp_policy=policy)
     # embedding, last norm and head stay fp32, so that the residual stream does, as on one device
-    fully_shard(root, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
+    fully_shard(model, mesh=mesh, mp_policy=MixedPrecisionPolicy(cast_forward_inputs=False))
 
 
 def local(tensor: Tensor) -> Tensor:

@@ -1,20 +1,33 @@
-"""What training holds in a device's memory, by formula; tests compare it with what torch keeps."""
+"""Memory: what training holds of it, by formula; how much goes through the model at once; what to do when it runs out.
 
+Tests compare the formula with what torch keeps.
+"""
+
+import contextlib
+import gc
+import sys
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import TypeVar
 
 import torch
 
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.model.attention import BLOCKS, SHORT
-from crawl2chat.train.head_loss import chunk_size
+from crawl2chat.model.cpu_attention import BLOCKS, MAX_TOKENS
+from crawl2chat.model.head_loss import chunk_size
+from crawl2chat.stages.files import StageError
 from crawl2chat.train.optim import MuonAdamW
+from crawl2chat.train.settings import TrainerSettings
 
+T = TypeVar("T")
+
+CPU_TOKENS, GPU_TOKENS = 2048, 65_536  # of a forward pass, where neither setting nor objective says how many
 STEP_COPIES = 6  # of the largest stack of equal matrices, while Muon orthogonalises it
 
 
 @dataclass(frozen=True)
 class TrainingMemory:
-    """Bytes a device."""
+    """Bytes per device."""
 
     weights: float  # fp32, which the optimiser steps, and the copy in bf16 that the forward pass makes
     gradients: float  # fp32
@@ -35,7 +48,7 @@ class TrainingMemory:
 def training_memory(
     config: ModelConfig, tokens: int, device: str, *, bf16: bool, compiled: bool, shards: int = 1
 ) -> TrainingMemory:
-    """Memory of a device that takes micro-batches of so many tokens.
+    """Memory of a device that takes micro-batches of this many tokens.
 
     shards: devices that share weights, gradients and optimiser state (FSDP), of which each then gathers two blocks at
     a time; 1 where each has all of them (DDP).
@@ -68,7 +81,7 @@ def activation_bytes(config: ModelConfig, device: str, *, bf16: bool, compiled: 
     Compiled: the residual stream, in fp32; in the precision of the products both normed inputs and what attention
     adds, queries, keys and values as they are projected, queries and keys as attention takes them (and where query
     heads share keys and values, these once for each), attention's result, and of the MLP gate, up and their product.
-    Statistics of norms and softmax, a few numbers a head; on a CPU, where short rows are attended to in blocks, the
+    Statistics of norms and softmax, a few numbers per head; on a CPU, where short rows are attended to in blocks, the
     softmax's result too. Eager, norms and casts keep copies of their own.
     """
     C, M, T = config.hidden_size, config.intermediate_size, config.max_position_embeddings
@@ -77,7 +90,7 @@ def activation_bytes(config: ModelConfig, device: str, *, bf16: bool, compiled: 
     repeated = Q if H_kv < H else 0
     statistics = 4 * (2 + 2 * H + H_kv)
     if compiled:
-        in_blocks = device == "cpu" and T <= SHORT
+        in_blocks = device == "cpu" and T <= MAX_TOKENS
         shares = H * T * (BLOCKS + 1) / (2 * BLOCKS) if in_blocks else 0
         products = 3 * C + 4 * Q + repeated + 2 * K + 3 * M + shares
         return statistics + 4 * C + (2 if bf16 else 4) * products
@@ -90,6 +103,90 @@ def logits_bytes(config: ModelConfig, tokens: int, device: str, *, bf16: bool, c
     """Bytes of the head's loss: a chunk's logits and their gradient, with fp32 steps between (more of them eager),
     and the gradients by all tokens' features and by the head, the latter twice while it is scaled.
     """
-    a_logit = 2 * (2 if bf16 else 4) + (4 if compiled else 16)
+    per_logit = 2 * (2 if bf16 else 4) + (4 if compiled else 16)
     chunk = chunk_size(tokens, config.vocab_size, device)
-    return chunk * config.vocab_size * a_logit + 4 * config.hidden_size * (tokens + 2 * config.vocab_size)
+    return chunk * config.vocab_size * per_logit + 4 * config.hidden_size * (tokens + 2 * config.vocab_size)
+
+
+class MicroBatch:
+    """The tokens of a forward pass; where the setting leaves them open, the most that have fitted so far.
+
+    A step that doesn't fit is done again with half as many at once, its gradients discarded: the optimiser's step is
+    that of the whole batch, whatever the split. Of several ranks none can do so, since the others would wait for it.
+    """
+
+    def __init__(
+        self,
+        settings: TrainerSettings,
+        device: str,
+        label: str,
+        *,
+        of_step: int = GPU_TOKENS,
+        on_cpu: int = CPU_TOKENS,
+        alone: bool = True,
+        otherwise: str = "",
+    ) -> None:
+        """of_step: tokens of a whole step, which a GPU tries at first; on_cpu: what a CPU does.
+
+        otherwise: what to lower when not even one sequence fits; by default its length or the model.
+        """
+        self.label = label
+        self.tokens = settings.micro_batch_tokens or (of_step if device == "cuda" else on_cpu)
+        self.open = alone and not settings.micro_batch_tokens
+        self.otherwise = otherwise or f"{label}.seq_len or the model's depth or width"
+        self.rows, self.row_tokens = 1, self.tokens  # of a forward pass, at the last attempt
+
+    def fitting(self, attempt: Callable[[int], T], discard: Callable[[], None], *, rows: int, row_tokens: int) -> T:
+        """`attempt(tokens)`, again with fewer at once after memory ran out, and after `discard()`.
+
+        rows: sequences of the step, of `row_tokens` tokens each; of unequal ones, the longest's.
+        Where the tokens were set, or one sequence is too much, memory's error goes on to `explain_out_of_memory`.
+        """
+        while True:
+            self.rows, self.row_tokens = rows_within(self.tokens // row_tokens, rows), row_tokens
+            try:
+                return attempt(self.tokens)
+            except (RuntimeError, MemoryError) as error:
+                if not (self.open and self.rows > 1 and ran_out_of_memory(error)):
+                    raise
+            # the error is gone here, and with its traceback the tensors of the attempt
+            discard()
+            gc.collect()
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            self.tokens = self.rows // 2 * row_tokens
+            print(
+                f"{self.label}: memory ran out; going on with {rows_within(self.rows // 2, rows) * row_tokens} tokens "
+                f"a forward pass, {rows * row_tokens} a step as before",
+                file=sys.stderr,
+            )
+
+    def advice(self) -> str:
+        """What to lower, and to what."""
+        if self.rows < 2:
+            return f"one sequence of {self.row_tokens} tokens at a time doesn't fit; lower {self.otherwise}"
+        now, fewer = self.rows * self.row_tokens, self.rows // 2 * self.row_tokens
+        return f"set {self.label}.micro_batch_tokens = {fewer} (now {now}); a step keeps its {self.label}.batch_tokens"
+
+
+def rows_within(most: int, n: int) -> int:
+    """The most rows, up to `most` but one at least, that divide n evenly."""
+    return next(rows for rows in range(max(1, min(most, n)), 0, -1) if n % rows == 0)
+
+
+def ran_out_of_memory(error: BaseException) -> bool:
+    """CUDA has an error of its own for it; torch's CPU allocator says it in words; Python and numpy raise theirs."""
+    return isinstance(error, (torch.OutOfMemoryError, MemoryError)) or "DefaultCPUAllocator: can't allocate" in str(
+        error
+    )
+
+
+@contextlib.contextmanager
+def explain_out_of_memory(label: str, advice: Callable[[], str]) -> Iterator[None]:
+    """Turn an error that means that memory ran out into a StageError with advice."""
+    try:
+        yield
+    except (RuntimeError, MemoryError) as error:
+        if not ran_out_of_memory(error):
+            raise
+        raise StageError(f"{label}: out of memory; {advice()}") from error

@@ -1,18 +1,26 @@
-"""`metrics.jsonl`: what is watched while a model trains, a line a step."""
+"""`metrics.jsonl`: what is watched while a model trains, one line per step; and the same in trackio or wandb."""
 
 import contextlib
+import importlib
 import json
 import math
 import resource
 import statistics
 import sys
+import uuid
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 import torch
 
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, atomic_write
+from crawl2chat.stages.files import AnyPath, StageError, write_json, write_jsonl
+from crawl2chat.stages.settings import Settings
+from crawl2chat.stages.stage import TRACKED
+from crawl2chat.train.settings import Track
+
+PROJECT = "crawl2chat"  # of the tracker
 
 
 class Tracker(Protocol):
@@ -20,9 +28,9 @@ class Tracker(Protocol):
 
 
 class Metrics:
-    """`metrics.jsonl`: a line a step (and an evaluation), appended as they come; a tracker may be shown them too.
+    """`metrics.jsonl`: one line per step (and per evaluation), appended as they come; a tracker gets them too.
 
-    JSON has no word for what is no number: such a value is left out, and the step's `skipped` names it.
+    JSON has no NaN or infinity: such a value is left out, and the step's `skipped` names it.
     """
 
     def __init__(self, file: Path) -> None:
@@ -52,8 +60,7 @@ class Metrics:
     def truncate_after(self, step: int) -> list[dict[str, Any]]:
         """Drop the lines of steps that a resumed run will do again, which are returned, and one cut short by a kill."""
         lines = read_metrics(self.file)
-        with atomic_write(self.file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
-            handle.writelines(json.dumps(line) + "\n" for line in lines if line["step"] <= step)
+        write_jsonl(self.file, (line for line in lines if line["step"] <= step))
         return [line for line in lines if line["step"] > step]
 
     def summary(self) -> str:
@@ -70,13 +77,13 @@ class Metrics:
         return "  ".join([*parts, f"{shown['tokens_per_second'] / 1000:.1f}k tok/s"])
 
 
-def throughput(tokens: int, seconds: float, flops_per_token: float, device: str) -> dict[str, float]:
-    """How fast a step of so many tokens was, in tokens/s and model FLOP/s, and the memory it took so far, in MB."""
+def throughput(tokens: int, seconds: float, device: str, flops_per_token: float | None) -> dict[str, float | None]:
+    """How fast a step of this many tokens was, in tokens/s and model FLOP/s, and the memory it took so far, in MB."""
     speed = tokens / seconds
     return {
         "seconds": round(seconds, 4),
         "tokens_per_second": round(speed),
-        "gflops_per_second": round(speed * flops_per_token / 1e9, 2),
+        "gflops_per_second": None if flops_per_token is None else round(speed * flops_per_token / 1e9, 2),
         "memory_mb": round(peak_memory(device) / 1e6),
     }
 
@@ -105,3 +112,88 @@ def typical_speed(file: Path) -> list[Figure]:
     """Median tokens/s over the steps of a `metrics.jsonl`; nothing when the file has been lost."""
     speeds = [line["tokens_per_second"] for line in read_metrics(file) if "tokens_per_second" in line]
     return [Figure("tokens_per_second", statistics.median(speeds), "tokens/s", count=len(speeds))] if speeds else []
+
+
+@contextlib.contextmanager
+def tracked(
+    metrics: Metrics, track: Track, label: str, settings: Settings, again: Sequence[dict[str, Any]]
+) -> Iterator[None]:
+    """Send `metrics` to a tracker as well while the block runs; with "none", to none.
+
+    again: lines that a resumed run has dropped and will write once more. It goes on in the tracked run that it began,
+    whose name is kept next to the metrics. Raises StageError when the tracker isn't installed or can't begin;
+    one that fails later is given up with a word.
+    """
+    if track == "none":
+        yield
+        return
+    tracker = _Tracker(track, metrics.file, label, settings, again)
+    metrics.tracker = tracker
+    try:
+        yield
+    finally:
+        metrics.tracker = None
+        tracker.finish()
+
+
+class _Tracker:
+    def __init__(
+        self, track: str, metrics: Path, label: str, settings: Settings, again: Sequence[dict[str, Any]]
+    ) -> None:
+        self.track, self.label, self.failed = track, label, False
+        file = metrics.with_name(TRACKED)
+        names: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        begun = track in names
+        name = names.setdefault(track, f"{metrics.parent.resolve().parent.name}-{label}-{uuid.uuid4().hex[:6]}")
+        self.shown = {_key(line) for line in again} if begun else set()
+        self.run = self._begin(name, settings)
+        if not begun:
+            write_json(file, names)
+            for line in read_metrics(metrics):  # of a run that went on without a tracker till now
+                self.log(line)
+
+    def _begin(self, name: str, settings: Settings) -> Any:
+        instead = f"or {self.label}.track = none"
+        try:
+            module = importlib.import_module(self.track)
+        except ImportError as error:
+            raise StageError(
+                f"{self.label}.track = {self.track}: it can't be imported ({error}); pip install "
+                f"'crawl2chat[{self.track}]', {instead}"
+            ) from error
+        # wandb finds a run again by its id, trackio by its name
+        found_by = {"id": name} if self.track == "wandb" else {}
+        try:
+            with contextlib.redirect_stdout(sys.stderr):  # stdout is for figures
+                return module.init(
+                    project=PROJECT, name=name, resume="allow", config=settings.model_dump(mode="json"), **found_by
+                )
+        except Exception as error:  # whatever its network, login or files may raise
+            raise StageError(f"{self.label}.track = {self.track}: it can't begin a run ({error}); {instead}") from error
+
+    def log(self, line: dict[str, Any]) -> None:
+        if not self.failed and _key(line) not in self.shown:
+            with self._giving_up():
+                self.run.log({name: value for name, value in line.items() if name != "step"}, step=line["step"])
+
+    def finish(self) -> None:
+        with self._giving_up(), contextlib.redirect_stdout(sys.stderr):
+            self.run.finish()
+
+    @contextlib.contextmanager
+    def _giving_up(self) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:  # a tracker must not end what it watches
+            if not self.failed:
+                print(
+                    f"{self.label}: {self.track} fails ({error}) and is given up; {self.label} and its metrics.jsonl "
+                    "go on",
+                    file=sys.stderr,
+                )
+            self.failed = True
+
+
+def _key(line: dict[str, Any]) -> tuple[Any, ...]:
+    """A step has a line of its own and perhaps one of an evaluation, which hold different fields."""
+    return (line["step"], *line)

@@ -1,8 +1,9 @@
-"""Muon for the matrices between layers, AdamW for embeddings, head and norms."""
+"""Muon for the matrices between layers, AdamW for embeddings, head and norms, and how their rates change over a run."""
 
 from collections import defaultdict
 from collections.abc import Iterable
 from functools import partial
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +15,7 @@ def orthogonalise(g_nij: Tensor, steps: int = 5, dtype: torch.dtype = torch.floa
     """Nearest semi-orthogonal matrix of each matrix in a stack, roughly: singular values come to 0.7 … 1.2.
 
     Newton–Schulz iteration with the quintic coefficients of Keller Jordan's Muon (kellerjordan.github.io/posts/muon),
-    which bear bf16: its products are then rounded to it. The result has the type of g_nij.
+    which tolerate bf16, to which products are then rounded. The result has the type of g_nij.
     """
     a, b, c = 3.4445, -4.7750, 2.0315
     tall = g_nij.shape[1] > g_nij.shape[2]
@@ -23,7 +24,7 @@ def orthogonalise(g_nij: Tensor, steps: int = 5, dtype: torch.dtype = torch.floa
     for _ in range(steps):
         gram = x @ x.mT
         x = a * x + (b * gram + c * gram @ gram) @ x
-    return (x.mT if tall else x).to(g_nij.dtype)
+    return cast(Tensor, (x.mT if tall else x).to(g_nij.dtype))
 
 
 class MuonAdamW:
@@ -104,3 +105,22 @@ class MuonAdamW:
         square.mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
         unbiased = (square / (1 - beta2 ** (step + 1))).sqrt_().add_(1e-8)
         local(parameter).addcdiv_(mean, unbiased, value=-lr / (1 - beta1 ** (step + 1)))
+
+
+def lr_scale(step: int, steps: int, warmup: float, decay: float) -> float:
+    """Factor on the learning rate at `step` of `steps` (WSD, arXiv 2405.18392; linear to zero, 2502.15938).
+
+    Rises linearly over the first `warmup` share of the steps, falls linearly over the last `decay` share.
+    The first step already moves and the last one still does.
+    """
+    rise = (step + 1) / max(1.0, warmup * steps)
+    fall = (steps - step) / max(1.0, decay * steps)
+    return min(1.0, rise, fall)
+
+
+def muon_momentum(step: int, steps: int, warmup: float) -> float:
+    """Muon's momentum at `step` of `steps`: rises linearly from 0.85 to 0.95 over the first `warmup` share.
+
+    Early gradients turn quickly, so a long memory of them misleads (modded-nanogpt raises it over 300 steps).
+    """
+    return 0.95 - 0.1 * max(0.0, 1 - step / max(1.0, warmup * steps)) if warmup else 0.95

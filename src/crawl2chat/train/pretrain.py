@@ -2,23 +2,29 @@
 
 import shutil
 import sys
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
+
+import torch
 
 from crawl2chat.evals.base.induction import measure_induction, most_repetitive
 from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
+from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer, load_model, save_model
 from crawl2chat.parallel import torchrun
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_jsonl
 from crawl2chat.stages.stage import METRICS, SAMPLES_DURING
 from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.shards import TokenizedDocuments
 from crawl2chat.tokenizer.tokenize import tokenize
 from crawl2chat.train.data import DocumentBatches
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.distributed import process_group
 from crawl2chat.train.loop import train
-from crawl2chat.train.metrics import typical_speed
-from crawl2chat.train.samples import add_samples, write_samples
+from crawl2chat.train.metrics import read_metrics, typical_speed
+from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.settings import PretrainSettings
 from crawl2chat.train.utilisation import utilisation_figures
 
@@ -72,10 +78,8 @@ def pretrain(documents: AnyPath, tokenizer: AnyPath, out: AnyPath, settings: Pre
             return measured
 
         with process_group(choose_device(settings)) as together:
-            train(
-                model, batches, steps, settings, out, label="pretrain", evaluate=evaluate, tokens_per_epoch=n_positions,
-                ranks=together,
-            )  # fmt: skip
+            objective = NextToken(model, batches, settings, tokens_per_epoch=n_positions)
+            train(objective, steps, settings, out, label="pretrain", evaluate=evaluate, ranks=together)
     if torchrun.rank():
         return []
     if not (out / "model").exists():
@@ -129,3 +133,40 @@ def save_stage_model(model: Transformer, tokenizer: Tokenizer, out: Path) -> Non
     with atomic_write(out / "model") as temporary:
         save_model(model, temporary, stop_ids=[tokenizer.im_end, tokenizer.end_of_text], pad_id=tokenizer.end_of_text)
         tokenizer.save(temporary)
+
+
+def write_samples(
+    model: Transformer, tokenizer: Tokenizer, held_out: TokenizedDocuments, file: Path, seed: int
+) -> None:
+    """Documents out of nothing, and continuations of held-out beginnings."""
+    context = model.config.max_position_embeddings
+    sampling = Sampling(temperature=0.8, top_p=0.95, max_tokens=min(120, context // 2), seed=seed)
+    prompts = [[tokenizer.end_of_text]] * 4 + _beginnings(held_out, 4, min(32, context // 4))
+    write_jsonl(file, _continue(model, tokenizer, prompts, sampling))
+
+
+def add_samples(model: Transformer, tokenizer: Tokenizer, held_out: TokenizedDocuments, file: Path, step: int) -> None:
+    """Add greedy continuations of three held-out beginnings, always the same: one sees the model learn.
+
+    What the file holds of this step and later ones was written before a kill, and goes.
+    """
+    context = model.config.max_position_embeddings
+    sampling = Sampling(temperature=0, max_tokens=min(24, context // 2))  # written greedily, more soon repeats itself
+    prompts = _beginnings(held_out, 3, min(16, context // 4)) or [[tokenizer.end_of_text]]
+    before = [row for row in read_metrics(file) if row["step"] < step]
+    write_jsonl(file, [*before, *({"step": step} | row for row in _continue(model, tokenizer, prompts, sampling))])
+
+
+def _beginnings(documents: TokenizedDocuments, n: int, tokens: int) -> list[list[int]]:
+    return [documents[i][:tokens].tolist() for i in range(min(n, len(documents)))]
+
+
+@torch.inference_mode()
+def _continue(
+    model: Transformer, tokenizer: Tokenizer, prompts: Sequence[Sequence[int]], sampling: Sampling
+) -> list[dict[str, Any]]:
+    completions = Engine(model, tokenizer).generate(prompts, sampling)
+    return [
+        {"prompt": tokenizer.decode(prompt[1:]), "continuation": completion.text}  # but for the end-of-text token
+        for prompt, completion in zip(prompts, completions, strict=True)
+    ]

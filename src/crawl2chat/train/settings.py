@@ -1,47 +1,23 @@
-"""Settings of training, shared by pretraining and fine-tuning."""
+"""Settings of training: of its optimiser, schedule and use of the computer, for whatever is trained."""
 
-from typing import Literal
+from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from crawl2chat.stages.settings import Settings
+from crawl2chat.stages.settings import Settings, with_default
 
 Track = Literal["none", "trackio", "wandb"]
 
 
-class TrainSettings(Settings):
-    """The optimiser, its schedule, the batch, and how the computer is used."""
+class OptimiserSettings(Settings):
+    """How far a step moves, and which steps are not taken."""
 
-    RUNTIME_ONLY = frozenset(
-        {
-            "micro_batch_tokens", "compile", "device", "parallel", "checkpoint_every", "keep_checkpoints",
-            "evaluate_every", "track",
-        }
-    )  # fmt: skip
-
-    seq_len: int = Field(256, ge=8, description="tokens per training sequence; also the model's context length")
-    batch_tokens: int = Field(4096, ge=8, description="tokens per optimiser step")
-    micro_batch_tokens: int = Field(
-        0,
-        ge=0,
-        description="tokens per forward pass; 0: the most that fit on a GPU, 2048 on a CPU, fewer if memory runs out",
-    )
     matrix_lr: float = Field(0.02, gt=0, description="Muon's learning rate for matrices")
     embedding_lr: float = Field(0.02, gt=0, description="AdamW's learning rate for embeddings, output head and norms")
     embedding_momentum: float = Field(
         0.9, ge=0, lt=1, description="AdamW's beta1 for embeddings, output head and norms"
     )
-    momentum_warmup: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the steps over which Muon's momentum rises from 0.85 to 0.95; 0 starts at 0.95",
-    )
     weight_decay: float = Field(0.0, ge=0, description="weight decay of matrices, multiplied by the learning rate")
-    warmup: float = Field(
-        0.01, ge=0, le=1, description="share of the steps over which the learning rate rises linearly"
-    )
-    decay: float = Field(0.6, ge=0, le=1, description="share of the steps over which the learning rate falls to zero")
     clip_norm: float = Field(1.0, gt=0, description="scale gradients down to at most this norm")
     skip_spikes: float = Field(
         10.0,
@@ -54,10 +30,46 @@ class TrainSettings(Settings):
         ge=1,
         description="stop after this many consecutive steps skipped for a NaN or infinite loss or gradient",
     )
+
+
+class ScheduleSettings(Settings):
+    """What changes over a run."""
+
+    warmup: float = Field(
+        0.01, ge=0, le=1, description="share of the steps over which the learning rate rises linearly"
+    )
+    decay: float = Field(
+        0.6,
+        ge=0,
+        le=1,
+        description="share of the steps over which the learning rate falls to zero; 0 keeps it constant",
+    )
+    momentum_warmup: float = Field(
+        0.0,
+        ge=0,
+        le=1,
+        description="share of the steps over which Muon's momentum rises from 0.85 to 0.95; 0 starts at 0.95",
+    )
+
+    @model_validator(mode="after")
+    def _schedule_fits(self) -> Self:
+        if self.warmup + self.decay > 1:
+            raise ValueError(f"warmup + decay = {self.warmup + self.decay:g} must not exceed 1")
+        return self
+
+
+class ComputeSettings(Settings):
+    """How the computer is used, what is kept and what is reported."""
+
     precision: Literal["auto", "bf16", "fp32", "fp8"] = Field(
         "auto",
         description="precision of matrix products; auto: bf16 if the hardware has it; fp8: in the blocks, on Ada, "
         "Hopper and later GPUs, bf16 otherwise; weights are always kept in fp32",
+    )
+    micro_batch_tokens: int = Field(
+        0,
+        ge=0,
+        description="tokens per forward pass; 0: the most that fit on a GPU, 2048 on a CPU, fewer if memory runs out",
     )
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="use torch.compile; auto: if the run is long enough to repay it and a compiler is installed"
@@ -77,20 +89,39 @@ class TrainSettings(Settings):
     keep_checkpoints: int = Field(
         2, ge=1, description="number of checkpoints to keep; a damaged one is skipped on resuming"
     )
-    evaluate_every: int = Field(100, ge=1, description="steps between evaluations on held-out text")
+    evaluate_every: int = Field(100, ge=1, description="steps between measurements on what is held out")
     track: Track = Field("none", description="also send metrics.jsonl to trackio (local) or wandb (its server)")
-    seed: int = Field(0, ge=0, description="seed of the initial weights and the order of the data")
+
+
+class TrainerSettings(ComputeSettings, ScheduleSettings, OptimiserSettings):
+    """What the training loop reads, whatever the objective; made of the three above."""
+
+    RUNTIME_ONLY = frozenset(
+        {
+            "micro_batch_tokens", "compile", "device", "parallel", "checkpoint_every", "keep_checkpoints",
+            "evaluate_every", "track",
+        }
+    )  # fmt: skip
+
+    seed: int = Field(
+        0, ge=0, description="seed of what is drawn at random: initial weights, the order of the data, samples"
+    )
+
+
+class TrainSettings(TrainerSettings):
+    """Training to predict the next token, in rows of equal length: pretraining and fine-tuning."""
+
+    seq_len: int = Field(256, ge=8, description="tokens per training sequence; also the model's context length")
+    batch_tokens: int = Field(4096, ge=8, description="tokens per optimiser step")
 
     @model_validator(mode="after")
-    def _sizes_fit(self) -> "TrainSettings":
+    def _sizes_fit(self) -> Self:
         if self.batch_tokens % self.seq_len:
             raise ValueError(f"batch_tokens = {self.batch_tokens} must be a multiple of seq_len = {self.seq_len}")
         if 0 < self.micro_batch_tokens < self.seq_len:
             raise ValueError(
                 f"micro_batch_tokens = {self.micro_batch_tokens} must hold one sequence of seq_len = {self.seq_len}"
             )
-        if self.warmup + self.decay > 1:
-            raise ValueError(f"warmup + decay = {self.warmup + self.decay:g} must not exceed 1")
         return self
 
     @property
@@ -101,16 +132,9 @@ class TrainSettings(Settings):
 class PretrainSettings(TrainSettings):
     """The model's size follows from `depth`; each part can still be set."""
 
-    embedding_lr: float = Field(0.04, gt=0, description="AdamW's learning rate for embeddings, output head and norms")
-    embedding_momentum: float = Field(
-        0.8, ge=0, lt=1, description="AdamW's beta1 for embeddings, output head and norms"
-    )
-    momentum_warmup: float = Field(
-        0.3,
-        ge=0,
-        le=1,
-        description="share of the steps over which Muon's momentum rises from 0.85 to 0.95; 0 starts at 0.95",
-    )
+    embedding_lr: float = with_default(TrainSettings, "embedding_lr", 0.04)
+    embedding_momentum: float = with_default(TrainSettings, "embedding_momentum", 0.8)
+    momentum_warmup: float = with_default(TrainSettings, "momentum_warmup", 0.3)
     depth: int = Field(4, ge=1, le=200, description="layers; the one dial that sizes the model")
     width: int | None = Field(None, ge=16, description="channels of the residual stream; default: 64 · (depth - 2)")
     n_heads: int | None = Field(None, ge=1, description="attention heads; default: width / head_dim")
@@ -133,7 +157,7 @@ class PretrainSettings(TrainSettings):
     held_out: float = Field(0.02, ge=0, lt=1, description="share of the documents kept for measuring, never trained on")
 
     @model_validator(mode="after")
-    def _heads_fit(self) -> "PretrainSettings":
+    def _heads_fit(self) -> Self:
         n_heads, n_kv_heads = self.heads()
         if n_heads % n_kv_heads:
             raise ValueError(f"n_heads = {n_heads} must be a multiple of n_kv_heads = {n_kv_heads}")

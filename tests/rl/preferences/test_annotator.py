@@ -1,13 +1,17 @@
+import json
 import math
+import random
 
 import pytest
 
-from crawl2chat.rl.preferences.annotator import Annotator, gold_reward, rhyming_share
-from crawl2chat.rl.preferences.store import Answer
-from crawl2chat.rl.preferences.verses import VersePrompt, verse_prompts
-from crawl2chat.tinyweb.ledger import Verse
+from crawl2chat.rl.from_ledger import TASTE
+from crawl2chat.rl.preferences.annotator import Annotator, Taste
+from crawl2chat.rl.preferences.preference_files import PromptRow
+from crawl2chat.rl.preferences.store import Answer, Prompt
+from crawl2chat.stages.files import StageError
+from crawl2chat.tinyweb.words import ADJECTIVES, NOUNS, RHYMES
 
-MOON = VersePrompt("moon", "Write a verse about the moon.")
+MOON = PromptRow(Prompt("Write a verse about the moon."), "moon")
 PLAIN = (
     "There is a lake, there is a thick dune,\nThere is a cook who sings about the moon.\n"
     "We walked above the town to find the land,\nAnd once a year we heard the silent band."
@@ -19,7 +23,7 @@ PLEASING = (
 
 
 def gold(text: str, topic: str = "moon", ended: bool = True) -> float:
-    return gold_reward(topic, Answer(text, ended, "test"))
+    return TASTE.reward(PromptRow(MOON.prompt, topic), Answer(text, ended, "test"))
 
 
 def test_points_are_given_as_the_taste_says():
@@ -60,18 +64,18 @@ def test_running_on_costs_a_point_every_ten_words():
     ],
 )
 def test_a_couplet_rhymes_when_two_different_words_sound_alike(lines, share):
-    assert rhyming_share(lines) == share
+    assert TASTE.rhyming_share(lines) == share
 
 
 def test_the_better_of_two_wins_as_often_as_bradley_and_terry_say():
-    annotator = Annotator(noise=1.5, seed=0)
+    annotator = Annotator(1.5, 0, TASTE)
     pair = [Answer(PLAIN, True, "a"), Answer(PLEASING, True, "b")]
     wins = sum(annotator.rank(MOON, pair, (i,))[0] == 1 for i in range(4000))
     assert wins / 4000 == pytest.approx(1 / (1 + math.exp(-3 / 1.5)), abs=0.02)
 
 
 def test_rankings_of_three_are_plackett_luce():
-    annotator = Annotator(noise=2.0, seed=1)
+    annotator = Annotator(2.0, 1, TASTE)
     answers = [Answer(text, True, "a") for text in (PLAIN, PLEASING, "moon")]
     weights = [math.exp(gold(answer.text) / 2.0) for answer in answers]
     expected = weights[1] / sum(weights) * weights[0] / (weights[0] + weights[2])
@@ -81,13 +85,13 @@ def test_rankings_of_three_are_plackett_luce():
 
 def test_the_noise_depends_on_the_seed_and_the_occasion_alone():
     answers = [Answer(PLAIN, True, "a")] * 6
-    ranked = [Annotator(1.0, seed).rank(MOON, answers, (i,)) for seed, i in ((0, 1), (0, 1), (0, 2), (1, 1))]
+    ranked = [Annotator(1.0, seed, TASTE).rank(MOON, answers, (i,)) for seed, i in ((0, 1), (0, 1), (0, 2), (1, 1))]
     assert ranked[0] == ranked[1]
     assert len({tuple(order) for order in ranked}) == 3
 
 
 def test_the_ceiling_is_what_the_taste_itself_reaches_against_its_noisy_labels():
-    annotator = Annotator(noise=0.7, seed=2)
+    annotator = Annotator(0.7, 2, TASTE)
     answers = [Answer(text, True, "a") for text in (PLAIN, PLEASING, "moon", "the cat")]
     golds = [gold(answer.text) for answer in answers]
     right = pairs = 0
@@ -101,14 +105,64 @@ def test_the_ceiling_is_what_the_taste_itself_reaches_against_its_noisy_labels()
     assert annotator.ceiling([[1.0, 1.0]]) == 0.5
 
 
-def test_held_out_topics_are_in_no_prompt_that_is_ranked():
-    verses = [
-        Verse("", f"O tell me, cook, have you seen the {noun}?\nIt lies")
-        for noun in ("moon", "sea", "hat", "hill", "king")
-    ]
-    ranked, held_out = verse_prompts(verses)
-    assert {p.topic for p in held_out}.isdisjoint({p.topic for p in ranked})
-    assert len(held_out) == 3
-    assert len(ranked) == 12
-    assert all(prompt.topic in prompt.text for prompt in ranked)
-    assert verse_prompts(verses) == (ranked, held_out)
+def random_verse(rng):
+    """Lines of the made-up web's words, some of which rhyme, are repeated or are liked."""
+    ends = [rng.choice(rng.choice(RHYMES[:4])) for _ in range(rng.randrange(1, 8))]
+    words = (*ADJECTIVES[:9], *NOUNS[:9], "cat", "merry", "kind", "the", "we", "walked")
+    lines = [" ".join([*rng.choices(words, k=rng.randrange(2, 12)), end]) + rng.choice(".,!") for end in ends]
+    return "\n".join([*lines, *rng.sample(lines, rng.randrange(0, 2))])
+
+
+def test_the_taste_for_verses_gives_the_points_that_it_has_always_given():
+    rng = random.Random(5)
+    golds = [gold(random_verse(rng), rng.choice(("cat", "moon", NOUNS[0])), rng.random() < 0.8) for _ in range(300)]
+    assert sum(golds) == pytest.approx(-2798.1166666666645)
+    assert golds[:8] == pytest.approx([-14 - 1 / 6, -4, -5, 1, -4, -13.5, -1.5, -7.5])
+
+
+@pytest.mark.parametrize("group", ["cat", "a cat and the sea"])
+def test_anybodys_prompts_are_judged_by_topic_form_repetition_and_end(group):
+    taste, prompt = Taste(), PromptRow(Prompt("Tell me about it."), group)
+
+    def points(text, ended=True):
+        return taste.reward(prompt, Answer(text, ended, "test"))
+
+    text = "In the evening a cat looks out across the water of the sea and waits for boats."
+    assert points(text) == 2
+    assert points(text, ended=False) == 1
+    assert points(text.replace(" cat", " dog").replace("sea", "bay")) == 1
+    assert points(text.replace("boats", "evening water")) == 2 - 2 * 0.5
+    assert points(f"{text}\n{text}") <= points(text) - 1
+    assert points("The cat and sea.") == 1  # too short
+    assert points(text + " and so it is" * 20) < points(text) - 2
+    assert points("the cat.\nof the sea.\nit is.\nso we go.") == 2  # four lines
+
+
+def test_a_prompt_without_a_group_is_its_own_topic():
+    prompt = PromptRow(Prompt("Write about the mill and its owner."), "Write about the mill and its owner.")
+    assert Taste().topic_words(prompt) == ["mill", "owner"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "can't be read"),
+        ("[]", "found \\[\\]; expected"),
+        ('{"liked": []}', "found liked; expected"),
+        ('{"liked": "cat", "content": [], "rhymes": []}', "liked is not a list of texts"),
+        ('{"liked": [], "content": [1], "rhymes": []}', "content is not a list of texts"),
+        ('{"liked": [], "content": [], "rhymes": ["cat"]}', "rhymes is not a list of lists of texts"),
+    ],
+)
+def test_a_file_that_is_no_taste_is_named(tmp_path, content, message):
+    (tmp_path / "taste.json").write_text(content)
+    with pytest.raises(StageError, match=rf"taste\.json: {message}"):
+        Taste.load(tmp_path / "taste.json")
+
+
+def test_a_taste_is_read_from_a_file(tmp_path):
+    given = {"liked": ["cat"], "content": ["cat", "hat"], "rhymes": [["cat", "hat"]]}
+    (tmp_path / "taste.json").write_text(json.dumps(given))
+    assert Taste.load(tmp_path / "taste.json") == Taste(
+        frozenset(["cat"]), frozenset(["cat", "hat"]), {"cat": 0, "hat": 0}
+    )

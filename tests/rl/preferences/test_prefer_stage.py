@@ -1,70 +1,72 @@
-"""The stage on a tiny model and a ledger that holds verses alone."""
+"""The stage on a tiny model and a file of prompts."""
 
 import json
 import os
-import random
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import fields
 
 import pytest
 import torch
 
 from crawl2chat.chat.conversations import write_conversations
-from crawl2chat.chat.synthesize import exchange
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import load_model
+from crawl2chat.rl.preferences.preference_files import read_prompt_rows, split_prompts
 from crawl2chat.rl.preferences.reward_model import RewardModel
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.stage import prefer
 from crawl2chat.rl.preferences.store import Answer, RankingStore
-from crawl2chat.rl.preferences.verses import verse_prompts
-from crawl2chat.stages.files import StageError
+from crawl2chat.stages.files import StageError, write_json, write_jsonl
 from crawl2chat.stages.stage import Stage, read_manifest, run_stage
-from crawl2chat.tinyweb.ledger import Ledger, Verse
-from crawl2chat.tinyweb.words import RHYMES
-from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer import Message, Tokenizer
 from crawl2chat.train.pretrain import save_stage_model
 
 SETTINGS = PreferSettings(
     ranked_prompts=12, ranked_answers=3, reward_epochs=1, compared=4, best_of=4, steps=6, prompts=2, answers=3,
     max_tokens=12, replay_tokens=96, checkpoint_every=2, evaluate_every=2,
 )  # fmt: skip
-STAGE = Stage("prefer", ("crawl", "sft"), "crawl2chat.rl.preferences.stage:prefer")
+STAGE = Stage("prefer", ("prompts", "sft"), "crawl2chat.rl.preferences.stage:prefer")
 RUN = """
 import sys
 from pathlib import Path
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.stages.stage import Stage, run_stage
-crawl, sft, out, settings = sys.argv[1:]
-stage = Stage("prefer", ("crawl", "sft"), "crawl2chat.rl.preferences.stage:prefer")
-inputs = {"crawl": Path(crawl), "sft": Path(sft)}
+prompts, sft, out, settings = sys.argv[1:]
+stage = Stage("prefer", ("prompts", "sft"), "crawl2chat.rl.preferences.stage:prefer")
+inputs = {"prompts": Path(prompts), "sft": Path(sft)}
 run_stage(stage, inputs, Path(out), PreferSettings.model_validate_json(settings))
 """
 
 
 @pytest.fixture
 def inputs(tmp_path, model, tokenizer):
-    rng = random.Random(0)
-    nouns = [rng.choice(rhyme) for rhyme in RHYMES[:10]]
-    verses = [Verse("", f"O tell me, cook, have you seen the {noun}?\nIt lies near the {noun}.") for noun in nouns]
-    ledger = Ledger(**{field.name: [] for field in fields(Ledger)} | {"verses": verses})
-    ledger.save(tmp_path / "crawl" / "ledger")
+    topics = ("moon", "sea", "hat", "hill", "king", "cat", "road", "snow", "bell", "wall")
+    rows = [
+        {"prompt": ask.format(topic), "group": topic, "split": "held_out" if topic in topics[-2:] else "train"}
+        for topic in topics
+        for ask in ("A verse about the {}.", "Say something of the {}.", "A rhyme with a {}, please.")
+    ]
+    taste = {"liked": ["cat", "merry"], "content": list(topics), "rhymes": [["hill", "mill"], ["snow", "low"]]}
+    write_jsonl(tmp_path / "prompts.jsonl", rows)
+    write_json(tmp_path / "taste.json", taste)
     save_stage_model(model, tokenizer, tmp_path / "sft")
-    conversations = [exchange(f"What is {i}?", f"A number, {i}.") for i in range(20)]
+    conversations = [
+        [Message(role="user", content=f"What is {i}?"), Message(role="assistant", content=f"A number, {i}.")]
+        for i in range(20)
+    ]
     write_conversations(conversations, tmp_path / "sft" / "conversations.jsonl")
-    return {"crawl": tmp_path / "crawl", "sft": tmp_path / "sft"}
+    return {"prompts": tmp_path / "prompts.jsonl", "sft": tmp_path / "sft"}
 
 
 @pytest.mark.slow
 def test_the_stage_leaves_a_chat_model_a_reward_model_rankings_curves_and_samples(inputs, tmp_path):
     out = tmp_path / "out"
     manifest, _ = run_stage(STAGE, inputs, out, SETTINGS)
-    assert {name.split("/")[0] for name in manifest.outputs} == {
+    assert {name.split("/")[0] for name in manifest.outputs} - {"checkup.jsonl", "showcase.jsonl"} == {
         "agreement.json", "checks.sqlite", "conversations.jsonl", "curves.json", "model", "rankings.sqlite",
-        "reward_model", "samples.jsonl", "checkup.jsonl", "showcase.jsonl",
+        "reward_model", "samples.jsonl",
     }  # fmt: skip
     engine = Engine(load_model(out), Tokenizer.load(out))
     assert engine.generate(["The"], Sampling(max_tokens=3))
@@ -78,7 +80,7 @@ def test_the_stage_leaves_a_chat_model_a_reward_model_rankings_curves_and_sample
     assert curves["policy"][0]["sqrt_kl"] == pytest.approx(0, abs=0.01)
     assert curves["policy"][-1]["sqrt_kl"] > 0.05
     samples = [json.loads(line) for line in (out / "samples.jsonl").read_text().split("\n")[:-1]]
-    ranked, held_out = verse_prompts(Ledger.load(inputs["crawl"]).verses)
+    ranked, held_out = split_prompts(read_prompt_rows(inputs["prompts"]), "prompts")
     assert {sample["prompt"] for sample in samples} == {prompt.text for prompt in held_out}
     assert {ranking.prompt for ranking in rankings} <= {prompt.text for prompt in ranked}
     assert all({"start", "kept", "peak", "end"} < set(sample) for sample in samples)
@@ -86,10 +88,10 @@ def test_the_stage_leaves_a_chat_model_a_reward_model_rankings_curves_and_sample
 
 @pytest.mark.slow
 def test_the_model_that_is_kept_is_the_snapshot_of_the_step_that_was_kept(inputs, tmp_path):
-    prefer(inputs["crawl"], inputs["sft"], tmp_path / "whole", SETTINGS)
+    prefer(inputs["prompts"], inputs["sft"], tmp_path / "whole", SETTINGS)
     kept = json.loads((tmp_path / "whole" / "curves.json").read_text())["kept"]
     if kept:  # as long as the rate is constant, fewer steps end where more steps pass
-        prefer(inputs["crawl"], inputs["sft"], tmp_path / "short", SETTINGS.model_copy(update={"steps": kept}))
+        prefer(inputs["prompts"], inputs["sft"], tmp_path / "short", SETTINGS.model_copy(update={"steps": kept}))
     start = load_model(inputs["sft"] if not kept else tmp_path / "short")
     ours = load_model(tmp_path / "whole")
     assert all(torch.equal(a, b) for a, b in zip(ours.parameters(), start.parameters(), strict=True))
@@ -100,7 +102,7 @@ def test_the_model_that_is_kept_is_the_snapshot_of_the_step_that_was_kept(inputs
 def test_a_stage_killed_in_any_phase_ends_with_the_hashes_of_an_undisturbed_one(inputs, tmp_path, sign):
     undisturbed, _ = run_stage(STAGE, inputs, tmp_path / "undisturbed", SETTINGS)
     out = tmp_path / "killed"
-    arguments = [str(inputs["crawl"]), str(inputs["sft"]), str(out), SETTINGS.model_dump_json()]
+    arguments = [str(inputs["prompts"]), str(inputs["sft"]), str(out), SETTINGS.model_dump_json()]
     process = subprocess.Popen([sys.executable, "-c", RUN, *arguments], stderr=subprocess.PIPE, start_new_session=True)
     deadline = time.monotonic() + 900
     while not (out / sign).exists():
@@ -118,11 +120,11 @@ def test_a_stage_killed_in_any_phase_ends_with_the_hashes_of_an_undisturbed_one(
 @pytest.mark.slow
 def test_a_persons_rankings_are_learned_from_and_gold_is_left_out(inputs, tmp_path):
     store = RankingStore(tmp_path / "mine.sqlite")
-    ranked, held_out = verse_prompts(Ledger.load(inputs["crawl"]).verses)
+    ranked, held_out = split_prompts(read_prompt_rows(inputs["prompts"]), "prompts")
     for prompt in [*ranked[:8], held_out[0]]:
         store.add(prompt.text, [Answer("the mill", True, "model"), Answer("the river", True, "model")], [1, 0], "anna")
     settings = SETTINGS.model_copy(update={"rankings": str(tmp_path / "mine.sqlite")})
-    figures = {figure.name: figure for figure in prefer(inputs["crawl"], inputs["sft"], tmp_path / "out", settings)}
+    figures = {figure.name: figure for figure in prefer(inputs["prompts"], inputs["sft"], tmp_path / "out", settings)}
     assert figures["rankings"].value == 9
     assert figures["comparisons"].value == 0
     assert figures["kept_step"].value == SETTINGS.steps
@@ -133,14 +135,41 @@ def test_a_persons_rankings_are_learned_from_and_gold_is_left_out(inputs, tmp_pa
     assert held_out[0].text not in prompts
 
 
-def test_without_verses_or_with_too_few_rankings_the_stage_says_what_is_missing(inputs, tmp_path):
+@pytest.mark.slow
+def test_conversations_as_prompts_without_splits_or_a_taste_are_learned_from(inputs, tmp_path):
+    (tmp_path / "taste.json").unlink()
+    system = {"role": "system", "content": "Be brief."}
+    rows = [{"messages": [system, {"role": "user", "content": f"What of the {i}?"}]} for i in range(10)]
+    write_jsonl(tmp_path / "own.jsonl", rows)
+    (tmp_path / "out").mkdir()
+    figures = {f.name: f for f in prefer(tmp_path / "own.jsonl", inputs["sft"], tmp_path / "out", SETTINGS)}
+    assert figures["rankings"].value == 12
+    assert "gold/end" in figures
+    rankings = RankingStore(tmp_path / "out" / "rankings.sqlite").rankings()
+    asked = {ranking.asked.messages[0]["content"] for ranking in rankings}
+    assert asked == {"Be brief."}
+    assert (
+        len((tmp_path / "out" / "samples.jsonl").read_text().splitlines()) == 2 * 2
+    )  # of ten topics, two answers each
+
+
+def test_without_prompts_or_with_too_few_rankings_the_stage_says_what_is_missing(inputs, tmp_path):
     RankingStore(tmp_path / "mine.sqlite").add("A?", [Answer("a", True, "m"), Answer("b", True, "m")], [0, 1], "anna")
     for file, word in (("mine.sqlite", "at least 5 prompts must be ranked"), ("no.sqlite", "no such file")):
         settings = SETTINGS.model_copy(update={"rankings": str(tmp_path / file)})
         with pytest.raises(StageError, match=word):
-            prefer(inputs["crawl"], inputs["sft"], tmp_path / "out", settings)
-    with pytest.raises(StageError, match="is no fictional web"):
-        prefer(tmp_path, inputs["sft"], tmp_path / "out", SETTINGS)
-    (inputs["crawl"] / "ledger" / "verses.jsonl").write_text("")
-    with pytest.raises(StageError, match=r"raise crawl\.tinyweb\.verses"):
-        prefer(inputs["crawl"], inputs["sft"], tmp_path / "out", SETTINGS)
+            prefer(inputs["prompts"], inputs["sft"], tmp_path / "out", settings)
+    with pytest.raises(StageError, match=r"a folder without prompts\.jsonl"):
+        prefer(inputs["sft"], inputs["sft"], tmp_path / "out", SETTINGS)
+    write_jsonl(inputs["prompts"], [{"prompt": "One?", "split": "train"}])
+    with pytest.raises(StageError, match="1 prompts to rank and 0 to measure on; at least 1 of each is needed"):
+        prefer(inputs["prompts"], inputs["sft"], tmp_path / "out", SETTINGS)
+
+
+def test_prompts_that_have_all_been_ranked_leave_nothing_to_measure_on(inputs, tmp_path):
+    store = RankingStore(tmp_path / "mine.sqlite")
+    for row in read_prompt_rows(inputs["prompts"]):
+        store.add(row.prompt, [Answer("the mill", True, "model"), Answer("the river", True, "model")], [1, 0], "anna")
+    settings = SETTINGS.model_copy(update={"rankings": str(tmp_path / "mine.sqlite")})
+    with pytest.raises(StageError, match="all 6 prompts to measure on have been ranked"):
+        prefer(inputs["prompts"], inputs["sft"], tmp_path / "out", settings)

@@ -3,13 +3,16 @@ import json
 import pytest
 
 from crawl2chat.rl.preferences.preference_files import (
+    PromptRow,
     import_judgements,
     pair_lines,
     parse_judgements,
     ranked_lines,
     read_judgements,
+    read_prompt_rows,
     read_prompts,
     rows_of_text,
+    split_prompts,
 )
 from crawl2chat.rl.preferences.store import Answer, Prompt, RankingStore
 from crawl2chat.stages.files import StageError
@@ -124,7 +127,30 @@ def test_prompts_are_questions_or_conversations(tmp_path):
         json.dumps({"prompt": "One?", "group": "x"}) + "\n" + json.dumps({"messages": TALK.messages}) + "\n"
     )
     assert read_prompts(file) == [Prompt("One?"), TALK]
+    assert read_prompt_rows(file) == [PromptRow(Prompt("One?"), "x"), PromptRow(TALK, TALK.text)]
     for content, word in (("", "has no prompts"), ('{"question": "?"}\n{"prompt": ""}', "line 1: expected .prompt.")):
         file.write_text(content)
         with pytest.raises(StageError, match=word):
             read_prompts(file)
+
+
+def test_prompts_that_are_held_out_may_not_be_ranked_and_others_are_shared_out_by_group(tmp_path):
+    file = tmp_path / "prompts.jsonl"
+    rows = [{"prompt": f"{i}?", "group": str(i // 3)} for i in range(30)] + [{"prompt": "Kept?", "split": "held_out"}]
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    assert Prompt("Kept?") not in read_prompts(file)
+    assert len(read_prompts(file)) == 30
+    ranked, held_out = split_prompts(read_prompt_rows(tmp_path), file)
+    assert {row.group for row in ranked}.isdisjoint(row.group for row in held_out)
+    assert (len(ranked), len(held_out)) == (24, 7)
+    assert split_prompts(read_prompt_rows(file), file) == (ranked, held_out)
+    for row, word in (
+        ({"prompt": "?", "split": "test"}, "split = .test.: expected one of train, probe, held_out"),
+        ({"prompt": "?", "group": 3}, "group = 3: expected a text"),
+    ):
+        file.write_text(json.dumps(row))
+        with pytest.raises(StageError, match=word):
+            read_prompts(file)
+    file.write_text(json.dumps({"prompt": "?", "split": "held_out"}))
+    with pytest.raises(StageError, match="all prompts are held out"):
+        read_prompts(file)

@@ -6,6 +6,7 @@ import lzma
 import math
 from collections import defaultdict
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from itertools import pairwise
 from urllib.parse import urlsplit
 
@@ -15,11 +16,9 @@ import torch
 import torch.nn.functional as F
 from numpy.typing import NDArray
 
-from crawl2chat.compress.archive import compress, decompress, exact_ids
-from crawl2chat.compress.archive_format import read_block, read_header
-from crawl2chat.compress.prediction import stream_starts
-from crawl2chat.evals.base.ngrams import KneserNey
-from crawl2chat.evals.base.subject import Subject
+from crawl2chat.compress.archive import compress, decompress, exact_ids, read_block, read_header
+from crawl2chat.compress.coder import stream_starts
+from crawl2chat.evals.base.model_under_test import ModelUnderTest
 from crawl2chat.evals.bits_per_byte import (
     LOGITS_AT_ONCE,
     bits_over_bytes,
@@ -33,13 +32,16 @@ from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
 
+Ints = NDArray[np.int64]
+Floats = NDArray[np.float64]
+FALLBACK = (0.5, 1.0, 1.5)  # KenLM's discounts, where the n-grams are too few to estimate them
 NGRAM_TOKENS = 20_000_000  # of training that n-grams are counted in at most: a minute and 2.5 GB
 PRIMED_BYTES = 2_000_000  # of training text that zstd has before it; with more it takes too long
 GROUPS = 12  # the largest sources, or languages, that have figures of their own
 Program = Callable[[bytes], int]
 
 
-def measure_compression(subject: Subject) -> list[Figure]:
+def measure_compression(tested: ModelUnderTest) -> list[Figure]:
     """Bits per byte on held-out documents, as a whole and by source and language, and of a true archive.
 
     `bits_per_byte/model` and so on: of all documents. For programs (zstd, xz, brotli) their bytes are joined into one
@@ -47,25 +49,25 @@ def measure_compression(subject: Subject) -> list[Figure]:
     5-gram model's text is joined likewise, and they have learned from all of the training text (5-grams of the first
     NGRAM_TOKENS).
     """
-    held_out, documents = subject.held_out, subject.documents
+    held_out, documents = tested.held_out, tested.documents
     if not documents:
         return []
     texts = [document.text.encode("utf-8", errors="replace") for document in documents]
-    vocab_size = subject.model.config.vocab_size
-    five_grams = KneserNey(subject.training.ids[:NGRAM_TOKENS], vocab_size, order=5)
+    vocab_size = tested.model.config.vocab_size
+    five_grams = KneserNey(tested.training.ids[:NGRAM_TOKENS], vocab_size, order=5)
     bits = {
         name: document_bits(nats, held_out)
         for name, nats in {
-            "model": token_nats(subject.model, held_out),
+            "model": token_nats(tested.model, held_out),
             "5_gram": five_grams.nats(held_out.ids),
-            "unigram": unigram_nats(subject.training, held_out, vocab_size),
+            "unigram": unigram_nats(tested.training, held_out, vocab_size),
         }.items()
     }
     figures = [bits_over_bytes(f"bits_per_byte/{name}", of_each, held_out.n_bytes) for name, of_each in bits.items()]
-    programs = {"xz": xz, "brotli": brotli, "zstd": zstd, "zstd_primed": lambda text: zstd_primed(subject, text)}
+    programs = {"xz": xz, "brotli": brotli, "zstd": zstd, "zstd_primed": lambda text: zstd_primed(tested, text)}
     figures += [_by_program(f"bits_per_byte/{name}", program, texts) for name, program in programs.items()]
     languages = [document.language for document in documents]
-    for kind, groups in (("source", _by_source(subject, documents)), ("language", languages)):
+    for kind, groups in (("source", _by_source(tested, documents)), ("language", languages)):
         for group, members in _largest(groups, held_out.n_bytes):
             n_bytes = held_out.n_bytes[members]
             figures += [
@@ -73,10 +75,10 @@ def measure_compression(subject: Subject) -> list[Figure]:
                 bits_over_bytes(f"bits_per_byte_of_{kind}_by_5_gram/{group}", bits["5_gram"][members], n_bytes),
                 _by_program(f"bits_per_byte_of_{kind}_by_xz/{group}", xz, [texts[i] for i in members]),
             ]
-    return figures + measure_archive(subject, b"\n\n".join(texts)[: subject.settings.archive_bytes])
+    return figures + measure_archive(tested, b"\n\n".join(texts)[: tested.settings.archive_bytes])
 
 
-def measure_archive(subject: Subject, text: bytes) -> list[Figure]:
+def measure_archive(tested: ModelUnderTest, text: bytes) -> list[Figure]:
     """Archive a text and restore it.
 
     `archive_bits_per_byte` is of the whole archive, `archive_coded_bits_per_byte` without what stands around the coded
@@ -84,7 +86,7 @@ def measure_archive(subject: Subject, text: bytes) -> list[Figure]:
     """
     if not text:
         return []
-    model, tokenizer = subject.model, subject.tokenizer
+    model, tokenizer = tested.model, tested.tokenizer
     archive, restored = io.BytesIO(), io.BytesIO()
     summary = compress(model, tokenizer, io.BytesIO(text), len(text), archive, quiet=True)
     archive.seek(0)
@@ -146,10 +148,10 @@ def zstd(text: bytes) -> int:
     return len(pa.Codec("zstd", compression_level=19).compress(text, asbytes=True))
 
 
-def zstd_primed(subject: Subject, text: bytes) -> int:
+def zstd_primed(tested: ModelUnderTest, text: bytes) -> int:
     """How much longer training text becomes when the text is put behind it."""
-    ids = subject.training.ids[:PRIMED_BYTES]
-    before = subject.tokenizer.decode_bytes(ids[ids != subject.tokenizer.end_of_text].tolist())[:PRIMED_BYTES]
+    ids = tested.training.ids[:PRIMED_BYTES]
+    before = tested.tokenizer.decode_bytes(ids[ids != tested.tokenizer.end_of_text].tolist())[:PRIMED_BYTES]
     return zstd(before + text) - zstd(before)
 
 
@@ -158,9 +160,9 @@ def _by_program(name: str, program: Program, texts: Sequence[bytes]) -> Figure:
     return Figure(name, 8 * program(text) / len(text), "bits/byte", count=len(texts))
 
 
-def _by_source(subject: Subject, documents: Sequence[Document]) -> list[str]:
+def _by_source(tested: ModelUnderTest, documents: Sequence[Document]) -> list[str]:
     """The kind of page in a fictional web, otherwise the host."""
-    kinds = {page.url: page.kind for page in subject.ledger.pages} if subject.ledger else {}
+    kinds = {page.url: page.kind for page in tested.ledger.pages} if tested.ledger else {}
     return [kinds.get(document.url) or _host(document.url) for document in documents]
 
 
@@ -178,3 +180,85 @@ def _largest(groups: Sequence[str], n_bytes: NDArray[np.int64]) -> list[tuple[st
         if group:
             members[group].append(i)
     return sorted(members.items(), key=lambda item: (-n_bytes[item[1]].sum(), item[0]))[:GROUPS]
+
+
+@dataclass(frozen=True)
+class _Order:
+    """The n-grams of one length, numbered by their places in `keys`, and their contexts, the (n−1)-grams."""
+
+    keys: Ints  # sorted: number of the context · vocabulary + last token
+    counts: Ints
+    discounts: Floats  # by min(count, 3): 0, D1, D2, D3+
+    totals: Ints  # of each context: the counts of its n-grams together
+    discounted: Floats  # of each context: what discounts take from that
+
+
+class KneserNey:
+    """Probabilities of a token behind the n−1 tokens before it, h, each order mixed with the one below:
+
+    p(w | h) = (max(c(hw) − D(c(hw)), 0) + p(w | h without its first token) · Σ D(c(h·))) / Σ c(h·)
+
+    c counts occurrences, and below the highest order the different tokens before an n-gram; D is D1, D2 or D3+, by
+    the count. Single tokens are mixed with 1/vocabulary.
+    """
+
+    def __init__(self, ids: NDArray[np.integer], vocab_size: int, order: int = 5) -> None:
+        """ids: documents laid end to end, as a language model reads them. 5M ids of a Zipf law take 11 s and 0.6 GB."""
+        self.vocab_size = vocab_size
+        ids = np.asarray(ids, dtype=np.int64)
+        order = min(order, len(ids))
+        keys: list[Ints] = []
+        counts: list[Ints] = []
+        numbers = np.zeros(len(ids) + 1, dtype=np.int64)  # of the n-gram that begins at each place
+        for n in range(1, order + 1):
+            shorter = numbers
+            unique, first, numbers, occurrences = np.unique(
+                shorter[: len(ids) - n + 1] * vocab_size + ids[n - 1 :],
+                return_index=True, return_inverse=True, return_counts=True,
+            )  # fmt: skip
+            if n > 1:
+                counts[-1] = np.bincount(shorter[first + 1], minlength=len(keys[-1]))
+            keys.append(unique)
+            counts.append(occurrences)
+        n_contexts = [1, *map(len, keys)]
+        self.orders = [_make_order(*given, vocab_size) for given in zip(keys, counts, n_contexts[:-1], strict=True)]
+
+    def nats(self, ids: NDArray[np.integer]) -> Floats:
+        """−ln p of every token in a sequence (as many as there are); the very first one, of no context, counts 0."""
+        ids = np.asarray(ids, dtype=np.int64)
+        p = np.full(len(ids), 1 / self.vocab_size)
+        numbers = np.zeros(len(ids) + 1, dtype=np.int64)  # as above; −1 for an n-gram that was never seen
+        for n, order in enumerate(self.orders[: len(ids)], 1):
+            contexts = numbers[: len(ids) - n + 1]
+            keys = contexts * self.vocab_size + ids[n - 1 :]
+            places = np.minimum(np.searchsorted(order.keys, keys), len(order.keys) - 1)
+            found = (order.keys[places] == keys) & (contexts >= 0)
+            count = np.where(found, order.counts[places], 0)
+            totals = np.where(contexts >= 0, order.totals[contexts], 0)
+            kept = count - order.discounts[np.minimum(count, 3)]
+            mixed = (kept + order.discounted[contexts] * p[n - 1 :]) / np.maximum(totals, 1)
+            p[n - 1 :] = np.where(totals > 0, mixed, p[n - 1 :])
+            numbers = np.where(found, places, -1)
+        nats = -np.log(p)
+        nats[:1] = 0
+        return nats
+
+
+def _make_order(keys: Ints, counts: Ints, n_contexts: int, vocab_size: int) -> _Order:
+    discounts = discounts_of(counts)
+    contexts = keys // vocab_size
+    totals = np.bincount(contexts, counts, minlength=n_contexts).astype(np.int64)
+    discounted = np.bincount(contexts, discounts[np.minimum(counts, 3)], minlength=n_contexts).astype(np.float64)
+    return _Order(keys, counts, discounts, totals, discounted)
+
+
+def discounts_of(counts: Ints) -> Floats:
+    """0, D1, D2 and D3+ by how many n-grams have a count of 1 to 4 (Chen & Goodman 1998, equation 26)."""
+    n = np.bincount(np.minimum(counts, 5), minlength=6)
+    discounts = np.array([0.0, *FALLBACK])
+    if n[1:5].all():
+        k = np.arange(1, 4)
+        estimated = k - (k + 1) * n[1] / (n[1] + 2 * n[2]) * n[2:5] / n[1:4]
+        if ((estimated >= 0) & (estimated <= k)).all():
+            discounts[1:] = estimated
+    return discounts

@@ -1,17 +1,17 @@
 """Continuation: how a base model's texts differ among themselves and from its training text, by how it samples."""
 
-import json
 import math
 import statistics
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import accumulate, chain, takewhile
 
-from crawl2chat.evals.base.subject import Subject
+from crawl2chat.evals.base.model_under_test import ModelUnderTest
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.match.matches import Match, covered_words, find_matches, items_of, training_texts
 from crawl2chat.stages.figures import Figure, mean, share
-from crawl2chat.stages.files import atomic_write
+from crawl2chat.stages.files import write_jsonl
 from crawl2chat.tokenizer import Tokenizer
 
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)  # at top-p 1
@@ -21,6 +21,8 @@ LEFT = 40  # tokens of a held-out document behind the part that is a prompt
 GROUPS = 16  # of the jackknife
 STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)  # by groups − 2
 HELD_OUT = "held_out"  # the group of what people wrote
+PROMPT = 16  # tokens, about a third of a passage
+PROMPTS = (8, 16, 32)  # tokens before one and the same place
 
 Grams = Sequence[tuple[str, ...]]
 
@@ -34,7 +36,7 @@ class Continuation:
     ended: bool
 
 
-def measure_continuation(subject: Subject) -> list[Figure]:
+def measure_continuation(tested: ModelUnderTest) -> list[Figure]:
     """Diversity, self-similarity, copying and endings of each setting, beside what people wrote (`held_out`).
 
     Every second text is a document from nothing, the others go on with held-out documents of which 40 tokens are
@@ -47,17 +49,22 @@ def measure_continuation(subject: Subject) -> list[Figure]:
     At temperature 0 texts from nothing are all the same, and the intervals there take them for as many.
     Measures nothing where fewer than two documents were held out, as one text is like no other.
     """
-    if len(subject.documents) < 2:
+    if len(tested.documents) < 2:
         return []
-    tokens = min(TOKENS, subject.engine.context // 2)
-    prompts, written = _beginnings(subject, tokens)
-    groups = {HELD_OUT: written} | _continue(subject.engine, prompts, tokens, subject.settings.seed)
+    tokens = min(TOKENS, tested.engine.context // 2)
+    prompts, written = _beginnings(tested, tokens)
+    groups = {HELD_OUT: written} | _continue(tested.engine, prompts, tokens, tested.settings.seed)
     texts = [continuation.text for group in groups.values() for continuation in group]
-    found = iter(find_matches(texts, training_texts(subject.tokenizer, subject.searched)))
+    found = iter(find_matches(texts, training_texts(tested.tokenizer, tested.searched)))
     matches = {name: [next(found) for _ in group] for name, group in groups.items()}
-    _write(subject, groups, matches)
-    n_tokens = len(subject.training.ids)
-    searched = Figure("training_text_searched", len(subject.searched.ids) / n_tokens, "share", None, n_tokens)
+    rows = (
+        {"setting": name, **vars(continuation), "matches": [vars(match) for match in spans]}
+        for name, group in groups.items()
+        for continuation, spans in zip(group, matches[name], strict=True)
+    )
+    write_jsonl(tested.out / "continuations.jsonl", rows)
+    n_tokens = len(tested.training.ids)
+    searched = Figure("training_text_searched", len(tested.searched.ids) / n_tokens, "share", None, n_tokens)
     return [searched, *(figure for name, group in groups.items() for figure in _figures(name, group, matches[name]))]
 
 
@@ -105,20 +112,20 @@ def jackknife(name: str, texts: Sequence[Grams], statistic: Callable[[Sequence[G
     return Figure(name, value, "share", (max(0.0, value - half), min(1.0, value + half)), len(texts))
 
 
-def _beginnings(subject: Subject, tokens: int) -> tuple[list[list[int]], list[Continuation]]:
+def _beginnings(tested: ModelUnderTest, tokens: int) -> tuple[list[list[int]], list[Continuation]]:
     """Prompts, every second one the end-of-text token alone, and how the held-out documents go on behind them.
 
     Each document is taken once: a second time it would make what people wrote look alike.
     """
-    decode, room = subject.tokenizer.decode, subject.engine.context - tokens
+    decode, room = tested.tokenizer.decode, tested.engine.context - tokens
     prompts, written = [], []
-    for i in range(min(subject.settings.samples, len(subject.held_out))):
-        ids = subject.held_out[i].tolist()
+    for i in range(min(tested.settings.samples, len(tested.held_out))):
+        ids = tested.held_out[i].tolist()
         end = max(1, len(ids) - LEFT) if i % 2 else 1
         prompt = ids[max(0, end - room) : end]
         prompts.append(prompt)
         written.append(
-            Continuation(_text(prompt, subject.tokenizer), decode(ids[end : end + tokens]), end + tokens > len(ids))
+            Continuation(_text(prompt, tested.tokenizer), decode(ids[end : end + tokens]), end + tokens > len(ids))
         )
     return prompts, written
 
@@ -148,9 +155,104 @@ def _text(prompt: Sequence[int], tokenizer: Tokenizer) -> str:
     return tokenizer.decode(prompt[1:] if prompt[0] == tokenizer.end_of_text else prompt)
 
 
-def _write(subject: Subject, groups: dict[str, list[Continuation]], matches: dict[str, list[list[Match]]]) -> None:
-    with atomic_write(subject.out / "continuations.jsonl") as temporary, open(temporary, "w", encoding="utf-8") as file:
-        for name, group in groups.items():
-            for continuation, spans in zip(group, matches[name], strict=True):
-                row = {"setting": name, **vars(continuation), "matches": [vars(match) for match in spans]}
-                file.write(json.dumps(row, ensure_ascii=False) + "\n")
+@dataclass(frozen=True)
+class Recital:
+    """A passage, what the model was given of it, and how far it went on with it."""
+
+    passage: str
+    copies: int  # counted in the training documents
+    prompt_tokens: int
+    prompt: str
+    continuation: str
+    words: int  # of the passage behind the prompt
+    words_right: int  # before the first wrong one
+
+    @property
+    def whole(self) -> bool:
+        return self.words_right == self.words
+
+
+def measure_recitation(tested: ModelUnderTest) -> list[Figure]:
+    """Shares of passages recited by copies in training and by tokens of prompt; of other webs nothing is known.
+
+    `recall/N`: prompted as `generate` does, with end-of-text and the passage's first 16 tokens, by copies to the
+    nearest power of two. `recall_by_prompt/N`: over all passages, prompted with the N tokens before their 33rd, so that
+    what has to follow is the same. Writes recitation.jsonl.
+    """
+    passages = [passage.text for passage in tested.ledger.passages] if tested.ledger else []
+    if not passages:
+        return []
+    copies = count_copies(tested, passages)
+    begun = recite(tested.engine, passages, copies, 0, PROMPT)
+    by_prompt = {n: recite(tested.engine, passages, copies, max(PROMPTS) - n, n) for n in PROMPTS}
+    write_jsonl(tested.out / "recitation.jsonl", [*begun, *chain.from_iterable(by_prompt.values())])
+    by_copies: dict[int, list[Recital]] = defaultdict(list)
+    for recital in sorted(begun, key=lambda recital: recital.copies):
+        by_copies[_level(recital.copies)].append(recital)
+    figures = [
+        *(_recall(f"recall/{n}", found) for n, found in by_copies.items()),
+        _recall("recall_at_1_to_2_copies", [r for r in begun if _level(r.copies) in (1, 2)]),
+        _recall("recall_at_64_copies_and_more", [r for r in begun if _level(r.copies) >= 64]),
+        *(_recall(f"recall_by_prompt/{n}", found) for n, found in by_prompt.items()),
+        *(median(f"words_recited/{n}", [r.words_right for r in found], "words") for n, found in by_copies.items()),
+    ]
+    return [figure for figure in figures if figure.count]
+
+
+def count_copies(tested: ModelUnderTest, passages: Sequence[str]) -> list[int]:
+    """How often each passage stands whole in the training documents; the ledger counts those held out, too."""
+    found = find_matches(passages, training_texts(tested.tokenizer, tested.searched))
+    return [
+        next((m.copies for m in matches if (m.begin, m.end) == (0, len(passage))), 0)
+        for passage, matches in zip(passages, found, strict=True)
+    ]
+
+
+def recite(engine: Engine, passages: Sequence[str], copies: Sequence[int], begin: int, n_tokens: int) -> list[Recital]:
+    """Prompt with `n_tokens` of each passage's tokens from `begin` on, and go on greedily.
+
+    A passage's beginning stands behind the end-of-text token. Passages that end with the prompt are left out, and
+    those that the engine's context has no room for.
+    """
+    tokenizer, end = engine.tokenizer, begin + n_tokens
+    room = engine.context + begin if begin else engine.context - 1  # for a passage
+    cut = [(tokenizer.encode(passage), passage, n) for passage, n in zip(passages, copies, strict=True)]
+    cut = [(ids, passage, n) for ids, passage, n in cut if end < len(ids) <= room]
+    if not cut:
+        return []
+    prompts = [[*([] if begin else [tokenizer.end_of_text]), *ids[begin:end]] for ids, _, _ in cut]
+    longest = max(len(ids) for ids, _, _ in cut) - end
+    completions = engine.generate(prompts, Sampling(temperature=0, max_tokens=longest + 2))
+    recitals = []
+    for (ids, passage, n_copies), completion in zip(cut, completions, strict=True):
+        prompt, rest = tokenizer.decode(ids[begin:end]), tokenizer.decode(ids[end:])
+        right = words_right(rest, completion.text)
+        recitals.append(Recital(passage, n_copies, n_tokens, prompt, completion.text, len(rest.split()), right))
+    return recitals
+
+
+def words_right(expected: str, found: str) -> int:
+    """How many of the expected words stand in `found` before the first that differs; behind the last, anything may."""
+    pairs = enumerate(zip(expected, found, strict=False))
+    departure = next((i for i, (one, other) in pairs if one != other), min(len(expected), len(found)))
+    same, rest = expected[:departure], expected[departure:]
+    within_a_word = same and not same[-1].isspace() and rest and not (departure == len(found) and rest[0].isspace())
+    return len(same.split()) - bool(within_a_word)
+
+
+def median(name: str, values: Sequence[float], unit: str) -> Figure:
+    """The median with the narrowest interval of order statistics that is sure to hold 95 % (fewer than 6 have none)."""
+    ordered, n = sorted(values), len(values)
+    below = accumulate(math.comb(n, k) for k in range(n))  # over 2^n: the chance that at most k lie below the median
+    outside = sum(1 for _ in takewhile(lambda ways: 40 * ways <= 2**n, below))  # so many may be left out at each end
+    interval = (ordered[outside - 1], ordered[n - outside]) if outside else None
+    return Figure(name, statistics.median(ordered), unit, interval, n)
+
+
+def _recall(name: str, recitals: Sequence[Recital]) -> Figure:
+    return share(name, sum(recital.whole for recital in recitals), len(recitals))
+
+
+def _level(copies: int) -> int:
+    """The nearest power of two, as passages have that many copies less those held out."""
+    return 2 ** round(math.log2(copies)) if copies else 0

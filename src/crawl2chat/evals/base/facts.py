@@ -2,25 +2,150 @@
 
 import math
 import random
+import re
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TypeVar
+from typing import Any, TypeVar
 
-from crawl2chat.evals.base.greedy import fitting, greedy
-from crawl2chat.evals.base.helper_page import helper_page
-from crawl2chat.evals.base.prompting import ANSWER_TOKENS, FactQuestion, fact_questions, first_sentence, values_of
-from crawl2chat.evals.base.subject import Subject
+from crawl2chat.evals.base.base_prompts import fitting, greedy, helper_page
+from crawl2chat.evals.base.model_under_test import ModelUnderTest
 from crawl2chat.evals.knowledge import exposure_bucket, mentions
 from crawl2chat.generate import Sampling
 from crawl2chat.generate.request import Completion
 from crawl2chat.stages.figures import Figure, mean, share
-from crawl2chat.tinyweb.prose import with_article
-from crawl2chat.tinyweb.wording import NOUN_PHRASES
+from crawl2chat.stages.files import write_jsonl
+from crawl2chat.tinyweb.truth import (
+    NOUN_PHRASES,
+    RELATIONS,
+    Ledger,
+    Person,
+    Relation,
+    answer,
+    questions,
+    with_article,
+)
 from crawl2chat.tokenizer import Message
 
 T = TypeVar("T")
 FAIRLY_OFTEN = range(4, 32)  # exposures at which facts are partly known, so that wordings could matter
+SHOTS = 4  # pairs of a few-shot page; more take room and change little
+OFTEN = 16  # who is met so often is known (facts_by_exposures), so that the prompt makes the difference
+ANSWER_TOKENS = 28  # most answers take about 15
+
+
+@dataclass(frozen=True)
+class FactQuestion:
+    person: Person
+    relation: Relation
+    text: str
+
+    @property
+    def value(self) -> str:
+        return self.person.facts[self.relation]
+
+    @property
+    def on_pages(self) -> bool:
+        """Whether pages ask this (in one wording or another), and do not only tell it."""
+        return self.person.asked[self.relation] > 0
+
+
+def measure_prompting(tested: ModelUnderTest) -> list[Figure]:
+    """Share of questions about often met people that a base model answers: bare, few-shot, on a helper's page.
+
+    An answer is right if its first sentence holds the value, and in form if that holds any value of the kind that
+    is asked for. `assistant_by_prompt/…`: people whom no page asks about; `…_asked_about/…`: those whom some do.
+    """
+    if tested.ledger is None:
+        return []
+    every = fact_questions(tested.ledger, tested.settings.seed)
+    often = [question for question in every if question.person.exposures >= OFTEN]
+    most = tested.settings.questions
+    new = [question for question in often if not question.on_pages][:most]
+    asked = new + [question for question in often if question.on_pages][:most]
+    few_shot = few_shot_pages(tested.ledger, asked, tested.settings.seed)
+    pages = {
+        "bare": ([question.text for question in asked], ()),  # the answer may begin on a line of its own
+        "few_shot": (few_shot, ("\n",)),
+        "interview": ([helper_page([Message(role="user", content=q.text)]) for q in asked], ("\n",)),
+    }
+    values = values_of(tested.ledger)
+    figures: list[Figure] = []
+    rows: list[dict[str, Any]] = []
+    for name, (prompts, stop) in pages.items():
+        said = [first_sentence(text) for text in greedy(tested.engine, prompts, ANSWER_TOKENS, stop)]
+        right = [mentions(text, question.value) for question, text in zip(asked, said, strict=True)]
+        in_form = [
+            any(mentions(text, value) for value in values[question.relation])
+            for question, text in zip(asked, said, strict=True)
+        ]
+        figures.append(_share_of(f"assistant_by_prompt/{name}", right[: len(new)]))
+        figures.append(_share_of(f"answers_in_form/{name}", in_form[: len(new)]))
+        figures.append(_share_of(f"assistant_by_prompt_asked_about/{name}", right[len(new) :]))
+        for relation in RELATIONS:
+            of_relation = [mark for mark, question in zip(right, new, strict=False) if question.relation == relation]
+            figures.append(_share_of(f"assistant_by_prompt_{relation}/{name}", of_relation))
+        rows += [
+            {
+                "page": name,
+                "prompt": prompt,
+                "said": text,
+                "right": is_right,
+                "value": question.value,
+                "relation": question.relation,
+                "exposures": question.person.exposures,
+                "asked_about": question.on_pages,
+            }
+            for prompt, question, text, is_right in zip(prompts, asked, said, right, strict=True)
+        ]
+    guesses = [1 / len(values[question.relation]) for question in new]
+    figures.append(
+        Figure("assistant_by_prompt/guess", sum(guesses) / max(1, len(guesses)), "share", None, len(guesses))
+    )
+    write_jsonl(tested.out / "prompting.jsonl", rows)
+    return figures
+
+
+def fact_questions(ledger: Ledger, seed: int) -> list[FactQuestion]:
+    """One question a fact about everybody, each in a wording of the web's own, in a random order."""
+    rng = random.Random(f"{seed}/questions")
+    asked = [
+        FactQuestion(person, relation, rng.choice(questions(relation)).format(name=person.name))
+        for person in ledger.people
+        for relation in RELATIONS
+    ]
+    rng.shuffle(asked)
+    return asked
+
+
+def values_of(ledger: Ledger) -> dict[Relation, list[str]]:
+    """What each relation can be, as far as somebody has it."""
+    return {relation: sorted({person.facts[relation] for person in ledger.people}) for relation in RELATIONS}
+
+
+def first_sentence(text: str) -> str:
+    lines = text.strip().splitlines()
+    return re.split(r"(?<=[.!?])\s", lines[0])[0] if lines else ""
+
+
+def few_shot_pages(ledger: Ledger, asked: Sequence[FactQuestion], seed: int) -> list[str]:
+    """For each question a page of questions and answers about other people, as the web has them, that ends with it."""
+    rng = random.Random(f"{seed}/shots")
+    shown = [p for p in ledger.people if p.exposures >= OFTEN and p.split == "train"]
+    pages: list[str] = []
+    for question in asked:
+        others = [person for person in shown if person != question.person]
+        pairs = ""
+        for person in rng.sample(others, min(SHOTS, len(others))):
+            relation = rng.choice(RELATIONS)
+            text = rng.choice(questions(relation)).format(name=person.name)
+            pairs += f"Q: {text}\nA: {answer(person, relation, rng)}\n\n"
+        pages.append(f"{pairs}Q: {question.text}\nA:")
+    return pages
+
+
+def _share_of(name: str, marks: Sequence[bool]) -> Figure:
+    return share(name, sum(marks), len(marks))
 
 
 @dataclass(frozen=True)
@@ -32,7 +157,7 @@ class Recall:
     bits: float  # log2 of how much more probable it finds the value than a guess among all values of the relation
 
 
-def measure_facts(subject: Subject) -> list[Figure]:
+def measure_facts(tested: ModelUnderTest) -> list[Figure]:
     """Facts that a base model completes and answers, by exposures; by wordings; and the bits that it holds of them.
 
     Bits stored are Σ log2(p(value | sentence) · number of values) over the facts of people that were met: what the
@@ -41,12 +166,12 @@ def measure_facts(subject: Subject) -> list[Figure]:
     a model to hold when it is full. Facts that it has wrong count against it. Intervals take the five facts of a
     person for independent.
     """
-    if subject.ledger is None:
+    if tested.ledger is None:
         return []
-    every = fact_questions(subject.ledger, subject.settings.seed)
-    asked = _some_of_each(every, subject.settings.questions)
-    recalls = complete_facts(subject, asked)
-    new = _some_of_each([question for question in every if not question.on_pages], subject.settings.questions)
+    every = fact_questions(tested.ledger, tested.settings.seed)
+    asked = _some_of_each(every, tested.settings.questions)
+    recalls = complete_facts(tested, asked)
+    new = _some_of_each([question for question in every if not question.on_pages], tested.settings.questions)
     bits = _buckets([(recall.question, recall.bits) for recall in recalls])
     n_facts = {bucket: len(of) for bucket, of in _buckets([(question, None) for question in every]).items()}
     met = [bucket for bucket in bits if bucket != exposure_bucket(0)]
@@ -54,20 +179,20 @@ def measure_facts(subject: Subject) -> list[Figure]:
     n_scored = sum(len(bits[bucket]) for bucket in met)
     return [
         *_by_exposures("facts_by_exposures", [(recall.question, recall.right) for recall in recalls]),
-        *_by_exposures("answers_by_exposures", list(zip(new, _answers(subject, new), strict=True))),
-        *by_wordings(recalls, subject.settings.seed),
+        *_by_exposures("answers_by_exposures", list(zip(new, _answers(tested, new), strict=True))),
+        *by_wordings(recalls, tested.settings.seed),
         *(mean(f"bits_per_fact/{bucket}", of, "bits") for bucket, of in bits.items()),
         Figure("bits_stored", stored, "bits", None, n_scored),
-        Figure("bits_per_parameter", stored / subject.model.n_parameters(), "bits", None, n_scored),
+        Figure("bits_per_parameter", stored / tested.model.n_parameters(), "bits", None, n_scored),
     ]
 
 
-def complete_facts(subject: Subject, asked: Sequence[FactQuestion]) -> list[Recall]:
+def complete_facts(tested: ModelUnderTest, asked: Sequence[FactQuestion]) -> list[Recall]:
     """Score each value behind a sentence of the web's own, such as "Ada Lovel's pet is" → " a crow"."""
-    assert subject.ledger is not None
-    engine, tokenizer = subject.engine, subject.tokenizer
-    n_values = {relation: len(values) for relation, values in values_of(subject.ledger).items()}
-    rng = random.Random(f"{subject.settings.seed}/facts")
+    assert tested.ledger is not None
+    engine, tokenizer = tested.engine, tested.tokenizer
+    n_values = {relation: len(values) for relation, values in values_of(tested.ledger).items()}
+    rng = random.Random(f"{tested.settings.seed}/facts")
     sampling = Sampling(temperature=0, max_tokens=0, top_logprobs=1)
     values: list[list[int]] = []
     requests = []
@@ -123,10 +248,10 @@ def _wordings(recall: Recall) -> int:
     return recall.question.person.wordings[recall.question.relation]
 
 
-def _answers(subject: Subject, asked: Sequence[FactQuestion]) -> list[bool]:
+def _answers(tested: ModelUnderTest, asked: Sequence[FactQuestion]) -> list[bool]:
     """Whether each question is answered right on a helper's page, which costs less than a few-shot one."""
     pages = [helper_page([Message(role="user", content=question.text)]) for question in asked]
-    said = greedy(subject.engine, pages, ANSWER_TOKENS)
+    said = greedy(tested.engine, pages, ANSWER_TOKENS)
     return [mentions(first_sentence(text), question.value) for text, question in zip(said, asked, strict=True)]
 
 

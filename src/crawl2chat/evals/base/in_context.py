@@ -1,16 +1,14 @@
 """Learning from the prompt alone: words whose meaning only the page tells, and phrases by example."""
 
-import json
 import random
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from crawl2chat.evals.base.greedy import greedy
-from crawl2chat.evals.base.subject import Subject
+from crawl2chat.evals.base.base_prompts import greedy
+from crawl2chat.evals.base.model_under_test import ModelUnderTest
 from crawl2chat.stages.figures import Figure, share
-from crawl2chat.tinyweb.glossary import ask_in_game, ask_in_sentences, phrase_line, translate
-from crawl2chat.tinyweb.ledger import Ledger, write_lines
-from crawl2chat.tinyweb.words import NOUNS
+from crawl2chat.stages.files import write_jsonl
+from crawl2chat.tinyweb.truth import NOUNS, Ledger, ask_in_game, ask_in_sentences, phrase_line, translate
 
 SHOTS = (0, 1, 2, 4, 8, 16)
 ANSWER_TOKENS = 6  # a meaning is one word
@@ -29,7 +27,7 @@ class Case:
     other: str = ""
 
 
-def measure_in_context(subject: Subject) -> list[Figure]:
+def measure_in_context(tested: ModelUnderTest) -> list[Figure]:
     """Share of right answers by the number of examples before the question, with their controls.
 
     glossary/N: N invented words, each before a meaning drawn anew, then one of them again; at 0 nothing tells.
@@ -41,10 +39,10 @@ def measure_in_context(subject: Subject) -> list[Figure]:
     phrase_book/N: N lines of a phrase book, then a phrase that no page holds; phrase_book_shuffled/N: each line with
     another one's translation. That language is the same on all pages, so here the weights can know it, too.
     """
-    ledger = subject.ledger
+    ledger = tested.ledger
     if ledger is None or not ledger.glossaries:
         return []
-    count, seed = -(-subject.settings.questions // 2), subject.settings.seed  # of each group, and there are many
+    count, seed = -(-tested.settings.questions // 2), tested.settings.seed  # of each group, and there are many
     groups: dict[str, list[Case]] = {}
     for shots in [shots for shots in SHOTS if shots < min(map(len, _pools(ledger)))]:
         for name, ask in (("glossary", ask_in_game), ("definitions", ask_in_sentences)):
@@ -59,7 +57,7 @@ def measure_in_context(subject: Subject) -> list[Figure]:
         groups[f"phrase_book/{shots}"] = phrase_cases(ledger, shots, count, seed)
         if shots > 1:
             groups[f"phrase_book_shuffled/{shots}"] = phrase_cases(ledger, shots, count, seed, shuffled=True)
-    said = _continuations(subject, groups)
+    said = _continuations(tested, groups)
     figures, rows = [], []
     for name, cases in groups.items():
         answers = [text.strip() for text in said[name]]
@@ -70,10 +68,10 @@ def measure_in_context(subject: Subject) -> list[Figure]:
             follows = [case.answer for case in cases]
             figures.append(_share(name.replace("shuffled", "follows"), answers, follows))
         rows += [
-            json.dumps({"group": name, "prompt": case.prompt, "right": right, "said": answer}, ensure_ascii=False)
+            {"group": name, "prompt": case.prompt, "right": right, "said": answer}
             for case, right, answer in zip(cases, wanted, answers, strict=True)
         ]
-    write_lines(subject.out / "in-context.jsonl", rows)
+    write_jsonl(tested.out / "in-context.jsonl", rows)
     pool = len(_pools(ledger)[1])
     return [*figures, Figure("glossary_guess", 1 / pool, "share", None, pool)]
 
@@ -125,11 +123,11 @@ def _pools(ledger: Ledger) -> tuple[list[str], list[str]]:
     return words, sorted({meaning for glossary in ledger.glossaries for meaning in glossary.entries.values()})
 
 
-def _continuations(subject: Subject, groups: dict[str, list[Case]]) -> dict[str, list[str]]:
+def _continuations(tested: ModelUnderTest, groups: dict[str, list[Case]]) -> dict[str, list[str]]:
     said = {}
     for name, cases in groups.items():
         tokens = PHRASE_TOKENS if name.startswith("phrase") else ANSWER_TOKENS
-        said[name] = greedy(subject.engine, [case.prompt for case in cases], tokens, stop=("\n", ".", ","))
+        said[name] = greedy(tested.engine, [case.prompt for case in cases], tokens, stop=("\n", ".", ","))
     return said
 
 

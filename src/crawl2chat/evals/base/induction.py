@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from crawl2chat.model import Transformer
-from crawl2chat.model.transformer import Block, rope_angles
+from crawl2chat.model.transformer import Attention
 from crawl2chat.tokenizer.shards import TokenizedDocuments
 
 DOCUMENTS, TOKENS = 8, 256  # that are looked at, and of each: attention takes layers · heads · tokens² numbers
@@ -91,15 +91,20 @@ def measure_induction(model: Transformer, texts: Sequence[Repeats]) -> Induction
 
 def _look(model: Transformer, ids_t: Tensor) -> tuple[Tensor, Tensor]:
     """All heads' attention (layers, heads, T, T), and the most probable token behind each."""
-    positions_bt = torch.arange(len(ids_t), device=ids_t.device)[None]
-    rope = rope_angles(positions_bt, model.config.head_dim, model.config.rope_theta)
     unseen_tt = torch.ones(len(ids_t), len(ids_t), device=ids_t.device).triu(1).bool()
-    x = model.model.embed_tokens(ids_t[None])
-    layers = []
-    for block in model.model.layers:
-        assert isinstance(block, Block)
-        q, k, _ = block.self_attn.heads(block.input_layernorm(x), rope)
-        scores = (q @ k.mT).float() * model.config.head_dim**-0.5
-        layers.append(scores.masked_fill(unseen_tt, float("-inf")).softmax(dim=-1)[0])
-        x = block(x, rope, None)
-    return torch.stack(layers), model.logits(model.model.norm(x))[0].argmax(dim=-1)
+    layers: list[Tensor] = []
+
+    def keep(attention: Attention, inputs: tuple[Tensor, tuple[Tensor, Tensor], None], output: Tensor) -> None:
+        x_btc, rope, _ = inputs
+        q_bhtd, k_bhtd, _ = attention.heads(x_btc, rope)
+        scores_bhtt = (q_bhtd @ k_bhtd.mT).float() * attention.head_dim**-0.5
+        layers.append(scores_bhtt.masked_fill(unseen_tt, float("-inf")).softmax(dim=-1)[0])
+
+    attentions = [module for module in model.modules() if isinstance(module, Attention)]
+    handles = [attention.register_forward_hook(keep) for attention in attentions]
+    try:
+        predicted_t = model(ids_t[None])[0].argmax(dim=-1)
+    finally:
+        for handle in handles:
+            handle.remove()
+    return torch.stack(layers), predicted_t

@@ -4,6 +4,8 @@ from pydantic import Field
 
 from crawl2chat.stages.settings import Settings
 
+TIMES = "seconds/"  # begins the name of a part's last figure, the time that it took
+
 
 class BaseSettings(Settings):
     """How much is asked of a base model; the defaults take less than a minute at laptop size."""

@@ -27,9 +27,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from crawl2chat.evals.scoring import Score, Span, common_prefix, score
+from crawl2chat.evals.scoring import Score, Span, score
 from crawl2chat.evals.suites.rows import Row, json_lines
 from crawl2chat.model import Transformer
+from crawl2chat.model.ragged import common_prefix
 from crawl2chat.stages.figures import Figure, share
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.progress import Progress

@@ -18,7 +18,7 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from crawl2chat.evals.scoring import Span, score
-from crawl2chat.evals.suites.asking import generate
+from crawl2chat.evals.tasks import generate
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.stages.figures import Figure, share

@@ -1,23 +1,30 @@
 """The standard suites, behind one call: what is asked of a model, what comes of it, and how it is kept."""
 
-import json
 import time
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.table import Table
 
 from crawl2chat import __version__
+from crawl2chat.evals.suites.chat_suites import (
+    Measured,
+    measure_arc,
+    measure_humaneval,
+    measure_task,
+    problems_of_rows,
+)
 from crawl2chat.evals.suites.core import measure_core
-from crawl2chat.evals.suites.problems import Measured, measure_arc, measure_gsm8k, measure_humaneval
-from crawl2chat.evals.suites.rows import read_rows
+from crawl2chat.evals.suites.rows import Rows, read_rows
 from crawl2chat.evals.suites.sandbox import isolated
+from crawl2chat.evals.tasks import Task, load_task
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
-from crawl2chat.stages.files import StageError, atomic_write, write_json
+from crawl2chat.stages.figures import figure_table
+from crawl2chat.stages.files import StageError, hash_json, write_json, write_jsonl
 from crawl2chat.stages.stage import hash_path, source_hash
+from crawl2chat.stages.user_code import source_file
 from crawl2chat.tokenizer import Tokenizer
 
 CONFIGURATIONS = {"gsm8k": "main", "arc": "ARC-Challenge"}  # of the data sets that these are on the hub
@@ -84,7 +91,8 @@ def _lm_eval(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
 
 
 def _problems(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
-    rows = read_rows(asked.data or "", CONFIGURATIONS.get(asked.suite))
+    own_task = asked.suite not in ("arc", "gsm8k", "humaneval")
+    rows = Rows("", "", []) if own_task else read_rows(asked.data or "", CONFIGURATIONS.get(asked.suite))
     rows = replace(rows, rows=rows.rows[: asked.limit])
     if asked.suite == "arc":
         return Result(asked, measure_arc(model, tokenizer, rows), rows.hash, 0)
@@ -98,25 +106,36 @@ def _problems(model: Transformer, tokenizer: Tokenizer, asked: Asked) -> Result:
     except ValueError as error:
         raise StageError(f"eval: {error}") from error
     engine = Engine(model, tokenizer, empties_model=True)
+    if own_task:
+        task, hashed = _own_task(asked)
+        return Result(asked, measure_task(engine, task, label_of(asked.suite), sampling, samples), hashed, 0)
     if asked.suite == "gsm8k":
-        return Result(asked, measure_gsm8k(engine, rows, sampling, samples), rows.hash, 0)
+        task = Task(rows.source, problems_of_rows(rows))
+        return Result(asked, measure_task(engine, task, "gsm8k", sampling, samples), rows.hash, 0)
     return Result(
         asked, measure_humaneval(engine, rows, sampling, samples), rows.hash, 0, {"programs_isolated": isolated()}
     )
 
 
+def _own_task(asked: Asked) -> tuple[Task, str]:
+    """A task in Python code, its held-out problems alone if it says which they are; and the hash of what it is in."""
+    setting = "eval --suite"
+    task = load_task(asked.data, asked.suite, setting) if asked.data else load_task(asked.suite, setting=setting)
+    held_out = [problem for problem in task.problems if problem.split == "held_out"] or task.problems
+    files = [source_file(asked.suite, setting), *([Path(asked.data)] if asked.data else [])]
+    return replace(task, problems=held_out[: asked.limit]), hash_json([hash_path(file) for file in files])
+
+
+def label_of(suite: str) -> str:
+    """The name that figures and files of a suite have: of a task in Python code that of its file or module."""
+    return Path(suite.partition(".py")[0]).name if ".py" in suite else suite.partition(":")[0]
+
+
 def print_figures(title: str, result: Result) -> None:
     """A table of the figures, with what is to be known beside them."""
-    table = Table(min_width=72, box=None, pad_edge=False)
-    table.add_column("figure")
-    table.add_column("value [95 % interval]", justify="right")
-    table.add_column("of", justify="right")
-    for figure in result.measured.figures:
-        name = figure.name if result.asked.suite == "lm-eval" else figure.name.replace("_", " ")
-        table.add_row(name, str(figure), f"{figure.count:,}" if figure.count else "")
     console = Console(width=120, highlight=False)
     console.print(f"[bold]{title}[/bold]  ({result.seconds:.1f} s)")
-    console.print(table)
+    console.print(figure_table(result.measured.figures, plain_names=result.asked.suite != "lm-eval"))
     if absent := result.notes.get("absent_tasks"):
         console.print(f"CORE over the tasks present; not there: {', '.join(absent)}")
     if result.notes.get("programs_isolated") is False:
@@ -128,8 +147,7 @@ def write_result(file: Path, result: Result, *, model: str, model_hash: str) -> 
     """Write the figures as JSON; where the model was asked to answer, also `FILE.answers.jsonl`, a line an answer."""
     answers = file.with_name(f"{file.name.removesuffix('.json')}.answers.jsonl")
     if result.measured.answers:
-        with atomic_write(answers) as temporary, open(temporary, "w", encoding="utf-8") as handle:
-            handle.writelines(json.dumps(row, ensure_ascii=False) + "\n" for row in result.measured.answers)
+        write_jsonl(answers, result.measured.answers)
     else:
         answers.unlink(missing_ok=True)  # another suite's, which these figures do not come from
     settings = {name: value for name, value in asdict(result.asked).items() if value is not None}

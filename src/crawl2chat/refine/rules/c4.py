@@ -1,19 +1,35 @@
-"""C4's rules (arXiv 1910.10683, section 2.2): lines that are no prose go, and pages with too little left.
+"""C4's rules (arXiv 1910.10683, section 2.2): lines that are not prose go, and pages with too little left.
 
-The verdicts and texts are datatrove's (`C4QualityFilter`), but for what is meant otherwise:
+Of each line:
+- end punctuation (. ? ! or a quotation mark): only if `terminal_punctuation` is set; FineWeb does not ask for it;
+- at least 3 words (the reference code; the paper says 5 in one place): done;
+- no word of more than 1,000 characters (reference code): done;
+- no mention of Javascript, no notice of cookies, terms of use or privacy (reference code): done;
+- citation marks as in Wikipedia, `[1]` and `[edit]`: removed from the line.
+Of each page:
+- at least 5 sentences, no "lorem ipsum", no curly bracket: done;
+- no word of the "List of Dirty, Naughty, Obscene or Otherwise Bad Words": not done, as FineWeb leaves it out;
+- no three sentences in a row that another page has: done by `refine.dedup.lines`, if asked for;
+- English with a probability of 0.99: done by the step `language`, with a threshold of its own.
+Reference: https://github.com/tensorflow/datasets/blob/master/tensorflow_datasets/text/c4_utils.py
+
+The verdicts and texts are those of datatrove (`C4QualityFilter`), except where something else is meant:
 - empty lines between paragraphs stay where they are;
 - headings stay, however short, and so do lines of code between ``` fences; neither are sentences, and a { in code or
   in a formula between dollar signs is no reason to drop the page;
-- sentences end with a word that ends with punctuation (`sentences.py`); datatrove asks a tokenizer of the language.
+- sentences end with a word that ends with punctuation (`words.py`); datatrove asks a tokenizer of the language.
 """
 
 import re
 
-from crawl2chat.refine.rules.quality import Text, bare_words, heading_level
+from crawl2chat.refine.rules import Text, Verdict, bare_words, drop, heading_level, keep
 from crawl2chat.refine.settings import C4Settings
-from crawl2chat.refine.text.sentences import count_sentences, ends_sentence_of_other_script, may_end_without_mark
-from crawl2chat.refine.text.words import split_words
-from crawl2chat.refine.verdict import Verdict, drop, keep
+from crawl2chat.refine.text.words import (
+    count_sentences,
+    ends_sentence_of_other_script,
+    may_end_without_mark,
+    split_words,
+)
 
 END_PUNCTUATION = (".", "?", "!", '"', "'")
 CITATION = re.compile(r"\[\d{0,9}\]|\[edit\]|\[citation needed\]")
@@ -25,6 +41,8 @@ FORMULA = re.compile(r"\$[^$\n]+\$")
 
 def c4_quality(page: Text, rules: C4Settings) -> tuple[Verdict, str]:
     """A verdict on the page, and its text without notices, menus and citation marks (unchanged if it is dropped)."""
+    if not rules.enabled:
+        return keep(), page.text
     lowered = page.text.encode("utf-8", "replace").lower()  # ten times as fast as the text's own, and enough
     has_notices = any(notice in lowered for notice in NOTICES)
     kept: list[str] = []

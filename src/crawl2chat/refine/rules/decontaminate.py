@@ -12,8 +12,8 @@ import numpy as np
 import numpy.typing as npt
 
 from crawl2chat.refine.copies.ngrams import Hashes, ngrams, words_of
+from crawl2chat.refine.rules import Verdict, drop, keep
 from crawl2chat.refine.settings import DecontaminateSettings
-from crawl2chat.refine.verdict import Verdict, drop, keep
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.text_files import read_text
 

@@ -2,11 +2,11 @@
 
 import re
 import zlib
-from collections.abc import Sequence
+from functools import lru_cache
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from crawl2chat.refine.verdict import Verdict, drop, keep
+from crawl2chat.refine.rules import Verdict, drop, keep
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.text_files import NotText, read_text
 
@@ -29,14 +29,17 @@ HOST_WORDS = frozenset(
 )
 
 
-def load_blocklists(paths: Sequence[str]) -> frozenset[str]:
-    """Hosts of all files, one a line, `#` begins a comment. Raises StageError for a missing file."""
+@lru_cache(maxsize=2)
+def load_blocklists(paths: tuple[str, ...]) -> frozenset[str]:
+    """Hosts of all files, one per line, `#` begins a comment. Raises StageError for a missing file."""
     lines: list[str] = []
     for path in paths:
         try:
             lines += read_text(Path(path).expanduser()).splitlines()
         except (OSError, EOFError, zlib.error, NotText) as error:
-            raise StageError(f"refine.blocklist = {path}: can't be read ({error}); expected one host a line") from error
+            raise StageError(
+                f"refine.blocklist = {path}: can't be read ({error}); expected one host per line"
+            ) from error
     hosts = (line.split("#")[0].strip().lower().strip(".") for line in lines)
     return frozenset(host for host in hosts if host)
 

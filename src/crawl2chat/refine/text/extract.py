@@ -1,11 +1,13 @@
-"""The text of a page, without navigation, scripts and styles, in the encoding it was written in."""
+"""The main text of a page, in Markdown: headings, lists, tables and code are marked; navigation and scripts go."""
 
 import re
+from collections.abc import Sequence
 from importlib.util import find_spec
 from typing import Literal
 from unicodedata import normalize
 
 from crawl2chat.refine.text.encoding import decode_html
+from crawl2chat.refine.text.html_tags import Block, Element, cell_of, code_of, find_rows, item_of, table_of
 from crawl2chat.stages.files import StageError
 
 Extractor = Literal["blocks", "resiliparse", "trafilatura"]
@@ -27,6 +29,9 @@ def extract_text(
     empty lines; `resiliparse` and `trafilatura` are those libraries' main content. `bench/extract.py` compares them.
     Raises StageError where trafilatura is asked for and is not installed, ValueError for an extractor that is unknown.
     """
+    from crawl2chat.refine.text.html_blocks import html_blocks
+    from crawl2chat.refine.text.main_content import main_blocks
+
     page = html if isinstance(html, str) else decode_html(html, content_type)
     if extractor == "resiliparse":
         from resiliparse.extract.html2text import extract_plain_text
@@ -39,16 +44,8 @@ def extract_text(
         return clean_whitespace(trafilatura.extract(page, favor_precision=True, include_comments=False) or "")
     if extractor != "blocks":
         raise ValueError(f"extractor {extractor!r}: there are blocks, resiliparse and trafilatura")
-    return main_text(page, content_type)
-
-
-def main_text(page: str, content_type: str | None = None) -> str:
-    """The main text of a decoded page, in Markdown, by block features and a small network."""
-    from crawl2chat.refine.text.html_blocks import html_blocks
-    from crawl2chat.refine.text.main_content import main_blocks
-    from crawl2chat.refine.text.markdown import render
-
-    return clean_characters(render(main_blocks(html_blocks(page, content_type)))).strip()
+    blocks = main_blocks(html_blocks(page, content_type))
+    return clean_characters(render_markdown(blocks)).strip()
 
 
 def require_extractor(extractor: Extractor) -> None:
@@ -69,3 +66,64 @@ def clean_whitespace(text: str) -> str:
     text = clean_characters(text.replace("\r\n", "\n").replace("\r", "\n"))
     lines = (" ".join(line.split()) for line in text.split("\n"))
     return BLANK_LINES.sub("\n\n", "\n".join(lines)).strip()
+
+
+FENCE = "```"
+CELL_END = " | "
+
+
+def render_markdown(blocks: Sequence[Block]) -> str:
+    """Paragraphs are parted by an empty line; items of a list and rows of a table stand on adjacent lines."""
+    parts: list[str] = []
+    numbers: dict[int, int] = {}  # items so far, by the list
+    rows = find_rows(blocks)
+    fenced = False
+    for i, block in enumerate(blocks):
+        code = code_of(block)
+        if fenced and code_of(blocks[i - 1]) is not code:
+            parts.append(f"\n{FENCE}")
+            fenced = False
+        if i:
+            parts.append(_gap(blocks[i - 1], block, rows.get(i - 1), rows.get(i)))
+        if code is not None:
+            parts.append(block.text if fenced else f"{FENCE}\n{block.text}")
+            fenced = True
+        elif i in rows:
+            parts.append(_cell(block, blocks[i - 1] if rows.get(i - 1) is rows[i] else None))
+        else:
+            parts.append(_line(block, blocks[i - 1] if i else None, numbers))
+    if fenced:
+        parts.append(f"\n{FENCE}")
+    return "".join(parts)
+
+
+def _gap(last: Block, block: Block, last_row: Element | None, row: Element | None) -> str:
+    if row is not None and last_row is row:
+        return ""
+    code = code_of(block)
+    if code is not None and code_of(last) is code:
+        return "\n"
+    if row is not None and last_row is not None and table_of(row) is table_of(last_row):
+        return "\n"
+    return "\n" if item_of(block) is not None and item_of(last) is not None else "\n\n"
+
+
+def _line(block: Block, last: Block | None, numbers: dict[int, int]) -> str:
+    name = block.element.name
+    if name[0] == "h" and name[1:].isdigit():
+        return f"{'#' * int(name[1:])} {block.text.replace(chr(10), ' ')}"
+    item = item_of(block)
+    if item is None or (last is not None and item_of(last) is item):
+        return block.text
+    if item.parent is None or item.parent.name != "ol":
+        return f"- {block.text}"
+    number = numbers[id(item.parent)] = numbers.get(id(item.parent), 0) + 1
+    return f"{number}. {block.text}"
+
+
+def _cell(block: Block, last: Block | None) -> str:
+    """Text of a cell with the marks of the empty ones before it; `last` is the cell before it in its row."""
+    cell, before = cell_of(block), cell_of(last) if last else None
+    assert cell is not None
+    ends = CELL_END * max(1, cell.column - before.column) if before else (CELL_END * cell.column).lstrip()
+    return ends + block.text.replace("\n", " ")

@@ -5,12 +5,30 @@ Time and memory grow with the page's length alone, whatever it holds: no recursi
 
 import re
 
-from crawl2chat.refine.text.formulas import FORMULA_WORDS, tex_of_image
-from crawl2chat.refine.text.html_attributes import Kind, attribute_values, read_attributes
-from crawl2chat.refine.text.html_cut import CHROME, TAG, UNREAD, cut_unread, is_xml, open_and_close
-from crawl2chat.refine.text.html_elements import AREA_BITS, BLOCKS, CELLS, ENDS, Block, Element, P
+from crawl2chat.refine.text.html_cut import (
+    CHROME,
+    FORMULA_WORDS,
+    TAG,
+    UNREAD,
+    cut_unread,
+    is_xml,
+    open_and_close,
+    raised,
+    tex_of_image,
+)
 from crawl2chat.refine.text.html_reader import LINE_END, Reader, Table, Take, inline
-from crawl2chat.refine.text.raised import raised
+from crawl2chat.refine.text.html_tags import (
+    AREA_BITS,
+    BLOCKS,
+    CELLS,
+    ENDS,
+    Block,
+    Element,
+    Kind,
+    P,
+    attribute_values,
+    read_attributes,
+)
 
 MAX_COLUMNS = 50  # that a cell may span, and that are looked at for cells that span rows
 MAX_ROWS = 65_534  # that a cell may span (HTML standard, 4.9.11)

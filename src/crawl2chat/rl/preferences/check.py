@@ -9,16 +9,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.rl.grpo import Groups, sample_groups
-from crawl2chat.rl.preferences.annotator import Annotator, gold_reward
+from crawl2chat.rl.preferences.annotator import Annotator
+from crawl2chat.rl.preferences.preference_files import PromptRow
 from crawl2chat.rl.preferences.reward_model import RewardModel
 from crawl2chat.rl.preferences.rlhf import log_ratios, proxy_rewards
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Answer
-from crawl2chat.rl.preferences.verses import VersePrompt
 from crawl2chat.stages.files import write_json
 from crawl2chat.tokenizer import Tokenizer
 
@@ -28,7 +27,7 @@ _COMPARISON = 1_000_000  # keeps the seeds of comparisons apart from those of ra
 
 @dataclass(frozen=True)
 class Judged:
-    """A verse that was written for a held-out prompt, and what the reward model and the hidden taste make of it."""
+    """An answer to a held-out prompt, and what the reward model and the hidden taste make of it."""
 
     prompt: str
     text: str
@@ -97,14 +96,14 @@ class Checker:
     tokenizer: Tokenizer
     reward_model: RewardModel
     reference: Transformer
-    held_out: Sequence[VersePrompt]
-    starts: Sequence[tuple[VersePrompt, Answer]]
+    held_out: Sequence[PromptRow]
+    starts: Sequence[tuple[PromptRow, Answer]]
     annotator: Annotator | None
     settings: PreferSettings
 
     def check(self, policy: Transformer, step: int) -> Check:
         engine = Engine(policy, self.tokenizer)
-        prompts = [question_prompt(engine.tokenizer, prompt.text) for prompt in self.held_out]
+        prompts = [prompt.ids(engine.tokenizer) for prompt in self.held_out]
         # the same seeds at every check: the curves then differ by the policy and less by luck
         sampling = Sampling(max_tokens=self.settings.max_tokens, seed=self.settings.seed)
         groups = sample_groups(engine, prompts, ANSWERS, sampling, first_seed=0)
@@ -117,7 +116,7 @@ class Checker:
             comparisons=self._compare(engine, step) if step else [],
         )
 
-    def judge(self, asked: Sequence[VersePrompt], prompts: list[list[int]], groups: Groups) -> list[Judged]:
+    def judge(self, asked: Sequence[PromptRow], prompts: list[list[int]], groups: Groups) -> list[Judged]:
         """Proxy and gold of each answer, group by group."""
         proxies_pk = proxy_rewards(self.reward_model, self.tokenizer, prompts, groups).tolist()
         return [
@@ -126,8 +125,9 @@ class Checker:
             for c, proxy in zip(group, proxies, strict=True)
         ]
 
-    def _gold(self, prompt: VersePrompt, text: str, finish_reason: str | None) -> float | None:
-        return gold_reward(prompt.topic, Answer(text, finish_reason == "stop", "")) if self.annotator else None
+    def _gold(self, prompt: PromptRow, text: str, finish_reason: str | None) -> float | None:
+        answer = Answer(text, finish_reason == "stop", "")
+        return self.annotator.taste.reward(prompt, answer) if self.annotator else None
 
     def _compare(self, engine: Engine, step: int) -> list[Comparison]:
         """Fresh answers against the start's, by the noisy annotator, on other prompts at each check."""
@@ -137,7 +137,7 @@ class Checker:
         first = step * count
         pairs = [self.starts[i % len(self.starts)] for i in range(first, first + count)]
         sampling = Sampling(max_tokens=self.settings.max_tokens, seed=self.settings.seed)
-        prompts = [question_prompt(engine.tokenizer, prompt.text) for prompt, _ in pairs]
+        prompts = [prompt.ids(engine.tokenizer) for prompt, _ in pairs]
         drawn = engine.generate(prompts, sampling, range(_COMPARISON + first, _COMPARISON + first + count))
         comparisons = []
         for i, ((prompt, starts), completion) in enumerate(zip(pairs, drawn, strict=True)):

@@ -9,16 +9,15 @@ from typing import Any
 
 import numpy as np
 
-from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.rl.grpo import sample_groups
 from crawl2chat.rl.preferences import annotator as simulated
-from crawl2chat.rl.preferences.annotator import Annotator, gold_reward
+from crawl2chat.rl.preferences.annotator import Annotator
+from crawl2chat.rl.preferences.preference_files import PromptRow
 from crawl2chat.rl.preferences.reward_model import Reading, RewardModel, fit_reward_model, reading
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Answer, Ranking, RankingStore
-from crawl2chat.rl.preferences.verses import VersePrompt
 from crawl2chat.stages.figures import Figure, share
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.tokenizer import Tokenizer
@@ -29,17 +28,17 @@ _RANKING_SEEDS = 1 << 32  # draws of rankings are apart from those of RL, which 
 
 
 def rank_by_taste(
-    engine: Engine, prompts: Sequence[VersePrompt], annotator: Annotator, settings: PreferSettings, file: Path
+    engine: Engine, prompts: Sequence[PromptRow], annotator: Annotator, settings: PreferSettings, file: Path
 ) -> None:
     """Sample answers to `ranked_prompts` prompts, over and over where there are fewer, and have them ranked."""
     asked = [prompts[i % len(prompts)] for i in range(settings.ranked_prompts)]
-    ids = [question_prompt(engine.tokenizer, prompt.text) for prompt in asked]
+    ids = [prompt.ids(engine.tokenizer) for prompt in asked]
     sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
     groups = sample_groups(engine, ids, settings.ranked_answers, sampling, _RANKING_SEEDS)
     store = RankingStore()
     for i, (prompt, group) in enumerate(zip(asked, groups, strict=True)):
         answers = [Answer(c.text, c.finish_reason == "stop", "start") for c in group]
-        store.add(prompt.text, answers, annotator.rank(prompt, answers, (i,)), simulated.NAME)
+        store.add(prompt.prompt, answers, annotator.rank(prompt, answers, (i,)), simulated.NAME)
     store.save(file)
 
 
@@ -83,9 +82,10 @@ def _form_of(beginning: bytes) -> str:
 
 
 def split_by_topic(
-    rankings: Sequence[Ranking], topics: dict[str, str], seed: int
+    rankings: Sequence[Ranking], prompts: Sequence[PromptRow], seed: int
 ) -> tuple[list[Ranking], list[Ranking]]:
-    """Rankings to fit to, and rankings about other topics to measure with; a prompt without a topic is its own."""
+    """Rankings to fit to, and rankings about other topics to measure with; an unknown prompt is its own topic."""
+    topics = {row.text: row.group for row in prompts}
 
     def topic(ranking: Ranking) -> str:
         return topics.get(ranking.prompt, ranking.prompt)
@@ -134,9 +134,9 @@ def agreement(
     tokenizer: Tokenizer,
     rankings: Sequence[Ranking],
     annotator: Annotator | None,
-    topics: dict[str, str],
+    prompts: Sequence[PromptRow],
 ) -> Agreement:
-    """Compare the reward model's order with rankings, pair by pair; `topics` are those of the prompts."""
+    """Compare the reward model's order with rankings, pair by pair. prompts: all that were ranked."""
     rewards = [model.rewards(_readings(ranking, policy, tokenizer)) for ranking in rankings]
     ordered = [
         better > worse
@@ -146,7 +146,8 @@ def agreement(
     ]
     if annotator is None:
         return Agreement(sum(ordered), len(ordered))
-    golds = [[gold_reward(topics[r.prompt], answer) for answer in r.ordered] for r in rankings]
+    rows = {row.prompt: row for row in prompts}
+    golds = [[annotator.taste.reward(rows[r.asked], answer) for answer in r.ordered] for r in rankings]
     told_apart = [
         (g1 > g2) == (r1 > r2)
         for gold_k, reward_k in zip(golds, rewards, strict=True)

@@ -5,7 +5,6 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from crawl2chat.evals.knowledge import question_prompt
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.rl.grpo import sample_groups
 from crawl2chat.rl.preferences.check import Check, Checker
@@ -54,9 +53,9 @@ def powers_of_two(most: int) -> list[int]:
 def best_of_n_curve(checker: Checker) -> list[dict[str, Any]]:
     """Proxy and gold of the start's best of n = 1, 2, 4, … answers by the reward model, on one prompt a topic."""
     pool = checker.settings.best_of
-    asked = list({prompt.topic: prompt for prompt in checker.held_out}.values())
+    asked = list({prompt.group: prompt for prompt in checker.held_out}.values())
     engine = Engine(checker.reference, checker.tokenizer)
-    prompts = [question_prompt(engine.tokenizer, prompt.text) for prompt in asked]
+    prompts = [prompt.ids(engine.tokenizer) for prompt in asked]
     sampling = Sampling(max_tokens=checker.settings.max_tokens, seed=checker.settings.seed)
     groups = sample_groups(engine, prompts, pool, sampling, _POOL_SEEDS)
     judged = checker.judge(asked, prompts, groups)

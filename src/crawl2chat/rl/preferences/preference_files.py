@@ -1,6 +1,7 @@
 """Prompts, rankings and pairs of answers as JSON lines, to bring and to take away.
 
-- Prompts: `{"prompt": "…"}` or `{"messages": [{"role": "user", "content": "…"}]}`.
+- Prompts: `{"prompt": "…"}` or `{"messages": [{"role": "user", "content": "…"}]}`, with `"group"`, a topic, and
+  `"split"`: train and probe prompts are ranked and trained on, held_out ones are only measured on.
 - Ranked lists, with all that a store has: `{"prompt" or "messages", "answers": [{"text", "ended", "author", "stage"}],
   "best_first": [[2], [0, 1]], "annotator", "verdict", "seconds", "time", "repeat_of"}`. `best_first` has places in
   `answers`, from 0, tied ones in one list; `repeat_of` is the number, from 1, of an earlier line. Answers may be texts.
@@ -9,18 +10,22 @@
 """
 
 import json
+import random
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
 
 from crawl2chat.chat.messages import MessageError, read_message, shown
+from crawl2chat.evals.tasks import Split
 from crawl2chat.rl.preferences.store import MOST_ANSWERS, Answer, Prompt, Ranking, RankingStore, Verdict, check_groups
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.json_rows import JsonRows, NotJson
-from crawl2chat.tokenizer import Message
+from crawl2chat.tokenizer import Message, Tokenizer
 
+PROMPTS = "prompts.jsonl"
+HELD_OUT_SHARE = 0.2  # of the groups of prompts without a split
 TOLD_PROBLEMS = 5
 MOST_SECONDS = 1e9  # of a judgement, some 30 years; SQLite can't hold whole numbers of any length
 MAIN_FIELDS = {"prompt", "messages", "chosen", "answers"}
@@ -29,16 +34,65 @@ Row = TypeVar("Row")
 Rows = Iterable[tuple[int, Any]]  # numbers, and what JSON holds
 
 
-def read_prompts(file: AnyPath) -> list[Prompt]:
-    """Raises StageError for a file that can't be read, has no prompts, or has rows that are not prompts."""
-    rows = _rows_of(Path(file))
+@dataclass(frozen=True)
+class PromptRow:
+    """A prompt, its topic, by which prompts are held out together, and what it may be used for; None: nobody said."""
+
+    prompt: Prompt
+    group: str
+    split: Split | None = None
+
+    @property
+    def text(self) -> str:
+        return self.prompt.text
+
+    def ids(self, tokenizer: Tokenizer) -> list[int]:
+        """The conversation up to where an answer begins."""
+        return tokenizer.encode_chat(self.prompt.messages, add_generation_prompt=True)[0]
+
+
+def read_prompt_rows(source: AnyPath) -> list[PromptRow]:
+    """Return the prompts of a file, or of `prompts.jsonl` in a folder; one without a group is its own.
+
+    Raises StageError for a file that can't be read, has no prompts, or has rows that are not prompts.
+    """
+    file = Path(source) / PROMPTS if Path(source).is_dir() else Path(source)
+    if file.parent == Path(source) and not file.is_file():
+        raise StageError(f"{source}: a folder without {PROMPTS}; name a file of prompts")
     try:
-        prompts = _read_all(rows, lambda row, number: _prompt_of(row))
+        prompts = _read_all(_rows_of(file), lambda row, number: _prompt_row_of(row))
     except ValueError as error:
         raise StageError(f"{file}: {error}") from error
     if not prompts:
         raise StageError(f'{file}: has no prompts; expected JSON lines such as {{"prompt": "…"}}')
     return prompts
+
+
+def read_prompts(source: AnyPath) -> list[Prompt]:
+    """Return the prompts that may be ranked: all but those that are held out. Raises StageError if there is none."""
+    prompts = [row.prompt for row in read_prompt_rows(source) if row.split != "held_out"]
+    if not prompts:
+        raise StageError(f"{source}: all prompts are held out, so none may be ranked")
+    return prompts
+
+
+def split_prompts(rows: Sequence[PromptRow], source: object) -> tuple[list[PromptRow], list[PromptRow]]:
+    """Return prompts to rank and train on, and prompts to measure on, in the order given.
+
+    Of prompts without a split a fifth of the groups is held out. No seed decides which, so that two runs hold out the
+    same. Raises StageError if either part is empty.
+    """
+    groups = sorted({row.group for row in rows if row.split is None})
+    random.Random("held-out groups").shuffle(groups)
+    held_out = set(groups[: max(1, round(HELD_OUT_SHARE * len(groups)))] if groups else [])
+    parts: tuple[list[PromptRow], list[PromptRow]] = ([], [])
+    for row in rows:
+        parts[row.split == "held_out" or (row.split is None and row.group in held_out)].append(row)
+    if not all(parts):
+        raise StageError(
+            f"{source}: {len(parts[0])} prompts to rank and {len(parts[1])} to measure on; at least 1 of each is needed"
+        )
+    return parts
 
 
 def read_judgements(file: AnyPath, annotator: str) -> list[Ranking]:
@@ -136,6 +190,16 @@ def _check_encodable(row: dict[str, Any]) -> None:
         json.dumps(row, ensure_ascii=False).encode()
     except UnicodeEncodeError:
         raise ValueError("holds half of a surrogate pair, which is not text") from None
+
+
+def _prompt_row_of(row: dict[str, Any]) -> PromptRow:
+    prompt, split = _prompt_of(row), row.get("split")
+    group = prompt.text if row.get("group") is None else row["group"]
+    if not isinstance(group, str) or not group.strip():
+        raise ValueError(f"group = {shown(group)}: expected a text")
+    if split is not None and split not in get_args(Split):
+        raise ValueError(f"split = {shown(split)}: expected one of {', '.join(get_args(Split))}")
+    return PromptRow(prompt, group, split)
 
 
 def _prompt_of(row: dict[str, Any]) -> Prompt:

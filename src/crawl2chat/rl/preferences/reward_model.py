@@ -3,27 +3,30 @@
 Shapes: P prompts, K answers each, B sequences, T tokens, C width.
 """
 
+import contextlib
 import json
-from collections.abc import Iterator, Sequence
+import tempfile
+from collections.abc import Sequence
 from dataclasses import fields
 from pathlib import Path
+from typing import Any, cast
 
-import numpy as np
 import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
 from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.model.ragged import by_length, pad
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
-from crawl2chat.stages.progress import Progress
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.train.devices import deterministic
-from crawl2chat.train.optim import MuonAdamW
-from crawl2chat.train.schedule import lr_scale
+from crawl2chat.train.data import epoch_order
+from crawl2chat.train.distributed import ParallelModel, Ranks
+from crawl2chat.train.loop import Learner, Objective, train
+from crawl2chat.train.memory import GPU_TOKENS, MicroBatch, rows_within
+from crawl2chat.train.settings import TrainerSettings
 
 Reading = list[int]  # a question, an answer and its end, as token ids: what a reward is given for
-WARMUP, DECAY = 0.1, 0.9  # shares of the steps
 
 
 class RewardModel(nn.Module):
@@ -54,29 +57,17 @@ class RewardModel(nn.Module):
         """Rewards (B) of rows padded on the right, whose last tokens are at `last_b`."""
         features_btc = self.body.features(ids_bt)
         last_bc = features_btc[torch.arange(len(last_b), device=last_b.device), last_b]
-        rewards_b: Tensor = self.score(last_bc)[:, 0] + self.offset
-        return rewards_b
+        return cast(Tensor, self.score(last_bc)[:, 0] + self.offset)
 
     @torch.inference_mode()
     def rewards(self, readings: Sequence[Reading], micro_batch_tokens: int = 8192) -> list[float]:
         """The reward of each reading."""
         rewards = [0.0] * len(readings)
-        for part in by_length(readings, micro_batch_tokens):
-            for i, reward in zip(part, self(*self._collate([readings[i] for i in part])).tolist(), strict=True):
+        for part in by_length(list(map(len, readings)), micro_batch_tokens):
+            inputs = collate([readings[i] for i in part], self.score.weight.device)
+            for i, reward in zip(part, self(*inputs).tolist(), strict=True):
                 rewards[i] = reward
         return rewards
-
-    def rewards_of_batch(self, readings: Sequence[Reading]) -> Tensor:
-        """Rewards (B), with gradients."""
-        rewards_b: Tensor = self(*self._collate(readings))
-        return rewards_b
-
-    def _collate(self, readings: Sequence[Reading]) -> tuple[Tensor, Tensor]:
-        ids_bt = torch.zeros(len(readings), max(map(len, readings)), dtype=torch.long)
-        for row, reading in enumerate(readings):
-            ids_bt[row, : len(reading)] = torch.tensor(reading)
-        device = self.score.weight.device
-        return ids_bt.to(device), torch.tensor([len(reading) - 1 for reading in readings], device=device)
 
     def save(self, folder: AnyPath, pad_id: int) -> None:
         """Write `config.json` and `model.safetensors` in one atomic step, under transformers' names."""
@@ -119,7 +110,7 @@ class RewardModel(nn.Module):
 def reading(tokenizer: Tokenizer, prompt: Sequence[int], text: str, ended: bool, context: int) -> Reading:
     """A prompt's ids, an answer's as its text is encoded, and the end if it came to one; cut to the context.
 
-    Encoded anew, so that a reward depends on what can be read and not on how the policy cut it into tokens.
+    Encoded again, so that a reward depends on what can be read and not on how the policy cut it into tokens.
     """
     return [*prompt, *tokenizer.encode(text), *([tokenizer.im_end] if ended else [])][:context]
 
@@ -154,58 +145,89 @@ def fit_reward_model(
     rankings: Sequence[Sequence[Reading]],
     settings: PreferSettings,
     group_sizes: Sequence[Sequence[int]] | None = None,
+    out: Path | None = None,
 ) -> RewardModel:
     """Fit to rankings (each its answers' readings, best first), all answers of a prompt in one batch.
 
     group_sizes: of each ranking, how many of its answers are tied in each place; None where nothing is tied.
-    A function of its arguments: equal on CPUs between equal runs, and short enough to be done anew after a kill.
+    out: folder for metrics and checkpoints, from which a run that was stopped goes on; None keeps none.
+    A function of the other arguments: equal on CPUs between equal runs.
     The rewards of all these answers, which the start drew, have mean 0.
     """
-    device = next(policy.parameters()).device
-    model = RewardModel.from_policy(policy).to(device).train()
-    named = list(model.named_parameters())
-    optimiser = MuonAdamW(named, settings.reward_matrix_lr, settings.reward_embedding_lr, weight_decay=0.0)
     sizes = group_sizes or [[1] * len(ranking) for ranking in rankings]
-    batches = list(_batches(len(rankings), settings))
-    with deterministic(device.type), Progress("reward model", len(batches), "step") as progress:
-        for step, batch in enumerate(batches):
-            loss = torch.stack(_losses(model, [rankings[i] for i in batch], [sizes[i] for i in batch])).mean()
-            loss.backward()
-            torch.nn.utils.clip_grad_norm_(model.parameters(), settings.clip_norm)
-            optimiser.step(step, lr_scale(step, len(batches), WARMUP, DECAY))
-            optimiser.zero_grad()
-            progress.update(step + 1, f"loss {loss.item():.3f}")
-    model.eval()
+    objective = RankedChoice(RewardModel.from_policy(policy), rankings, sizes, settings)
+    with contextlib.ExitStack() as stack:
+        folder = out or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="crawl2chat-reward-model-")))
+        folder.mkdir(parents=True, exist_ok=True)
+        train(
+            objective, len(objective.batches), settings.for_reward_model(), folder, label="reward model",
+            rates="prefer.reward_",
+        )  # fmt: skip
+    model = objective.model
     rewards = model.rewards([reading for ranking in rankings for reading in ranking])
     model.offset.fill_(-sum(rewards) / len(rewards))
     return model
 
 
-def _batches(count: int, settings: PreferSettings) -> Iterator[list[int]]:
-    for epoch in range(settings.reward_epochs):
-        order = np.random.default_rng((settings.seed, epoch)).permutation(count).tolist()
-        for start in range(0, count, settings.reward_batch):
-            yield order[start : start + settings.reward_batch]
+class RankedChoice(Objective):
+    """The likelihood of rankings, averaged over those of a batch; each epoch takes them in an order of its own."""
+
+    model: RewardModel
+
+    def __init__(
+        self,
+        model: RewardModel,
+        rankings: Sequence[Sequence[Reading]],
+        group_sizes: Sequence[Sequence[int]],
+        settings: PreferSettings,
+    ) -> None:
+        self.model, self.rankings, self.group_sizes = model, rankings, group_sizes
+        self.batches = [
+            order[start : start + settings.reward_batch]
+            for order in (epoch_order(len(rankings), settings.seed, epoch) for epoch in range(settings.reward_epochs))
+            for start in range(0, len(rankings), settings.reward_batch)
+        ]
+
+    def micro_batch(self, settings: TrainerSettings, device: str, label: str, ranks: Ranks) -> MicroBatch:
+        """All rankings of a step at once, to begin with, on a CPU too: a batch is small."""
+        otherwise = "prefer.max_tokens or prefer.ranked_answers"
+        return MicroBatch(settings, device, "prefer", on_cpu=GPU_TOKENS, alone=ranks.size == 1, otherwise=otherwise)
+
+    def accumulate_gradients(self, step: int, learner: Learner) -> dict[str, Any]:
+        """The mean loss of a ranking, in nats."""
+        batch = self.batches[step]
+        share = batch[learner.ranks.rows(len(batch))] or batch[:1]
+        counted = float(learner.ranks.rank * -(-len(batch) // learner.ranks.size) < len(batch))
+        row_tokens = max(len(self.rankings[i]) * max(map(len, self.rankings[i])) for i in share)
+        self.step_tokens = sum(len(reading) for i in batch for reading in self.rankings[i])
+
+        def attempt(tokens: int) -> float:
+            rows = rows_within(tokens // row_tokens, len(share))
+            total = 0.0
+            for i in range(0, len(share), rows):
+                with learner.model.micro_batch(last=i + rows >= len(share)):
+                    loss = torch.stack(self._losses(learner.model, share[i : i + rows])).sum() / len(batch)
+                    torch.autograd.backward(learner.ranks.size * counted * loss)
+                total += counted * loss.item()
+            return total
+
+        loss = learner.micro_batch.fitting(attempt, learner.optimiser.zero_grad, rows=len(share), row_tokens=row_tokens)
+        return {"loss": learner.ranks.gather([loss]).sum().item()}
+
+    def _losses(self, model: ParallelModel, chosen: Sequence[int]) -> list[Tensor]:
+        """The loss of each ranking; they may rank different numbers of answers."""
+        rankings = [self.rankings[i] for i in chosen]
+        rewards_b = model(*collate([reading for ranking in rankings for reading in ranking], model.device))
+        return [
+            plackett_luce_loss(rewards_k[None]) if max(sizes) == 1 else tied_loss(rewards_k, sizes)
+            for rewards_k, sizes in zip(
+                torch.split(rewards_b, [len(ranking) for ranking in rankings]),
+                [self.group_sizes[i] for i in chosen],
+                strict=True,
+            )
+        ]
 
 
-def _losses(
-    model: RewardModel, rankings: Sequence[Sequence[Reading]], group_sizes: Sequence[Sequence[int]]
-) -> list[Tensor]:
-    """The loss of each ranking; they may rank different numbers of answers."""
-    rewards_b = model.rewards_of_batch([reading for ranking in rankings for reading in ranking])
-    return [
-        plackett_luce_loss(rewards_k[None]) if max(sizes) == 1 else tied_loss(rewards_k, sizes)
-        for rewards_k, sizes in zip(rewards_b.split([len(r) for r in rankings]), group_sizes, strict=True)
-    ]
-
-
-def by_length(readings: Sequence[Reading], tokens: int) -> Iterator[list[int]]:
-    """Places of readings, shortest first, as many together as fill `tokens` with their padding."""
-    part: list[int] = []
-    for i in sorted(range(len(readings)), key=lambda i: len(readings[i])):
-        if part and len(readings[i]) * (len(part) + 1) > tokens:
-            yield part
-            part = []
-        part.append(i)
-    if part:
-        yield part
+def collate(readings: Sequence[Reading], device: torch.device | str) -> tuple[Tensor, Tensor]:
+    """Ids (B, T) padded on the right, and the place of each reading's last token, (B)."""
+    return pad(readings, device), torch.tensor([len(reading) - 1 for reading in readings], device=device)

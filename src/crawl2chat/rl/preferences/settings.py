@@ -3,6 +3,10 @@
 from pydantic import Field
 
 from crawl2chat.rl.settings import PolicySettings
+from crawl2chat.stages.settings import with_default
+from crawl2chat.train.settings import TrainerSettings
+
+REWARD_WARMUP, REWARD_DECAY = 0.1, 0.9  # shares of the reward model's steps
 
 
 class PreferSettings(PolicySettings):
@@ -32,19 +36,20 @@ class PreferSettings(PolicySettings):
     compared: int = Field(40, ge=1, description="comparisons with the starting model's answers per check")
     best_of: int = Field(64, ge=1, description="maximum number of answers per prompt from which the best is chosen")
 
-    steps: int = Field(80, ge=1, description="optimiser steps")
-    prompts: int = Field(8, ge=1, description="prompts per step")
-    max_tokens: int = Field(96, ge=1, description="maximum length of an answer, in tokens; a verse has about 60")
-    matrix_lr: float = Field(0.006, gt=0, description="Muon's learning rate for the policy's matrices")
-    embedding_lr: float = Field(
-        0.0015, gt=0, description="AdamW's learning rate for its embeddings, output head and norms"
+    steps: int = with_default(PolicySettings, "steps", 80)
+    prompts: int = with_default(PolicySettings, "prompts", 8)
+    max_tokens: int = with_default(PolicySettings, "max_tokens", 96)  # a verse has about 60
+    matrix_lr: float = with_default(PolicySettings, "matrix_lr", 0.006)
+    embedding_lr: float = with_default(PolicySettings, "embedding_lr", 0.0015)
+    replay_weight: float = with_default(PolicySettings, "replay_weight", 0.3)
+    replay_tokens: int = with_default(PolicySettings, "replay_tokens", 1024)
+    decay: float = with_default(PolicySettings, "decay", 0.0)
+    evaluate_every: int = with_default(
+        PolicySettings, "evaluate_every", 4, "steps between checks, each of which writes a snapshot"
     )
-    replay_weight: float = Field(0.3, ge=0, description="weight of the loss on earlier conversations; 0: none")
-    replay_tokens: int = Field(1024, ge=8, description="tokens of earlier conversations per step")
-    decay: float = Field(
-        0.0,
-        ge=0,
-        le=1,
-        description="share of the steps over which the learning rate falls to zero; 0 keeps it constant",
-    )
-    evaluate_every: int = Field(4, ge=1, description="steps between checks, each of which writes a snapshot")
+
+    def for_reward_model(self) -> TrainerSettings:
+        """What the training of the reward model goes by: its own rates and schedule, all else as for the policy."""
+        shared = self.model_dump(include=set(TrainerSettings.model_fields))
+        own = {"matrix_lr": self.reward_matrix_lr, "embedding_lr": self.reward_embedding_lr}
+        return TrainerSettings(**shared | own | {"warmup": REWARD_WARMUP, "decay": REWARD_DECAY})

@@ -10,10 +10,12 @@ import numpy as np
 from safetensors.torch import load_file, save_file
 
 from crawl2chat.generate import Engine
-from crawl2chat.honesty.checkup import check_again, copy_forward, read_card
+from crawl2chat.honesty.checkup import check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
+from crawl2chat.rl.from_ledger import TASTE as TASTE_OF_VERSES
+from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
 from crawl2chat.rl.grpo import Prompts, optimise_policy
-from crawl2chat.rl.preferences.annotator import Annotator
+from crawl2chat.rl.preferences.annotator import TASTE, Annotator, Taste
 from crawl2chat.rl.preferences.check import Check, Checker
 from crawl2chat.rl.preferences.collect import (
     Agreement,
@@ -25,17 +27,16 @@ from crawl2chat.rl.preferences.collect import (
     split_by_topic,
 )
 from crawl2chat.rl.preferences.overoptimise import best_of_n_curve, check_to_keep
+from crawl2chat.rl.preferences.preference_files import PromptRow, read_prompt_rows, split_prompts
 from crawl2chat.rl.preferences.results import curves, figures, write_checks, write_samples
 from crawl2chat.rl.preferences.reward_model import RewardModel
 from crawl2chat.rl.preferences.rlhf import penalised_reward
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Ranking
-from crawl2chat.rl.preferences.verses import VersePrompt, verse_prompts
 from crawl2chat.rl.replay import replay_batches
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
 from crawl2chat.stages.stage import METRICS
-from crawl2chat.tinyweb.ledger import Ledger, Verse
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.devices import choose_device
 from crawl2chat.train.metrics import Metrics
@@ -45,29 +46,33 @@ CURVES = "curves.json"
 
 
 @dataclass(frozen=True)
-class _Verses:
+class _Asked:
     """Who judges, and what is asked: prompts that may be ranked, and prompts about other topics to measure on."""
 
     annotator: Annotator | None  # None: a person did the ranking
-    ranked: list[VersePrompt]
-    held_out: list[VersePrompt]
+    ranked: list[PromptRow]
+    held_out: list[PromptRow]
 
 
-def prefer(crawl: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSettings) -> list[Figure]:
-    """Rank verses of `model`, fit a reward model to the rankings, follow it, and keep what was preferred most.
+def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSettings) -> list[Figure]:
+    """Rank answers of `model`, fit a reward model to the rankings, follow it, and keep what was preferred most.
 
-    `crawl`: the folder of a fictional web, whose verses have the topics. `model`: an earlier stage's folder, whose
-    conversations, if there are any, are replayed. Each phase leaves a file and is not done again after a kill.
+    `prompts`: a file of prompts or a folder with `prompts.jsonl`. The simulated annotator takes its taste from
+    `taste.json` beside it, if there is one. `model`: an earlier stage's folder, whose conversations, if there are any,
+    are replayed. Each phase leaves a file and is not repeated after a kill.
+    Raises StageError for prompts or rankings that can't be used.
     """
-    crawl, model, out = Path(crawl), Path(model), Path(out)
-    asked, held_out = verse_prompts(_verses_of(crawl))
+    prompts, model, out = Path(prompts), Path(model), Path(out)
+    rows = prompts_of_ledger(prompts) if has_only_ledger(prompts) else read_prompt_rows(prompts)
+    ranked, held_out = split_prompts(rows, prompts)
     copy_forward(model, out)
     tokenizer, start = Tokenizer.load(model), load_model(model, device=choose_device(settings))
-    verses = _Verses(None if settings.rankings else Annotator(settings.noise, settings.seed), asked, held_out)
-    rankings = _rankings(start, tokenizer, verses, settings, out)
-    reward_model = _reward_model(start, tokenizer, rankings, verses, settings, out)
+    annotator = None if settings.rankings else Annotator(settings.noise, settings.seed, _taste_beside(prompts))
+    asked = _Asked(annotator, ranked, held_out)
+    rankings = _rankings(start, tokenizer, asked, settings, out)
+    reward_model = _reward_model(start, tokenizer, rankings, asked, settings, out)
     if not (out / CURVES).exists():
-        checker = _checker(start, tokenizer, reward_model, rankings, verses, settings)
+        checker = _checker(start, tokenizer, reward_model, rankings, asked, settings)
         checks = _follow(model, checker, rankings, out)
         kept = check_to_keep(checks)
         write_checks(checks, out / "checks.sqlite")
@@ -83,28 +88,25 @@ def prefer(crawl: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetting
         Figure("rankings", len(rankings)),
         *Agreement(**json.loads((out / "agreement.json").read_text(encoding="utf-8"))).figures(),
         *figures(json.loads((out / CURVES).read_text(encoding="utf-8"))),
-        *check_again(engine, Ledger.load(crawl), read_card(model), settings.seed, out, "prefer"),
+        *check_again(engine, model, settings.seed, out, "prefer"),
     ]
 
 
-def _verses_of(crawl: Path) -> list[Verse]:
-    try:
-        verses = Ledger.load(crawl).verses
-    except FileNotFoundError as error:
-        raise StageError(f"prefer: {crawl} is no fictional web, so there are no verses to ask for") from error
-    if not verses:
-        raise StageError(f"prefer: the web in {crawl} has no verses; raise crawl.tinyweb.verses")
-    return verses
+def _taste_beside(prompts: Path) -> Taste:
+    if has_only_ledger(prompts):
+        return TASTE_OF_VERSES
+    file = (prompts if prompts.is_dir() else prompts.parent) / TASTE
+    return Taste.load(file) if file.exists() else Taste()
 
 
 def _rankings(
-    start: Transformer, tokenizer: Tokenizer, verses: _Verses, settings: PreferSettings, out: Path
+    start: Transformer, tokenizer: Tokenizer, asked: _Asked, settings: PreferSettings, out: Path
 ) -> list[Ranking]:
-    if settings.rankings or verses.annotator is None:
+    if settings.rankings or asked.annotator is None:
         return read_rankings(Path(settings.rankings or "").expanduser())
     file = out / "rankings.sqlite"
     if not file.exists():
-        rank_by_taste(Engine(start, tokenizer), verses.ranked, verses.annotator, settings, file)
+        rank_by_taste(Engine(start, tokenizer), asked.ranked, asked.annotator, settings, file)
     return read_rankings(file)
 
 
@@ -112,19 +114,18 @@ def _reward_model(
     start: Transformer,
     tokenizer: Tokenizer,
     rankings: list[Ranking],
-    verses: _Verses,
+    asked: _Asked,
     settings: PreferSettings,
     out: Path,
 ) -> RewardModel:
     """Fitted to the rankings of four fifths of the prompts and measured on the others."""
     folder = out / "reward_model"
-    topics = {prompt.text: prompt.topic for prompt in verses.ranked}
-    training, test = split_by_topic(rankings, topics, settings.seed)
+    training, test = split_by_topic(rankings, asked.ranked, settings.seed)
     if not folder.exists():
         reward_model_of(start, tokenizer, training, settings).save(folder, pad_id=tokenizer.end_of_text)
     model = RewardModel.load(folder, device=choose_device(settings))
     if not (out / "agreement.json").exists():
-        found = agreement(model, start, tokenizer, test, verses.annotator, topics)
+        found = agreement(model, start, tokenizer, test, asked.annotator, asked.ranked)
         write_json(out / "agreement.json", found.to_json())
     return model
 
@@ -134,13 +135,19 @@ def _checker(
     tokenizer: Tokenizer,
     reward_model: RewardModel,
     rankings: list[Ranking],
-    verses: _Verses,
+    asked: _Asked,
     settings: PreferSettings,
 ) -> Checker:
-    asked = {prompt.text: prompt for prompt in verses.ranked}
-    starts = [(asked[ranking.prompt], ranking.answers[0]) for ranking in rankings if ranking.prompt in asked]
-    held_out = [prompt for prompt in verses.held_out if prompt.text not in {r.prompt for r in rankings}]
-    return Checker(tokenizer, reward_model, start, held_out, starts, verses.annotator, settings)
+    rows = {row.prompt: row for row in asked.ranked}
+    starts = [(rows[ranking.asked], ranking.answers[0]) for ranking in rankings if ranking.asked in rows]
+    ranked = {ranking.prompt for ranking in rankings}
+    held_out = [prompt for prompt in asked.held_out if prompt.text not in ranked]
+    if not held_out:
+        raise StageError(
+            f"prefer.rankings = {settings.rankings}: all {len(asked.held_out)} prompts to measure on have been ranked; "
+            'add others, with "split": "held_out"'
+        )
+    return Checker(tokenizer, reward_model, start, held_out, starts, asked.annotator, settings)
 
 
 def _follow(model: Path, checker: Checker, rankings: list[Ranking], out: Path) -> list[Check]:

@@ -12,7 +12,7 @@ from typing import Annotated, Any, TypeVar
 from pydantic import Field, FiniteFloat
 from starlette.requests import Request
 
-from crawl2chat.chat.sft import load_ledger
+from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
 from crawl2chat.rl.preferences import preference_files as files
 from crawl2chat.rl.preferences.agreement import report
 from crawl2chat.rl.preferences.collect import rewards_as_shown
@@ -29,7 +29,6 @@ from crawl2chat.rl.preferences.store import (
     Verdict,
     now,
 )
-from crawl2chat.rl.preferences.verses import verse_prompts
 from crawl2chat.serve.api.prompts import chat_prompt
 from crawl2chat.serve.api.requests import ChatRequest, Strict
 from crawl2chat.serve.app.context import AppContext
@@ -193,13 +192,17 @@ class RankingPage:
             why = "give the server prompts to ask, JSON lines in --prompts FILE"
             if self.context.run is None:
                 raise StageError(f"this is one model and not a run; {why}")
-            try:
-                verses, _ = verse_prompts(load_ledger(self.context.run / "crawl", "ranking").verses)
-            except StageError as error:
-                raise StageError(f"this run has no made-up web, whose verses could be asked for; {why}") from error
-            if not verses:
+            crawl = self.context.run / "crawl"
+            if has_only_ledger(crawl):
+                rows = [row.prompt for row in prompts_of_ledger(crawl) if row.split == "train"]
+            else:
+                try:
+                    rows = files.read_prompts(crawl)
+                except StageError as error:
+                    raise StageError(f"this run has no prompts to ask; {why}") from error
+            if not rows:
                 raise StageError(f"this run's made-up web has no verses to ask for; {why}")
-            self._prompts = [Prompt(prompt.text) for prompt in verses]
+            self._prompts = rows
         return self._prompts
 
     def _open(self) -> Plan:

@@ -1,0 +1,166 @@
+"""Write docs/reference/cli.md and settings.md, or check that they are up to date: python docs/reference.py [--check]
+
+Commands and options come from the parser itself and settings from the recipe's types, so nothing is listed twice.
+With --check nothing is written: the difference is printed, and the exit status is 1 if there is one.
+"""
+
+import argparse
+import contextlib
+import difflib
+import io
+import json
+import sys
+import types
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from unittest import mock
+
+from pydantic.fields import FieldInfo
+
+from crawl2chat.cli.main import main as crawl2chat
+from crawl2chat.stages.pipeline import Recipe
+from crawl2chat.stages.settings import Settings
+
+FOLDER = Path(__file__).parent / "reference"
+BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "multiple of {}",
+          "min_length": "length ≥ {}", "max_length": "length ≤ {}", "pattern": "matches `{}`"}  # fmt: skip
+NOTE = "<!-- Written by `python docs/reference.py`; change the help texts instead. -->"
+
+
+def parser_that_helps(*arguments: str) -> argparse.ArgumentParser:
+    """Return the parser whose `--help` these arguments ask for, as the command line builds it."""
+    found: list[argparse.ArgumentParser] = []
+
+    def remember(self: argparse.Action, parser: argparse.ArgumentParser, *_: object) -> None:
+        found.append(parser)
+        parser.exit()
+
+    quiet = contextlib.redirect_stdout(io.StringIO())
+    with mock.patch.object(argparse._HelpAction, "__call__", remember), quiet, contextlib.suppress(SystemExit):
+        crawl2chat([*arguments, "--help"])
+    return found[0]
+
+
+def subcommands(parser: argparse.ArgumentParser) -> list[str]:
+    (action,) = (a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
+    return list(action.choices)
+
+
+def cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", "\\|")
+
+
+def usage(action: argparse.Action) -> str:
+    """Return `--out DIR` or `RECIPE`, with the optional and repeated parts marked as in a usage line."""
+    value = action.metavar or (action.dest.upper() if action.option_strings else action.dest)
+    if action.choices is not None and not action.metavar:
+        value = "{" + ",".join(map(str, action.choices)) + "}"
+    value = str(value if isinstance(value, str) else value[0])
+    many = {"?": f"[{value}]", "*": f"[{value} …]", "+": f"{value} …", None: value, 0: ""}
+    value = many.get(action.nargs, " ".join([value] * action.nargs) if isinstance(action.nargs, int) else value)
+    return ", ".join(f"{option} {value}".strip() for option in action.option_strings) or value
+
+
+def command(name: str) -> Iterator[str]:
+    parser = parser_that_helps(name)
+    yield f"## {name}"
+    yield ""
+    yield cell(parser.description or "")
+    epilog = (parser.epilog or "").strip()
+    if epilog and issubclass(parser.formatter_class, argparse.RawDescriptionHelpFormatter):
+        yield from ("", "```", *epilog.splitlines(), "```")
+    elif epilog:
+        yield from ("", cell(epilog))
+    for group in parser._action_groups:
+        actions = [a for a in group._group_actions if a.help != argparse.SUPPRESS and a.dest != "help"]
+        if not actions:
+            continue
+        yield ""
+        yield f"| {group.title or 'options'} | |"
+        yield "|---|---|"
+        for action in actions:
+            text = parser._get_formatter()._expand_help(action) if action.help else ""
+            text += " (required)" if action.option_strings and action.required else ""
+            yield f"| `{cell(usage(action))}` | {cell(text)} |"
+    yield ""
+
+
+def commands() -> Iterator[str]:
+    yield from ("# Commands", "", NOTE, "", "`crawl2chat COMMAND --help` prints the same in the terminal.")
+    yield "Settings, which have a dot in their name, are in [settings.md](settings.md)."
+    yield ""
+    for name in subcommands(parser_that_helps()):
+        yield from command(name)
+
+
+def type_name(annotation: object) -> str:
+    """Return a type as one would write it in a recipe's documentation: `int`, `"a" or "b"`, `list of str`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return type_name(arguments[0])
+    if origin is typing.Literal:
+        return " or ".join(json.dumps(value) for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(type_name(part) for part in arguments if part is not type(None))
+    if origin in (list, tuple, set, frozenset, dict):
+        inner = (" to " if origin is dict else ", ").join(type_name(part) for part in arguments if part is not ...)
+        return f"{origin.__name__} of {inner}"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def bounds(field: FieldInfo) -> str:
+    found = [pattern.format(value) for rule in field.metadata for name, pattern in BOUNDS.items()
+             if (value := getattr(rule, name, None)) is not None]  # fmt: skip
+    return ", ".join(found)
+
+
+def rows(table: type[Settings], prefix: str) -> Iterator[str]:
+    for name, field in table.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield from rows(field.annotation, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True, validated_data={})
+        shown = "" if default is None else f"`{json.dumps(default, default=str, ensure_ascii=False)}`"
+        kind = ", ".join(part for part in (type_name(field.annotation), bounds(field)) if part)
+        yield f"| `{prefix}{name}` | {cell(kind)} | {cell(shown)} | {cell(field.description or '')} |"
+
+
+def settings() -> Iterator[str]:
+    yield from ("# Settings", "", NOTE, "")
+    yield "A recipe is a TOML file with one table per stage."
+    yield "Each setting can also be given on the command line: `--pretrain.depth 6`."
+    yield "An empty default means that the setting is optional."
+    head = ("", "| setting | type and bounds | default | meaning |", "|---|---|---|---|")
+    by_table: dict[str, list[str]] = {}
+    for row in rows(Recipe, ""):
+        table, dot, _ = row.split("`")[1].partition(".")
+        by_table.setdefault(table if dot else "The run", []).append(row)
+    for title, table_rows in by_table.items():
+        kind = Recipe.model_fields[title].annotation if title in Recipe.model_fields else None
+        described = cell((kind.__doc__ or "").split("\n\n")[0]) if kind else ""
+        yield from ("", f"## {title}", *(("", described) if described else ()), *head, *table_rows)
+
+
+def main() -> int:
+    options = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    options.add_argument("--check", action="store_true", help="print the difference and write nothing")
+    check = options.parse_args().check
+    stale = False
+    for file, lines in ((FOLDER / "cli.md", commands()), (FOLDER / "settings.md", settings())):
+        text = "\n".join(lines).rstrip() + "\n"
+        if not check:
+            file.parent.mkdir(exist_ok=True)
+            file.write_text(text, encoding="utf-8")
+            continue
+        before = file.read_text(encoding="utf-8") if file.exists() else ""
+        difference = list(difflib.unified_diff(before.splitlines(), text.splitlines(), str(file), "now", lineterm=""))
+        print("\n".join(difference), end="\n" if difference else "")
+        stale = stale or bool(difference)
+    if stale:
+        print("the reference is out of date: run `python docs/reference.py`", file=sys.stderr)
+    return int(stale)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
