@@ -1,6 +1,7 @@
 """What the endpoints of the API and of the pages share: routes, bodies, event streams, tensors, tokens."""
 
 import asyncio
+import inspect
 import json
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
@@ -20,7 +21,7 @@ ALIGNMENT = 8  # bytes, so that a browser can look at each array where it lies
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")  # that JavaScript has arrays of
 
 Result = TypeVar("Result")
-Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 def get(path: str) -> Callable[[Handler], Handler]:
@@ -44,7 +45,8 @@ def _mark(method: str, path: str, kind: type[Strict] | None) -> Callable[[Handle
 def routes_of(page: object) -> list[Route]:
     """Routes to the methods of an object that `get` and `post` have marked.
 
-    Each returns a response, or an object that is sent as JSON.
+    Each returns a response, or an object that is sent as JSON. As in Starlette, one that is not `async` runs in a
+    thread, so that the event loop goes on meanwhile.
     """
     return [
         _route(getattr(page, name), *function.endpoint)
@@ -53,13 +55,14 @@ def routes_of(page: object) -> list[Route]:
     ]
 
 
-def _route(handler: Callable[..., Awaitable[Any]], method: str, path: str, kind: type[Strict] | None) -> Route:
+def _route(handler: Callable[..., Any], method: str, path: str, kind: type[Strict] | None) -> Route:
     async def endpoint(request: Request) -> Response:
-        if kind is None:
-            answer = await handler(request)
-        else:
+        arguments: list[Any] = [request]
+        if kind is not None:
             content = await request.body()
-            answer = await handler(request, await run_in_thread_if_long(request, lambda: parse(kind, content)))
+            arguments.append(await run_in_thread_if_long(request, lambda: parse(kind, content)))
+        is_async = inspect.iscoroutinefunction(handler)
+        answer = await handler(*arguments) if is_async else await asyncio.to_thread(handler, *arguments)
         return answer if isinstance(answer, Response) else JSONResponse(answer)
 
     return Route(path, endpoint, methods=[method])

@@ -91,13 +91,12 @@ class ChatPage:
         self._tracing = asyncio.Semaphore(1)
 
     @get("/app/chat/setup")
-    async def setup(self, request: Request) -> dict[str, Any]:
+    def setup(self, request: Request) -> dict[str, Any]:
         """What can be asked, with which tools, and whether there are documents to look answers up in."""
         stages = [model.stage or model.name for model in self.context.pool.models]
         crawl = self.context.run / "crawl" if self.context.run else None
-        found = await asyncio.to_thread(presets, stages, crawl)
         return {
-            "presets": [asdict(preset) for preset in found],
+            "presets": [asdict(preset) for preset in presets(stages, crawl)],
             "tools": [CALCULATOR, *([SEARCH] if self.index else [])],
             "documents": self._documents() is not None,
         }
@@ -109,8 +108,21 @@ class ChatPage:
         return await asyncio.to_thread(fit_chat, model, body)  # it may cut the same text often
 
     @post("/app/chat/tool", ToolRequest)
-    async def tool(self, request: Request, body: ToolRequest) -> dict[str, Any]:
-        return await asyncio.to_thread(_call_tool, body, self.index)
+    def tool(self, request: Request, body: ToolRequest) -> dict[str, Any]:
+        """The tool's text as the model is to read it, and the address of the page that it quotes."""
+        tools: dict[str, Tool] = {"calculator": calculate}
+        index = SearchIndex(self.index) if self.index else None  # a new one: SQLite's connections stay in their thread
+        if index:
+            tools["search"] = index.search
+        try:
+            called = ToolCall(type="function", function={"name": body.name, "arguments": body.arguments})
+            result = carry_out(called, tools, body.asked)
+            page = re.match(r"Page (\d+):", result) if index and body.name == "search" else None
+            address = index.address(int(page[1])) if index and page else None
+        finally:
+            if index:
+                index.database.close()
+        return {"result": result, "page": int(page[1]) if page else None, "address": address}
 
     @post("/app/chat/trace", TraceRequest)
     async def trace(self, request: Request, body: TraceRequest) -> Response:
@@ -127,12 +139,38 @@ class ChatPage:
         }))  # fmt: skip
 
     @post("/app/chat/import", ImportRequest)
-    async def import_(self, request: Request, body: ImportRequest) -> dict[str, Any]:
-        return await asyncio.to_thread(_import, body)
+    def import_(self, request: Request, body: ImportRequest) -> dict[str, Any]:
+        """The conversations of a file, as `sft` reads it."""
+        name = Path(body.name.replace("\\", "/")).name[:200] or "the file"
+        remarks: list[str] = []
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"conversations.{'csv' if name.lower().endswith(('.csv', '.tsv')) else 'jsonl'}"
+            file.write_bytes(body.content.encode("utf-8", "surrogatepass").removeprefix(codecs.BOM_UTF8))
+            try:
+                conversations = read_conversations(file, remarks.append)
+            except StageError as error:
+                raise bad_request(str(error).replace(str(file), name), "content") from error
+        return {"conversations": conversations, "remarks": [remark.replace(str(file), name) for remark in remarks]}
 
     @post("/app/chat/export", ExportRequest)
-    async def export(self, request: Request, body: ExportRequest) -> dict[str, Any]:
-        return {"content": await asyncio.to_thread(_export, body)}
+    def export(self, request: Request, body: ExportRequest) -> dict[str, str]:
+        """JSON lines that `sft` reads; read once by its reader, so that what is wrong is reported here."""
+        conversations: list[list[Message]] = []
+        for given in body.conversations:
+            messages: list[Message] = given.messages
+            if given.tools:
+                begins = messages[0]["role"] == "system"
+                first = messages[0] if begins else Message(role="system", content="")
+                messages = [{**first, "tools": given.tools}, *messages[begins:]]
+            conversations.append(messages)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "conversations.jsonl"
+            write_conversations(conversations, file)
+            try:
+                read_conversations(file)
+            except StageError as error:
+                raise bad_request(str(error).replace(str(file), "the conversations"), "conversations") from error
+            return {"content": file.read_text(encoding="utf-8")}
 
     def _documents(self) -> Path | None:
         """The run, if it still has the documents that its models learned from."""
@@ -179,54 +217,3 @@ class ChatPage:
 async def _before(deadline: float, work: Awaitable[Result]) -> Result:
     async with asyncio.timeout_at(deadline):
         return await work
-
-
-def _call_tool(body: ToolRequest, file: Path | None) -> dict[str, Any]:
-    """The tool's text as the model is to read it, and the address of the page that it quotes."""
-    tools: dict[str, Tool] = {"calculator": calculate}
-    index = SearchIndex(file) if file else None  # one per call, as SQLite's connections stay in their thread
-    if index:
-        tools["search"] = index.search
-    try:
-        called = ToolCall(type="function", function={"name": body.name, "arguments": body.arguments})
-        result = carry_out(called, tools, body.asked)
-        page = re.match(r"Page (\d+):", result) if index and body.name == "search" else None
-        address = index.address(int(page[1])) if index and page else None
-    finally:
-        if index:
-            index.database.close()
-    return {"result": result, "page": int(page[1]) if page else None, "address": address}
-
-
-def _import(body: ImportRequest) -> dict[str, Any]:
-    """The conversations of a file, as `sft` reads it."""
-    name = Path(body.name.replace("\\", "/")).name[:200] or "the file"
-    remarks: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"conversations.{'csv' if name.lower().endswith(('.csv', '.tsv')) else 'jsonl'}"
-        file.write_bytes(body.content.encode("utf-8", "surrogatepass").removeprefix(codecs.BOM_UTF8))
-        try:
-            conversations = read_conversations(file, remarks.append)
-        except StageError as error:
-            raise bad_request(str(error).replace(str(file), name), "content") from error
-    return {"conversations": conversations, "remarks": [remark.replace(str(file), name) for remark in remarks]}
-
-
-def _export(body: ExportRequest) -> str:
-    """JSON lines that `sft` reads; read once by its reader, so that what is wrong is reported here."""
-    conversations: list[list[Message]] = []
-    for given in body.conversations:
-        messages: list[Message] = given.messages
-        if given.tools:
-            begins = messages[0]["role"] == "system"
-            first = messages[0] if begins else Message(role="system", content="")
-            messages = [{**first, "tools": given.tools}, *messages[begins:]]
-        conversations.append(messages)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "conversations.jsonl"
-        write_conversations(conversations, file)
-        try:
-            read_conversations(file)
-        except StageError as error:
-            raise bad_request(str(error).replace(str(file), "the conversations"), "conversations") from error
-        return file.read_text(encoding="utf-8")

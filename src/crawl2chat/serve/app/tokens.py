@@ -79,45 +79,36 @@ class TokensPage:
         return {"encodings": [run, *public, *others], "longest_replay": MAX_REPLAY}
 
     @post("/app/tokens/encode", EncodeRequest)
-    async def encode(self, request: Request, body: EncodeRequest) -> Response:
-        def work() -> Response:
-            cuts = [cut(self.open(name), body.text) for name in body.encodings]
-            header = {
-                # only where the encoding changed it, by composing characters
-                "texts": [None if (text := seen.content.decode()) == body.text else text for seen in cuts],
-                "names": body.encodings,
-            }
-            return tensors(header, {k: v for i, seen in enumerate(cuts) for k, v in _arrays(seen, i).items()})
-
-        return await asyncio.to_thread(work)
+    def encode(self, request: Request, body: EncodeRequest) -> Response:
+        cuts = [cut(self.open(name), body.text) for name in body.encodings]
+        header = {
+            # only where the encoding changed it, by composing characters
+            "texts": [None if (text := seen.content.decode()) == body.text else text for seen in cuts],
+            "names": body.encodings,
+        }
+        return tensors(header, {k: v for i, seen in enumerate(cuts) for k, v in _arrays(seen, i).items()})
 
     @post("/app/tokens/merges", MergesRequest)
-    async def merges(self, request: Request, body: MergesRequest) -> Response:
-        def work() -> Response:
-            encoding = self.open(body.encoding)
-            seen = cut(encoding, body.text)
-            steps = [
-                (merge.begin, merge.begin if merge.middle is None else merge.middle, merge.end, merge.rank)
-                for merge in replay(encoding, seen)
-            ]
-            table = np.array(steps, np.uint32).reshape(-1, 4)
-            return tensors({"text": seen.content.decode()}, {"steps": table, **_arrays(seen, 0)})
-
-        return await asyncio.to_thread(work)
+    def merges(self, request: Request, body: MergesRequest) -> Response:
+        encoding = self.open(body.encoding)
+        seen = cut(encoding, body.text)
+        steps = [
+            (merge.begin, merge.begin if merge.middle is None else merge.middle, merge.end, merge.rank)
+            for merge in replay(encoding, seen)
+        ]
+        table = np.array(steps, np.uint32).reshape(-1, 4)
+        return tensors({"text": seen.content.decode()}, {"steps": table, **_arrays(seen, 0)})
 
     @post("/app/tokens/chat", ConversationRequest)
-    async def chat(self, request: Request, body: ConversationRequest) -> Response:
-        def work() -> Response:
-            ids, mask = self.own.encode_chat(body.messages, add_generation_prompt=body.add_generation_prompt)
-            seen = cut_ids(self.own, ids, self.own.decode(ids))
-            control = np.isin(seen.ids, list(self.own.controls.values()))
-            arrays = {**_arrays(seen, 0), "mask": np.array(mask, np.uint8), "control": control.astype(np.uint8)}
-            return tensors({"text": seen.content.decode()}, arrays)
-
+    def chat(self, request: Request, body: ConversationRequest) -> Response:
         try:
-            return await asyncio.to_thread(work)
+            ids, mask = self.own.encode_chat(body.messages, add_generation_prompt=body.add_generation_prompt)
         except ValueError as error:
             raise bad_request(f"messages: {error}", "messages") from error
+        seen = cut_ids(self.own, ids, self.own.decode(ids))
+        control = np.isin(seen.ids, list(self.own.controls.values()))
+        arrays = {**_arrays(seen, 0), "mask": np.array(mask, np.uint8), "control": control.astype(np.uint8)}
+        return tensors({"text": seen.content.decode()}, arrays)
 
     @post("/app/tokens/texts", TextsRequest)
     async def texts(self, request: Request, body: TextsRequest) -> dict[str, Any]:
@@ -127,21 +118,17 @@ class TokensPage:
         return {"tokens": await asyncio.to_thread(describe_tokens, model.tokenizer, body.ids)}
 
     @post("/app/tokens/search", SearchRequest)
-    async def search(self, request: Request, body: SearchRequest) -> dict[str, Any]:
+    def search(self, request: Request, body: SearchRequest) -> dict[str, Any]:
         if body.by == "id" and not (body.query.isascii() and body.query.isdigit() and len(body.query) < 10):
             raise bad_request(f"query = {body.query[:20]!r}: expected a token id, a whole number", "query")
-
-        def work() -> dict[str, Any]:
-            encoding = self.open(body.encoding)
-            if body.by == "id":
-                total, found = around(encoding, int(body.query), body.limit)
-            else:
-                total, found = find(
-                    encoding, body.query, ignore_case=body.ignore_case, offset=body.offset, limit=body.limit
-                )
-            return {"total": total, "tokens": [_entry(entry) for entry in found]}
-
-        return await asyncio.to_thread(work)
+        encoding = self.open(body.encoding)
+        if body.by == "id":
+            total, found = around(encoding, int(body.query), body.limit)
+        else:
+            total, found = find(
+                encoding, body.query, ignore_case=body.ignore_case, offset=body.offset, limit=body.limit
+            )
+        return {"total": total, "tokens": [_entry(entry) for entry in found]}
 
     def open(self, name: str) -> Encoding:
         """Raises ApiError where none has that name, or its file can no longer be read."""
