@@ -108,7 +108,8 @@ class EventStream(StreamingResponse):
     def __init__(
         self, events: AsyncGenerator[Sequence[Mapping[str, Any]], None], close: Callable[[], None] = lambda: None
     ) -> None:
-        self._events, self._close, self._scope = events, close, {}  # type: tuple[Any, Any, Any]
+        self._events, self._close = events, close
+        self._scope: Scope = {}
         super().__init__(self._frames(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
     async def _frames(self) -> AsyncGenerator[bytes, None]:
