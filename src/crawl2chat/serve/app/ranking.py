@@ -23,7 +23,6 @@ from crawl2chat.rl.preferences.reward_model import RewardModel
 from crawl2chat.rl.preferences.store import (
     MOST_ANSWERS,
     Answer,
-    Assignment,
     Prompt,
     Ranking,
     RankingStore,
@@ -79,7 +78,11 @@ class RankingPage:
     def __init__(self, context: AppContext) -> None:
         self.context = context
         self.file = context.ranking.store or context.folder / "rankings.sqlite"
-        self.guidelines = _read_guidelines(context.ranking.guidelines or GUIDELINES)
+        guidelines = context.ranking.guidelines or GUIDELINES
+        try:
+            self.guidelines = guidelines.read_text(encoding="utf-8")[:MAX_GUIDELINES]
+        except (OSError, UnicodeError) as error:
+            raise StageError(f"guidelines {guidelines}: can't be read as text: {error}") from error
         self._prompts = files.read_prompts(context.ranking.prompts) if context.ranking.prompts else None
         self._store: RankingStore | None = None
         self._opening = threading.Lock()
@@ -119,7 +122,12 @@ class RankingPage:
                 step = await asyncio.to_thread(plan.assign, step, answers, annotator)
         with self._disk_errors():
             progress = await asyncio.to_thread(plan.progress, annotator)
-        return {"assignment": step and _shown(step), "progress": {**asdict(progress), "done": progress.done}}
+        # before judging, neither who wrote an answer nor whether this is a repeat may be seen
+        shown = step and {
+            "id": step.id, "messages": step.asked.messages,
+            "answers": [{"text": answer.text, "ended": answer.ended} for answer in step.answers],
+        }  # fmt: skip
+        return {"assignment": shown, "progress": {**asdict(progress), "done": progress.done}}
 
     @post("/app/ranking/judge", JudgeRequest)
     def judge(self, request: Request, body: JudgeRequest) -> dict[str, Any]:
@@ -231,22 +239,20 @@ class RankingPage:
     async def _sample(self, needed: Needed) -> list[Answer]:
         """One answer by each source, all of them at temperature 1."""
         made: dict[int, Answer] = {}
+        body = ChatRequest(messages=needed.prompt.messages, temperature=1.0, max_tokens=ANSWER_TOKENS, seed=0)
         for source in dict.fromkeys(needed.sources):
             places = [place for place, other in enumerate(needed.sources) if other == source]
-            made |= zip(places, await self._sample_from(source, needed, places), strict=True)
+            loaded = await self.context.pool.load(source.author)
+            prompt, sampling, rule = await asyncio.to_thread(chat_prompt, loaded.model, body)
+            seeds = [needed.number * len(needed.sources) + place for place in places]
+            wanted = [GenerationRequest(prompt, sampling, seed, rule=rule) for seed in seeds]
+            texts, ended = [""] * len(places), [False] * len(places)
+            for index, delta in await loaded.admission.admit(wanted, "ranking").all_deltas():
+                texts[index] += delta.text
+                ended[index] = delta.finish_reason == "stop"
+            answers = [Answer(text, end, source.author, source.stage) for text, end in zip(texts, ended, strict=True)]
+            made |= zip(places, answers, strict=True)
         return [made[place] for place in range(len(needed.sources))]
-
-    async def _sample_from(self, source: Source, needed: Needed, places: Sequence[int]) -> list[Answer]:
-        loaded = await self.context.pool.load(source.author)
-        body = ChatRequest(messages=needed.prompt.messages, temperature=1.0, max_tokens=ANSWER_TOKENS, seed=0)
-        prompt, sampling, rule = await loaded.compute(lambda engine: chat_prompt(loaded.model, body))
-        first = needed.number * len(needed.sources)
-        wanted = [GenerationRequest(prompt, sampling, first + place, rule=rule) for place in places]
-        texts, ended = [""] * len(places), [False] * len(places)
-        for index, delta in await loaded.admission.admit(wanted, "ranking").all_deltas():
-            texts[index] += delta.text
-            ended[index] = delta.finish_reason == "stop"
-        return [Answer(text, end, source.author, source.stage) for text, end in zip(texts, ended, strict=True)]
 
 
 class Rewards:
@@ -278,23 +284,8 @@ class Rewards:
             return dict(self._known)
 
 
-def _read_guidelines(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")[:MAX_GUIDELINES]
-    except (OSError, UnicodeError) as error:
-        raise StageError(f"guidelines {file}: can't be read as text: {error}") from error
-
-
 def _name(text: str) -> str:
     name = text.strip()
     if not name or CONTROL.search(name):
         raise bad_request(f"annotator = {json.dumps(text)}: expected a name", "annotator")
     return name
-
-
-def _shown(assignment: Assignment) -> dict[str, Any]:
-    """What an annotator may see before judging: neither who wrote an answer nor whether this is a repeat."""
-    return {
-        "id": assignment.id, "messages": assignment.asked.messages,
-        "answers": [{"text": answer.text, "ended": answer.ended} for answer in assignment.answers],
-    }  # fmt: skip

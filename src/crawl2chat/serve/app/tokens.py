@@ -19,7 +19,7 @@ from crawl2chat.tokenizer.encoding import Encoding
 from crawl2chat.tokenizer.library import open_encoding
 from crawl2chat.tokenizer.public import PUBLIC
 from crawl2chat.tokenizer.replay import replay
-from crawl2chat.tokenizer.vocabulary import Entry, around, find
+from crawl2chat.tokenizer.vocabulary import around, find
 
 RUN = "run"  # what the models' own encoding is called here
 MAX_TEXT = 200_000  # characters, some 50,000 tokens
@@ -128,7 +128,14 @@ class TokensPage:
             total, found = find(
                 encoding, body.query, ignore_case=body.ignore_case, offset=body.offset, limit=body.limit
             )
-        return {"total": total, "tokens": [_entry(entry) for entry in found]}
+        tokens = [
+            {
+                "id": entry.id, "bytes": entry.content.hex(), "control": entry.control,
+                "parts": [{"id": id, "bytes": part.hex()} for id, part in entry.parts or ()] or None,
+            }
+            for entry in found
+        ]  # fmt: skip
+        return {"total": total, "tokens": tokens}
 
     def open(self, name: str) -> Encoding:
         """Raises ApiError where none has that name, or its file can no longer be read."""
@@ -150,8 +157,3 @@ def _arrays(seen: Cut, i: int) -> dict[str, np.ndarray]:
         f"ids{i}": seen.ids.astype(np.uint32), f"ends{i}": seen.ends.astype(np.uint32),
         f"groups{i}": seen.group_ends.astype(np.uint32),
     }  # fmt: skip
-
-
-def _entry(entry: Entry) -> dict[str, Any]:
-    parts = [{"id": id, "bytes": part.hex()} for id, part in entry.parts or ()]
-    return {"id": entry.id, "bytes": entry.content.hex(), "control": entry.control, "parts": parts or None}
