@@ -15,6 +15,7 @@ from crawl2chat.cli.arguments import Add, add_model, key_of, size, within
 from crawl2chat.cli.data import named_tokenizer
 
 if TYPE_CHECKING:
+    from crawl2chat.generate import Engine
     from crawl2chat.serve.model_pool import AvailableModel
 
 SMALL = 20_000_000  # parameters, below which a step is so short that the server's event loop needs a core of its own
@@ -177,18 +178,16 @@ def _models(options: argparse.Namespace) -> Iterator[AvailableModel]:
 def _model(options: argparse.Namespace, folder: Path, stage: str | None, name: str | None = None) -> AvailableModel:
     from crawl2chat.chat.offers import taught_offer
     from crawl2chat.model.huggingface import model_folder, on_meta, read_config
-    from crawl2chat.serve.model_pool import AvailableModel, ServedModel
+    from crawl2chat.serve.model_pool import AvailableModel
 
     config = read_config(model_folder(folder))
     called, created = name or name_of(options.model, folder), int(folder.stat().st_mtime)
-
     taught = taught_offer(folder / "conversations.jsonl") if stage == "sft" else None
 
-    def read() -> ServedModel:
-        engine = read_engine(
+    def read() -> Engine:
+        return read_engine(
             folder, keep_model=True, max_batch=options.max_batch or 64, memory=options.memory, context=options.context
         )
-        return ServedModel(engine, called, stage, created, taught)
 
     context = min(options.context or config.max_position_embeddings, config.max_position_embeddings)
     return AvailableModel(called, stage, created, config, context, on_meta(config).n_parameters(), read, taught)
