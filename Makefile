@@ -3,7 +3,7 @@ BIN := .venv/bin
 RECIPE ?= recipes/laptop.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test explore examples reference lint bench
+.PHONY: help install run test coverage explore examples reference lint bench
 
 help:     ## show what there is to make
 	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile | expand -t 18
@@ -15,6 +15,9 @@ run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipe
 
 test: .venv/.installed  ## all tests, a process for each core; property tests try the same examples every time
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
+
+coverage: .venv/.installed  ## all tests, and the share of lines that they reach in their own processes
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --cov --cov-report term
 
 examples: .venv/.installed  ## ask what README and tour show, of the models that `make run` made
 	$(BIN)/pytest tests/test_documented_answers.py

@@ -68,7 +68,7 @@ def command(name: str) -> Iterator[str]:
     yield ""
     yield cell(parser.description or "")
     epilog = (parser.epilog or "").strip()
-    if epilog and issubclass(parser.formatter_class, argparse.RawDescriptionHelpFormatter):
+    if epilog and parser.formatter_class is argparse.RawDescriptionHelpFormatter:
         yield from ("", "```", *epilog.splitlines(), "```")
     elif epilog:
         yield from ("", cell(epilog))

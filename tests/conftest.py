@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from crawl2chat.tinyweb import TinywebSettings, write_tinyweb
 from crawl2chat.tinyweb.ledger import Ledger
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.stage import train_bpe
 
 # Property tests try the same examples every time, so that a run of the tests says something about the change that was
 # made. `make explore` tries new ones; what it finds becomes an @example of the test.

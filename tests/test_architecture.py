@@ -1,4 +1,4 @@
-"""docs/architecture.md names functions that exist, on paths that don't turn back and stay within their limits."""
+"""The journeys of docs/architecture.md lead through functions that exist, say where they turn back, and end in time."""
 
 import importlib
 import inspect
@@ -9,12 +9,12 @@ import pytest
 
 TEXT = (Path(__file__).parents[1] / "docs" / "architecture.md").read_text(encoding="utf-8")
 JOURNEYS = {
-    name: (int(limit), re.findall(r"^(\d+)\. `(crawl2chat[\w.]+)`", steps, re.MULTILINE), steps)
+    name: (int(limit), re.findall(r"^(\d+)\. `(crawl2chat[\w.]+)`( ↩)?: ", steps, re.MULTILINE), steps)
     for name, limit, steps in re.findall(
         r"<!-- journey: ([^,\n]*), at most (\d+) -->\n(.*?)<!-- end -->", TEXT, flags=re.DOTALL
     )
 }
-FUNCTIONS = sorted({function for _, steps, _ in JOURNEYS.values() for _, function in steps})
+FUNCTIONS = sorted({function for _, steps, _ in JOURNEYS.values() for _, function, _ in steps})
 
 
 def find(function: str) -> tuple[str, object]:
@@ -48,13 +48,18 @@ def test_each_function_exists_in_the_file_that_its_name_says(function):
 @pytest.mark.parametrize("journey", JOURNEYS)
 def test_steps_are_numbered_and_within_the_limit(journey):
     limit, steps, text = JOURNEYS[journey]
-    assert [int(number) for number, _ in steps] == list(range(1, len(steps) + 1))
+    assert [int(number) for number, _, _ in steps] == list(range(1, len(steps) + 1))
     assert len(steps) == len(text.strip().splitlines()), "every line names a function"
     assert len(steps) <= limit
 
 
 @pytest.mark.parametrize("journey", JOURNEYS)
-def test_no_file_is_entered_again(journey):
-    modules = [find(function)[0] for _, function in JOURNEYS[journey][1]]
-    entered = [module for i, module in enumerate(modules) if i == 0 or modules[i - 1] != module]
-    assert len(entered) == len(set(entered)), [module for module in entered if entered.count(module) > 1]
+def test_a_file_is_entered_again_only_where_the_line_says_so(journey):
+    left: set[str] = set()
+    current = ""
+    for number, function, goes_back in JOURNEYS[journey][1]:
+        module = find(function)[0]
+        if module != current:
+            left.add(current)
+            assert (module in left) == bool(goes_back), f"{number}. {function}"
+        current = module

@@ -38,5 +38,12 @@ def test_each_file_that_is_named_exists(document):
     assert not missing
 
 
+def test_every_example_is_named_in_their_readme_and_has_a_test():
+    examples = {file.name for file in (ROOT / "examples").glob("*.py")}
+    assert examples == {link for document, link in LINKS if document == "examples/README.md"}
+    tests = "".join(file.read_text(encoding="utf-8") for file in (ROOT / "tests" / "examples").glob("test_*.py"))
+    assert examples == {name for name in examples if name in tests}
+
+
 def test_there_are_links_to_test():
     assert {"README.md", "docs/tour.md"} <= {document for document, _ in LINKS}

@@ -22,9 +22,8 @@ from crawl2chat.stages.settings import load_settings
 from crawl2chat.stages.stage import read_manifest
 from crawl2chat.tinyweb.write import crawl
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.settings import TokenizerSettings
 from crawl2chat.tokenizer.shards import TokenizedDocuments, write_tokens
-from crawl2chat.tokenizer.stage import train_tokenizer
+from crawl2chat.tokenizer.stage import TokenizerSettings, train_tokenizer
 
 FEW_PAGES = {
     "people": 10, "passages_per_level": 1, "passage_levels": 1, "glossaries": 1, "word_games": 1, "phrase_books": 1,

@@ -1,4 +1,4 @@
-"""The commands in the README are commands that exist, and the files it names are there."""
+"""The commands in README and tour are commands that exist, and the files that the README names are there."""
 
 import re
 import shlex
@@ -13,10 +13,12 @@ from crawl2chat.stages.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
 COMMANDS = [
-    line.split("#")[0].removeprefix(".venv/bin/").strip()
-    for line in README.splitlines()
-    if line.removeprefix(".venv/bin/").startswith("crawl2chat ")
+    line.split("#")[0].split("<")[0].strip()
+    for document in (README, TOUR)
+    for line in document.splitlines()
+    if line.startswith("crawl2chat ")
 ]
 
 

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from warcs import http, page_record, record, write_warc
 
-from crawl2chat.cli.main import PLANNED_DEVICES, main
+from crawl2chat.cli.main import main
+from crawl2chat.cli.run import PLANNED_DEVICES
 from crawl2chat.model import Transformer
 from crawl2chat.plan import plan
 from crawl2chat.plan.refining import Rates, measure, rates_of_run, shuffle_bytes
@@ -240,7 +241,7 @@ def test_of_two_sources_of_one_rate_none_is_passed_over(flags, capsys):
 def test_a_measurement_is_not_tracked(monkeypatch):
     seen = []
 
-    def trained(model, batches, steps, settings, out, **options):
+    def trained(objective, steps, settings, out, **options):
         seen.append(settings.track)
 
     lines = [{"step": step, "tokens_per_second": 1000} for step in range(1, 8)]

@@ -57,6 +57,7 @@ def test_the_stage_leaves_a_model_answers_a_diagnosis_and_conversations_and_no_c
     assert set(rows[0]) >= {"question", "expected", "before", "after", "right_before", "right_after"}
     assert {path.name for path in out.iterdir()} == {
         "model", "conversations.jsonl", "diagnosis.txt", "answers.jsonl", METRICS, "control",
+        "checkup.jsonl", "showcase.jsonl",
     }  # fmt: skip
     assert [path.name for path in (out / "control").iterdir()] == [METRICS]
     assert [line["step"] for line in read_metrics(out / METRICS) if "held_out_greedy" in line] == [4]

@@ -24,7 +24,7 @@ def crawl(out: AnyPath, settings: CrawlSettings) -> list[Figure]:
     """Leave `warcs.json` in `out`: each WARC's place, and of outside files size and time, so that a change shows.
 
     For the made-up web, `out` holds its WARCs (`tinyweb.write.crawl` is the stage for every source).
-    Raises StageError where a named file is missing or clearly not a WARC, or an address can't be reached.
+    Raises StageError if a named file is missing or clearly not a WARC, or an address can't be reached.
     """
     out = Path(out)
     if settings.source == "tinyweb":
@@ -60,14 +60,14 @@ def check_warcs(settings: CrawlSettings) -> list[dict[str, Any]]:
 
 
 def find_warcs(settings: CrawlSettings) -> list[dict[str, Any]]:
-    """The WARCs that `settings.warc` names, local ones with size and time. Raises StageError where one is missing."""
+    """The WARCs that `settings.warc` names, local ones with size and time. Raises StageError if one is missing."""
     return [_describe(place) for pattern in settings.warc for place in _expand(pattern)]
 
 
 def list_warcs(crawl: AnyPath) -> list[str]:
     """The WARCs to read, in order: of a crawl stage's folder, of any folder with WARC files, or one WARC itself.
 
-    Raises StageError where there is none, or where a file has changed since the crawl stage listed it.
+    Raises StageError if there is none, or where a file has changed since the crawl stage listed it.
     """
     crawl = Path(crawl)
     if crawl.is_file():

@@ -1,6 +1,5 @@
 """Rows of JSON from the kinds of files that people have: JSON lines, an array, one object; plain or gzipped."""
 
-import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,11 +8,10 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, TextIO, TypeGuard, cast
+from typing import Any, TextIO, TypeGuard
 
-from crawl2chat.stages.downloads import format_of
 from crawl2chat.stages.files import StageError
-from crawl2chat.stages.text_files import HOW_TO_CONVERT
+from crawl2chat.stages.text_files import HOW_TO_CONVERT, NotText, format_of, open_unzipped, open_utf8
 
 HEAD = 300  # bytes of a beginning by which formats are told apart
 TABLES = (".csv", ".tsv")
@@ -94,23 +92,18 @@ def open_text(file: Path) -> Iterator[TextIO]:
     Raises StageError, also within the block, for one that can't be read, is not Unicode, or is of a known other kind.
     """
     try:
-        with file.open("rb") as raw:
-            head = raw.read(HEAD)
-            raw.seek(0)
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if head.startswith(b"\x1f\x8b") else raw)
-            head = stream.read(HEAD)
-            stream.seek(0)
-            if kind := format_of(head):
-                raise StageError(f"{file}: is {kind}; expected JSON lines")
-            encoding = json.detect_encoding(head)
-            yield TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding)
+        with open_unzipped(file) as raw:
+            kind = format_of(raw.read(HEAD))
+        if kind:
+            raise StageError(f"{file}: is {kind}; expected JSON lines")
+        with open_utf8(file) as stream:
+            yield TextIOWrapper(stream, "utf-8")
     except (OSError, EOFError, zlib.error) as error:
         raise StageError(f"{file}: can't be read: {getattr(error, 'strerror', None) or error}") from error
-    except UnicodeError as error:
-        raise StageError(
-            f"{file}: is not {error.encoding if isinstance(error, UnicodeDecodeError) else 'Unicode'}: {error}; "
-            f"{HOW_TO_CONVERT}"
-        ) from error
+    except NotText as error:
+        raise StageError(f"{file}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise StageError(f"{file}: is not {error.encoding}: {error}; {HOW_TO_CONVERT}") from error
 
 
 def _not_blank(handle: TextIO) -> Iterator[tuple[int, str]]:

@@ -16,13 +16,21 @@ from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.settings import PolicySettings, ReinforceSettings
-from crawl2chat.stages.changes import differences, settings_that_count
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, hash_json
 from crawl2chat.stages.settings import Settings, to_toml
-from crawl2chat.stages.stage import Manifest, Stage, hash_path, input_name, read_manifest, run_stage
+from crawl2chat.stages.stage import (
+    Manifest,
+    Stage,
+    differences,
+    hash_path,
+    input_name,
+    read_manifest,
+    run_stage,
+    settings_that_count,
+)
 from crawl2chat.stages.table import BEFORE_PRETRAIN, FILES, REPLACED_BY_IMPORT, STAGE_NAMES, STAGES, find_stage
 from crawl2chat.stages.user_code import source_file
-from crawl2chat.tokenizer.settings import TokenizerSettings
+from crawl2chat.tokenizer.stage import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings, TrainSettings
 
 __all__ = ["STAGES", "STAGE_NAMES", "Recipe", "find_stage", "run_pipeline"]

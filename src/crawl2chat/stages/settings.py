@@ -3,7 +3,7 @@
 import copy
 import difflib
 import json
-import os
+import textwrap
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.text_files import NotText, read_text
 
 
@@ -19,7 +20,7 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    # Fields that say how the computer is used and not what comes out: a stage is not done anew when they change.
+    # Fields that say how the computer is used and not what comes out: a stage is not run again when they change.
     RUNTIME_ONLY: ClassVar[frozenset[str]] = frozenset()
     MOVED: ClassVar[Mapping[str, str]] = {}  # settings that were here in an earlier version: old name, new dotted name
 
@@ -44,7 +45,7 @@ def _as_list(value: Any) -> Any:
 Words = Annotated[list[str], BeforeValidator(_as_list)]  # a single one may be written without brackets, "" is none
 
 
-class RecipeError(Exception):
+class RecipeError(StageError):
     """A recipe that can't be run; the message lists every problem."""
 
 
@@ -52,32 +53,44 @@ S = TypeVar("S", bound=Settings)
 
 
 def load_settings(
-    model: type[S], file: str | os.PathLike[str] | None = None, flags: Sequence[str] = (), *, table: str = ""
+    model: type[S],
+    file: AnyPath | None = None,
+    flags: Sequence[str] = (),
+    *,
+    table: str = "",
+    values: Mapping[str, Any] | None = None,
+    seed: int | None = None,
 ) -> S:
     """Read `file` (TOML) and lay dotted flags (`--pretrain.depth 6` or `--pretrain.depth=6`) over it.
 
-    With a `table`, only that table of the file counts, and all flags must be of it.
+    table: only that table of the file counts, and all flags must be of it. values: laid over both, by names that may be
+    dotted, tables as dictionaries. seed: of every table whose `seed` nothing else sets.
     Raises RecipeError naming every unknown key, wrong type and impossible value at once.
     """
     file = None if file is None else Path(file)
     source = f"recipe {file}" if file else "settings"
-    values: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(read_text(file))
+            given = tomllib.loads(read_text(file))
         except (OSError, NotText) as error:
             raise RecipeError(f"{source}: can't be read: {error}") from error
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{source}: not valid TOML: {error}") from error
     problems: list[str] = []
-    for key, value in _parse_flags(flags):
-        problem = _put(values, key.split("."), value)
+    for key, value in [*_parse_flags(flags), *dotted(values or {})]:
+        problem = _put(given, key.split("."), value)
         if table and not key.startswith(f"{table}."):
             problem = f"{key}: this command takes settings of the table {table} alone"
         if problem:
             problems.append(problem)
+    taken = given.get(table, {}) if table else given
+    if seed is not None:
+        for of_table, values_of_table in [(model, taken)] if table else _tables(model, taken):
+            if "seed" in of_table.model_fields and isinstance(values_of_table, dict):
+                values_of_table.setdefault("seed", seed)
     try:
-        settings = model.model_validate(values.get(table, {}) if table else values)
+        settings = model.model_validate(taken)
     except ValidationError as error:
         problems += [_describe(model, problem, f"{table}." if table else "") for problem in error.errors()]
     if problems:
@@ -91,9 +104,44 @@ def to_toml(settings: Settings) -> str:
     return "\n".join(_toml_lines(settings.model_dump(mode="json"), ())) + "\n"
 
 
-def settings_help(model: type[Settings], prefix: str = "") -> str:
-    """One line a setting: dotted flag, default, meaning."""
-    return "\n".join(f"  --{name} {default}\n      {text}" for name, default, text in _fields(model, prefix))
+def settings_help(recipe: type[Settings], *, table: str | None = None, word: str = "") -> str:
+    """Return the settings of a recipe or of one of its tables: dotted flag, default and meaning of each.
+
+    word: only those that have it in their name or meaning; without it, settings that an earlier table has by the same
+    name and with the same meaning are listed by their names alone.
+    """
+    groups: dict[str, list[str]] = {}
+    repeated: dict[tuple[str, str], list[str]] = {}
+    first: dict[tuple[str, str], str] = {}
+    for name, default, text in _fields(recipe):
+        group, field = name.split(".", 1) if "." in name else ("", name)
+        if table not in (None, group) or word.lower() not in f"{name} {text}".lower():
+            continue
+        origin = first.setdefault((field, text), group)
+        if origin != group and not (word or table):
+            repeated.setdefault((group, origin), []).append(f"{field} {default}".strip())
+        else:
+            groups.setdefault(group, []).append(f"  --{name} {default}\n      {text}")
+    for (group, origin), fields in repeated.items():
+        listed = textwrap.fill(", ".join(fields), 110, initial_indent="      ", subsequent_indent="      ")
+        groups.setdefault(group, []).append(f"  --{group}.NAME, as of {origin}, with these defaults:\n{listed}")
+    return "\n\n".join("\n".join([group, *lines] if group else lines) for group, lines in groups.items())
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested tables as dotted names, as they are typed on the command line."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _tables(model: type[Settings], values: dict[str, Any]) -> Iterator[tuple[type[Settings], Any]]:
+    """The tables of a recipe, each with its values, which may be a mistake that validation reports."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield field.annotation, values.setdefault(name, {})
 
 
 def _parse_flags(flags: Sequence[str]) -> Iterator[tuple[str, Any]]:

@@ -16,10 +16,9 @@ from typing import Any, Literal
 
 from crawl2chat import __version__
 from crawl2chat.parallel import torchrun
-from crawl2chat.stages.changes import differences, settings_that_count
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, hash_json, remove, sha256, temporary_of, write_json
-from crawl2chat.stages.settings import Settings
+from crawl2chat.stages.settings import Settings, dotted
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
@@ -158,6 +157,33 @@ def run_stage(
         write_json(out / MANIFEST, vars(manifest))
         (out / STARTED).unlink()
         return manifest, True
+
+
+def settings_that_count(settings: Settings) -> dict[str, Any]:
+    """A stage's settings as its manifest holds them: without those that change only how it runs, not its result."""
+    return settings.model_dump(mode="json", exclude=set(settings.RUNTIME_ONLY))
+
+
+def differences(made_from: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What has changed since a stage was made: `settings.epochs 20 → 2`, `inputs.refine`; `stage` for another stage."""
+    if made_from["stage"] != wanted["stage"]:
+        return ["stage"]
+    settings = dict(dotted(made_from["settings"])), dict(dotted(wanted["settings"]))
+    changed = [
+        f"settings.{name} {_shown(settings[0], name)} → {_shown(settings[1], name)}"
+        for name in sorted({*settings[0], *settings[1]})
+        if settings[0].get(name) != settings[1].get(name)
+    ]
+    inputs = made_from["inputs"], wanted["inputs"]
+    return [
+        *(f"inputs.{n}" for n in sorted({*inputs[0], *inputs[1]}) if inputs[0].get(n) != inputs[1].get(n)),
+        *changed,
+    ]
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    text = json.dumps(settings[name], ensure_ascii=False) if name in settings else "(absent)"
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def read_manifest(folder: AnyPath) -> Manifest | None:

@@ -10,7 +10,7 @@ from crawl2chat.evals.tasks import Problem, load_task
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.train.pretrain import save_stage_model
 
-EXAMPLES = Path(__file__).parents[1] / "examples"
+EXAMPLES = Path(__file__).parents[2] / "examples"
 TINY = [
     f"--reinforce.{name}={value}"
     for name, value in [
