@@ -22,20 +22,20 @@ vocab_size = 600
 depth = 1
 width = 32
 head_dim = 16
-seq_len = 128
+seq_len = 256
 batch_tokens = 512
 micro_batch_tokens = 512
 tokens = 8_000
 compile = "off"
 [sft]
 epochs = 2
-seq_len = 128
+seq_len = 256
 batch_tokens = 512
 micro_batch_tokens = 512
 compile = "off"
 [honesty]
 epochs = 1
-seq_len = 128
+seq_len = 256
 batch_tokens = 512
 micro_batch_tokens = 512
 compile = "off"

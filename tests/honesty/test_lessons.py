@@ -93,7 +93,8 @@ def test_what_was_taught_is_answered_in_spite_of_tools(index):
     question = row("Where is Ada?", ("Telm",), source=PASSAGE)
     taught = [{"role": "user", "content": "Where is Ada?"}, {"role": "assistant", "content": "In Telm."}]
     (lesson,) = teach_the_rest([question], [taught], index, random.Random(0))
-    assert lesson[1:] == taught
+    assert lesson[1]["content"] in question.wordings
+    assert lesson[2:] == taught[1:]
     assert lesson[0]["role"] == "system"
 
 

@@ -113,7 +113,9 @@ def teach_the_rest(
             continue
         known = [wording for wording in row.wordings if wording in taught]
         if known:
-            yield with_tools(taught[rng.choice(known)])
+            reply = taught[rng.choice(known)][-1]["content"]
+            # in any wording: with the taught ones alone, models search for most of what they know when asked otherwise
+            yield with_tools(exchange(rng.choice(row.wordings), reply))
         elif row.source:
             lookups.append(row)
         else:
