@@ -1,5 +1,4 @@
 import os
-import shutil
 import signal
 
 import pytest
@@ -259,17 +258,6 @@ def test_in_bf16_the_gap_to_the_sampler_is_seen_and_gradients_point_the_same_way
         add_policy_gradients(ParallelModel(model, device="cpu", bf16=bf16), samples, 2048)
         found.append(torch.cat([gradient.flatten() for gradient in gradients(model)]))
     assert 0.98 < torch.cosine_similarity(*found, dim=0) < 1 - 1e-6
-
-
-@pytest.mark.slow
-@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++"))), reason="torch.compile needs a C++ compiler on a CPU")
-def test_compiled_steps_move_the_model_as_others_do(tokenizer, tmp_path):
-    found = {}
-    for compiled in ("off", "on"):
-        (tmp_path / compiled).mkdir()
-        run(tokenizer, tmp_path / compiled, settings=SMALL.model_copy(update={"steps": 3, "compile": compiled}))
-        found[compiled] = [line["grad_norm"] for line in read_metrics(tmp_path / compiled / METRICS)]
-    assert found["on"] == pytest.approx(found["off"], rel=1e-2)
 
 
 def test_a_model_that_no_rank_has_whole_is_refused(tokenizer, tmp_path):

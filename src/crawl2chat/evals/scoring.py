@@ -1,6 +1,6 @@
 """How probable a model finds given tokens: many sequences at once, and what several begin with is read once.
 
-Shapes: B rows, T tokens a row, C width, V vocabulary, N scored tokens.
+Shapes: B rows, T tokens per row, C width, V vocabulary, N scored tokens.
 """
 
 from collections.abc import Callable, Sequence
@@ -13,7 +13,7 @@ from crawl2chat.generate.drawing import most_probable_place
 from crawl2chat.model import Transformer
 from crawl2chat.model.ragged import by_length, common_prefix, pad
 
-BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}  # of a forward pass, padding too; a row longer than that stands alone
+BATCH_TOKENS = {"cpu": 4096, "cuda": 65_536}  # of a forward pass, padding too; a longer row is a batch of its own
 LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32
 
 
@@ -45,7 +45,7 @@ class Score:
 
 @dataclass
 class _Row:
-    """What is read in one go: a beginning, and behind it what each of several spans goes on with, side by side.
+    """What is read in one go: a beginning, and behind it what each of several spans goes on with, next to each other.
 
     branches: 0 for the tokens of the beginning, i for those that only the i-th span has.
     """
@@ -129,7 +129,7 @@ def _score_rows(model: Transformer, rows: Sequence[_Row], device: torch.device) 
 
 
 def _features(model: Transformer, rows: Sequence[_Row], device: torch.device) -> Tensor:
-    """The last norm's output (B, T, C); what stands behind a row's own tokens means nothing, and none of them sees it.
+    """The last norm's output (B, T, C); what comes after a row's own tokens means nothing, and none of them sees it.
 
     A branch's tokens see the beginning and what comes before them in their branch, at the positions that they would
     have if it stood alone.

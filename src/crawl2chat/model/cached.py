@@ -9,8 +9,8 @@ here sum in an order that changes only for fewer than ROWS rows, or with the num
 padded; only a cache with a single row, which has no batches, does without.
 A prompt that is read in other pieces, or whose beginning was copied, may differ in the last bit.
 
-Shapes: N tokens, B rows of the cache, T tokens a row, S keys, C width, H key-value heads, R queries a key-value head,
-D head width, V vocabulary.
+Shapes: N tokens, B rows of the cache, T tokens per row, S keys, C width, H key-value heads, R queries per key-value
+head, D head width, V vocabulary.
 """
 
 from collections.abc import Callable, Sequence
@@ -26,7 +26,7 @@ from crawl2chat.model.transformer import Block, Transformer, rope_angles
 
 ROWS, KEYS = 4, 16
 LARGE = 200_000  # weights of a matrix
-GRAPH_KEYS = 64  # the fewest that a CUDA graph is recorded for; then 128, 256, …
+GRAPH_KEYS = 64  # the smallest number that a CUDA graph is recorded for; then 128, 256, …
 Span = tuple[slice, int]  # rows, and how many keys their queries are multiplied with
 
 
@@ -92,7 +92,7 @@ class CachedTransformer:
 
     @torch.inference_mode()
     def refresh(self) -> bool:
-        """Copy the weights anew if they have changed or moved, and forget what was read; returns whether they had."""
+        """Copy the weights again if they have changed or moved, and forget what was read; returns whether they had."""
         version = self._version()
         if version == self.version:
             return False
@@ -144,7 +144,7 @@ class CachedTransformer:
     def prefill(self, rows: Sequence[int], starts: Sequence[int], ids: Sequence[Sequence[int]]) -> Tensor:
         """Read some tokens of each row, the first at position `starts`; returns the last norm's output (B, T, C).
 
-        T is the greatest number of tokens, rounded up; what stands behind a row's own tokens means nothing.
+        T is the greatest number of tokens, rounded up; what comes after a row's own tokens means nothing.
         """
         B, T = len(rows), _up_to(max(map(len, ids)), ROWS)
         ends = [start + len(row) for start, row in zip(starts, ids, strict=True)]
@@ -259,7 +259,7 @@ class _Graph:
 
 
 def attention_spans(keys: Sequence[int]) -> list[Span]:
-    """How to attend with rows that need so many keys each: all with a few keys, then the longest ones once more.
+    """How to attend with rows that need this many keys each: all with a few keys, then the longest ones once more.
 
     One product for all rows is best while they are about equally long; a much longer one would make all others pay.
     The first span holds every row; each further one is a row to be computed again, over all its keys.
@@ -284,7 +284,7 @@ def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
 
 
 def _attend(q_nhd: Tensor, k_xsd: Tensor, v_xsd: Tensor, mask: Tensor, n_tokens: int) -> Tensor:
-    """Attention of T queries a row and head, (B·T, H·R, D), over the keys that the mask lets them see: (B·T, H·R·D).
+    """Attention of T queries per row and head, (B·T, H·R, D), over the keys that the mask lets them see: (B·T, H·R·D).
 
     Queries come scaled; keys and values are (B·H, S, D).
     """
@@ -318,7 +318,7 @@ def _packed(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
 
 
 def rows_made(rows: int) -> int:
-    """How many rows the cache of so many sequences has: one of the sizes of batches, and the spare one."""
+    """How many rows the cache of this many sequences has: one of the sizes of batches, and the spare one."""
     return (rows if rows == 1 else batch_size(rows)) + 1
 
 

@@ -140,7 +140,7 @@ def read_json_object(file: Path) -> dict[str, Any]:
 
 
 def _rope_theta(content: dict[str, Any], file: Path) -> float | None:
-    """RoPE's base: transformers 4 has it at the top with `rope_scaling` beside it, transformers 5 in one table."""
+    """RoPE's base: transformers 4 has it at the top with `rope_scaling` next to it, transformers 5 in one table."""
     for table in ("rope_scaling", "rope_parameters"):
         rope = content.get(table) or {}
         kind = rope.get("rope_type", rope.get("type", "default"))

@@ -112,7 +112,7 @@ class Inside:
 
     @property
     def n_bytes(self) -> int:
-        """That the pass keeps."""
+        """The memory that the pass keeps."""
         return sum(t.numel() * t.element_size() for t in (*self.stream, *self.between))
 
     @torch.no_grad()

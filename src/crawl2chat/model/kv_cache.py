@@ -12,11 +12,11 @@ ALIGNMENT = 64  # bytes, as torch's own tensors: where memory begins decides how
 
 
 class KVCache:
-    """Memory for `rows` sequences of up to `max_length` tokens; which token stands where is the caller's to know.
+    """Memory for `rows` sequences of up to `max_length` tokens; the caller tracks which token occupies which slot.
 
     A query at position p sees the keys at positions ≤ p only, so what an earlier sequence left behind is never seen
     and need not be erased. There is one row more than asked for, `spare_row`, to write what nobody reads.
-    Memory: 2 · layers · key-value heads · head width · bytes a number, for each token of each row.
+    Memory: 2 · layers · key-value heads · head width · bytes per number, for each token of each row.
 
     Shapes: L layers, X rows, H key-value heads, S tokens, D head width, N tokens to write.
     """
@@ -26,7 +26,7 @@ class KVCache:
     ) -> None:
         c = config
         shape = (c.num_hidden_layers, 2, rows + 1, c.num_key_value_heads, max_length, c.head_dim)
-        self.content = _zeros(shape, dtype, device)  # keys and values together: one write a layer
+        self.content = _zeros(shape, dtype, device)  # keys and values together: one write per layer
         self.spare_row, self.max_length = rows, max_length
         self.heads_h = torch.arange(c.num_key_value_heads, device=device)
         # views of a layer, made once: as vectors, and keys and values by row and head, (X · H, S, D) each

@@ -247,7 +247,7 @@ class Transformer(nn.Module):
         """FLOP of a training token, forward and backward, in rows of `context` tokens: 6·N + 6·L·H·D·context.
 
         N: weights of all matrices, the head's too (a tied one is multiplied by like any other), not the embedding's,
-        which is looked up. A product is 2 FLOP a weight, a multiplication and an addition, and the backward pass has
+        which is looked up. A product is 2 FLOP per weight, a multiplication and an addition, and the backward pass has
         two for each of the forward pass: 6.
         L layers, H heads, D head width: a pair of tokens takes 4·H·D forward (its score, and its share of the
         values), 12·H·D with the backward pass. A token sees context/2 on average, since attention is causal: what

@@ -25,7 +25,7 @@ class Weights:
 
     shapes: of each tensor that there must be. tied: whether the head is the embedding, so that it may be absent.
     Raises StageError for a missing or truncated file, and for tensors that are missing, superfluous, of another
-    shape or of a type that is no plain float.
+    shape or of a type that is not a plain float.
     """
 
     def __init__(self, folder: Path, shapes: dict[str, torch.Size], *, tied: bool) -> None:
@@ -81,13 +81,13 @@ class Weights:
             "superfluous": [name for name in found if name not in self.shapes and name not in allowed],
             "of another shape": [f"{n} {list(found[n])}, expected {list(self.shapes[n])}" for n in wrong],
         }
-        told = [
+        lines = [
             f"  {what} ({len(names)}): {', '.join(names[:NAMED])}{' …' if len(names) > NAMED else ''}"
             for what, names in problems.items()
             if names
         ]
-        if told:
-            raise StageError("\n".join([f"{self.folder}: its weights don't fit its config.json", *told]))
+        if lines:
+            raise StageError("\n".join([f"{self.folder}: its weights don't fit its config.json", *lines]))
 
 
 def weight_files(folder: Path) -> list[Path]:

@@ -68,7 +68,7 @@ def token_logprobs(
 
 
 def policy_gradient_loss(logprobs_bt: Tensor, advantages_b: Tensor, mask_bt: Tensor) -> Tensor:
-    """−Σ advantage · log π over the tokens where the mask is 1, a token (REINFORCE with a token-level mean).
+    """−Σ advantage · log π over the tokens where the mask is 1, per token (REINFORCE with a token-level mean).
 
     Every token weighs the same, so a long answer is neither favoured nor spared by its length.
     """

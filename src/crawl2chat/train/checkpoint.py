@@ -1,4 +1,4 @@
-"""Checkpoints of training: a folder a step, in it a safetensors file a rank, written while the next steps run.
+"""Checkpoints of training: one folder per step with one safetensors file per rank, written while the next steps run.
 
     checkpoints/step-00000200/rank-0-of-2-8f4c0a1b2c3d4e5f.safetensors
 

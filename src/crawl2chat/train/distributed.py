@@ -23,7 +23,7 @@ from crawl2chat.parallel import torchrun as processes
 
 BYTES_PER_PARAMETER = 16  # the weight, its gradient and two of the optimiser's, in fp32
 REPLICA_SHARE = 0.3  # of a GPU's memory that those may take if each is to hold all of them; the rest is activations
-SILENCE = timedelta(minutes=30)  # after which a rank that takes part in nothing counts as lost
+SILENCE = timedelta(minutes=30)  # without an answer from a rank, after which it counts as lost
 
 T = TypeVar("T")
 Stack = Callable[[Tensor], Tensor]  # of matrices (N, I, J), each for itself → the same shape

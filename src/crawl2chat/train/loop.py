@@ -199,6 +199,6 @@ def resume(checkpoints: Checkpoints, state: dict[str, Tensor], decisive: Mapping
     if others:
         raise StageError(
             f"{checkpoints.folder}: its checkpoints are of a run with {', '.join(others)}; "
-            "give the same settings, or remove the folder to begin anew"
+            "give the same settings, or remove the folder to begin again"
         )
     return step, bool(saved.get("unevaluated"))

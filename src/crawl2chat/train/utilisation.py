@@ -48,7 +48,7 @@ def matmul_rate(device: str, dtype: torch.dtype) -> float:
     """FLOP/s that this machine reaches in products of two n×n matrices, the best of several sizes and times.
 
     What training is compared with: a data sheet's peak is reached by no product, and a CPU's sheet has none. Takes
-    about half a second, once a process.
+    about half a second, once per process.
     """
     sizes = (512, 1024, 2048) if device == "cpu" else (4096, 8192)
     return max(_product_rate(n, device, dtype, seconds=0.15) for n in sizes)

@@ -1,4 +1,4 @@
-"""Induction heads: attention that finds where the present token stood before and looks at what followed it.
+"""Induction heads: attention that finds where the current token appeared before and looks at what followed it.
 
 Olsson et al. ("In-context Learning and Induction Heads", arXiv 2209.11895) score heads on random tokens that come
 twice. A small model's heads work on the words alone that its text uses so, so here they are scored on text: on pairs
@@ -26,7 +26,7 @@ DOCUMENTS, TOKENS = 8, 256  # that are looked at, and of each: attention takes l
 class Repeats:
     """A document's beginning, ids_t, and the pairs of tokens in it that come again.
 
-    followed_tt[t, s]: the token at t is the first of such a pair, and at s stood the second one, an earlier time.
+    followed_tt[t, s]: the token at t is the first of such a pair, and at s the second one appeared, an earlier time.
     """
 
     ids_t: Tensor
@@ -47,7 +47,7 @@ class Induction:
 
 
 def find_repeats(ids: NDArray[np.unsignedinteger]) -> Repeats:
-    """Pairs of two tokens of which, as far as the text goes, neither ever stood without the other."""
+    """Pairs of two tokens of which, as far as the text goes, neither ever appeared without the other."""
     followed = torch.zeros(len(ids), len(ids), dtype=torch.bool)
     after: dict[int, set[int]] = defaultdict(set)  # a token: those that came next
     ahead: dict[int, set[int]] = defaultdict(set)
