@@ -10,6 +10,7 @@ from crawl2chat.cli.run import PLANNED_DEVICES
 from crawl2chat.model import Transformer
 from crawl2chat.plan import plan
 from crawl2chat.plan.refining import Rates, measure, rates_of_run, shuffle_bytes
+from crawl2chat.plan.table import as_time
 from crawl2chat.plan.training import affordable, measured_rate, random_batches
 from crawl2chat.refine.copies import copies
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
@@ -168,6 +169,34 @@ def test_unmeasured_devices_are_planned_at_a_rate_that_is_called_assumed(capsys)
     assert float(one.split()[0]) == pytest.approx(planned, rel=0.01)
     dollars = re.match(r"\S+ hours  \$(\S+) at \$2.5 per hour;", one)[1]
     assert float(dollars) == pytest.approx(planned * 4 * 2.5, rel=0.01)
+
+
+def test_a_training_of_hours_is_planned_on_this_machine_alone(monkeypatch, capsys):
+    monkeypatch.setattr("crawl2chat.plan.training.matmul_rate", lambda device, dtype: 1e11)
+    shape = ["--pretrain.device", "cpu", "--pretrain.depth", "4", "--pretrain.tokens", "10_000_000"]
+    assert main(["plan", *shape]) == 0
+    found = rows(capsys.readouterr().out)
+    (planned,) = (text for what, text in found.items() if what.startswith("time on"))
+    flop = float(found["training FLOP"].split()[0])
+    assert found["time on 1 × this machine"] == planned
+    unit = {"min": 1 / 60, "hours": 1.0}[planned.split()[1]]
+    assert float(planned.split()[0]) * unit == pytest.approx(flop / (0.3 * 1e11) / 3600, rel=0.01)
+    assert "assumed: 30% of its rate of matrix products, measured now" in planned
+
+
+def test_the_memory_of_a_device_is_that_of_micro_batches_that_fit_it(capsys):
+    shape = ["--pretrain.depth", "12", "--pretrain.seq_len", "2048", "--pretrain.batch_tokens", "262144"]
+    assert main(["plan", *shape, "--device", "h100"]) == 0
+    memory = rows(capsys.readouterr().out)["memory of a device"]
+    assert float(memory.split()[0]) < 0.9 * 80
+    assert "the most that fit NVIDIA H100" in memory
+
+
+@pytest.mark.parametrize(
+    ("hours", "text"), [(5.7e-5, "0.205 s"), (0.25, "15 min"), (2.6, "2.6 hours"), (1234.5, "1,234 hours")]
+)
+def test_times_are_in_units_that_can_be_imagined(hours, text):
+    assert as_time(hours) == text
 
 
 def test_a_micro_batch_that_does_not_fit_is_told_with_one_that_does(capsys):

@@ -124,7 +124,7 @@ def training_rows(
 ) -> Iterator[Row]:
     """counts: numbers of devices, one row per number and rate. price: dollars per device and hour; None: as assumed."""
     yield from _size_rows(training)
-    yield from _memory_rows(training, min((rate for rate in rates if rate.memory), key=_memory, default=None))
+    yield from _memory_rows(training, rates)
     for rate in rates:
         if rate.start >= 1:
             yield "seconds to start", f"{rate.start:,.0f}", "measured: compiling and first steps"
@@ -153,21 +153,18 @@ def _size_rows(training: Training) -> Iterator[Row]:
     )
 
 
-def _memory(rate: TrainingRate) -> float:
-    return rate.memory or 0.0
-
-
-def _memory_rows(training: Training, smallest: TrainingRate | None) -> Iterator[Row]:
-    """smallest: the planned device with the least memory; in training, micro-batches are halved until they fit it."""
+def _memory_rows(training: Training, rates: Sequence[TrainingRate]) -> Iterator[Row]:
+    """Yield the memory of the smallest device, as training halves open micro-batches until they fit, and disk."""
     settings = training.settings
     rows = training.rows(1)
-    if smallest and not settings.micro_batch_tokens:
-        rows = training.fitting_rows(rows, 1, _memory(smallest)) or 1
+    capacity, device = min(((rate.memory, rate.device) for rate in rates if rate.memory), default=(0.0, ""))
+    if device and not settings.micro_batch_tokens:
+        rows = training.fitting_rows(rows, 1, capacity) or 1
     memory = training.memory(rows)
     kind = f"{'compiled' if training.compiled else 'eager'}, {'bf16' if training.bf16 else 'fp32'}"
     micro_batch = f"{rows:,} × {settings.seq_len:,} tokens"
-    if rows < training.rows(1) and smallest:
-        micro_batch += f", the most that fit {smallest.device}"
+    if rows < training.rows(1):
+        micro_batch += f", the most that fit {device}"
     yield "memory of a device", as_bytes(memory.peak), f"by formula, all on each device, micro-batches of {micro_batch}"
     yield "  weights", as_bytes(memory.weights), "fp32, and a copy in bf16" if training.bf16 else "fp32"
     yield "  gradients", as_bytes(memory.gradients), "fp32"
@@ -177,17 +174,10 @@ def _memory_rows(training: Training, smallest: TrainingRate | None) -> Iterator[
     yield "  or Muon's step", as_bytes(memory.step), "when activations and logits are gone; the larger one counts"
     saved = 4 * training.model.n_parameters() + memory.optimiser
     most = (settings.keep_checkpoints + 1) * saved
-    yield (
-        "disk",
-        as_bytes(most),
-        f"checkpoints of {as_bytes(saved)}: {settings.keep_checkpoints}, and one being written",
-    )
+    checkpoints = f"checkpoints of {as_bytes(saved)}: {settings.keep_checkpoints}, and one being written"
+    yield "disk", as_bytes(most), checkpoints
     bytes_per_id = 2 if training.config.vocab_size <= 2**16 else 4
-    yield (
-        "  and the text",
-        as_bytes(2 * bytes_per_id * training.tokens),
-        "as ids, if read once; half of it stays",
-    )
+    yield "  and the text", as_bytes(2 * bytes_per_id * training.tokens), "as ids, if read once; half of it stays"
 
 
 def _remark(training: Training, rate: TrainingRate, count: int, hours: float, price: float | None) -> str:

@@ -74,6 +74,13 @@ def test_tokens_are_counted_without_a_copy_of_the_training_text_that_is_many_tim
     assert peak < 1.5 * 8 * (1 << 24)
 
 
+def test_frequent_and_rare_tokens_have_figures_of_their_own(tokenizer):
+    training = SimpleNamespace(ids=np.arange(tokenizer.vocab_size, dtype=np.uint16))
+    figures = read_tokens(SimpleNamespace(training=training, tokenizer=tokenizer), np.eye(tokenizer.vocab_size))
+    names = {figure.name.partition("/")[0] for figure in figures}
+    assert names == {f"{how}_met_token_{what}" for how in ("often", "rarely") for what in ("tells", "guess")}
+
+
 def test_letters_are_counted_from_letters_and_not_from_tokens_that_tell_nothing_of_them(tokenizer):
     rng = random.Random(0)
     words = ["".join(rng.choices("earstldom", k=7)) for _ in range(300)]

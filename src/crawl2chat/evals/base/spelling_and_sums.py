@@ -229,7 +229,7 @@ def read_tokens(tested: ModelUnderTest, embedded: Floats) -> list[Figure]:
     tokens = [(id, text.decode()) for text, id in tested.tokenizer.ranks.items() if letters.fullmatch(text)]
     seen = sorted((token for token in tokens if frequency[token[0]]), key=lambda token: -frequency[token[0]])
     figures: list[Figure] = []
-    for how_often, some in (("oftefrequency", seen[: len(seen) // 2]), ("rarely_met", seen[len(seen) // 2 :])):
+    for how_often, some in (("often_met", seen[: len(seen) // 2]), ("rarely_met", seen[len(seen) // 2 :])):
         if len(some) < FOLDS:
             continue
         for name, of_token in PROPERTIES.items():
