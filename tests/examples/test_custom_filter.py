@@ -83,7 +83,7 @@ def test_what_is_no_verdict_drops_the_page(tmp_path):
 @pytest.mark.parametrize(
     ("extra", "message"),
     [
-        (["absent.py:f"], r"refine\.extra = absent\.py:f: no such file"),
+        (["absent.py:f"], r"refine\.extra = absent\.py: no such file"),
         (["mine.py:g"], r"mine\.py does not define 'g'"),
         (["mine.py:NUMBER"], r"mine\.py:NUMBER: is 3; expected a function"),
         (["mine.py:f", "json:f"], "another step is called f, too"),

@@ -241,7 +241,7 @@ def test_of_two_sources_of_one_rate_none_is_passed_over(flags, capsys):
 def test_a_measurement_is_not_tracked(monkeypatch):
     seen = []
 
-    def trained(model, batches, steps, settings, out, **options):
+    def trained(objective, steps, settings, out, **options):
         seen.append(settings.track)
 
     lines = [{"step": step, "tokens_per_second": 1000} for step in range(1, 8)]
