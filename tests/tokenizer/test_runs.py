@@ -88,9 +88,9 @@ def test_a_tokenizer_is_trained_on_them(kind):
 def test_ids_are_those_of_tiktoken_where_runs_are_shorter_than_the_bound(tokenizer, fragments):
     text = "".join(part * times for part, times in fragments)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "LONGEST_SPACE", 1 + _longest_white_space(text))
+        patch.setattr(runs, "MAX_SPACE_RUN", 1 + _longest_white_space(text))
         assert tokenizer.encode(text) == tokenizer.encoding.encode_ordinary(text)
-        patch.setattr(runs, "LONGEST_SPACE", 5)
+        patch.setattr(runs, "MAX_SPACE_RUN", 5)
         assert tokenizer.decode(tokenizer.encode(text)) == text
         assert all(_longest_white_space(stretch) < 10 for stretch in runs.cut_white_space(text))
 
@@ -98,9 +98,9 @@ def test_ids_are_those_of_tiktoken_where_runs_are_shorter_than_the_bound(tokeniz
 @given(st.text(alphabet="eoA\u0301\u0316\u0327\u1100\u1161\u11a8한é ", max_size=40))
 def test_composing_in_stretches_is_composing_where_marks_are_few(text):
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(runs, "LONGEST_MARKS", 41)
+        patch.setattr(runs, "MAX_MARK_RUN", 41)
         assert runs.to_nfc(text) == unicodedata.normalize("NFC", text)
-        patch.setattr(runs, "LONGEST_MARKS", 1 + _most_marks(text))
+        patch.setattr(runs, "MAX_MARK_RUN", 1 + _most_marks(text))
         assert runs.to_nfc(text) == unicodedata.normalize("NFC", text)
 
 

@@ -106,7 +106,7 @@ def test_stretches_meet_and_lose_nothing(text, size):
 
 
 def test_a_word_without_end_is_cut_between_characters(monkeypatch):
-    monkeypatch.setattr(module, "LONGEST_WORD", 10)
+    monkeypatch.setattr(module, "MAX_WORD_BYTES", 10)
     content = ("東" * 100).encode()
     cut = list(pieces(content, 0, len(content), size=16))
     assert len(cut) > 5

@@ -17,7 +17,7 @@ SHORT_HELP = "/help lists the commands · Ctrl-C ends an answer · /quit leaves"
 
 
 class Command(NamedTuple):
-    """How it is typed, what it does, and the function of what stands behind its name."""
+    """How it is typed, what it does, and the function that gets what follows its name."""
 
     usage: str
     help: str
@@ -121,7 +121,7 @@ COMMANDS = {
     "/help": Command("/help", "shows this", _help),
     "/reset": Command("/reset", "forgets the conversation", _reset),
     "/system": Command("/system [TEXT]", f"shows or sets the system message; {REMOVED} removes it", _system),
-    "/retry": Command("/retry", "answers the last question anew, with another seed", _retry),
+    "/retry": Command("/retry", "answers the last question again, with another seed", _retry),
     "/edit": Command("/edit [TEXT]", "edits or replaces the last question, and answers it", _edit),
     "/set": Command("/set [NAME VALUE]", "shows or sets how tokens are drawn: temperature, top_p, max_tokens …", _set),
     "/save": Command("/save FILE", "keeps the conversation, its system message and settings", _save),

@@ -51,7 +51,7 @@ class Talk:
         tools: Mapping[str, Tool] | None = None,
         address: Callable[[int], str | None] = lambda page: None,
     ) -> None:
-        """address: of a page by the number that the search gives it, to be shown beside an answer that names it."""
+        """address: of a page by the number that the search gives it, to be shown next to an answer that names it."""
         self.engine, self.sampling, self.base = engine, sampling, base
         self.tools, self.address = tools or {}, address
 
@@ -129,7 +129,7 @@ class Talk:
             return []
         message = Message(role="assistant", content=text)
         reply.called_in_vain = not self.tools and self._calls(completion)
-        if self.tools and reply.ended != "interrupted":  # a call that was begun is no call
+        if self.tools and reply.ended != "interrupted":  # an unfinished call does not count
             parsed = parse_reply(self.engine.tokenizer, completion.ids)
             message = parsed if parsed.get("tool_calls") else Message(role="assistant", content=text.strip())
         reply.messages.append(message)

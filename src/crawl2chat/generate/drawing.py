@@ -49,7 +49,7 @@ def cut_top_k(logits_bv: Tensor, k: int | Tensor) -> Tensor:
 def cut_top_p(logits_bv: Tensor, p: float | Tensor) -> Tensor:
     """Keep the smallest set of tokens whose probability reaches p; 1 keeps all.
 
-    That is each token before which, in descending order, stands less than p.
+    A token stays if those that are more probable add up to less than p.
     """
     p_b1 = torch.as_tensor(p, dtype=torch.float32, device=logits_bv.device).expand(len(logits_bv), 1)
     all_kept_b1 = p_b1 >= 1
@@ -66,7 +66,7 @@ def cut_top_p(logits_bv: Tensor, p: float | Tensor) -> Tensor:
 
 
 def _nucleus(logits_bv: Tensor, probabilities_bk: Tensor, ids_bk: Tensor, p_b1: Tensor) -> Tensor:
-    """Only those of the K candidates, most probable first, that stand before the mass reaches p."""
+    """Only those of the K candidates, most probable first, that come before the mass reaches p."""
     before_bk = probabilities_bk.cumsum(dim=-1) - probabilities_bk
     kept_bk = logits_bv.gather(-1, ids_bk).masked_fill(before_bk >= p_b1, -torch.inf)
     return torch.full_like(logits_bv, -torch.inf).scatter(-1, ids_bk, kept_bk)

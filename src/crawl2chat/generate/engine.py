@@ -15,7 +15,7 @@ from crawl2chat.model import CachedTransformer, Transformer
 from crawl2chat.tokenizer import Tokenizer
 
 MEMORY = 2_000_000_000  # bytes for keys and values; on a CPU only what is used is taken
-PREFILL_FLOP = {"cpu": 5e9, "cuda": 5e12}  # of a step: others wait for it, some 0.05 s
+PREFILL_FLOP = {"cpu": 5e9, "cuda": 5e12}  # per step, some 0.05 s, for which other requests wait
 NUMBERS_AT_ONCE = 2**26  # attention's scores in a layer, or logits when a whole prompt's are wanted
 
 
@@ -36,20 +36,22 @@ class Engine:
         context: int | None = None,
         empties_model: bool = False,
     ) -> None:
-        """max_batch: requests that run at a time; memory: bytes for their keys and values; context: tokens of a
-        prompt and its completion (the model's). What memory has no room for is cut: first requests, then context.
-        empties_model: the engine keeps the only copy of the matrices; who wants to train or save the model must not.
+        """max_batch: requests that run at a time; memory: bytes for their keys and values.
+        context: tokens of a prompt and its completion (default: the model's). To fit the memory, first requests are
+        reduced, then context.
+        empties_model: the engine takes over the weights and leaves the model empty; not for models to be trained or
+        saved.
         """
         self.model, self.tokenizer = model.eval(), tokenizer
         self.context, self.max_batch = length_and_rows(model, max_batch, memory, context)
         flop = PREFILL_FLOP[next(model.parameters()).device.type]
-        scores = model.config.num_attention_heads * self.context  # of a token
+        scores = model.config.num_attention_heads * self.context  # per token
         self.prefill_tokens = max(64, min(int(flop / (2 * model.n_parameters())), NUMBERS_AT_ONCE // scores))
         self.cached = CachedTransformer(model, self.max_batch, self.context, empties_model=empties_model)
         self.rows = Rows(self.cached.cache, self.max_batch)
         self.queue: deque[Request] = deque()
         nobody: tuple[list[Request], Controls] = ([], Controls([]))
-        self.controls = {False: nobody, True: nobody}  # of who drew last, as they seldom change
+        self.controls = {False: nobody, True: nobody}  # of the last requests that drew, as they seldom change
 
     @property
     def running(self) -> int:
@@ -69,7 +71,7 @@ class Engine:
         """Complete each prompt: a text (a document's beginning) or ids (such as of `encode_chat`).
 
         Prompt i draws from a generator of (sampling.seed, seeds[i]); seeds default to 0, 1, 2, …
-        rules[i], if given, is told what prompt i's completion holds so far and names the ids that may come next.
+        rules[i], if given, gets the ids of prompt i's completion so far and returns those that may come next.
         Raises ValueError for a prompt that leaves no room in the model's context.
         """
         seeds = range(len(prompts)) if seeds is None else seeds
@@ -89,7 +91,7 @@ class Engine:
         return [request.completion for request in requests]
 
     def stream(self, prompt: str | Sequence[int], sampling: Sampling) -> Iterator[str]:
-        """Yield the completion's text as it arrives; who stops listening ends the generation."""
+        """Yield the completion's text as it arrives; closing the iterator ends the generation."""
         request = self.submit(prompt, sampling)
         shown = 0
         try:
@@ -135,7 +137,7 @@ class Engine:
             request.end("cancelled")
 
     def step(self) -> list[Request]:
-        """Read some of what has to be read, write one token for each that is read; returns who got on or ended."""
+        """Prefill some prompts and draw a token for each that is read; returns the requests that advanced or ended."""
         while self.queue and self.rows.has_room:
             self.rows.enter(self.queue.popleft())
         changed = self._prefill()
@@ -249,7 +251,7 @@ class Engine:
         logits_bv = self.cached.decode(inputs).float()
         for request in writing:
             request.read += 1
-        # what a sequence gets must not depend on others, so those that draw from a few tokens do so by themselves
+        # a sequence must not depend on others, so those that draw from a few tokens are drawn separately
         for short in (False, True):
             rows = [row for row in sorted(by_row) if by_row[row].sampling.short == short]
             if rows:

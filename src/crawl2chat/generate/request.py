@@ -92,7 +92,7 @@ class Request:
     completion: Completion = field(default_factory=Completion)
     row: int | None = None  # of the cache, while it runs
     n_answered: int = 0  # of the prompt's last tokens, that begin the answer
-    read: int = 0  # tokens, of the prompt and then of the completion, whose keys and values stand in its row
+    read: int = 0  # tokens, of the prompt and then of the completion, whose keys and values are in its row
 
     @property
     def ended(self) -> bool:

@@ -1,4 +1,4 @@
-"""Which request has which row of the cache, and what of a prompt is there already."""
+"""Which request has which row of the cache, and how much of a prompt is already there."""
 
 from collections.abc import Sequence
 
@@ -7,9 +7,9 @@ from crawl2chat.model import KVCache, Transformer
 from crawl2chat.model.cached import rows_made
 from crawl2chat.model.ragged import common_prefix
 
-FEWEST_ROWS = 8  # for which memory is kept, by a shorter context
+MIN_ROWS = 8  # for which memory is kept, by a shorter context
 SHARED = 8  # tokens, from which it pays to copy what a row holds instead of computing it again
-SPARE = 8  # rows beyond the busy ones that keep what ended requests left, for who goes on from there
+SPARE = 8  # rows beyond the busy ones that keep what ended requests left, for requests that continue them
 
 
 def length_and_rows(model: Transformer, rows: int, memory: int, length: int | None) -> tuple[int, int]:
@@ -23,9 +23,9 @@ def length_and_rows(model: Transformer, rows: int, memory: int, length: int | No
     if length is not None and not 2 <= length <= most:
         raise ValueError(f"context = {length}: must be from 2 to the model's {most}")
     token = KVCache.bytes_per_token(model.config, next(model.parameters()).dtype)
-    length = min(length or most, memory // (token * rows_made(min(rows, FEWEST_ROWS))))
+    length = min(length or most, memory // (token * rows_made(min(rows, MIN_ROWS))))
     if length < 2:
-        raise ValueError(f"memory = {memory:,} bytes: keys and values take {token:,} a token; give it more")
+        raise ValueError(f"memory = {memory:,} bytes: keys and values take {token:,} per token; give it more")
     while rows > 1 and rows_made(rows) * length * token > memory:
         rows -= 1
     return length, rows
@@ -71,11 +71,11 @@ class Rows:
         self.held[request.row] = request.prompt[: request.read]
 
     def to_prefill(self, budget: int) -> list[tuple[Request, int]]:
-        """Who reads next, and how many tokens, so that with padding they are no more than the budget.
+        """Which requests read next, and how many tokens each, within the budget, padding included.
 
-        Who begins is first given what another row holds of its prompt. Who could soon be given more, since another
-        who reads right now has the same beginning, waits for that. Who came first surely gets on; then come those who
-        need little, so that nobody waits for a long prompt to be read.
+        A request that begins first copies what another row holds of its prompt. A request that shares a longer prefix
+        with one being prefilled waits, so that it can copy it. The oldest request always advances; after it come those
+        with the least to read, so that short prompts don't wait for a long one.
         """
         pieces: list[tuple[Request, int]] = []
         reading: list[Request] = []

@@ -62,7 +62,7 @@ class Trace:
 def trace_controls(logits_v: Tensor, written: Written, sampling: Sampling) -> Trace:
     """What each control makes of one step's logits (V,).
 
-    The engine's own controls are run on the settings up to each control, with all later ones neutral. So what stands
+    The engine's own controls are run on the settings up to each control, with all later ones neutral. So what is there
     after the last one is what the engine draws from, also where it draws among a few tokens by a shorter way.
     written: the ids of the prompt and of the answer so far, for the penalties.
     """

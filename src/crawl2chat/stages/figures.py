@@ -14,7 +14,7 @@ COLUMNS = ("figure", "value [95 % interval]", "of")  # of a table of figures, wh
 
 @dataclass(frozen=True)
 class Figure:
-    """One measured number of a stage, as it stands in `manifest.json` under `figures`."""
+    """One measured number of a stage, as it is in `manifest.json` under `figures`."""
 
     name: str
     value: float
@@ -88,7 +88,7 @@ def mean(name: str, values: Sequence[float], unit: str = "") -> Figure:
     centre = statistics.fmean(values)
     if len(values) < 2:
         return Figure(name, centre, unit, count=len(values))
-    if unit == "share" and set(values) in ({0.0}, {1.0}):  # no spread is no certainty
+    if unit == "share" and set(values) in ({0.0}, {1.0}):  # no spread does not mean certainty
         return Figure(name, centre, unit, wilson_interval(round(sum(values)), len(values)), len(values))
     spread = 1.96 * statistics.stdev(values) / math.sqrt(len(values))
     low, high = centre - spread, centre + spread

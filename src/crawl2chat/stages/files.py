@@ -1,4 +1,4 @@
-"""Files that a reader sees whole or not at all: written beside, flushed to disk, renamed; hashes; JSON lines."""
+"""Files that a reader sees whole or not at all: written next to it, flushed to disk, renamed; hashes; JSON lines."""
 
 import contextlib
 import glob
@@ -91,13 +91,13 @@ def remove_leftovers(path: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON beside and rename, so that a reader sees the old file or the whole new one."""
+    """Write JSON to a neighbour and rename it, so that a reader sees the old file or the whole new one."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:
-    """Write one line of JSON per row, a dictionary or a dataclass, beside `path` and rename it."""
+    """Write one line of JSON per row, a dictionary or a dataclass, to a neighbour of `path` and rename it."""
     with atomic_write(path) as temporary, open(temporary, "w", encoding="utf-8") as handle:
         for row in rows:
             value = asdict(row) if is_dataclass(row) and not isinstance(row, type) else row

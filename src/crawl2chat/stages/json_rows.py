@@ -31,7 +31,7 @@ class NotJson:
 class JsonRows:
     """The rows of a file, with the number of each; JSON lines are read one at a time.
 
-    UTF-8, UTF-16 and UTF-32 are told apart by their first bytes; a byte order mark is passed over. An array counts as
+    UTF-8, UTF-16 and UTF-32 are told apart by their first bytes; a byte order mark is skipped. An array counts as
     its items, and so does an object around one list of objects, such as {"data": […]}. `unit` is what numbers count.
     Iterating raises StageError for a file that can't be read or is not JSON at all.
     """

@@ -257,7 +257,7 @@ def _read_json(path: Path) -> Any:
     except FileNotFoundError:
         return None
     except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise StageError(f"{path}: not readable JSON ({error}); remove it to start this stage anew") from error
+        raise StageError(f"{path}: not readable JSON ({error}); remove it to start this stage again") from error
 
 
 def _empty(out: Path, stage: str, made_from: dict[str, Any] | None) -> None:

@@ -13,12 +13,12 @@ import tiktoken
 # Every common split pattern ends in `\s+(?!\S)`. For its lookahead the engine behind tiktoken and rustbpe keeps a place
 # to backtrack to for each character of the run, a million at most; one more ends the process with a panic.
 # Python's NFC sorts the marks behind a letter by insertion, in quadratic time.
-LONGEST_SPACE, LONGEST_MARKS = 1 << 16, 1 << 8  # characters; a shorter run is never cut
+MAX_SPACE_RUN, MAX_MARK_RUN = 1 << 16, 1 << 8  # characters; a shorter run is never cut
 NOT_SPACE = re.compile(r"\S")
 
 
 class Encoding:
-    """A byte-level BPE vocabulary with control tokens beside it.
+    """A byte-level BPE vocabulary with control tokens next to it.
 
     `ranks` maps a token's bytes to its id, which is also its merge priority; `controls` maps names to ids.
     """
@@ -54,7 +54,7 @@ class Encoding:
         return cut_white_space(to_nfc(text) if self.nfc else text)
 
     def decode(self, ids: Iterable[int]) -> str:
-        """Text of the ids, control tokens by their names; bytes that are no UTF-8 become U+FFFD."""
+        """Text of the ids, control tokens by their names; bytes that are not UTF-8 become U+FFFD."""
         return self.decode_bytes(ids).decode("utf-8", errors="replace")
 
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
@@ -105,13 +105,13 @@ def _joined(parts: Iterable[list[int]]) -> list[int]:
 
 
 def cut_white_space(text: str) -> list[str]:
-    """The text in stretches, none of which holds 2 * LONGEST_SPACE characters of white space in a row."""
-    return _cut(text, LONGEST_SPACE, lambda begin, end: not NOT_SPACE.search(text, begin, end))
+    """The text in stretches, none of which holds 2 * MAX_SPACE_RUN characters of white space in a row."""
+    return _cut(text, MAX_SPACE_RUN, lambda begin, end: not NOT_SPACE.search(text, begin, end))
 
 
 def to_nfc(text: str) -> str:
-    """Unicode's composed form (UAX 15), in linear time; a run of LONGEST_MARKS combining marks or more may be cut."""
-    marks = _cut(text, LONGEST_MARKS, lambda begin, end: all(map(unicodedata.combining, text[begin:end])))
+    """Unicode's composed form (UAX 15), in linear time; a run of MAX_MARK_RUN combining marks or more may be cut."""
+    marks = _cut(text, MAX_MARK_RUN, lambda begin, end: all(map(unicodedata.combining, text[begin:end])))
     return "".join(unicodedata.normalize("NFC", stretch) for stretch in marks)
 
 

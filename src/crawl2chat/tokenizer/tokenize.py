@@ -27,7 +27,7 @@ from crawl2chat.tokenizer.tokenizer import Tokenizer
 
 PART_BYTES = 16 << 20  # of text that a process encodes at a time, about two seconds
 PIECE_BYTES = 1 << 20  # encoded in one call; longer documents are encoded in pieces
-LONGEST_WORD = 1 << 16  # bytes in which a place to cut is looked for
+MAX_WORD_BYTES = 1 << 16  # a place to cut is looked for within this many
 # Before a space behind a word, and behind a line end before a word: no split pattern lets a word go on there, and
 # it's a place between two characters. (What may be white space in UTF-8 begins with \xc2, \xe1, \xe2 or \xe3.)
 BETWEEN_WORDS = re.compile(rb"(?<=[\x21-\x7e])(?= )|(?<=\n)(?=[\x21-\x7e\xc3-\xdf\xe0\xe4-\xf4])")
@@ -130,7 +130,7 @@ def pieces(content: bytes | mmap.mmap, begin: int, end: int, size: int = PIECE_B
     """A stretch of UTF-8 in pieces of about `size` bytes that are encoded apart as they would be together.
 
     The stretch is moved to the next places between words, so that neighbouring stretches meet. A word of more than
-    LONGEST_WORD bytes may be cut within.
+    MAX_WORD_BYTES bytes may be cut within.
     """
     at, stop = _cut(content, begin), _cut(content, end)
     while at < stop:
@@ -143,7 +143,7 @@ def _cut(content: bytes | mmap.mmap, at: int) -> int:
     """The first place between two words from here on."""
     if at == 0 or at >= len(content):
         return min(at, len(content))
-    limit = at + LONGEST_WORD
+    limit = at + MAX_WORD_BYTES
     found = BETWEEN_WORDS.search(content, at, limit + 1)  # what is behind the place is looked at, too
     if found:
         return found.start()
@@ -153,7 +153,7 @@ def _cut(content: bytes | mmap.mmap, at: int) -> int:
 
 
 class Speed:
-    """Documents and bytes a second, over the parts that have been encoded since the beginning."""
+    """Documents and bytes per second, over the parts that have been encoded since the beginning."""
 
     def __init__(self) -> None:
         self.began, self.documents, self.n_bytes = time.monotonic(), 0, 0
@@ -167,7 +167,7 @@ class Speed:
 
 
 def _parts(documents: Path, part_bytes: int) -> list[list[Part]]:
-    """All files, cut and put together to about so many bytes each."""
+    """All files, cut and put together to about this many bytes each."""
     groups: list[list[Part]] = [[]]
     in_last = 0
     for file in files_of(documents):

@@ -120,7 +120,7 @@ class Tokenizer(Encoding):
         return ids, mask
 
     def _content(self, message: Message) -> list[int]:
-        """Ids of what stands between a turn's header and its end: text, and control tokens put in by this code."""
+        """Ids of what is between a turn's header and its end: text, and control tokens put in by this code."""
         if message["role"] == "tool":
             return self._within(TOOL_RESPONSE, message["content"])
         ids = self.encode(message["content"])
