@@ -19,9 +19,9 @@ import numpy as np
 
 from crawl2chat.crawl import Page, read_warc
 from crawl2chat.refine import extract_text
-from crawl2chat.refine.copies.ngrams import words_of
 from crawl2chat.refine.quality.classify import area_under_curve, read_training_texts, train
 from crawl2chat.refine.text.language import identify_language
+from crawl2chat.refine.text.ngram_hash import words_of
 
 CUT = 150  # words
 Scorer = Callable[[str], float]

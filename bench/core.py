@@ -29,7 +29,7 @@ from crawl2chat.evals.scoring import BATCH_TOKENS, Score, Span, score
 from crawl2chat.evals.suites.core import Task, cut, is_right, read_rows, read_tasks, spans_of, texts_of
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.stage import train_bpe
 
 VOCAB, CONTEXT = 24_576, 2_048
 SHAPE = ModelConfig(VOCAB, 768, 2_304, 12, 12, 12, 64, max_position_embeddings=CONTEXT)

@@ -35,8 +35,8 @@ from torch.nn.functional import cross_entropy
 from crawl2chat.evals.bits_per_byte import bits_per_byte
 from crawl2chat.model import Transformer
 from crawl2chat.stages.stage import METRICS
-from crawl2chat.tokenizer.bpe import train_bpe
 from crawl2chat.tokenizer.shards import TokenizedDocuments, write_tokens
+from crawl2chat.tokenizer.stage import train_bpe
 from crawl2chat.train.data import DocumentBatches
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics

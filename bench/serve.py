@@ -32,7 +32,7 @@ import torch
 
 from crawl2chat.model import Transformer, save_model
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.stage import train_bpe
 from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 

@@ -7,7 +7,7 @@ from hypothesis import HealthCheck, settings
 from crawl2chat.tinyweb import TinywebSettings, write_tinyweb
 from crawl2chat.tinyweb.ledger import Ledger
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.stage import train_bpe
 
 # Property tests try the same examples every time, so that a run of the tests says something about the change that was
 # made. `make explore` tries new ones; what it finds becomes an @example of the test.
@@ -26,6 +26,7 @@ PROSE = [
 SMALL_WORLD = TinywebSettings(
     people=20, passages_per_level=1, passage_levels=3, glossaries=4, word_games=4, phrase_books=2, interviews=2,
     stories=8, verses=6, worked_sums=40, direct_sums=40, held_out_sums=30, junk_pages=12, personal_pages=2,
+    strangers=10, looked_up=10,
 )  # fmt: skip
 
 

@@ -1,12 +1,19 @@
+import argparse
+import re
 import resource
+import shlex
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from crawl2chat.cli.main import STAGE_HELP, main
-from crawl2chat.stages.pipeline import STAGE_NAMES, STAGES
+from crawl2chat.api import find_recipe
+from crawl2chat.cli.main import _parser, _split_settings, main
+from crawl2chat.cli.run import STAGES as STAGE_COMMANDS
+from crawl2chat.stages.pipeline import STAGE_NAMES, STAGES, Recipe
+from crawl2chat.stages.settings import load_settings
+from crawl2chat.train.settings import PretrainSettings
 
 
 def run_main(*arguments):
@@ -31,13 +38,99 @@ def test_help_takes_less_than_half_a_second_of_processor_time():
     assert min(seconds() for _ in range(5)) < 0.5
 
 
+def test_no_command_is_help_in_groups_with_one_line_per_command(capsys):
+    with pytest.raises(SystemExit) as left:
+        run_main()
+    assert left.value.code == 0
+    shown = capsys.readouterr().out
+    groups = re.findall(r"^([a-z ]+):\n((?:  \S.*\n)+)", shown, re.MULTILINE)
+    listed = [line.split()[0] for title, lines in groups if title not in ("options", "examples")
+              for line in lines.splitlines()]  # fmt: skip
+    assert listed == list(commands())
+    assert [title for title, _ in groups][1:3] == ["make a model", "talk to it"]
+
+
+def commands():
+    (action,) = [a for a in _parser()._actions if isinstance(a, argparse._SubParsersAction)]
+    return action.choices
+
+
+@pytest.mark.parametrize("command", commands())
+def test_each_command_has_an_example_that_it_understands(command):
+    examples = re.findall(rf"^  (crawl2chat {command} .*)$", commands()[command].format_help(), re.MULTILINE)
+    assert examples
+    for example in examples:
+        options, settings = _split_settings(shlex.split(example)[1:])
+        parsed = _parser().parse_args(options)
+        assert parsed.takes_settings or not settings
+        if settings:
+            table = "" if command in ("run", "plan") else command
+            model = type(Recipe.model_fields[table].default) if table else Recipe
+            assert load_settings(model, None, settings, table=table)
+
+
+def test_a_recipe_of_the_package_is_found_by_its_name_from_anywhere(tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    recipes = Path(__file__).parents[1] / "recipes"
+    for name in ("laptop", "laptop.toml", "recipes/laptop.toml", None):
+        assert find_recipe(name) == recipes / "laptop.toml"
+    (tmp_path / "gpu.toml").write_text("")
+    assert find_recipe("gpu.toml") == Path("gpu.toml"), "a file of one's own comes first"
+    for command in ("run", "plan"):
+        assert run_main(command, "labtop") == 1
+        told = capsys.readouterr().err
+        assert "labtop: no such file" in told
+        assert "cluster, gpu, laptop" in told
+    assert run_main("run", "elsewhere/laptop.toml") == 1
+    assert not (tmp_path / "runs").exists()
+
+
+def settings_shown(capsys, *arguments):
+    with pytest.raises(SystemExit) as left:
+        run_main(*arguments)
+    said = capsys.readouterr()
+    return left.value.code, said.out, said.err
+
+
+def test_settings_are_listed_by_table_and_repeated_ones_by_their_names_alone(capsys):
+    code, shown, _ = settings_shown(capsys, "run", "--settings")
+    assert code == 0
+    tables = re.findall(r"^(\w+)$", shown, re.MULTILINE)
+    assert tables == list(STAGE_COMMANDS)
+    assert shown.count("--pretrain.seq_len ") == 1
+    assert "--sft.seq_len " not in shown
+    assert re.search(r"--sft.NAME, as of pretrain, with these defaults:\n[^-]*seq_len 256", shown)
+    assert "--sft.seq_len 256\n" in settings_shown(capsys, "sft", "--settings")[1]
+
+
+def test_settings_are_filtered_by_a_word_in_their_name_or_meaning(capsys):
+    _, shown, _ = settings_shown(capsys, "run", "--settings", "Matrix_LR")
+    names = re.findall(r"^  --(\S+)", shown, re.MULTILINE)
+    assert names[:3] == ["pretrain.matrix_lr", "sft.matrix_lr", "honesty.matrix_lr"], "asked for, so each by itself"
+    assert all("matrix_lr" in name for name in names)
+    _, shown, _ = settings_shown(capsys, "run", "--settings", "shingle")
+    assert "--refine.dedup.ngram 5\n      words per shingle" in shown
+    code, _, told = settings_shown(capsys, "refine", "--settings", "learning rate of gold")
+    assert (code, "no setting has this" in told) == (2, True)
+
+
+def test_one_seed_goes_to_every_stage_that_does_not_have_its_own():
+    recipe = load_settings(Recipe, find_recipe("laptop"), ["--sft.seed", "3"], seed=7)
+    assert recipe.crawl.seed == 0, "the recipe sets it"
+    assert (recipe.pretrain.seed, recipe.sft.seed, recipe.honesty.seed, recipe.prefer.seed) == (7, 3, 7, 7)
+    assert recipe.refine.dedup.seed == 1, "of hash functions"
+    unseeded = load_settings(Recipe, find_recipe("laptop"), ["--sft.seed", "3"])
+    assert unseeded.pretrain.seed == 0
+    assert load_settings(PretrainSettings, None, table="pretrain", seed=5).seed == 5
+
+
 def test_the_commands_and_the_pipeline_name_the_same_stages():
-    assert tuple(STAGE_HELP) == STAGE_NAMES
+    assert tuple(STAGE_COMMANDS) == STAGE_NAMES
     for stage in STAGES:
         assert callable(stage.load())
 
 
-@pytest.mark.parametrize("command", ["run", *STAGE_HELP])
+@pytest.mark.parametrize("command", ["run", *STAGE_COMMANDS])
 def test_each_command_lists_its_settings(command, capsys):
     with pytest.raises(SystemExit) as left:
         run_main(command, "--settings")
@@ -63,7 +156,7 @@ def test_tables_that_do_not_fit_each_other_are_told_before_any_work(tmp_path, ca
     recipe.write_text("")
     cases = [
         (["--pretrain.seq_len", "128"], "sft.seq_len = 256 is more than the model's context"),
-        (["--crawl.source", "warc", "--crawl.warc", "x.warc"], "brings no conversations for sft"),
+        (["--questions", tmp_path / "absent.jsonl"], "absent.jsonl"),
         (["--conversations", tmp_path / "absent.jsonl"], "absent.jsonl"),
         (["--until", "pretrain", "--crawl.source", "warc", "--crawl.warc", tmp_path / "absent.warc"], "absent.warc"),
         (["--refine.blocklist", tmp_path / "absent.txt"], "absent.txt: no such file"),

@@ -168,7 +168,7 @@ def test_an_error_of_another_kind_keeps_its_traceback(monkeypatch):
     def refuse(options):
         raise ConnectionRefusedError(errno.ECONNREFUSED, "refused")
 
-    monkeypatch.setattr("crawl2chat.cli.tokens.tokens_command", refuse)
+    monkeypatch.setattr("crawl2chat.cli.data.tokens_command", refuse)
     with pytest.raises(ConnectionRefusedError):
         main(["tokens", "run", "text"])
 

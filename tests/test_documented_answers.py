@@ -120,8 +120,8 @@ def test_a_base_model_continues_as_the_tour_says():
 
 
 def test_the_served_model_has_the_name_that_the_tour_shows():
+    from crawl2chat.api import name_of
     from crawl2chat.chat.assistant import best_assistant
-    from crawl2chat.cli.run import name_of
 
     assert read_manifest(best_assistant(RUN))
     assert f'"model": "{name_of(Path("runs/laptop"), best_assistant(RUN))}"' in TOUR

@@ -46,7 +46,7 @@ def test_a_signal_during_start_up_is_one_line(tmp_path, module, number):
 
 @pytest.mark.parametrize("number", STATUS)
 def test_a_signal_in_a_command_without_stages_promises_nothing(monkeypatch, capsys, number):
-    monkeypatch.setattr("crawl2chat.cli.tokens.tokens_command", lambda options: signal.raise_signal(number))
+    monkeypatch.setattr("crawl2chat.cli.data.tokens_command", lambda options: signal.raise_signal(number))
     before = signal.getsignal(number)
     assert main(["tokens", "run", "text"]) == STATUS[number]
     assert capsys.readouterr().err == "interrupted\n"
@@ -55,7 +55,7 @@ def test_a_signal_in_a_command_without_stages_promises_nothing(monkeypatch, caps
 
 def test_under_nohup_a_closed_terminal_changes_nothing(monkeypatch):
     raised = lambda options: signal.raise_signal(signal.SIGHUP) or 0  # noqa: E731
-    monkeypatch.setattr("crawl2chat.cli.tokens.tokens_command", raised)
+    monkeypatch.setattr("crawl2chat.cli.data.tokens_command", raised)
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
         assert main(["tokens", "run", "text"]) == 0

@@ -9,7 +9,6 @@ from models import random_model
 from crawl2chat.chat.conversations import read_conversations, write_conversations
 from crawl2chat.crawl import list_warcs, read_warc
 from crawl2chat.crawl.settings import CrawlSettings
-from crawl2chat.crawl.stage import crawl
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.search import SearchIndex, build_index
 from crawl2chat.model import load_model, save_model
@@ -21,10 +20,10 @@ from crawl2chat.rl.preferences.store import RankingStore
 from crawl2chat.stages.pipeline import Recipe, run_pipeline
 from crawl2chat.stages.settings import load_settings
 from crawl2chat.stages.stage import read_manifest
+from crawl2chat.tinyweb.write import crawl
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.settings import TokenizerSettings
 from crawl2chat.tokenizer.shards import TokenizedDocuments, write_tokens
-from crawl2chat.tokenizer.stage import train_tokenizer
+from crawl2chat.tokenizer.stage import TokenizerSettings, train_tokenizer
 
 FEW_PAGES = {
     "people": 10, "passages_per_level": 1, "passage_levels": 1, "glossaries": 1, "word_games": 1, "phrase_books": 1,

@@ -34,6 +34,8 @@ direct_sums = 60
 held_out_sums = 30
 junk_pages = 30
 personal_pages = 5
+strangers = 10
+looked_up = 10
 
 [refine]
 workers = 2
@@ -70,8 +72,6 @@ checkpoint_every = 5
 compile = "off"
 wordings = 1
 samples = 2
-strangers = 10
-looked_up = 10
 calculations = 10
 identity = 1
 

@@ -31,6 +31,8 @@ direct_sums = 10
 held_out_sums = 6
 junk_pages = 12
 personal_pages = 2
+strangers = 10
+looked_up = 10
 [refine]
 workers = 1
 [tokenizer]

@@ -7,8 +7,8 @@ import sys
 import pytest
 
 from crawl2chat.chat.line_input import LineInput
+from crawl2chat.cli.arguments import read_stdin
 from crawl2chat.cli.release import _read_statement
-from crawl2chat.cli.run import read_stdin
 from crawl2chat.evals.suites.rows import json_lines
 from crawl2chat.refine.quality.classify import read_labels, read_training_texts
 from crawl2chat.refine.rules.decontaminate import read_questions
@@ -104,13 +104,26 @@ def test_a_mark_within_is_left_of_joined_files_and_goes(tmp_path):
         ("é".encode("latin-1"), r"^1 byte is not UTF-8 \(first at byte 0\)"),
         (b"abc\xff\xfe", r"^2 bytes are not UTF-8 \(first at byte 3\)"),
         ("東京".encode("shift_jis"), r"bytes are not UTF-8"),
-        ("Letters".encode("utf-16-be"), r"7 of its first 14 bytes are NUL.*UTF-16 without"),
+        ("東L".encode("utf-16-be") + bytes(9), r"10 of its first 13 bytes are NUL.*UTF-16 without"),
+        (b"\0L\0e\0\7" * 9, r"27 of its first 54 bytes are NUL"),
         (b"\xff\xfea", r"begins with the byte order mark of UTF-16, but is not UTF-16: truncated data at byte 2"),
     ],
 )
 def test_what_is_no_text_is_described(content, told):
     with pytest.raises(NotText, match=told):
         decode(content)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16-le", "utf-16-be", "utf-32-le", "utf-32-be"])
+def test_without_a_mark_a_text_is_known_by_the_nul_bytes_next_to_its_first_letter(tmp_path, encoding):
+    for text in ("a", "Grüße, 東京 🙂\n" * 900):
+        (tmp_path / "a.txt").write_bytes(text.encode(encoding))
+        assert read_text(tmp_path / "a.txt") == decode(text.encode(encoding)) == text
+
+
+def test_gzip_is_known_by_its_first_bytes_whatever_the_name(tmp_path):
+    (tmp_path / "a.txt").write_bytes(gzip.compress("Grüße\n".encode()))
+    assert read_text(tmp_path / "a.txt") == "Grüße\n"
 
 
 def test_an_empty_file_is_an_empty_text(tmp_path):

@@ -9,7 +9,7 @@ import torch
 from crawl2chat.generate import Engine
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.serve.app.context import AppContext
-from crawl2chat.serve.model_pool import AvailableModel, ModelPool, ServedModel
+from crawl2chat.serve.model_pool import AvailableModel, ModelPool
 from crawl2chat.serve.server import Server, bind, run
 
 VIEWPORTS = {"desktop": {"width": 1280, "height": 800}, "phone": {"width": 390, "height": 844}}
@@ -35,10 +35,8 @@ def offers(tokenizer, models=STAGES, **engine) -> list[AvailableModel]:
     for seed, stage in enumerate(models):
         model = random_model(tokenizer.vocab_size, seed)
 
-        def read(model=model, stage=stage) -> ServedModel:
-            return ServedModel(
-                Engine(model, tokenizer, **{"max_batch": 8, **engine}), f"tiny-{stage}", stage, 1_700_000_000
-            )
+        def read(model=model) -> Engine:
+            return Engine(model, tokenizer, **{"max_batch": 8, **engine})
 
         n = model.n_parameters()
         made.append(AvailableModel(f"tiny-{stage}", stage, 1_700_000_000, model.config, CONTEXT, n, read))

@@ -7,7 +7,7 @@ from crawl2chat.generate import Engine
 from crawl2chat.honesty.search import INDEX, build_index
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.refine.documents import Document
-from crawl2chat.serve.model_pool import AvailableModel, ServedModel
+from crawl2chat.serve.model_pool import AvailableModel
 
 CONTEXT = 256
 EVIL = '<img src=x onerror="document.title=1"><script>document.title=2</script><|im_end|>&lt;b&gt;</p>'
@@ -50,7 +50,7 @@ def offers_of(tokenizer, reply, stages=("honesty", "sft", "pretrain"), seconds=0
             engine = Talking(model, tokenizer, max_batch=8)
             engine.reply = lambda text: reply(stage, text)
             engine.seconds = seconds
-            return ServedModel(engine, f"tiny-{stage}", stage, 1_700_000_000)
+            return engine
 
         n = model.n_parameters()
         made.append(AvailableModel(f"tiny-{stage}", stage, 1_700_000_000, model.config, CONTEXT, n, read))

@@ -141,14 +141,14 @@ def test_answers_go_on_while_one_is_traced(context):
 def test_pieces_are_text_or_bytes_and_control_tokens_are_marked(context):
     tokenizer = context.pool.default.model.tokenizer
     ids = [tokenizer.im_start, *tokenizer.encode("a ॐ")]
-    pieces = context.http.post("/app/chat/pieces", json={"tokens": ids}).json()
+    pieces = context.http.post("/app/tokens/texts", json={"ids": ids}).json()["tokens"]
     assert [piece["id"] for piece in pieces] == ids
     assert (pieces[0]["text"], pieces[0]["control"]) == ("<|im_start|>", True)
     content = b"".join(bytes.fromhex(p["bytes"]) if p["text"] is None else p["text"].encode() for p in pieces[1:])
     assert content.decode() == "a ॐ"
     assert any(piece["text"] is None for piece in pieces)
     assert not any(piece["control"] for piece in pieces[1:])
-    assert context.http.post("/app/chat/pieces", json={"tokens": [10**6]}).status_code == 400
+    assert context.http.post("/app/tokens/texts", json={"ids": [10**6]}).status_code == 400
 
 
 CONVERSATIONS = [
@@ -199,7 +199,6 @@ def test_what_can_not_be_read_is_named_by_line_and_by_the_files_own_name(context
         ("trace", {"text": ""}, "text"),
         ("trace", {"text": "a", "min_words": 1}, "min_words"),
         ("trace", {"text": "a", "words": 5}, "words: no such field"),
-        ("pieces", {"tokens": [-1]}, "tokens"),
         ("export", {"conversations": []}, "conversations"),
         ("fit", {"messages": []}, "messages"),
     ],

@@ -53,7 +53,7 @@ def ask(served):
 @pytest.fixture
 def engine(served):
     """What the stage sft runs on, for what its answers should be; it is looked at, not run."""
-    return next(offer.read() for offer in served.pool.models if offer.stage == "sft").engine
+    return next(offer.read() for offer in served.pool.models if offer.stage == "sft")
 
 
 @pytest.fixture
@@ -219,7 +219,7 @@ def test_a_long_text_is_cut_and_the_page_hears_of_it(ask, engine):
 
 
 def test_what_costs_much_is_looked_at_for_fewer_tokens(served, monkeypatch):
-    model = next(offer.read() for offer in served.pool.models if offer.stage == "sft")
+    model = served.pool.default.model
     assert max_tokens(model) == 256
     monkeypatch.setattr("crawl2chat.serve.app.inside_passes.flop_per_token", lambda _: MAX_FLOP / 100)
     assert max_tokens(model) == 100
@@ -308,9 +308,9 @@ def test_slices_of_a_pass_do_not_run_the_model_again(served, ask, monkeypatch):
         ("block", {"layer": 3, "at": 0}, "layer = 3: expected 0 to 2"),
         ("stream", {"at": 10_000}, "at = 10000: expected 0 to"),
         ("stream", {}, "at: is missing"),
-        ("pins", {"ids": [1_000_000]}, "ids: has 1000000; expected ids from 0 to"),
+        ("pins", {"ids": [1_000_000]}, "ids: has the token id 1000000; expected ids from 0 to"),
         ("pins", {"ids": []}, "ids"),
-        ("effects", {"at": 0, "id": 1_000_000}, "id = 1000000"),
+        ("effects", {"at": 0, "id": 1_000_000}, "id: has the token id 1000000"),
     ],
 )  # fmt: skip
 def test_what_there_is_not_is_refused_in_words(ask, what, fields, message):

@@ -169,11 +169,10 @@ def test_a_question_goes_through_the_chat_template_and_to_a_base_model_on_a_page
         ("step", {"prompt": [1], "top_p": 1.5}, "top_p"),
         ("step", {"prompt": [1], "logit_bias": {"x": 1.0}}, "logit_bias"),
         ("step", {"prompt": [1] * 257}, "context takes 256"),
-        ("go", {"prompt": [1] * 256}, "context takes 255"),
+        ("go", {"prompt": [1] * 256}, "context of 256 takes 255"),
         ("go", {"prompt": [1], "n": 9}, "8"),
         ("score", {"ids": [1] * 300}, "256"),
         ("prompt", {"text": 3}, "text"),
-        ("texts", {"ids": [-1]}, "-1"),
     ],
 )
 def test_what_is_wrong_is_named(served, path, body, message):

@@ -106,3 +106,31 @@ def test_markup_in_the_address_stays_text(served, page):
     panel.locator(".token").first.wait_for()
     assert page.locator("main img, main script").count() == 0
     assert page.get_by_label("Text", exact=True).input_value() == MARKUP + "!"
+
+
+def test_typing_redraws_only_the_chunk_that_it_is_in_and_shows_every_token(served, page):
+    opened(page, served, **{"with": '["gpt2"]'})
+    words = " ".join(f"word{n * n} and so {n}" for n in range(400))
+    box, panel = page.get_by_label("Text", exact=True), page.get_by_role("region", name="GPT-2", exact=True)
+    encoding = load_public("gpt2")
+
+    def shows(text):
+        panel.locator(f".count:text-is('{len(encoding.encode(text)):,}')").wait_for()
+        assert panel.locator(".ids").text_content().split() == [str(id) for id in encoding.encode(text)]
+        assert panel.locator(".text").text_content().replace("·", " ") == text
+
+    box.fill(words)
+    shows(words)
+    chunks = panel.locator(".ids > span")
+    n = chunks.count()
+    assert n > 5
+    chunks.evaluate_all("all => all.forEach((chunk, i) => (chunk.dataset.before = i))")
+    for begin in ("zebra ", ""):  # a text grows at its beginning, and shrinks again
+        box.fill(begin + words)
+        shows(begin + words)
+        kept = chunks.evaluate_all("all => all.map((chunk) => chunk.dataset.before)")
+        assert kept[-(n - 3) :] == [str(i) for i in range(3, n)]
+    last = panel.locator(".ids .token").first
+    last.click()
+    panel.locator(".text .token.hot").wait_for()
+    assert panel.locator(".ids").get_attribute("aria-activedescendant") == last.get_attribute("id")

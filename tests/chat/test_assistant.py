@@ -1,9 +1,7 @@
-import argparse
-
 import pytest
 
+from crawl2chat.api import find_model
 from crawl2chat.chat.assistant import assistants, best_assistant, best_of
-from crawl2chat.cli.run import find_model
 from crawl2chat.stages.files import StageError, write_json
 from crawl2chat.stages.stage import MANIFEST, Manifest
 
@@ -61,25 +59,25 @@ def test_a_stage_made_from_an_earlier_state_is_left_out(run, capsys):
     run("honesty", BAD)
     run("reinforce", GOOD, inputs={"honesty": "another hash"})
     assert chosen(run) == "honesty"
-    folder, stage = find_model(argparse.Namespace(model=run.folder, stage=None))
+    folder, stage = find_model(run.folder)
     assert (folder.name, stage) == ("honesty", "honesty")
     assert "reinforce: made from an earlier state of the run" in capsys.readouterr().err
     with pytest.raises(StageError, match="made from an earlier state"):
-        find_model(argparse.Namespace(model=run.folder, stage="reinforce"))
+        find_model(run.folder, "reinforce")
 
 
 def test_the_choice_of_another_than_the_last_is_said(run, capsys):
     run("honesty", GOOD)
     run("prefer", BAD)
-    assert find_model(argparse.Namespace(model=run.folder, stage=None))[0].name == "honesty"
+    assert find_model(run.folder)[0].name == "honesty"
     assert "the best assistant by the run's check-ups: honesty 90%, prefer 60%" in capsys.readouterr().err
-    assert find_model(argparse.Namespace(model=run.folder, stage="prefer"))[0].name == "prefer"
+    assert find_model(run.folder, "prefer")[0].name == "prefer"
     assert capsys.readouterr().err == ""
 
 
 def test_a_run_without_an_assistant_has_its_base_model(run):
     run("pretrain", {})
-    assert find_model(argparse.Namespace(model=run.folder, stage=None))[0].name == "pretrain"
+    assert find_model(run.folder)[0].name == "pretrain"
 
 
 def test_the_call_for_notebooks_gives_the_folder_or_says_what_is_missing(run):

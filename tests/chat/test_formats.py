@@ -235,7 +235,7 @@ def test_equal_problems_are_one_sentence_and_different_ones_grouped(refusal):
 
 
 def test_beyond_some_kinds_of_problems_the_rest_is_counted(refusal, monkeypatch):
-    monkeypatch.setattr("crawl2chat.chat.conversations.MOST_KINDS", 2)
+    monkeypatch.setattr("crawl2chat.stages.json_rows.MAX_KINDS", 2)
     first, *lines = refusal({"messages": []}, 3, {}, {"messages": []}, {"prompt": 1, "completion": 2}).split("\n")
     assert first.endswith(": 5 bad lines of 5")
     assert [line.split(":")[0] for line in lines] == ["  lines 1, 4", "  line 2", "  lines 3, 5"]

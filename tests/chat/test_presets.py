@@ -1,7 +1,6 @@
 """Questions to ask a run: what they say of the made-up web is true of it."""
 
 import re
-import shutil
 
 from crawl2chat.chat.presets import Column, presets
 
@@ -50,11 +49,10 @@ def test_a_model_alone_has_questions_too():
     assert {column for preset in found for column in preset.columns} == {Column("some-model")}
 
 
-def test_a_ledger_of_another_version_is_reported_and_general_questions_are_asked(crawl_folder, tmp_path, capsys):
-    shutil.copytree(crawl_folder / "ledger", tmp_path / "ledger")
-    (tmp_path / "ledger" / "people.jsonl").write_text('{"id": 1, "called": "Ann"}\n')
+def test_presets_of_another_version_are_reported_and_general_questions_are_asked(tmp_path, capsys):
+    (tmp_path / "presets.jsonl").write_text('{"name": "Nobody", "ask": "Who?", "columns": []}\n')
     assert "Something well known" in by_name(presets(STAGES, tmp_path))
-    assert str(tmp_path / "ledger") in capsys.readouterr().err
+    assert str(tmp_path / "presets.jsonl") in capsys.readouterr().err
 
 
 def test_a_run_of_other_pages_is_not_asked_about_the_made_up_web(tmp_path):

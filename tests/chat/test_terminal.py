@@ -172,9 +172,19 @@ def test_settings_are_changed_and_shown(tokenizer, capsys):
     assert "stop = []" in shown
 
 
+def test_a_bias_is_typed_as_on_the_command_line_and_shown_with_the_other_settings(tokenizer, capsys):
+    lines = ("/set logit_bias 42=-100 7=1.5", "a?", "/set", '/set logit_bias ""', "b?")
+    first, second = hold(ScriptedEngine(tokenizer, "One.", "Two."), *lines)
+    assert first.sampling.logit_bias == {42: -100.0, 7: 1.5}
+    assert 'logit_bias = {"42": -100.0, "7": 1.5}' in capsys.readouterr().out
+    assert second.sampling.logit_bias == {}
+
+
 @pytest.mark.parametrize(
     ("typed", "told"),
     [
+        ("logit_bias 42", "logit_bias = : must be a number"),
+        ("logit_bias the=3", "logit_bias's id = the: must be a whole number"),
         ("top_p 3", "top_p = 3.0: must be from 0.000001 to 1"),
         ("temperature -1", "temperature = -1.0: must be 0, or from 0.0001 to 10000"),
         ("top_k 1.5", "top_k = 1.5: must be a whole number"),

@@ -19,7 +19,7 @@ from crawl2chat.compress.coder import TOTAL, cumulative_frequencies
 from crawl2chat.evals.base.compression import archive_bits
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.stage import train_bpe
 
 TOKENIZER = train_bpe([LINE, "„Straße“ und café, 東京 🙂"] * 4, vocab_size=420)
 RANDOM = random_model("grouped heads", TOKENIZER.vocab_size)

@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.generate.stream import TextStream
+from crawl2chat.generate.request import TextStream
 from crawl2chat.model import ModelConfig, Transformer
 
 GREEDY = Sampling(temperature=0.0)
@@ -107,7 +107,7 @@ def test_in_any_mixture_a_request_gets_what_it_would_get_alone(engine, mixture, 
     for step in range(400):
         while arriving and arriving[0][1][0] <= step:
             i, (_, prompt, sampling, scored) = arriving.pop(0)
-            requests[i] = shared.submit(prompt, sampling, seed=i, prompt_logprobs=scored, owner=i % 3)
+            requests[i] = shared.submit(prompt, sampling, seed=i, prompt_logprobs=scored)
         shared.step()
         for i in cancelled & requests.keys():
             if step > 8:
@@ -261,13 +261,11 @@ def test_cancelling_frees_the_row_at_once(engine):
     assert (small.running, small.waiting, small.step()) == (0, 0, [])
 
 
-def test_who_sends_many_requests_does_not_keep_others_waiting(engine):
+def test_requests_that_wait_are_taken_in_the_order_in_which_they_came(engine):
     small = Engine(engine.model, engine.tokenizer, 1)
     one_token = dataclasses.replace(GREEDY, max_tokens=1)
-    many = [small.submit([5, i], one_token, owner="many") for i in range(5)]
-    single = small.submit([6], one_token, owner="single")
-    order = [request for _ in range(6) for request in small.step()]
-    assert order == [many[0], single, *many[1:]]
+    waiting = [small.submit([5, i], one_token) for i in range(4)]
+    assert [request for _ in waiting for request in small.step()] == waiting
 
 
 def test_prompt_logprobs_are_those_of_transformers(engine, tmp_path):

@@ -1,4 +1,4 @@
-"""Each control gives what transformers' logits processor gives on the same logits."""
+"""Each control, the plain and the fast one, gives what transformers' logits processor gives on the same logits."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from crawl2chat.generate.sampling import SHORT, Controls, Sampling, draw, keep_min_p, keep_top_k, keep_top_p
+from crawl2chat.generate.drawing import Controls, cut_min_p, cut_top_k, cut_top_p, draw
+from crawl2chat.generate.sampling import control, keep_min_p, keep_top_k, keep_top_p, sample
+from crawl2chat.generate.settings import CONTROLS, SHORT_LIST, Sampling
 
 B, V = 6, 700
 PROMPTS = torch.randint(V, (B, 30), generator=torch.Generator().manual_seed(5))
@@ -25,19 +27,25 @@ def theirs():
 
 @pytest.mark.parametrize("k", [1, 5, 699, 700, 5000])
 def test_top_k_equals_transformers(logits, theirs, k):
-    torch.testing.assert_close(keep_top_k(logits, k), theirs.TopKLogitsWarper(k)(None, logits))
+    expected = theirs.TopKLogitsWarper(k)(None, logits)
+    torch.testing.assert_close(cut_top_k(logits, k), expected)
+    torch.testing.assert_close(torch.stack([keep_top_k(logits_v, k) for logits_v in logits]), expected)
 
 
 @pytest.mark.parametrize("p", [0.05, 0.5, 0.9, 0.999])
 @pytest.mark.parametrize("spread", [0.1, 1, 10])
 def test_top_p_equals_transformers_for_small_and_large_nuclei(logits, theirs, p, spread):
     logits = logits * spread
-    torch.testing.assert_close(keep_top_p(logits, p), theirs.TopPLogitsWarper(p)(None, logits))
+    expected = theirs.TopPLogitsWarper(p)(None, logits)
+    torch.testing.assert_close(cut_top_p(logits, p), expected)
+    torch.testing.assert_close(torch.stack([keep_top_p(logits_v, p) for logits_v in logits]), expected)
 
 
 @pytest.mark.parametrize("p", [0.0, 0.01, 0.3, 1.0])
 def test_min_p_equals_transformers(logits, theirs, p):
-    torch.testing.assert_close(keep_min_p(logits, p), theirs.MinPLogitsWarper(p)(None, logits))
+    expected = theirs.MinPLogitsWarper(p)(None, logits)
+    torch.testing.assert_close(cut_min_p(logits, p), expected)
+    torch.testing.assert_close(torch.stack([keep_min_p(logits_v, p) for logits_v in logits]), expected)
 
 
 @pytest.mark.parametrize("penalty", [0.7, 1.3])
@@ -107,9 +115,24 @@ def test_a_sequence_is_controlled_by_its_own_settings_alone(samplings):
 def test_of_the_most_probable_tokens_the_same_are_kept_as_of_all(sampling):
     logits = torch.randn(B, V, generator=torch.Generator().manual_seed(2)) * 2
     controls = Controls([sampling] * B)
-    few = logits.topk(SHORT)
+    few = logits.topk(SHORT_LIST)
     kept = torch.full_like(logits, -torch.inf).scatter(-1, few.indices, controls.cut_sorted(few.values))
     torch.testing.assert_close(kept, controls.cut(logits))
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(SAMPLINGS, min_size=1, max_size=B), st.integers(0, 1000))
+def test_the_fast_way_for_a_batch_gives_what_one_sequence_gets_by_the_plain_one(samplings, seed):
+    logits = torch.randn(len(samplings), V, generator=torch.Generator().manual_seed(seed)) * 2
+    written = [(row[:9].tolist(), row[9:].tolist()) for row in PROMPTS[: len(samplings)]]
+    controls = Controls(samplings)
+    fast = controls(logits, written)
+    plain = torch.stack([control(*of_one) for of_one in zip(logits, written, samplings, strict=True)])
+    torch.testing.assert_close(fast, plain)
+    drawn = controls.draw(fast, [np.random.default_rng((seed, i)) for i in range(len(samplings))])
+    for i, sampling in enumerate(samplings):
+        uniform = np.random.default_rng((seed, i)).random()
+        assert drawn[i] == sample(logits[i], written[i], sampling, uniform)
 
 
 def test_draws_follow_the_distribution():
@@ -130,3 +153,13 @@ def test_impossible_settings_are_all_named():
         Sampling(temperature=-1, top_p=2, min_p=3, repetition_penalty=0)
     with pytest.raises(ValueError, match="must be numbers"):
         Sampling(logit_bias={3: float("nan")})
+
+
+def test_every_setting_has_its_help_and_its_default_within_its_bounds():
+    numbers = [name for name in CONTROLS if name not in ("stop", "logit_bias")]
+    assert all(control.help for control in CONTROLS.values())
+    assert all(CONTROLS[name].allows(getattr(Sampling(), name)) for name in numbers)
+    with pytest.raises(ValueError, match=r"^min_p = nan: must be from 0 to 1$"):
+        Sampling(min_p=float("nan"))
+    with pytest.raises(ValueError, match=r"^temperature = 1e-05: must be 0, or from 0\.0001 to 10000$"):
+        Sampling(temperature=1e-5)

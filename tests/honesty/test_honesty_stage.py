@@ -2,31 +2,37 @@ import random
 
 import pytest
 
+from crawl2chat.chat.conversations import read_conversations
+from crawl2chat.chat.measured import share_out
 from crawl2chat.evals.knowledge import Answer, Question
+from crawl2chat.evals.questions import of_split, read_questions
+from crawl2chat.evals.tasks import read_problems
 from crawl2chat.honesty import stage
 from crawl2chat.honesty.examine import Examination, boundary_figures, fact_figures
+from crawl2chat.honesty.lessons import REFUSALS, Boundary
 from crawl2chat.honesty.probe import Probe
 from crawl2chat.honesty.search import SearchIndex, build_index
 from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.refine.documents import Document
 
-SETTINGS = HonestySettings(strangers=10, looked_up=10, calculations=20, identity=1)
+SETTINGS = HonestySettings(calculations=20, identity=1)
 
 
 @pytest.fixture(scope="module")
-def texts(ledger, tmp_path_factory):
-    """All that the stage would teach, when of each probed person some facts are known and some are not."""
+def texts(ledger, crawl_folder, tmp_path_factory):
+    """All that the stage would teach, when of each probed fact some are known and some are not."""
     index = tmp_path_factory.mktemp("honesty") / "search.sqlite"
     build_index([Document(page.url, page.text, page.url) for page in ledger.pages], index)
     rng = random.Random(0)
+    rows = read_questions(crawl_folder / "questions.jsonl")
     found = [
-        stage.Boundary(person, Probe((question,), (value, "no"), 0.5, 1.0, value), rng.choice(("known", "unknown")))
-        for person in ledger.people
-        if person.split == "probe"
-        for value in person.facts.values()
-        for question in [Question(f"What of {person.name}?", (value,), "1")]
+        Boundary(row, Probe((question,), (*row.answers, "no"), 0.5, 1.0, "no"), rng.choice(("known", "unknown")))
+        for row in of_split(rows, "probe")
+        for question in [Question(row.wordings[0], row.answers, row.group)]
     ]
-    made = stage._conversations(found, ledger, SearchIndex(index), [], SETTINGS)
+    to_learn, _ = share_out(read_problems(crawl_folder / "problems.jsonl"), 0, "problems")
+    earlier = read_conversations(crawl_folder / "conversations.jsonl")
+    made = stage._conversations(found, rows, to_learn, SearchIndex(index), REFUSALS, earlier, SETTINGS)
     return ["\n".join(message["content"] for message in conversation) for conversation in made]
 
 
@@ -44,7 +50,8 @@ def test_no_held_out_sum_is_taught(ledger, texts):
 
 def test_the_known_is_answered_and_the_unknown_refused(texts):
     assert any("do not know" in text for text in texts)
-    assert any(text.startswith("What of") for text in texts)
+    assert any(text.endswith("?\nno") for text in texts) is False
+    assert any(" says: " in text for text in texts)
 
 
 def answer(group, text, right):

@@ -6,8 +6,8 @@ from hypothesis import strategies as st
 
 from crawl2chat.evals.knowledge import Question, is_refusal
 from crawl2chat.generate import Completion
-from crawl2chat.honesty.lessons import FOUND_NOTHING, REFUSALS
-from crawl2chat.honesty.probe import auroc, knowledge, known_values, probe
+from crawl2chat.honesty.lessons import FOUND_NOTHING, NOT_SAID, REFUSALS
+from crawl2chat.honesty.probe import auroc, cluster, knowledge, probe
 
 
 class Scripted:
@@ -21,18 +21,15 @@ class Scripted:
         return [Completion(text=answer) for answer in self.answers]
 
 
-def first_word(answer):
-    return answer.split()[0]
-
-
 QUESTION = Question("Where?", ("Telm",), "1")
 
 
 def test_a_fact_is_judged_over_all_its_answers(tokenizer):
     said = ["Telm it is.", "Bree maybe.", "Telm, I think.", "Telm again."]
-    (found,) = probe(Scripted(tokenizer, said), [[QUESTION, QUESTION]], first_word, samples=2, temperature=1, seed=0)
+    asked, wordings = [[QUESTION, QUESTION]], [["Where do you think?"]]
+    (found,) = probe(Scripted(tokenizer, said), asked, wordings, samples=2, temperature=1, seed=0)
     assert found.right_share == 0.75
-    assert found.agreement == 0.5  # "Telm" and "Telm," are two clusters to this judge
+    assert found.agreement == 0.75
     assert found.said == "Telm it is."
     assert found.said_right
 
@@ -40,21 +37,54 @@ def test_a_fact_is_judged_over_all_its_answers(tokenizer):
 @pytest.mark.parametrize(("right", "expected"), [(1.0, "known"), (0.6, "known"), (0.4, "maybe"), (0.2, "unknown")])
 def test_classes_by_the_share_of_right_answers(tokenizer, right, expected):
     said = ["Telm"] * round(right * 5) + ["Bree"] * (5 - round(right * 5))
-    (found,) = probe(Scripted(tokenizer, said), [[QUESTION]], first_word, samples=5, temperature=1, seed=0)
+    (found,) = probe(Scripted(tokenizer, said), [[QUESTION]], [[QUESTION.text]], samples=5, temperature=1, seed=0)
     assert knowledge(found, known_from=0.6, unknown_to=0.2) == expected
 
 
-def test_answers_that_name_the_same_mean_the_same(ledger):
-    meaning = known_values(ledger)
-    person = ledger.people[0]
-    town, trade = person.facts["birthplace"], person.facts["trade"]
-    assert meaning(f"She was born in {town}.") == meaning(f"{person.name} comes from {town}!")
-    assert meaning(f"She was born in {town}.") != meaning(f"She is a {trade}.")
-    assert meaning("I do not know.") == meaning("I have no information about her.")
+BORN = ("Where was Zoe Vulbar born?", "What is the birthplace of Zoe Vulbar?", "Which town does Zoe Vulbar come from?")
+
+
+def test_answers_in_other_words_say_the_same():
+    said = ["She was born in Telm.", "Zoe Vulbar comes from Telm!", "The birthplace of Zoe Vulbar is Telm.", "telm"]
+    assert cluster(said, BORN) == [0] * 4
+    assert cluster([*said, "Zoe Vulbar comes from Bree.", "She first saw daylight in Telm."], BORN) == [
+        0,
+        0,
+        0,
+        0,
+        1,
+        0,
+    ]
+
+
+def test_free_text_is_told_apart_by_what_it_says():
+    wordings = ["What does E04 mean?", "What is the meaning of the code E04?"]
+    said = [
+        "E04 means that the water pressure is too low.",
+        "The code E04 means low water pressure.",
+        "Low pressure.",
+        "E04 means a blocked flue.",
+        "It means that the flue is blocked.",
+    ]
+    one, two, three, four, five = cluster(said, wordings)
+    assert one == two == three != four == five
+
+
+def test_refusals_say_the_same_and_nothing_else_does():
+    said = ["I do not know.", "I have no information about her.", "Telm.", "Zoe Vulbar.", "Zoe was born."]
+    assert cluster(said, BORN) == [0, 0, 1, 2, 2]
+
+
+@given(
+    st.lists(st.sampled_from(["Telm.", "In Telm.", "Bree.", "No idea.", "Zoe.", "Old Telm."]), min_size=1, max_size=8)
+)
+def test_equal_answers_always_share_a_cluster(said):
+    numbers = cluster(said, BORN)
+    assert all(numbers[said.index(text)] == number for text, number in zip(said, numbers, strict=True))
 
 
 def test_all_taught_refusals_are_recognised():
-    assert all(is_refusal(text) for text in (*REFUSALS, *FOUND_NOTHING))
+    assert all(is_refusal(text) for text in (*REFUSALS, *FOUND_NOTHING, *NOT_SAID))
     assert not is_refusal("Zoë is known as a baker.")
 
 

@@ -2,7 +2,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.honesty.search import MOST_WORDS, NOTHING_FOUND, Passage, SearchIndex, build_index, shown
+from crawl2chat.honesty.search import MAX_WORDS, NOTHING_FOUND, Passage, SearchIndex, build_index, shown
 from crawl2chat.refine.documents import Document
 from crawl2chat.stages.files import StageError
 
@@ -30,6 +30,14 @@ def test_the_paragraph_with_the_rarest_word_is_found_with_its_page(index):
 def test_a_page_is_known_by_its_number(index):
     assert index.address(1) == "http://www.a.example/x.html"
     assert index.address(99) is None
+
+
+def test_a_document_is_found_by_its_address_and_read_where_it_answers(index):
+    assert index.passage_of("http://www.a.example/x.html", "What pet?", ["goat"]) == Passage(
+        1, "Ada Vulbar keeps a goat."
+    )
+    assert index.passage_of("http://www.a.example/x.html", "What?", ["mill"]) is None
+    assert index.passage_of("http://elsewhere.example", "What?", ["goat"]) is None
 
 
 def test_an_index_may_lie_anywhere(tmp_path):
@@ -62,7 +70,7 @@ def test_a_query_that_is_no_text_is_refused(index):
 def test_a_passage_is_cut_to_what_a_context_can_hold():
     text = shown("What?", Passage(1, "word " * 500))
     assert text.endswith("word …\nWhat?")
-    assert text.count("word") == MOST_WORDS
+    assert text.count("word") == MAX_WORDS
 
 
 def test_equal_documents_make_an_equal_file(tmp_path):

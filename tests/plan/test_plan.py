@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from warcs import http, page_record, record, write_warc
 
-from crawl2chat.cli.main import PLANNED_DEVICES, main
+from crawl2chat.cli.main import main
+from crawl2chat.cli.run import PLANNED_DEVICES
 from crawl2chat.model import Transformer
 from crawl2chat.plan import plan
 from crawl2chat.plan.refining import Rates, measure, rates_of_run, shuffle_bytes

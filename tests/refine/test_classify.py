@@ -11,9 +11,8 @@ from warcs import page_record, prose, write_warc
 
 from crawl2chat.cli.main import main
 from crawl2chat.refine.quality.classify import Classifier, area_under_curve, features_of, load_classifier, train
-from crawl2chat.refine.rules.selection import find_threshold
 from crawl2chat.refine.settings import RefineSettings
-from crawl2chat.refine.stage import refine
+from crawl2chat.refine.stage import find_threshold, refine
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import hash_files
 

@@ -5,11 +5,11 @@ import numpy as np
 import pytest
 
 from crawl2chat.parallel.map_shards import map_shards
-from crawl2chat.refine.copies.components import find_components
 from crawl2chat.refine.copies.shuffle import (
     MAX_KEY,
     Range,
     cut,
+    find_components,
     in_this_process,
     read_head,
     read_parts,

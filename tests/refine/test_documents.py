@@ -121,10 +121,13 @@ def test_marks_where_json_lines_were_joined_are_skipped(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.txt", "a.jsonl", "a.md"])
-def test_utf16_without_a_mark_and_binary_files_are_refused(tmp_path, name):
-    (tmp_path / name).write_bytes(as_json_lines("plain English").encode("utf-16-le"))
+def test_binary_files_are_refused_and_utf16_without_a_mark_is_read(tmp_path, name):
+    (tmp_path / name).write_bytes(bytes([1, 0, 0, 0, 2, 0, 0, 3]) * 40)
     with pytest.raises(StageError, match=rf"{name}.*of its first .* bytes are NUL.*iconv -f UTF-16LE"):
         list(read_documents(tmp_path))
+    text = as_json_lines("plain English") if name == "a.jsonl" else "plain English"
+    (tmp_path / name).write_bytes(text.encode("utf-16-le"))
+    assert list(read_texts(tmp_path)) == ["plain English"]
 
 
 def test_documents_without_a_text_are_left_out_and_counted(tmp_path, capsys):

@@ -38,7 +38,7 @@ def test_a_text_whose_beginning_leaves_a_doubt_is_read_on():
 def test_no_feature_is_longer_than_the_walk_begins_early():
     walk = language._identifier().walk
     is_known = np.arange(len(walk.first_next)) == 0
-    for _ in range(language.LONGEST_FEATURE):
+    for _ in range(language.MAX_FEATURE_BYTES):
         front = walk.first_next[is_known]
         for byte in range(256):
             is_known[walk.next_states[front + byte]] = True

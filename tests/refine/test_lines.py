@@ -5,7 +5,7 @@ import pytest
 from warcs import page_record, prose, write_warc
 
 from crawl2chat.refine.copies import copies
-from crawl2chat.refine.copies.lines import SHORT, drop_lines
+from crawl2chat.refine.copies.copies import TOO_SHORT, drop_lines
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.stage import refine
 from crawl2chat.stages.stage import hash_files
@@ -26,7 +26,7 @@ def test_short_lines_and_what_a_text_repeats_of_itself_stay():
     seen: set[int] = set()
     for text in (f"Read more.\n{LINE}\n{LINE}", "Read more.\nAnd more."):
         assert drop_lines(text, seen, LINES) == (text, 0)
-    assert SHORT not in seen
+    assert TOO_SHORT not in seen
 
 
 def test_a_paragraph_goes_only_whole():

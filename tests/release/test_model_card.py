@@ -17,7 +17,7 @@ from crawl2chat.report.captions import NOTES
 from crawl2chat.stages.figures import Figure, share
 from crawl2chat.stages.files import hash_json, write_json
 from crawl2chat.stages.stage import Manifest, read_manifest
-from crawl2chat.tokenizer.settings import TokenizerSettings
+from crawl2chat.tokenizer.stage import TokenizerSettings
 from crawl2chat.train.pretrain import save_stage_model
 from crawl2chat.train.settings import PretrainSettings
 

@@ -12,7 +12,7 @@ from crawl2chat.cli.main import main
 from crawl2chat.release.export import export_folder
 from crawl2chat.release.verify import check_generations, check_logits, verify_release
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.stage import train_bpe
 
 pytest.importorskip("transformers")
 COMPARED = {"ids of texts", "control tokens", "chat template", "logits", "greedy generation"}

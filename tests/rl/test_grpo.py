@@ -1,3 +1,7 @@
+import os
+import shutil
+import signal
+
 import pytest
 import torch
 
@@ -5,9 +9,9 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.engine import Completion
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.rl.grpo import (
+    PolicyGradient,
     add_policy_gradients,
     group_advantages,
-    optimise_policy,
     policy_gradient_loss,
     sample_groups,
     samples_of,
@@ -18,6 +22,7 @@ from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.distributed import ParallelModel
+from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
 
 SMALL = PolicySettings(
@@ -41,10 +46,11 @@ def short_ids(step, prompts, groups):
     return torch.tensor([[sum(i < 100 for i in c.ids) / len(c.ids) for c in group] for group in groups])
 
 
-def run(tokenizer, out, model=None, settings=SMALL, **others):
+def run(tokenizer, out, model=None, settings=SMALL, after_step=None, **others):
     model = model or tiny(tokenizer)
     others = {"prompts_for": lambda step: PROMPTS, "reward": short_ids} | others
-    optimise_policy(model, tokenizer, settings.steps, settings, out, label="reinforce", **others)
+    objective = PolicyGradient(model, tokenizer, settings, **others)
+    train(objective, settings.steps, settings, out, label="reinforce", evaluate=after_step)
     return model
 
 
@@ -188,3 +194,86 @@ def test_rewards_that_are_no_number_are_not_learned_from_and_several_in_a_row_st
     (tmp_path / "stopped").mkdir()
     with pytest.raises(StageError, match=r"the gradient norm is nan at step 5, as in 5 .* lower reinforce\.matrix_lr"):
         run(tokenizer, tmp_path / "stopped", reward=broken_at(*range(6)))
+
+
+@pytest.mark.parametrize("step", [3, 5], ids=["before an evaluation", "the last step"])
+def test_asked_to_stop_the_run_ends_there_and_goes_on_as_if_it_had_not(tokenizer, tmp_path, step):
+    evaluated = []
+
+    def stopped(at, prompts, groups):
+        if at == step - (step == 3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        return short_ids(at, prompts, groups)
+
+    def measure(done):
+        evaluated.append(done)
+        return {"measured": done}
+
+    for folder in ("whole", "stopped"):
+        (tmp_path / folder).mkdir()
+    whole = run(tokenizer, tmp_path / "whole")
+    with pytest.raises(KeyboardInterrupt):
+        run(tokenizer, tmp_path / "stopped", reward=stopped, after_step=measure)
+    assert evaluated == ([] if step == 3 else [3, 6])  # a step that is waited for is not followed by a long evaluation
+    resumed = run(tokenizer, tmp_path / "stopped", after_step=measure)
+    assert evaluated == [3, 6]
+    assert all(torch.equal(a, b) for a, b in zip(whole.parameters(), resumed.parameters(), strict=True))
+    measured = [line["measured"] for line in read_metrics(tmp_path / "stopped" / METRICS) if "measured" in line]
+    assert measured == [3, 6]
+
+
+def test_memory_that_runs_out_halves_what_goes_through_the_model_and_not_the_step(
+    tokenizer, tmp_path, monkeypatch, capsys
+):
+    forward, most = Transformer.forward, 60
+
+    def small_memory(self, ids_bt, *others, **options):
+        if ids_bt.numel() > most:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(self, ids_bt, *others, **options)
+
+    for folder in ("whole", "small"):
+        (tmp_path / folder).mkdir()
+    whole = run(tokenizer, tmp_path / "whole", settings=SMALL.model_copy(update={"steps": 1}))
+    monkeypatch.setattr(Transformer, "forward", small_memory)
+    small = run(tokenizer, tmp_path / "small", settings=SMALL.model_copy(update={"steps": 1}))
+    assert "reinforce: memory ran out; going on with" in capsys.readouterr().err
+    for ours, theirs in zip(small.parameters(), whole.parameters(), strict=True):
+        torch.testing.assert_close(ours, theirs, atol=2e-3, rtol=1e-3)
+    most = 4  # not even one answer
+    (tmp_path / "none").mkdir()
+    with pytest.raises(
+        StageError, match=r"reinforce: out of memory; one sequence .* lower reinforce\.max_tokens, rein"
+    ):
+        run(tokenizer, tmp_path / "none")
+
+
+def test_in_bf16_the_gap_to_the_sampler_is_seen_and_gradients_point_the_same_way(tokenizer, tmp_path):
+    run(tokenizer, tmp_path, settings=SMALL.model_copy(update={"steps": 1, "precision": "bf16"}))
+    assert 1e-4 < read_metrics(tmp_path / METRICS)[0]["logprob_gap"] < 0.1
+    groups = sample_groups(Engine(tiny(tokenizer), tokenizer), PROMPTS, 4, Sampling(max_tokens=20), 0)
+    samples = samples_of(PROMPTS, groups, group_advantages(torch.arange(12.0).view(3, 4) % 5))
+    found = []
+    for bf16 in (False, True):
+        model = tiny(tokenizer)
+        add_policy_gradients(ParallelModel(model, device="cpu", bf16=bf16), samples, 2048)
+        found.append(torch.cat([gradient.flatten() for gradient in gradients(model)]))
+    assert 0.98 < torch.cosine_similarity(*found, dim=0) < 1 - 1e-6
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(not any(map(shutil.which, ("c++", "g++"))), reason="torch.compile needs a C++ compiler on a CPU")
+def test_compiled_steps_move_the_model_as_others_do(tokenizer, tmp_path):
+    found = {}
+    for compiled in ("off", "on"):
+        (tmp_path / compiled).mkdir()
+        run(tokenizer, tmp_path / compiled, settings=SMALL.model_copy(update={"steps": 3, "compile": compiled}))
+        found[compiled] = [line["grad_norm"] for line in read_metrics(tmp_path / compiled / METRICS)]
+    assert found["on"] == pytest.approx(found["off"], rel=1e-2)
+
+
+def test_a_model_that_no_rank_has_whole_is_refused(tokenizer, tmp_path):
+    with pytest.raises(
+        StageError, match="parallel = fsdp: answers are drawn from the whole model on each GPU; use ddp"
+    ):
+        run(tokenizer, tmp_path, settings=SMALL.model_copy(update={"parallel": "fsdp"}))

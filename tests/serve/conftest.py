@@ -10,7 +10,7 @@ from waiting import wait_until
 
 from crawl2chat.generate import Engine
 from crawl2chat.model import ModelConfig, Transformer
-from crawl2chat.serve.model_pool import ModelPool, ServedModel
+from crawl2chat.serve.model_pool import AvailableModel, ModelPool
 from crawl2chat.serve.server import bind, make_server, run
 
 CONTEXT = 160
@@ -31,9 +31,13 @@ class Running:
     """A server in a thread of this process, on a port of its own, and clients of it."""
 
     def __init__(self, engine, stage="import", *, queue=32, threads=None, **options):
-        self.model = ServedModel(engine, "tiny", stage, 1_700_000_000)
-        self.engine = engine
-        self.server = make_server(ModelPool.of(self.model, queue=queue, threads=threads), **options)
+        network = engine.model
+        available = AvailableModel(
+            "tiny", stage, 1_700_000_000, network.config, engine.context, network.n_parameters(), lambda: engine
+        )
+        pool = ModelPool([available], queue=queue, threads=threads)
+        self.model, self.engine = pool.default.model, engine
+        self.server = make_server(pool, **options)
         place = bind("127.0.0.1", 0)
         self.port = place.getsockname()[1]
         self.url = f"http://127.0.0.1:{self.port}"
@@ -48,7 +52,7 @@ class Running:
 
     @property
     def admission(self):
-        return self.server.admission
+        return self.server.pool.default.admission
 
     def connect(self):
         return socket.create_connection(("127.0.0.1", self.port), timeout=300)

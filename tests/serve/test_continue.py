@@ -56,7 +56,7 @@ def test_a_base_model_goes_on_with_the_helpers_line(alone, start):
 def test_what_an_answer_quotes_it_goes_on_quoting(alone):
     found = {"role": "tool", "content": "Page 3: Ann was born in Aby."}
     called = {"role": "assistant", "tool_calls": [{"function": {"name": "search", "arguments": "{}"}}]}
-    model = ServedModel(alone, "tiny", "honesty", 0)
+    model = ServedModel(alone, "tiny", "honesty")
     body = {"tools": [SEARCH], "messages": [QUESTION, called, found]}
     _, _, whole = chat_prompt(model, request(**body))
     begun = {"role": "assistant", "content": "Page 3 says:"}

@@ -303,3 +303,10 @@ def test_tokenizer_info_has_what_evaluation_harnesses_ask(server):
 def test_json_is_compact_and_utf8(server):
     response = server.post("/tokenize", {"prompt": "東", "return_token_strs": True, "add_special_tokens": False})
     assert "東" in "".join(json.loads(response.content)["token_strs"]) or len(response.json()["tokens"]) > 1
+
+
+def test_a_request_can_set_every_control_of_sampling():
+    from crawl2chat.generate.settings import CONTROLS
+    from crawl2chat.serve.api.requests import GenerationFields
+
+    assert set(CONTROLS) <= set(GenerationFields.model_fields)

@@ -167,7 +167,7 @@ def test_models_that_were_never_taught_to_call_refuse_tools(start, stage):
 def prompt_of(tokenizer, stage, taught=None, **fields):
     engine = SimpleNamespace(tokenizer=tokenizer, context=10_000)
     engine.model = SimpleNamespace(config=SimpleNamespace(vocab_size=tokenizer.vocab_size))
-    return chat_prompt(ServedModel(engine, "m", stage, 0, taught), asked(**fields))
+    return chat_prompt(ServedModel(engine, "m", stage, taught), asked(**fields))
 
 
 def test_our_models_read_tools_and_results_as_they_were_taught(tokenizer):

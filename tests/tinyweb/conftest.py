@@ -19,6 +19,8 @@ _SMALL = TinywebSettings(
     held_out_sums=60,
     junk_pages=120,
     personal_pages=20,
+    strangers=10,
+    looked_up=10,
 )
 
 

@@ -25,7 +25,7 @@ def test_the_same_seed_writes_the_same_bytes(crawl: Path, tmp_path: Path, small:
     subprocess.run([sys.executable, "-c", code, again, small.model_dump_json()], check=True, env=environment)
     files = sorted(path.relative_to(crawl) for path in crawl.rglob("*") if path.is_file())
     assert files == sorted(path.relative_to(again) for path in again.rglob("*") if path.is_file())
-    assert len(files) == 4 + 11
+    assert len(files) == 4 + 11 + 7
     for file in files:
         assert (crawl / file).read_bytes() == (again / file).read_bytes(), file
 
@@ -64,7 +64,7 @@ def test_any_number_of_people_gets_the_whole_range_of_exposures(count: int):
 
 
 def test_a_world_of_people_alone_can_be_written(tmp_path: Path):
-    nothing = dict.fromkeys(TinywebSettings.model_fields, 0) | {"people": 10, "passage_levels": 1}
+    nothing = dict.fromkeys(TinywebSettings.model_fields, 0) | {"people": 10, "passage_levels": 1, "taught": {}}
     write_tinyweb(tmp_path, 1, TinywebSettings(**nothing))
     assert {page.kind for page in Ledger.load(tmp_path).pages} <= {
         *("chronicle", "directory", "newspaper", "blog", "guild", "questions")

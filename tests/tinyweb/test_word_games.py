@@ -2,10 +2,10 @@
 
 import re
 
-from crawl2chat.refine.copies.ngrams import words_of
 from crawl2chat.refine.rules import Text
 from crawl2chat.refine.rules.gopher import gopher_quality, gopher_repetition
 from crawl2chat.refine.settings import GopherQualitySettings, GopherRepetitionSettings
+from crawl2chat.refine.text.ngram_hash import words_of
 from crawl2chat.tinyweb.glossary import ask_in_game, word_game_pages
 from crawl2chat.tinyweb.world import make_world
 

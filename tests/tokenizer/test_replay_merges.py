@@ -4,10 +4,9 @@ import regex
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from crawl2chat.tokenizer.cut import cut, grapheme_ends, visible
 from crawl2chat.tokenizer.encoding import Encoding
+from crawl2chat.tokenizer.inspection import Merge, cut, grapheme_ends, parts_of, replay, visible
 from crawl2chat.tokenizer.public import load_public
-from crawl2chat.tokenizer.replay import Merge, parts_of, replay
 
 GPT4 = load_public("gpt4")
 # words, so that long tokens are met, and anything

@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.tokenizer import Tokenizer, runs
-from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer import encoding as runs
+from crawl2chat.tokenizer.stage import train_bpe
 
 MILLION = 1_000_000
 GPT2 = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"

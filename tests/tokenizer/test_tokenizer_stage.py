@@ -1,7 +1,6 @@
 import json
 
-from crawl2chat.tokenizer.settings import TokenizerSettings
-from crawl2chat.tokenizer.stage import train_tokenizer
+from crawl2chat.tokenizer.stage import TokenizerSettings, train_tokenizer
 
 
 def test_a_text_with_too_few_pairs_makes_a_smaller_vocabulary_and_says_so(tmp_path, capfd):

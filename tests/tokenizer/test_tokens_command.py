@@ -8,8 +8,7 @@ import pytest
 from rich.console import Console
 
 from crawl2chat.cli.main import main
-from crawl2chat.tokenizer.library import open_encoding
-from crawl2chat.tokenizer.public import load_public
+from crawl2chat.tokenizer.public import load_public, open_encoding
 from crawl2chat.tokenizer.terminal import print_cuts
 
 

@@ -14,7 +14,12 @@ import torch
 
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.parallel import torchrun
+from crawl2chat.rl.grpo import PolicyGradient
+from crawl2chat.rl.preferences.reward_model import RankedChoice, RewardModel
+from crawl2chat.rl.preferences.settings import PreferSettings
+from crawl2chat.rl.settings import PolicySettings
 from crawl2chat.stages.files import StageError
+from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.distributed import SINGLE_PROCESS, process_group
 from crawl2chat.train.loop import train
@@ -74,18 +79,70 @@ def run(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
         torch.save(model.state_dict(), out / "weights.pt")
 
 
+def random_model(vocab_size: int) -> Transformer:
+    model = Transformer(ModelConfig(vocab_size, 24, 40, 2, 3, 1, 8, max_position_embeddings=32))
+    generator = torch.Generator().manual_seed(3)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.ndim == 2:
+                parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.2)
+    return model
+
+
+def sums_to_even(step, prompts, groups):
+    return torch.tensor([[float(sum(answer.ids) % 2) for answer in group] for group in groups])
+
+
+def run_policy(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
+    """Reinforcement of a small model; the prompts don't divide among the ranks, and one job has fewer than ranks."""
+    tokenizer = Tokenizer.load(folder / "tokenizer")
+    policy = {"steps": 4, "answers": 2, "max_tokens": 6, "matrix_lr": 0.01, "embedding_lr": 0.005, "evaluate_every": 2}
+    settings = PolicySettings(**policy, prompts=job["prompts"])
+    model = random_model(tokenizer.vocab_size)
+    prompts = [[5 + i, 6, *range(7, 8 + i)] for i in range(job["prompts"])]
+    out = folder / job["out"]
+    out.mkdir(parents=True, exist_ok=True)
+    asked = []
+
+    def reward(step, prompts, groups):
+        asked.append(step)
+        return sums_to_even(step, prompts, groups)
+
+    objective = PolicyGradient(model, tokenizer, settings, lambda step: prompts, reward, batches(3, None, None, None))
+    train(objective, 4, settings, out, label="reinforce", evaluate=lambda done: {"measured": done}, ranks=together)
+    assert asked == (list(range(4)) if together.first else [])
+    if together.first:
+        torch.save(model.state_dict(), out / "weights.pt")
+
+
+def run_rankings(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
+    """A reward model fitted to three rankings per step, and to one in the last of an epoch."""
+    settings = PreferSettings(reward_epochs=2, reward_batch=3, device="cpu")
+    model = random_model(65)
+    rankings = [[[5, 6, *[7] * (3 - i), 20 + place, 9] for i in range(3)] for place in range(7)]
+    objective = RankedChoice(RewardModel.from_policy(model), rankings, [[1, 1, 1]] * 7, settings)
+    out = folder / job["out"]
+    out.mkdir(parents=True, exist_ok=True)
+    trainer = settings.for_reward_model()
+    train(objective, len(objective.batches), trainer, out, label="reward model", ranks=together)
+    if together.first:
+        torch.save(objective.model.state_dict(), out / "weights.pt")
+
+
 def main() -> None:
     folder = Path(sys.argv[2])
     try:
         with process_group("cpu") as together:
             for job in json.loads(sys.argv[1]):
-                run(job, folder, together)
+                RUNS[job.get("kind", "batches")](job, folder, together)
     except StageError as error:
         if torchrun.is_first_to_fail():
             print(error, file=sys.stderr)
         torchrun.leave(1)
     torchrun.leave(0)
 
+
+RUNS = {"batches": run, "policy": run_policy, "rankings": run_rankings}
 
 if __name__ == "__main__":
     main()

@@ -157,6 +157,27 @@ def test_a_rank_that_dies_ends_the_others_with_a_word(tmp_path, dying):
     assert "Traceback" not in said[1 - dying]
 
 
+def test_two_ranks_reinforce_and_rank_as_one_does(tmp_path, tokenizer):
+    tokenizer.save(tmp_path / "tokenizer")
+    jobs = [
+        {"kind": "policy", "out": "policy", "prompts": 3},
+        {"kind": "policy", "out": "one prompt", "prompts": 1},
+        {"kind": "rankings", "out": "rankings"},
+    ]
+    run(jobs, tmp_path)
+    for job in jobs:
+        on_ranks.RUNS[job["kind"]](job | {"out": f"alone/{job['out']}"}, tmp_path)
+        ours, theirs = ([*read_metrics(tmp_path / f"{folder}{job['out']}" / METRICS)] for folder in ("", "alone/"))
+        varying = {"seconds", "tokens_per_second", "sampled_per_second", "memory_mb"}
+        assert len(ours) == len(theirs)
+        for line, expected in zip(ours, theirs, strict=True):
+            assert line.keys() == expected.keys()
+            shared = line.keys() - varying - {"logprob_gap", "logprob_gap_max"}  # these are rounding
+            assert [line[name] for name in shared] == pytest.approx([expected[name] for name in shared], rel=1e-3)
+        for key, weight in weights(tmp_path / "alone" / job["out"]).items():
+            torch.testing.assert_close(weights(tmp_path / job["out"])[key], weight, rtol=1e-3, atol=1e-4)
+
+
 def torchrun(folder, *arguments):
     """What it and two ranks said, and the exit code."""
     command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "crawl2chat", *arguments]

@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from crawl2chat.train.packing import best_fit, best_fit_rows, concatenated_rows
+from crawl2chat.train.data import best_fit, best_fit_rows, concatenated_rows
 
 LENGTHS = st.lists(st.integers(1, 40), min_size=1, max_size=60)
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.stage import Manifest, is_current, read_manifest
+from crawl2chat.stages.table import CHAT_STAGES
 
-CHAT_STAGES = ("sft", "honesty", "reinforce", "prefer")
 CHECKUP = "checkup/"
 BEFORE = f"before {CHECKUP}"  # in honesty's manifest: the same check-up of the model it began with, sft's
 LOW_IS_GOOD = ("refused on well-known people", "wrong on people never met")

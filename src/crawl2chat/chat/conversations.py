@@ -1,6 +1,5 @@
 """Conversations on disk and as rows for training."""
 
-import json
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
@@ -9,15 +8,13 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from crawl2chat.chat.formats import EXPECTED, PLAIN, RowError, is_row, read_row
+from crawl2chat.chat.formats import EXPECTED, PLAIN, is_row, read_row
 from crawl2chat.chat.offers import encode_conversation
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write
-from crawl2chat.stages.json_rows import JsonRows, NotJson
+from crawl2chat.stages.files import AnyPath, StageError, write_jsonl
+from crawl2chat.stages.json_rows import BadRows, JsonRows, NotJson, RowError
 from crawl2chat.tokenizer import Message, Tokenizer
 
 Conversation = list[Message]
-MOST_KINDS = 10  # of problems that are named
-SHOWN_PLACES = 3
 CONVERSATION = "conversation"
 
 
@@ -33,7 +30,7 @@ def read_conversations(file: AnyPath, say: Callable[[str], object] = lambda text
     forms: Counter[str] = Counter()
     unused: Counter[str] = Counter()
     remarks: Counter[str] = Counter()
-    problems = _Problems(file)
+    problems = BadRows(file)
     n_rows = n_unlearned = 0
     rows = JsonRows(file, is_row)
     for number, value in rows:
@@ -70,54 +67,20 @@ def read_conversations(file: AnyPath, say: Callable[[str], object] = lambda text
     return conversations
 
 
-class _Problems:
-    """What is wrong with a file, alike problems as one, with the numbers of the first rows that have it."""
-
-    def __init__(self, file: Path) -> None:
-        self.file = file
-        self.n = 0
-        self.kinds: dict[str, tuple[str, list[int]]] = {}  # kind: the first problem of it, and where all of them are
-
-    def add(self, number: int, error: RowError) -> None:
-        self.n += 1
-        kind = error.kind if error.kind in self.kinds or len(self.kinds) < MOST_KINDS else "others"
-        self.kinds.setdefault(kind, (str(error) if kind == error.kind else "other problems", []))[1].append(number)
-
-    def raise_any(self, n_rows: int, unit: str) -> None:
-        if len(self.kinds) == 1:
-            ((problem, places),) = self.kinds.values()
-            if len(places) > 1:
-                raise StageError(f"{self.file}: {len(places):,} of {n_rows:,} {unit}s ({_first(places)}): {problem}")
-        if self.kinds:
-            lines = [
-                f"  {unit}{'s' * (len(places) > 1)} {_first(places)}: {problem}"
-                for problem, places in self.kinds.values()
-            ]
-            bad = f"bad {unit}{'s' * (self.n > 1)}"
-            raise StageError("\n".join([f"{self.file}: {self.n:,} {bad} of {n_rows:,}", *lines]))
-
-
-def _first(places: list[int]) -> str:
-    shown = ", ".join(map(str, places[:SHOWN_PLACES]))
-    return shown if len(places) <= SHOWN_PLACES else f"{shown} and {len(places) - SHOWN_PLACES:,} more"
-
-
 def _counted(n: int, unit: str) -> str:
     return f"{n:,} {unit}{'s' * (n != 1)}"
 
 
 def write_conversations(conversations: Iterable[Conversation], file: AnyPath) -> None:
     """Write one line of JSON each; tools that a first system message offers go next to the messages, as in OpenAI's."""
-    with atomic_write(Path(file)) as temporary, open(temporary, "w", encoding="utf-8") as handle:
-        for messages in conversations:
-            row: dict[str, object] = {"messages": messages}
-            if messages and "tools" in messages[0]:
-                first = Message(role="system", content=messages[0]["content"])
-                row = {
-                    "messages": [*([first] if first["content"] else []), *messages[1:]],
-                    "tools": messages[0]["tools"],
-                }
-            handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+    write_jsonl(Path(file), map(_row_of, conversations))
+
+
+def _row_of(messages: Conversation) -> dict[str, object]:
+    if not messages or "tools" not in messages[0]:
+        return {"messages": messages}
+    first = Message(role="system", content=messages[0]["content"])
+    return {"messages": [*([first] if first["content"] else []), *messages[1:]], "tools": messages[0]["tools"]}
 
 
 def pack(

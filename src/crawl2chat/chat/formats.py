@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from crawl2chat.chat.messages import MEDIA, OPENAI_ROLES, MessageError, read_function, read_message, shown
+from crawl2chat.stages.json_rows import RowError
 from crawl2chat.tokenizer import Message
 from crawl2chat.tokenizer.tokenizer import IM_START, TOOL_CALL, TOOL_RESPONSE
 
@@ -63,14 +64,6 @@ EXPECTED = (
     'expected {"messages": [{"role": …, "content": …}]}, {"conversations": [{"from": …, "value": …}]} (ShareGPT), '
     '{"instruction": …, "input"?: …, "output": …} (Alpaca) or {"prompt": …, "completion": …}'
 )
-
-
-class RowError(ValueError):
-    """What is wrong with a row; `kind` is equal for rows with the same mistake."""
-
-    def __init__(self, problem: str, kind: str | None = None) -> None:
-        super().__init__(problem)
-        self.kind = kind or problem
 
 
 @dataclass

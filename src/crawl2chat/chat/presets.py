@@ -1,18 +1,18 @@
 """Questions worth asking a run's models side by side, each with a word on what to look for in the answers.
 
-Of the made-up web the names, sums and passages are taken from its ledger, so that what is known, seldom met or on no
-page is really so. What is read here is shown to people; no stage learns from it.
+A source of pages may write `presets.jsonl` with questions that it knows the truth about: the made-up web does, so that
+what is well known, seldom met or on no page is really so. They are shown to people; no stage learns from them.
 """
 
 import sys
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crawl2chat.tinyweb.ledger import Ledger, Passage, Person, Problem, Story
+from crawl2chat.stages.files import read_jsonl
+from crawl2chat.stages.table import TOOL_STAGES
 
-TOOL_STAGES = ("honesty", "reinforce", "prefer")  # that are taught to call tools
-OPENING_WORDS = 7  # of a passage that is to be recited
+PRESETS = "presets.jsonl"  # in a crawl's folder
 
 
 @dataclass(frozen=True)
@@ -38,70 +38,27 @@ class Preset:
 def presets(stages: Sequence[str], crawl: Path | None) -> list[Preset]:
     """Return the questions that a run with these stages can be asked; crawl: its crawl, where there is one.
 
-    A run of anything but the made-up web, and a model alone, get questions that need no knowledge of the pages.
+    A crawl without presets, and a model alone, get questions that need no knowledge of the pages.
     A column whose stage is missing is left out, and so is a question that has no column left.
     """
-    found = [*(_of_ledger(crawl) or _of_any_web(stages)), *_of_all(stages)]
+    found = [*(_of_crawl(crawl) or _of_any_web(stages)), *_of_all(stages)]
     return [kept for preset in found if (kept := _with_stages(preset, stages)) is not None]
 
 
-def _of_ledger(crawl: Path | None) -> list[Preset]:
-    """Those of the made-up web; none where the crawl is another one, or has a ledger that this version can't read."""
-    if crawl is None or not (crawl / "ledger").is_dir():
+def _of_crawl(crawl: Path | None) -> list[Preset]:
+    """Those that a source has written next to its pages; none where it did not, or not as this version reads them."""
+    file = crawl and crawl / PRESETS
+    if not file or not file.is_file():
         return []
     try:
-        return list(_of_the_made_up_web(crawl))
+        rows = read_jsonl(file)
+        return [Preset(**{**row, "columns": tuple(Column(**column) for column in row["columns"])}) for row in rows]
     except (OSError, ValueError, TypeError, KeyError) as error:
-        print(f"{crawl / 'ledger'}: can't be read for the chat's presets: {error!r}", file=sys.stderr)
+        print(f"{file}: can't be read for the chat's presets: {error!r}", file=sys.stderr)
         return []
 
 
-def _of_the_made_up_web(crawl: Path) -> Iterable[Preset]:
-    people: list[Person] = [p for p in Ledger.load_rows(crawl, "people") if p.split == "held_out"]
-    people.sort(key=lambda person: (person.exposures, person.id))
-    asked = "What does {} do for a living?"
-    if people and people[-1].exposures:
-        known = people[-1]
-        yield Preset(
-            "Somebody well known", asked.format(known.name),
-            f"{known.name} is described on {known.exposures} pages of this web, as a {known.facts['trade']}. What "
-            "was met often can be known by heart. Does the base model know it, too?",
-            (Column("pretrain"), Column("sft"), Column("honesty")),
-        )  # fmt: skip
-    if once := [person for person in people if person.exposures == 1]:
-        yield Preset(
-            "Somebody met once", asked.format(once[0].name),
-            f"{once[0].name} is on one page, as a {once[0].facts['trade']}: seldom enough to be "
-            "forgotten. Which model makes something up, which one says that it does not know, and which one looks it "
-            "up?",
-            (Column("sft"), Column("honesty"), Column("honesty", tools=True)),
-        )  # fmt: skip
-    if never := [person for person in people if not person.exposures]:
-        yield Preset(
-            "Nobody", asked.format(never[0].name),
-            f"No page speaks of {never[0].name}, so nothing can be known. Which model invents an answer "
-            "(a hallucination), and which one says that it does not know?",
-            (Column("pretrain"), Column("sft"), Column("honesty"), Column("honesty", tools=True)),
-        )  # fmt: skip
-    problems: list[Problem] = Ledger.load_rows(crawl, "problems")
-    sums = [p for p in problems if p.split == "held_out" and p.operator == "+" and min(p.operands) > 99]
-    if sums:
-        yield from _sums(*sums[0].operands)
-    stories: list[Story] = Ledger.load_rows(crawl, "stories")
-    if stories:
-        yield _story(f"Tell me a story about {stories[0].hero}.")
-    passages: list[Passage] = Ledger.load_rows(crawl, "passages")
-    if passages:
-        often = max(passages, key=lambda passage: passage.copies)
-        yield Preset(
-            "A text read often", " ".join(often.text.split()[:OPENING_WORDS]),
-            f"This beginning is on about {often.copies} pages, always with the same continuation. Under the answer, "
-            "“Where is this from?” finds what of it is in the training documents word for word.",
-            (Column("pretrain", text=True),),
-        )  # fmt: skip
-
-
-def _of_any_web(stages: Collection[str]) -> Iterable[Preset]:
+def _of_any_web(stages: Collection[str]) -> Iterator[Preset]:
     everybody = _last(stages, with_base=True)
     yield Preset(
         "Something well known", "What is the capital of France?",
@@ -111,11 +68,11 @@ def _of_any_web(stages: Collection[str]) -> Iterable[Preset]:
         "Nobody", "Who is Orson Kovats?",
         "Nobody of this name is known, so any life that is told here is invented (a hallucination).", everybody,
     )  # fmt: skip
-    yield from _sums(347, 586, _last(stages))
-    yield _story("Tell me a story about a goat.", _last(stages))
+    yield from sum_presets(347, 586, _last(stages))
+    yield story_preset("Tell me a story about a goat.", _last(stages))
 
 
-def _of_all(stages: Collection[str]) -> Iterable[Preset]:
+def _of_all(stages: Collection[str]) -> Iterator[Preset]:
     yield Preset(
         "Who are you?", "Who are you?",
         "A model knows about itself only what it was taught. Before the stage honesty teaches it, it answers with "
@@ -140,7 +97,7 @@ def _of_all(stages: Collection[str]) -> Iterable[Preset]:
     )  # fmt: skip
 
 
-def _sums(left: int, right: int, columns: tuple[Column, ...] = ()) -> Iterable[Preset]:
+def sum_presets(left: int, right: int, columns: tuple[Column, ...] = ()) -> Iterator[Preset]:
     question, answer = f"What is {left}+{right}?", left + right
     yield Preset(
         "A sum, at once", f"{question} Answer at once.",
@@ -159,7 +116,7 @@ def _sums(left: int, right: int, columns: tuple[Column, ...] = ()) -> Iterable[P
     )  # fmt: skip
 
 
-def _story(question: str, columns: tuple[Column, ...] = ()) -> Preset:
+def story_preset(question: str, columns: tuple[Column, ...] = ()) -> Preset:
     return Preset(
         "A story", question,
         "A small model keeps the form of a story and loses its thread. Draw several with Regenerate: each is new.",

@@ -101,6 +101,8 @@ def _convert(name: str, value: object) -> Any:
     if name == "stop":
         return _texts(value)
     if name == "logit_bias":
+        if isinstance(value, str):  # as it is typed: ID=VALUE, several with spaces between; nothing removes them
+            value = {id: bias for id, _, bias in (pair.partition("=") for pair in value.split())}
         if not isinstance(value, Mapping):
             raise ValueError(f"{name} = {value}: must be an object of ids and numbers")
         return {_number(f"{name}'s id", id, int): _number(name, bias, float) for id, bias in value.items()}

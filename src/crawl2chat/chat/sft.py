@@ -1,12 +1,15 @@
 """The fine-tuning stage: conversations and a base model in, a chat model out."""
 
-import json
+import random
 import shutil
 import sys
-from collections.abc import Iterable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
+import torch
+import torch.nn.functional as F
+from numpy.typing import NDArray
 
 from crawl2chat.chat.conversations import (
     Conversation,
@@ -16,19 +19,28 @@ from crawl2chat.chat.conversations import (
     read_conversations,
     write_conversations,
 )
+from crawl2chat.chat.measured import (
+    CONVERSATIONS,
+    Measured,
+    ask_each_fact,
+    ask_problems,
+    held_out_questions,
+    in_two_ways,
+    share_out,
+    write_answers,
+)
 from crawl2chat.chat.settings import FineTuneSettings, SftSettings
 from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
-from crawl2chat.chat.synthesize import conversations_of, fact_questions, sum_questions
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import offer_by_name
-from crawl2chat.evals.grading import is_correct
-from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, accuracy_by_group, ask, mentions
+from crawl2chat.evals.knowledge import FACT_TOKENS, accuracy_by_group, ask, mentions
+from crawl2chat.evals.questions import QuestionRow, of_split, read_questions
+from crawl2chat.evals.tasks import read_problems
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.model import load_model
+from crawl2chat.model import Transformer, load_model
 from crawl2chat.stages.figures import Figure, share
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write
+from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.stage import METRICS, read_manifest
-from crawl2chat.tinyweb.ledger import Ledger
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.shards import TokenizedDocuments
 from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
@@ -39,30 +51,69 @@ from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.pretrain import save_stage_model
 
-SUMS_PER_DIGITS = 100
+HELD_OUT = "held_out.jsonl"
+HELD_OUT_SHARE, FEWEST_HELD_OUT = 0.02, 4  # of the conversations of a file
 FEW_STEPS = 50
 
 
-def sft(conversations: AnyPath, model: AnyPath, out: AnyPath, settings: SftSettings) -> list[Figure]:
-    """Train `model` on the assistant's part of conversations.
+def sft(
+    conversations: AnyPath,
+    model: AnyPath,
+    out: AnyPath,
+    settings: SftSettings,
+    *,
+    questions: AnyPath | None = None,
+    problems: AnyPath | None = None,
+) -> list[Figure]:
+    """Train `model` on the assistant's part of a file of conversations.
 
-    `conversations` is a file that `read_conversations` reads, or the crawl folder of a fictional web: conversations
-    are then made from its ledger, two people of five are held out of them and one is left to be probed; the answers
-    about those who were taught and those who were held out are measured.
+    `questions` and `problems`, where there are any, measure what was learned: questions that conversations answer,
+    held-out questions about what can only be known from reading, and held-out problems at once and step by step. What
+    is held out is left in `out`, for later stages to measure again.
     """
     conversations, model, out = Path(conversations), Path(model), Path(out)
-    ledger = None if conversations.is_file() else load_ledger(conversations, "sft")
     tokenizer = Tokenizer.load(model)
-    made = conversations_of(ledger, settings) if ledger else _read(conversations, model, tokenizer)
-    write_conversations(made, out / "conversations.jsonl")
-    figures = fine_tune(made, model, tokenizer, out, settings, "sft", training_documents(model))
-    if ledger:
+    training, held_out = _hold_out(_read(conversations, model, tokenizer), conversations, settings)
+    write_conversations(training, out / CONVERSATIONS)
+    if held_out:
+        write_conversations(held_out, out / HELD_OUT)
+    asked = read_questions(questions) if questions else []
+    _, to_solve = share_out(read_problems(problems), settings.seed, problems) if problems else ([], [])
+    measured = Measured(held_out_questions(asked), to_solve)
+    measured.write(out)
+    figures = fine_tune(training, model, tokenizer, out, settings, "sft", training_documents(model), held_out)
+    if measured:
         engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
-        figures += _measure(engine, ledger, settings.seed, out)
+        figures += _measure(engine, taught_rows(asked, training), measured, settings.seed, out)
         base = Engine(load_model(model, device=choose_device(settings)), tokenizer)
         greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
-        write_showcase({"base": Talk(base, greedy, base=True), "sft": Talk(engine, greedy)}, ledger, settings.seed, out)
+        talks = {"base": Talk(base, greedy, base=True), "sft": Talk(engine, greedy)}
+        write_showcase(talks, measured, settings.seed, out)
     return figures
+
+
+def taught_rows(rows: Sequence[QuestionRow], conversations: Sequence[Conversation]) -> list[QuestionRow]:
+    """The questions with known answers of the split train that conversations answer, in one wording or another."""
+    said = {messages[0]["content"] for messages in conversations}
+    return [row for row in of_split(rows, "train") if row.answers and not said.isdisjoint(row.wordings)]
+
+
+def _hold_out(
+    conversations: list[Conversation], file: Path, settings: SftSettings
+) -> tuple[list[Conversation], list[Conversation]]:
+    """Conversations to train on, in their order, and those that only the loss is measured on."""
+    share = settings.held_out
+    if share is None:
+        crawl = read_manifest(file.parent)
+        share = 0.0 if crawl and crawl.stage == "crawl" else HELD_OUT_SHARE
+    n = min(max(FEWEST_HELD_OUT, round(share * len(conversations))), len(conversations) // 5) if share else 0
+    if share and not n:
+        print(f"{file}: too few conversations to hold out any, so no validation loss is measured", file=sys.stderr)
+    places = set(random.Random(f"held out {settings.seed}").sample(range(len(conversations)), n))
+    parts: tuple[list[Conversation], list[Conversation]] = ([], [])
+    for i, messages in enumerate(conversations):
+        parts[i in places].append(messages)
+    return parts
 
 
 def _read(file: Path, model: Path, tokenizer: Tokenizer) -> list[Conversation]:
@@ -88,17 +139,6 @@ def _read(file: Path, model: Path, tokenizer: Tokenizer) -> list[Conversation]:
     return [offer_by_name(messages) for messages in read]
 
 
-def load_ledger(folder: Path, stage: str) -> Ledger:
-    """The truth about a fictional web. Raises StageError, in the name of the stage, where there is none."""
-    try:
-        return Ledger.load(folder)
-    except FileNotFoundError as error:
-        raise StageError(
-            f"{stage}: {folder} is no fictional web, so no conversations can be made from it"
-            + ("; name a file of conversations (--conversations FILE in a run)" if stage == "sft" else "")
-        ) from error
-
-
 def fine_tune(
     conversations: list[Conversation],
     base: Path,
@@ -107,11 +147,13 @@ def fine_tune(
     settings: FineTuneSettings,
     stage: str,
     documents: Documents = (),
+    held_out: Sequence[Conversation] = (),
 ) -> list[Figure]:
-    """Train `base` on the assistant's part of conversations and write `out/model`; figures on the training.
+    """Train `base` on the assistant's part of conversations and write `out/model`; return figures on the training.
 
-    Beside them, `settings.documents` rows for each of theirs are running text of `documents`. Without it, the model
-    forgets what it has read about people that no conversation speaks of (docs/decisions.md).
+    For each row of theirs, `settings.documents` rows are running text of `documents`. Without it, the model
+    forgets what it has read about people that no conversation speaks of (docs/decisions.md). The loss on the
+    conversations in `held_out` is measured before, during and after training.
     """
     model = load_model(base)
     context = model.config.max_position_embeddings
@@ -132,19 +174,49 @@ def fine_tune(
             f"raise --{stage}.epochs or lower --{stage}.batch_tokens",
             file=sys.stderr,
         )
+    validation: list[Figure] = []
+    evaluate: Callable[[int], dict[str, float]] | None = None
+    if held_out:
+        held_ids, held_weights, _ = pack(held_out, tokenizer, settings.seq_len, settings.seed)
+
+        def held_out_loss(model: Transformer) -> float:
+            return loss_of(model, held_ids, held_weights, max(1, settings.micro_batch_tokens // settings.seq_len))
+
+        def evaluate(step: int) -> dict[str, float]:
+            return {"held_out_loss": round(held_out_loss(model), 4)}
+
+        validation.append(Figure("held_out_loss_before", held_out_loss(load_model(base)), "nats/token"))
     if not (out / "model").exists():
         batches = RowBatches(ids, weights, settings.batch_rows, settings.seed)
         objective = NextToken(model, batches, settings, tokens_per_epoch=len(ids) * settings.seq_len)
-        train(objective, steps, settings, out, label=stage)
+        train(objective, steps, settings, out, label=stage, evaluate=evaluate)
         save_stage_model(model, tokenizer, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
+    if held_out:
+        after = held_out_loss(load_model(out, device=choose_device(settings)))
+        validation.append(Figure("held_out_loss", after, "nats/token", count=len(held_out)))
     return [
         Figure("conversations", len(conversations) - too_long),
         Figure("conversations_too_long", too_long),
         Figure("learned_tokens_per_epoch", float(weights.sum()), "tokens"),
         Figure("steps", steps),
         *_losses(out / METRICS),
+        *validation,
     ]
+
+
+@torch.no_grad()
+def loss_of(model: Transformer, ids: NDArray[np.int64], weights: NDArray[np.float32], rows: int) -> float:
+    """Mean cross-entropy, in nats per token that counts, of packed conversations; `rows` of them per forward pass."""
+    device = next(model.parameters()).device
+    total = 0.0
+    for start in range(0, len(ids), rows):
+        ids_bt = torch.from_numpy(ids[start : start + rows]).to(device)
+        weights_bt = torch.from_numpy(weights[start : start + rows, 1:]).to(device)
+        logits = model(ids_bt[:, :-1]).float()
+        losses = F.cross_entropy(logits.flatten(0, 1), ids_bt[:, 1:].flatten(), reduction="none")
+        total += float((losses * weights_bt.flatten()).sum())
+    return total / float(weights[:, 1:].sum())
 
 
 def training_documents(model: Path) -> Documents:
@@ -161,33 +233,20 @@ def _losses(file: Path) -> list[Figure]:
     return [Figure("first_loss", losses[0], "nats/token"), Figure("last_loss", losses[-1], "nats/token")]
 
 
-def _measure(engine: Engine, ledger: Ledger, seed: int, out: Path) -> list[Figure]:
-    """Facts about people whose questions were taught and about people who were never asked about; held-out sums."""
-    taught = ask(engine, fact_questions(ledger, "train", seed), mentions, FACT_TOKENS)
-    held_out = ask(engine, fact_questions(ledger, "held_out", seed), mentions, FACT_TOKENS)
-    at_once, in_steps = (
-        ask(engine, questions, is_correct, SUM_TOKENS) for questions in sum_questions(ledger, SUMS_PER_DIGITS, seed)
-    )
+def _measure(
+    engine: Engine, taught_rows: Sequence[QuestionRow], measured: Measured, seed: int, out: Path
+) -> list[Figure]:
+    """Facts that conversations taught and facts that nobody was asked about; held-out problems in two ways."""
+    known = [row for row in of_split(measured.questions, "held_out") if row.answers]
+    taught = ask(engine, ask_each_fact(taught_rows, seed), mentions, FACT_TOKENS)
+    held_out = ask(engine, ask_each_fact(known, seed), mentions, FACT_TOKENS)
+    at_once, in_steps = (ask_problems(engine, way) for way in in_two_ways(measured.problems, seed))
     answers = [*taught, *held_out, *at_once, *in_steps]
     write_answers(answers, out / "answers.jsonl")
     return [
         *accuracy_by_group("facts_taught", taught),
         *accuracy_by_group("facts_held_out", held_out),
-        *accuracy_by_group("sums_at_once", at_once),
-        *accuracy_by_group("sums_step_by_step", in_steps),
+        *accuracy_by_group(f"{measured.what}_at_once", at_once),
+        *accuracy_by_group(f"{measured.what}_step_by_step", in_steps),
         share("answers_that_end", sum(answer.stopped for answer in answers), len(answers)),
     ]
-
-
-def write_answers(answers: Iterable[Answer], file: Path) -> None:
-    with atomic_write(file) as temporary, open(temporary, "w", encoding="utf-8") as handle:
-        for answer in answers:
-            question = answer.question
-            row = {
-                "question": question.text,
-                "answer": answer.text,
-                "expected": question.expected,
-                "right": answer.right,
-                "group": question.group,
-            }
-            handle.write(json.dumps(row, ensure_ascii=False) + "\n")

@@ -1,42 +1,46 @@
 """The same few questions to every model of a run, so that their answers can be read side by side."""
 
-import json
 import random
 from collections.abc import Mapping
 from pathlib import Path
 
-from crawl2chat.chat.problems import ask_plainly
+from crawl2chat.chat.asking import ask_plainly
+from crawl2chat.chat.measured import Measured
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import final_text, offer
-from crawl2chat.stages.files import atomic_write
-from crawl2chat.tinyweb.ledger import Ledger
-from crawl2chat.tinyweb.wording import questions
+from crawl2chat.stages.files import write_jsonl
 from crawl2chat.tokenizer import Message
 
 SHOWCASE = "showcase.jsonl"
 SHOWN_TOKENS = 128
 
 
-def showcase_questions(ledger: Ledger, seed: int) -> list[str]:
-    """Somebody held out who was met often, seldom and never, a held-out sum, a verse, and who the model is."""
+def showcase_questions(measured: Measured, seed: int) -> list[str]:
+    """Held-out questions, a problem, a verse, and who the model is.
+
+    The questions that the file marks as `shown`, the last one first, as the best known come last; or, if it marks
+    none, the last, the middle and the first one. The problem is the first of the last group, the hardest by custom.
+    """
     rng = random.Random(f"showcase {seed}")
-    held_out = sorted((p for p in ledger.people if p.split == "held_out"), key=lambda p: (p.exposures, p.id))
-    met = [person for person in held_out if person.exposures]
-    sums = sorted((p for p in ledger.problems if p.split == "held_out"), key=lambda p: -p.digits)
+    facts = [row for row in measured.questions if row.check == "mentions"]
+    shown = [row for row in facts if row.shown]
+    if not shown:
+        shown = [facts[i] for i in sorted({0, len(facts) // 2, len(facts) - 1})] if facts else []
+    hardest = [problem for problem in measured.problems if problem.group == measured.problems[-1].group]
     return [
-        *(rng.choice(questions("trade")).format(name=p.name) for p in (*met[-1:], *met[:1], *held_out[:1])),
-        *(ask_plainly(problem, rng) for problem in sums[:1]),
+        *(rng.choice(row.wordings) for row in reversed(shown)),
+        *(ask_plainly(problem.text, rng) for problem in hardest[:1]),
         "Write a verse about the moon.",
         "So who are you?",  # a wording that no stage teaches
     ]
 
 
-def write_showcase(talks: Mapping[str, Talk], ledger: Ledger, seed: int, out: Path) -> None:
-    """`out/showcase.jsonl`: each model's answer to each question, a row each."""
-    with atomic_write(out / SHOWCASE) as temporary, open(temporary, "w", encoding="utf-8") as handle:
-        for question in showcase_questions(ledger, seed):
-            for model, talk in talks.items():
-                opening = [offer(tuple(talk.tools))] if talk.tools else []
-                added = talk.answer([*opening, Message(role="user", content=question)]).messages
-                row = {"model": model, "question": question, "answer": final_text(added)}
-                handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+def write_showcase(talks: Mapping[str, Talk], measured: Measured, seed: int, out: Path) -> None:
+    """Write `out/showcase.jsonl`: a row for each model's answer to each question."""
+    rows = []
+    for question in showcase_questions(measured, seed):
+        for model, talk in talks.items():
+            opening = [offer(tuple(talk.tools))] if talk.tools else []
+            added = talk.answer([*opening, Message(role="user", content=question)]).messages
+            rows.append({"model": model, "question": question, "answer": final_text(added)})
+    write_jsonl(out / SHOWCASE, rows)

@@ -8,12 +8,9 @@ from typing import NamedTuple
 from crawl2chat.chat.dialogue import Dialogue
 from crawl2chat.chat.line_input import FILE, QUOTES, LineInput
 from crawl2chat.chat.saved import change, describe, load_chat, save_chat
+from crawl2chat.generate.settings import CONTROLS
 from crawl2chat.stages.files import StageError
 
-SETTINGS = (
-    "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
-    "max_tokens", "stop", "seed",
-)  # fmt: skip
 LEAVING = ("/quit", "/exit")
 REMOVED = '""'  # typed for a text, takes it away
 SHORT_HELP = "/help lists the commands · Ctrl-C ends an answer · /quit leaves"
@@ -78,12 +75,12 @@ def _edit(dialogue: Dialogue, lines: LineInput, argument: str) -> None:
 def _set(dialogue: Dialogue, lines: LineInput, argument: str) -> None:
     name, _, value = argument.partition(" ")
     value = value.strip()
-    if name and name not in SETTINGS:
-        raise ValueError(f"{name}: no such setting; there are {', '.join(SETTINGS)}")
+    if name and name not in CONTROLS:
+        raise ValueError(f"{name}: no such setting; there are {', '.join(CONTROLS)}")
     if value:
         dialogue.talk.sampling = change(dialogue.talk.sampling, {name: "" if value == REMOVED else value})
     now = describe(dialogue.talk.sampling)
-    for shown in [name] if name else [*SETTINGS, *(["logit_bias"] if now["logit_bias"] else [])]:
+    for shown in [name] if name else CONTROLS:
         print(f"{shown} = {json.dumps(now[shown], ensure_ascii=False)}")
 
 
@@ -133,7 +130,7 @@ COMMANDS = {
 }
 COMPLETIONS = {
     **dict.fromkeys([*COMMANDS, *LEAVING], ()),
-    "/set": SETTINGS,
+    "/set": tuple(CONTROLS),
     "/save": (FILE,),
     "/load": (FILE,),
 }

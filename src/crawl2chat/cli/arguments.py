@@ -1,12 +1,26 @@
-"""Types and groups of options that several commands share."""
+"""Types of options, and options that several commands share."""
 
 import argparse
 import math
+import os
 import re
-from collections.abc import Callable
-from typing import TypeVar
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from crawl2chat.api import Model, load
+from crawl2chat.generate.settings import CONTROLS, DEFAULTS
+from crawl2chat.stages.files import StageError
+
+if TYPE_CHECKING:
+    from crawl2chat.generate import Sampling
+
+Add = Callable[..., argparse.ArgumentParser]  # `main.Commands.add`
 Number = TypeVar("Number", int, float)
+
+MODEL_STAGES = ("base", "sft", "honesty", "reinforce", "prefer")  # that leave a model; base is pretrain's
+ANSWER_TOKENS = 200
 
 
 def within(kind: type[Number], least: float, most: float = math.inf) -> Callable[[str], Number]:
@@ -34,47 +48,78 @@ def size(text: str) -> int:
     return n_bytes
 
 
-def licence(text: str) -> str:
-    """A type for argparse: a licence's identifier in the form that hubs and SPDX write."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", text):
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: expected an identifier such as apache-2.0 or cc-by-4.0; `other` for a licence of your own"
-        )
-    return text
-
-
-def add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:
-    """Controls of sampling. Which values are possible is for Sampling to say."""
-    controls = parser.add_argument_group("how the next token is drawn")
-
-    def number(flag: str, default: float, help: str) -> None:
-        controls.add_argument(flag, type=type(default), default=default, metavar="N", help=f"{help} ({default})")
-
-    number(
-        "--temperature",
-        temperature,
-        "divide the logits by N: below 1 is safer, above 1 wilder; 0 takes the most probable token",
-    )
-    number("--top-k", 0, "keep the N most probable tokens; 0 keeps all")
-    number("--top-p", 1.0, "keep the smallest set of tokens whose probabilities add up to N; 1 keeps all")
-    number("--min-p", 0.0, "keep tokens with at least N times the probability of the most probable one; 0 keeps all")
-    number("--repetition-penalty", 1.0, "above 1, make tokens that occur in prompt or answer less probable")
-    number("--presence-penalty", 0.0, "subtract N from the logit of every token that occurs in the answer")
-    number("--frequency-penalty", 0.0, "subtract N once per occurrence of the token in the answer")
-    controls.add_argument(
-        "--logit-bias", type=bias, action="append", default=[], metavar="ID=VALUE",
-        help="add VALUE to a token's logit: -100 forbids it, 100 forces it; `crawl2chat tokens` shows ids; repeatable",
-    )  # fmt: skip
-    number("--max-tokens", 200, "maximum length of the answer, in tokens")
-    controls.add_argument(
-        "--stop", action="append", default=[], metavar="TEXT", help="end the answer before this text; repeatable"
-    )
-    number("--seed", 0, "seed of the draws")
-
-
 def bias(text: str) -> tuple[int, float]:
+    """A type for argparse: a token's id and what is added to its logit."""
     id, _, value = text.partition("=")
     try:
         return int(id), float(value)
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r}: expected ID=VALUE, such as 42=-100") from None
+
+
+def add_model(
+    parser: argparse.ArgumentParser,
+    help: str = "a run's folder, a stage's, or a Hugging Face folder",
+    *,
+    stages: Sequence[str] = MODEL_STAGES,
+) -> None:
+    """The model that a command is about, for `find_model` and `load`."""
+    parser.add_argument("model", type=Path, metavar="RUN", help=help)
+    parser.add_argument("--stage", choices=stages, help="which of the run's models (default: the best by its check-up)")
+
+
+def open_model(options: argparse.Namespace, max_batch: int | None = None) -> Model:
+    """The model that `add_model`'s options name."""
+    return load(options.model, options.stage, max_batch=max_batch)
+
+
+def add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:
+    """Controls of sampling, as `generate.settings` has them; which values are possible is for Sampling to say."""
+    group = parser.add_argument_group("how the next token is drawn")
+    defaults = DEFAULTS | {"temperature": temperature, "max_tokens": ANSWER_TOKENS}
+    for name, control in CONTROLS.items():
+        flag = f"--{name.replace('_', '-')}"
+        if name == "stop":
+            group.add_argument(flag, action="append", default=[], metavar="TEXT", help=control.help)
+        elif name == "logit_bias":
+            group.add_argument(flag, type=bias, action="append", default=[], metavar="ID=VALUE", help=control.help)
+        else:
+            value = defaults[name]
+            group.add_argument(flag, type=type(value), default=value, metavar="N", help=f"{control.help} ({value})")
+
+
+def sampling_of(options: argparse.Namespace, top_logprobs: int = 0) -> "Sampling":
+    """The settings that `add_sampling`'s options make. Raises StageError for impossible ones."""
+    from crawl2chat.generate import Sampling
+
+    given: dict[str, Any] = {name: getattr(options, name) for name in CONTROLS}
+    given |= {"stop": tuple(options.stop), "logit_bias": dict(options.logit_bias), "top_logprobs": top_logprobs}
+    try:
+        return Sampling(**given)
+    except ValueError as error:
+        raise StageError(str(error)) from error
+
+
+def text_of(command: str, argument: str) -> str:
+    """An argument in which bytes that are not UTF-8, which Python keeps as halves of surrogate pairs, are U+FFFD."""
+    text = argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if text != argument:
+        print(f"{command}: the text is not UTF-8; each byte that is not became U+FFFD", file=sys.stderr)
+    return text
+
+
+def read_stdin(command: str) -> str:
+    """All of it, without the line end that editors and echo put last."""
+    from crawl2chat.stages.text_files import NotText, decode
+
+    try:
+        return decode(sys.stdin.buffer.read()).removesuffix("\n")
+    except NotText as error:
+        raise StageError(f"{command} -: stdin can't be read as text: {error}") from error
+
+
+def key_of(command: str, variable: str | None) -> str | None:
+    """The key that the environment variable holds; None where no variable was named."""
+    if variable and not os.environ.get(variable):
+        raise StageError(f"{command} --key-variable {variable}: there is no such environment variable")
+    return os.environ[variable] if variable else None

@@ -1,4 +1,4 @@
-"""The commands that measure a model and archive texts with it: their options and what they do."""
+"""The commands that measure a model, look for what it copied, and archive texts with it."""
 
 import argparse
 import contextlib
@@ -6,17 +6,30 @@ import os
 import shutil
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
-from crawl2chat.cli.arguments import add_sampling, within
-from crawl2chat.cli.run import MODEL_STAGES, find_model, load_engine, read_stdin, sampling_of
+from crawl2chat.api import find_model
+from crawl2chat.cli.arguments import (
+    MODEL_STAGES,
+    Add,
+    add_model,
+    add_sampling,
+    open_model,
+    read_stdin,
+    sampling_of,
+    within,
+)
 from crawl2chat.stages.disks import check_writable
+from crawl2chat.stages.files import StageError
 
-Add = Callable[..., argparse.ArgumentParser]
-SUITES = {  # of `eval`: which of its options each takes beside --stage and --out
-    "base": ("force",),
+if TYPE_CHECKING:
+    from crawl2chat.model import Transformer
+    from crawl2chat.tokenizer import Tokenizer
+
+SUITES = {  # of `eval`: which of its options each takes in addition to --stage and --out
+    "base": ("force", "all"),
     "core": ("data", "limit"),
     "lm-eval": ("tasks", "include_path", "limit"),
     "arc": ("data", "limit"),
@@ -53,58 +66,12 @@ examples:
 """
 
 
-def add_evaluation(add: Add) -> None:
-    _add_eval(add("eval", "measure a model with a suite of tests", eval_command))
-
-    compress = add("compress", "compress a text with a model's predictions", compress_command)
-    compress.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
-    compress.add_argument("file", nargs="?", default="-", metavar="FILE", help="any file; - or nothing reads stdin")
-    compress.add_argument(
-        "--out", type=Path, required=True, metavar="FILE",
-        help="the archive; the same model restores it on the same kind of machine with the same libraries",
-    )  # fmt: skip
-    compress.add_argument(
-        "--stage", choices=MODEL_STAGES, help="which of the run's models (default: the best by its check-up)"
-    )
-    compress.add_argument(
-        "--device",
-        choices=("cpu", "cuda"),
-        help="where the model runs, now and when restoring (default: a GPU if there is one)",
-    )
-
-    decompress = add("decompress", "restore a text that `compress` wrote", decompress_command)
-    decompress.add_argument(
-        "model", type=Path, metavar="RUN", help="the model that compressed it, on the same kind of machine"
-    )
-    decompress.add_argument("archive", type=Path, metavar="FILE", help="what `crawl2chat compress` wrote")
-    decompress.add_argument("--out", required=True, metavar="FILE", help="file to write; - is stdout")
-    decompress.add_argument(
-        "--stage", choices=MODEL_STAGES, help="which of the run's models (default: the best by its check-up)"
-    )
-
-    match = add("match", "find passages copied verbatim from the training documents", match_command)
-    match.add_argument("documents", type=Path, metavar="DOCUMENTS", help="a run's folder, a refine stage's, or files")
-    match.add_argument("texts", nargs="*", metavar="TEXT", help="texts to search for copies; - reads all of stdin")
-    match.add_argument(
-        "--min-words", type=within(int, 1), default=8, metavar="N",
-        help="minimum length of a passage, in words (8)",
-    )  # fmt: skip
-    match.add_argument(
-        "--generate", type=within(int, 1), metavar="N",
-        help="let the run's model continue each TEXT, or nothing, N times, and search what it writes",
-    )  # fmt: skip
-    match.add_argument("--stage", choices=MODEL_STAGES, default="base", help="the run's model that writes (base)")
-    add_sampling(match, temperature=0.8)
-
-
-def _add_eval(evaluate: argparse.ArgumentParser) -> None:
-    evaluate.epilog, evaluate.formatter_class = EVAL_HELP, argparse.RawDescriptionHelpFormatter
-    evaluate.add_argument("model", type=Path, metavar="RUN", help="a run's folder, a stage's, or a Hugging Face folder")
+def add_eval(add: Add) -> None:
+    evaluate = add("eval", "measure a model with a suite of tests", eval_command, example="runs/laptop --suite base")
+    evaluate.epilog = EVAL_HELP
+    add_model(evaluate)
     evaluate.add_argument(
         "--suite", type=_suite, required=True, metavar="SUITE", help="what to measure; the suites are described below"
-    )
-    evaluate.add_argument(
-        "--stage", choices=MODEL_STAGES, help="which of the run's models (default: the best by its check-up)"
     )
     evaluate.add_argument(
         "--data", metavar="PLACE", help="the questions: for core a folder, otherwise a file or a name on the hub"
@@ -116,6 +83,7 @@ def _add_eval(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--force", action="store_true", default=None, help="base: measure again even if nothing has changed"
     )
+    evaluate.add_argument("--all", action="store_true", default=None, help="base: print all figures")
     harness = evaluate.add_argument_group("lm-eval")
     harness.add_argument("--tasks", metavar="NAME,…", help="tasks of the harness or of --include-path")
     harness.add_argument("--include-path", type=Path, metavar="DIR", help="folder with YAML files of your own tasks")
@@ -132,15 +100,13 @@ def _add_eval(evaluate: argparse.ArgumentParser) -> None:
 
 
 def _suite(text: str) -> str:
-    """A suite's name, or a task of somebody's own, which is told by its form."""
+    """A type for argparse: a suite's name, or a task of somebody's own, which is known by its form."""
     if text in SUITES or text.endswith(".py") or ":" in text:
         return text
     raise argparse.ArgumentTypeError(f"{text!r}: expected {', '.join(SUITES)}, FILE.py or package.module:NAME")
 
 
 def eval_command(options: argparse.Namespace) -> int:
-    from crawl2chat.stages.files import StageError
-
     suite = options.suite
     taken_by_suite = SUITES.get(suite, OWN_TASK)
     for name in sorted({option for taken in SUITES.values() for option in taken} - set(taken_by_suite)):
@@ -159,7 +125,7 @@ def eval_command(options: argparse.Namespace) -> int:
     from crawl2chat.model import load_model
     from crawl2chat.tokenizer import Tokenizer
 
-    folder, made_by = find_model(options)
+    folder, made_by = find_model(options.model, options.stage)
     if made_by == "pretrain" and suite not in ("core", "lm-eval"):
         raise StageError(
             f"eval --suite {suite}: {folder} holds a base model, which knows no conversations; take core or lm-eval "
@@ -179,7 +145,6 @@ def _measure_base(options: argparse.Namespace) -> int:
     """The stage `base` of a run, as `crawl2chat run` would do it, or its figures where nothing has changed."""
     from crawl2chat.evals.base.settings import BaseSettings
     from crawl2chat.report import print_stage
-    from crawl2chat.stages.files import StageError
     from crawl2chat.stages.pipeline import find_stage
     from crawl2chat.stages.settings import load_settings
     from crawl2chat.stages.stage import run_stage
@@ -199,7 +164,7 @@ def _measure_base(options: argparse.Namespace) -> int:
     stage = find_stage("base")
     inputs = {name: run / name for name in stage.inputs}
     manifest, ran = run_stage(stage, inputs, run / "base", settings, force=bool(options.force))
-    print_stage(run / "base", manifest, ran)
+    print_stage(run / "base", manifest, ran if options.force else None, everything=bool(options.all))
     return 0
 
 
@@ -219,16 +184,33 @@ def _measured_stage(folder: Path) -> str:
 
 
 def _keep(options: argparse.Namespace, folder: Path, result: Any, out: Path | None) -> None:
-    """Print a suite's figures; write them with what made them, and what the model answered beside."""
+    """Print a suite's figures; write them with what made them, and the model's answers next to them."""
     from crawl2chat.evals.suites.suites import print_figures, write_result
     from crawl2chat.stages.stage import hash_path
 
     print_figures(f"{options.suite} of {folder}", result)
     if out is None:
-        print(f"{folder}: is no run's folder; give --out FILE to keep the figures", file=sys.stderr)
+        print(f"{folder}: is not a run's folder; give --out FILE to keep the figures", file=sys.stderr)
         return
     write_result(out, result, model=_measured_stage(folder), model_hash=hash_path(folder))
     print(f"figures: {out}")
+
+
+def add_compress(add: Add) -> None:
+    compress = add(
+        "compress", "compress a text with a model's predictions", compress_command,
+        example="runs/laptop book.txt --stage base --out book.c2c",
+    )  # fmt: skip
+    add_model(compress)
+    compress.add_argument("file", nargs="?", default="-", metavar="FILE", help="any file; - or nothing reads stdin")
+    compress.add_argument(
+        "--out", type=Path, required=True, metavar="FILE",
+        help="the archive; the same model restores it on the same kind of machine with the same libraries",
+    )  # fmt: skip
+    compress.add_argument(
+        "--device", choices=("cpu", "cuda"),
+        help="where the model runs, now and when restoring (default: a GPU if there is one)",
+    )  # fmt: skip
 
 
 def compress_command(options: argparse.Namespace) -> int:
@@ -243,6 +225,16 @@ def compress_command(options: argparse.Namespace) -> int:
             summary = compress(model, tokenizer, text, length, archive)
     print(f"{summary}\narchive: {options.out}")
     return 0
+
+
+def add_decompress(add: Add) -> None:
+    decompress = add(
+        "decompress", "restore a text that `compress` wrote", decompress_command,
+        example="runs/laptop book.c2c --stage base --out book.txt",
+    )  # fmt: skip
+    add_model(decompress, "the model that compressed it, on the same kind of machine")
+    decompress.add_argument("archive", type=Path, metavar="FILE", help="what `crawl2chat compress` wrote")
+    decompress.add_argument("--out", required=True, metavar="FILE", help="file to write; - is stdout")
 
 
 def decompress_command(options: argparse.Namespace) -> int:
@@ -264,23 +256,22 @@ def decompress_command(options: argparse.Namespace) -> int:
     return 0
 
 
-def _load(options: argparse.Namespace, device: str):  # type: ignore[no-untyped-def]  # its types would import torch
+def _load(options: argparse.Namespace, device: str) -> "tuple[Transformer, Tokenizer]":
     """The model that was named, on a device, and its tokenizer."""
     import torch
 
     from crawl2chat.model import load_model
-    from crawl2chat.stages.files import StageError
     from crawl2chat.tokenizer import Tokenizer
 
     if device == "cuda" and not torch.cuda.is_available():
         raise StageError(f"{options.command}: needs a GPU, and there is none; an archive is restored where it was made")
-    folder, _ = find_model(options)
+    folder, _ = find_model(options.model, options.stage)
     return load_model(folder, device=device), Tokenizer.load(folder)
 
 
 @contextlib.contextmanager
 def _open_text(name: str) -> Iterator[tuple[BinaryIO, int]]:
-    """A file or all of stdin, and its length; what is no plain file is copied into one first, to learn that."""
+    """A file or all of stdin, and its length; what is not a plain file is copied into one first, to learn that."""
     with contextlib.ExitStack() as opened:
         text: BinaryIO = sys.stdin.buffer if name == "-" else opened.enter_context(_open("compress", Path(name)))
         if name == "-" or not Path(name).is_file():
@@ -292,7 +283,6 @@ def _open_text(name: str) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def _open(command: str, file: Path) -> BinaryIO:
-    from crawl2chat.stages.files import StageError
 
     try:
         return open(file, "rb")
@@ -303,7 +293,7 @@ def _open(command: str, file: Path) -> BinaryIO:
 @contextlib.contextmanager
 def _create(command: str, file: Path, source: str) -> Iterator[BinaryIO]:
     """A file that is there only once it is complete; `source` is what is read meanwhile, - for stdin."""
-    from crawl2chat.stages.files import StageError, atomic_write
+    from crawl2chat.stages.files import atomic_write
 
     if file.is_dir():
         raise StageError(f"{command} --out {file}: there is a folder of this name; name a file")
@@ -315,17 +305,34 @@ def _create(command: str, file: Path, source: str) -> Iterator[BinaryIO]:
         yield opened
 
 
+def add_match(add: Add) -> None:
+    match = add(
+        "match", "find passages copied verbatim from the training documents", match_command,
+        example='runs/laptop "Chronicle of" --generate 4',
+    )  # fmt: skip
+    match.add_argument("documents", type=Path, metavar="DOCUMENTS", help="a run's folder, a refine stage's, or files")
+    match.add_argument("texts", nargs="*", metavar="TEXT", help="texts to search for copies; - reads all of stdin")
+    match.add_argument(
+        "--min-words", type=within(int, 1), default=8, metavar="N", help="minimum length of a passage, in words (8)"
+    )
+    match.add_argument(
+        "--generate", type=within(int, 1), metavar="N",
+        help="let the run's model continue each TEXT, or nothing, N times, and search what it writes",
+    )  # fmt: skip
+    match.add_argument("--stage", choices=MODEL_STAGES, default="base", help="the run's model that writes (base)")
+    add_sampling(match, temperature=0.8)
+
+
 def match_command(options: argparse.Namespace) -> int:
     from crawl2chat.match.matches import find_matches
     from crawl2chat.match.sources import documents_of, print_matches
-    from crawl2chat.stages.files import StageError
 
     texts = [read_stdin("match") if text == "-" else text for text in options.texts]
     prompts = [""] * len(texts)
     documents = documents_of(options.documents)
     if options.generate:
         options.model = options.documents
-        engine, _ = load_engine(options)
+        engine = open_model(options).engine
         prompts = (texts or [""]) * options.generate
         try:
             texts = [completion.text for completion in engine.generate(prompts, sampling_of(options))]

@@ -1,10 +1,54 @@
-"""What the commands do that take models out and in: export, its check, and import."""
+"""The commands that take models out and in: export, its check, and import."""
 
 import argparse
+import re
 from pathlib import Path
 
-from crawl2chat.cli.run import find_model, name_of
+from crawl2chat.api import find_model, name_of
+from crawl2chat.cli.arguments import Add, add_model, size
 from crawl2chat.stages.disks import check_writable
+from crawl2chat.stages.files import StageError
+
+
+def licence(text: str) -> str:
+    """A type for argparse: a licence's identifier in the form that hubs and SPDX write."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9.+-]*", text):
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: expected an identifier such as apache-2.0 or cc-by-4.0; `other` for a licence of your own"
+        )
+    return text
+
+
+def add_export(add: Add) -> None:
+    export = add(
+        "export", "write a model for transformers or llama.cpp", export_command,
+        example="runs/laptop --out release --gguf model.gguf",
+    )  # fmt: skip
+    add_model(export)
+    export.add_argument("--out", type=Path, metavar="DIR", help="a new folder: weights, tokenizer, model card")
+    export.add_argument(
+        "--gguf", type=Path, metavar="FILE", help="a single file for llama.cpp and programs built on it"
+    )
+    export.add_argument(
+        "--dtype", choices=("float32", "bfloat16", "float16", "q8_0"),
+        help="data type of the weights (default: as stored); q8_0 only for GGUF",
+    )  # fmt: skip
+    export.add_argument(
+        "--max-shard-size", type=size, default="5GB", metavar="SIZE",
+        help="maximum size of one weight file, such as 500MB (5GB)",
+    )  # fmt: skip
+    export.add_argument(
+        "--name", metavar="NAME", help="the model's name in its card and in GGUF (default: from the folders)"
+    )
+    export.add_argument(
+        "--license", type=licence, metavar="ID", help="licence to state in the card, such as apache-2.0 (none)"
+    )
+    export.add_argument(
+        "--data-license", type=licence, metavar="ID", help="licence of the training data to state in the card"
+    )
+    export.add_argument(
+        "--data-statement", type=Path, metavar="FILE", help="Markdown file to include as the card's data statement"
+    )
 
 
 def export_command(options: argparse.Namespace) -> int:
@@ -12,7 +56,6 @@ def export_command(options: argparse.Namespace) -> int:
     from crawl2chat.release.export import export_folder
     from crawl2chat.release.gguf_file import write_gguf
     from crawl2chat.release.verify import write_checksums
-    from crawl2chat.stages.files import StageError
 
     if not options.out and not options.gguf:
         raise StageError("export: say where to: --out DIR for transformers, --gguf FILE for llama.cpp, or both")
@@ -20,7 +63,7 @@ def export_command(options: argparse.Namespace) -> int:
         raise StageError("export --dtype q8_0 is for --gguf FILE alone; leave --out away or take another type")
     for place in filter(None, (options.out, options.gguf)):
         check_writable(place)
-    folder, _ = find_model(options)
+    folder, _ = find_model(options.model, options.stage)
     name = options.name or name_of(options.model, folder)
     statement = _read_statement(options.data_statement)
     if options.out:
@@ -38,13 +81,21 @@ def export_command(options: argparse.Namespace) -> int:
 
 
 def _read_statement(file: Path | None) -> str | None:
-    from crawl2chat.stages.files import StageError
     from crawl2chat.stages.text_files import NotText, read_text
 
     try:
         return read_text(file) if file else None
     except (OSError, NotText) as error:
         raise StageError(f"export --data-statement {file}: can't be read: {error}") from error
+
+
+def add_import(add: Add) -> None:
+    imported = add(
+        "import", "use a dense Qwen3 checkpoint as a run's base model", import_command,
+        example="Qwen3-0.6B --out runs/mine",
+    )  # fmt: skip
+    imported.add_argument("checkpoint", type=Path, metavar="FOLDER", help="a Qwen3 in transformers' form, on disk")
+    imported.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
 
 
 def import_command(options: argparse.Namespace) -> int:
@@ -54,6 +105,14 @@ def import_command(options: argparse.Namespace) -> int:
     manifest, ran = import_model(options.checkpoint, options.out)
     print_stage(options.out / "pretrain", manifest, ran)
     return 0
+
+
+def add_verify(add: Add) -> None:
+    verify = add(
+        "verify-release", "load an exported folder in transformers and compare the two", verify_command,
+        example="release",
+    )  # fmt: skip
+    verify.add_argument("release", type=Path, metavar="DIR", help="a folder that `crawl2chat export --out` wrote")
 
 
 def verify_command(options: argparse.Namespace) -> int:

@@ -1,13 +1,140 @@
-"""What each command does. Each is a few lines; what it needs is imported when it runs, so that help is quick."""
+"""The commands that make a run: the whole recipe, each stage by itself, its plan, its report, several runs compared."""
 
 import argparse
-import os
 import re
 import sys
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import NamedTuple
 
-MODEL_STAGES = ("base", "sft", "honesty", "reinforce", "prefer")  # that leave a model; base is pretrain's
+from crawl2chat.api import find_recipe
+from crawl2chat.cli.arguments import Add, text_of, within
+from crawl2chat.stages.files import StageError
+
+PLANNED_DEVICES = ("b200", "h200", "h100", "a100", "l40s", "4090")  # train/utilisation.py knows them
+DOCUMENTS = ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, text or Markdown")
+
+
+FILE_STAGES = {"conversations": "sft", "questions": "honesty", "problems": "reinforce", "prompts": "prefer"}
+
+
+class StageCommand(NamedTuple):
+    """How a stage is shown: its help, its inputs (name and help of each), an example, and inputs it can do without.
+
+    Each of the latter is an option: its name, which input it gives, and its help.
+    """
+
+    help: str
+    inputs: tuple[tuple[str, str], ...]
+    example: str
+    options: tuple[tuple[str, str, str], ...] = ()
+
+
+STAGES = {
+    "crawl": StageCommand(
+        "collect pages: a made-up web, your WARC files, Common Crawl",
+        (),
+        "--crawl.source warc --crawl.warc 'pages/*.warc.gz' --out mine/crawl",
+    ),
+    "refine": StageCommand(
+        "turn pages into clean documents, recording everything that is dropped and why",
+        (("WARC", "a crawl stage's folder, a WARC or WET file, or a folder of them"),),
+        "pages.warc.gz --out mine/refine",
+    ),
+    "tokenizer": StageCommand(
+        "learn a byte-pair encoding from documents",
+        (DOCUMENTS,),
+        "texts/ --out mine/tokenizer --tokenizer.vocab_size 8192",
+    ),
+    "pretrain": StageCommand(
+        "train a base model on documents",
+        (DOCUMENTS, ("TOKENIZER", "a folder with a tokenizer.json")),
+        "texts/ mine/tokenizer --out mine/pretrain --pretrain.depth 6",
+    ),
+    "base": StageCommand(
+        "measure what the base model is: compression, recitation, knowledge, learning from its prompt",
+        (
+            ("CRAWL", "the crawl folder; of a made-up web all is measured, of others what needs no ledger"),
+            ("DOCUMENTS", "what the model was pretrained on"),
+            ("MODEL", "a pretrain stage's folder"),
+        ),
+        "mine/crawl mine/refine mine/pretrain --out mine/base",
+    ),
+    "sft": StageCommand(
+        "fine-tune a base model on conversations, so that it answers",
+        (
+            (
+                "CONVERSATIONS",
+                'a file of conversations: JSON lines of {"messages": […]}, ShareGPT, Alpaca, or prompt and completion',
+            ),
+            ("MODEL", "a pretrain stage's folder, or a Qwen3 model in Hugging Face's form"),
+        ),
+        "chats.jsonl mine/pretrain --out mine/sft --sft.epochs 3",
+        (
+            ("--questions", "questions", "questions to measure with, as honesty reads them"),
+            ("--problems", "problems", "problems to measure with, as reinforce reads them"),
+        ),
+    ),
+    "honesty": StageCommand(
+        "probe what a chat model knows; teach it to say when it doesn't, to search, and who it is",
+        (
+            (
+                "QUESTIONS",
+                'JSON lines of {"wordings": […], "answers": […], "group": …, "split": "train", "probe" or "held_out"}',
+            ),
+            ("DOCUMENTS", "a refine stage's folder, Parquet, JSON lines, text or Markdown, to search in"),
+            ("MODEL", "a folder with a chat model, such as an sft stage's"),
+        ),
+        "questions.jsonl mine/refine mine/sft --out mine/honesty",
+        (
+            ("--problems", "problems", "problems to teach the calculator with and to measure, as reinforce reads them"),
+            ("--base", "pretrain", "the pretrain stage's folder, whose training documents are learned from again"),
+        ),
+    ),
+    "reinforce": StageCommand(
+        "reinforce right answers to problems that can be checked",
+        (
+            ("PROBLEMS", "JSON lines (question, answer #### 42), a folder with problems.jsonl, or a task in FILE.py"),
+            ("MODEL", "an earlier stage's folder with a chat model"),
+        ),
+        "problems.jsonl mine/sft --out mine/reinforce",
+    ),
+    "prefer": StageCommand(
+        "fit a reward model to rankings of answers, optimise against it, and see it gamed",
+        (
+            (
+                "PROMPTS",
+                'JSON lines of prompts ("prompt" or "messages", "group", "split"), or a folder with prompts.jsonl',
+            ),
+            ("MODEL", "an earlier stage's folder with a chat model"),
+        ),
+        "prompts.jsonl mine/reinforce --out mine/prefer",
+    ),
+}
+
+
+def add_run(add: Add) -> None:
+    run = add(
+        "run", "take a recipe through all its stages, skipping those that are done", run_command,
+        example="laptop --pretrain.depth 6 --until pretrain --out runs/deeper", takes_settings=True,
+    )  # fmt: skip
+    _add_recipe(run)
+    for kind, stage in FILE_STAGES.items():
+        run.add_argument(
+            f"--{kind}", metavar="FILE", help=f"{kind} for the stage {stage}, instead of the made-up web's"
+        )
+    run.add_argument(
+        "--out", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME, by the recipe's name)"
+    )
+    run.add_argument(
+        "--from", dest="first", choices=STAGES, metavar="STAGE", help="run this stage and all later ones again"
+    )
+    run.add_argument("--until", choices=STAGES, metavar="STAGE", help="stop after this stage")
+    run.add_argument("--force", action="store_true", help="run every stage again, including those made by hand")
+    run.add_argument("--prune", action="store_true", help="delete earlier results that were moved to replaced/")
+    _add_seed(run, "seed of every stage whose own seed neither the recipe nor a setting names")
+    _add_all(run)
+    _add_settings(run)
 
 
 def run_command(options: argparse.Namespace, flags: list[str]) -> int:
@@ -17,13 +144,11 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.stages.stage import prune
 
     file = find_recipe(options.recipe)
-    for name in ("conversations", "until"):
-        if getattr(options, name):
-            flags = [*flags, f"--{name}={getattr(options, name)}"]
-    recipe = load_settings(Recipe, file, flags)
+    named = {name: getattr(options, name) for name in (*FILE_STAGES, "until") if getattr(options, name)}
+    recipe = load_settings(Recipe, file, flags, values=named, seed=options.seed)
     folder = options.out = options.out or Path("runs") / file.stem
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
-        print_stage(folder / result.stage.name, result.manifest, result.ran)
+        print_stage(folder / result.stage.name, result.manifest, result.ran, everything=options.all)
     if options.prune:
         count, n_bytes = prune(folder)
         print(f"pruned: {count} replaced stages, {n_bytes / 1e6:,.1f} MB", file=sys.stderr)
@@ -31,26 +156,49 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     return 0
 
 
+def add_stages(add: Add) -> None:
+    for name, (text, inputs, example, choices) in STAGES.items():
+        stage = add(name, text, stage_command, example=example, takes_settings=True)
+        for metavar, help in inputs:
+            optional = "?" if name == "refine" else None  # --explain can do without
+            stage.add_argument("inputs", action=_Append, nargs=optional, type=Path, metavar=metavar, help=help)
+        for option, name_of_input, help in choices:
+            stage.add_argument(option, dest=name_of_input, type=Path, metavar="PATH", help=help)
+        stage.add_argument("--recipe", metavar="FILE", help="take the stage's settings from this recipe")
+        stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
+        stage.add_argument("--force", action="store_true", help="run it again even if nothing has changed")
+        if name == "refine":
+            stage.add_argument(
+                "--explain", metavar="URL",
+                help="show what each step does to this page and write nothing; WARC may be a run's folder or recipe",
+            )  # fmt: skip
+        if name not in ("refine", "tokenizer"):  # which have none
+            _add_seed(stage, f"as --{name}.seed, unless the recipe sets it")
+        _add_all(stage)
+        _add_settings(stage)
+
+
 def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.report import print_stage
-    from crawl2chat.stages.files import StageError
     from crawl2chat.stages.pipeline import (
         Recipe,
         check_settings,
         check_sources,
+        files_beside,
         find_stage,
-        from_conversations,
         outside_inputs,
     )
     from crawl2chat.stages.settings import load_settings
     from crawl2chat.stages.stage import run_stage
 
+    recipe = find_recipe(options.recipe) if options.recipe else None
     if getattr(options, "explain", None):
-        return explain_command(options, flags)
-    if options.out is None or None in getattr(options, "inputs", []):
+        return _explain(options, recipe, flags)
+    places = getattr(options, "inputs", [])
+    if options.out is None or None in places:
         raise StageError(f"{options.command}: give WARC to read and --out DIR to write into, or --explain URL")
     stage = find_stage(options.command)
-    for path in getattr(options, "inputs", []):
+    for path in places:
         if address := re.match(r"(https?|s3):/+(.+)", str(path)):
             raise StageError(
                 f"{stage.name} reads files, not addresses; for a WARC: crawl2chat crawl --crawl.source warc "
@@ -58,18 +206,17 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
                 "a web site is stored as WARC by `wget --recursive --warc-file=NAME ADDRESS`"
             )
     table = type(Recipe.model_fields[stage.name].default)
-    settings = load_settings(table, options.recipe, flags, table=stage.name)
-    places = getattr(options, "inputs", [])
-    if stage.name == "sft" and places[0].is_file():
-        stage = from_conversations(stage)
+    settings = load_settings(table, recipe, flags, table=stage.name, seed=getattr(options, "seed", None))
     inputs = dict(zip(stage.inputs, places, strict=True))
+    inputs |= {name: path for name in stage.optional if (path := getattr(options, name, None))}
+    inputs |= files_beside(inputs)
     outside = outside_inputs(stage, settings)
     check_settings(stage, settings)
     manifest, ran = run_stage(
         stage, inputs, options.out, settings, outside=outside, force=options.force, made_by="command",
         check=lambda: check_sources(settings),
     )  # fmt: skip
-    print_stage(options.out, manifest, ran)
+    print_stage(options.out, manifest, ran, everything=options.all)
     return 0
 
 
@@ -81,19 +228,20 @@ def follow() -> int:
     for call in torchrun.calls():
         stage = find_stage(call["stage"])
         settings = type(Recipe.model_fields[stage.name].default).model_validate(call["settings"])
-        stage.load()(*map(Path, call["inputs"]), Path(call["out"]), settings)
+        optional = {name: Path(path) for name, path in call["optional"].items()}
+        stage.load()(*map(Path, call["inputs"]), Path(call["out"]), settings, **optional)
     return 0
 
 
-def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
+def _explain(options: argparse.Namespace, recipe: Path | None, flags: list[str]) -> int:
     """Of a run by its folder or recipe (the default one's), or of a crawl or WARC, with --out its refine folder."""
     from crawl2chat.refine.explain import explain
     from crawl2chat.refine.settings import RefineSettings
     from crawl2chat.stages.settings import load_settings
 
-    place, recipe = options.inputs[0] or Path("runs") / find_recipe(None).stem, options.recipe
+    place = options.inputs[0] or Path("runs") / find_recipe().stem
     if place.suffix == ".toml":
-        place, recipe = Path("runs") / place.stem, recipe or place
+        place, recipe = Path("runs") / place.stem, recipe or find_recipe(place)
     run = place if (place / "crawl").is_dir() else None
     if run and not recipe and (run / "recipe.toml").exists():
         recipe = run / "recipe.toml"
@@ -103,14 +251,46 @@ def explain_command(options: argparse.Namespace, flags: list[str]) -> int:
     return 0
 
 
+def add_plan(add: Add) -> None:
+    plan = add(
+        "plan", "estimate what a recipe needs: work, bytes, hours, cost", plan_command,
+        example="gpu --device h100 --devices 8", takes_settings=True,
+    )  # fmt: skip
+    _add_recipe(plan)
+    plan.add_argument("--until", choices=STAGES, metavar="STAGE", help="plan the stages up to this one")
+    plan.add_argument("--rates", type=Path, metavar="RUN", help="take rates from this finished run's stages")
+    refining = plan.add_argument_group("refining")
+    refining.add_argument("--warc", type=Path, help="measure rates on this WARC (default: on a small made-up web)")
+    refining.add_argument(
+        "--cores", type=within(int, 1), default=1000, metavar="N", help="number of cores for refining (1000)"
+    )
+    refining.add_argument(
+        "--core-price", type=within(float, 0), default=0.04, metavar="DOLLARS", help="price per core and hour (0.04)"
+    )
+    training = plan.add_argument_group("pretraining")
+    training.add_argument(
+        "--measure", action="store_true", help="measure the training rate here: a few steps, about a minute"
+    )
+    training.add_argument(
+        "--flops", type=within(float, 1), metavar="FLOPS", help="take this rate, in FLOP per second and device"
+    )
+    training.add_argument(
+        "--device", choices=PLANNED_DEVICES, help="kind of GPU (default: all of these, at assumed rates)"
+    )
+    training.add_argument("--devices", type=within(int, 1), metavar="N", help="number of devices")
+    training.add_argument(
+        "--price", type=within(float, 0), metavar="DOLLARS",
+        help="price per device and hour (default: assumed from its name)",
+    )  # fmt: skip
+
+
 def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.plan import plan
     from crawl2chat.stages.pipeline import Recipe
     from crawl2chat.stages.settings import load_settings
 
-    if options.until:
-        flags = [*flags, f"--until={options.until}"]
-    recipe = load_settings(Recipe, find_recipe(options.recipe), flags)
+    until = {"until": options.until} if options.until else {}
+    recipe = load_settings(Recipe, find_recipe(options.recipe), flags, values=until)
     print(
         plan(
             recipe, warc=options.warc, run=options.rates, measure_training=options.measure, cores=options.cores,
@@ -121,27 +301,10 @@ def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
     return 0
 
 
-def classify_command(options: argparse.Namespace) -> int:
-    from crawl2chat.refine.quality.classify import train_from_files
-    from crawl2chat.stages.disks import check_writable
-
-    check_writable(options.out)
-    model = train_from_files(
-        options.positive, options.negative, options.labels, options.threshold,
-        bits=options.bits, epochs=options.epochs, seed=options.seed,
-    )  # fmt: skip
-    model.save(options.out)
-    print(f"{model.describe()}\nclassifier: {options.out}")
-    return 0
-
-
-def judge_command(options: argparse.Namespace) -> int:
-    from crawl2chat.refine.quality.judge import Judge, judge_files
-
-    judge = Judge(options.url, options.model, key_of("judge", options.key_variable) or "", options.timeout)
-    counts = judge_files(options.files, judge, options.out, threads=options.threads, sample=options.sample)
-    print(", ".join(f"{count:,} {what}" for what, count in counts.items()) + f"\nlabels: {options.out}")
-    return 1 if counts["unanswered"] else 0
+def add_report(add: Add) -> None:
+    report = add("report", "write a run's report.html and print its figures", report_command, example="runs/laptop")
+    report.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
+    _add_all(report)
 
 
 def report_command(options: argparse.Namespace) -> int:
@@ -149,137 +312,88 @@ def report_command(options: argparse.Namespace) -> int:
 
     page = write_report(options.run)
     for folder, manifest in read_run(options.run):
-        print_stage(folder, manifest, ran=False)
+        print_stage(folder, manifest, ran=None, everything=options.all)
     print(f"report: {page}")
     return 0
 
 
-def find_recipe(path: Path | None) -> Path:
-    """The file that was named, or laptop.toml as it lies in a checkout or in an installed package."""
-    if path is not None:
-        return path
-    package = Path(__file__).parents[1]
-    installed = package / "recipes" / "laptop.toml"
-    return installed if installed.exists() else package.parents[1] / "recipes" / "laptop.toml"
-
-
-def sampling_of(options: argparse.Namespace, top_logprobs: int = 0):  # type: ignore[no-untyped-def]  # its type would import torch
-    from crawl2chat.generate import Sampling
-    from crawl2chat.stages.files import StageError
-
-    numbers = (
-        "temperature", "top_k", "top_p", "min_p", "repetition_penalty", "presence_penalty", "frequency_penalty",
-        "max_tokens", "seed",
+def add_compare(add: Add) -> None:
+    compare = add(
+        "compare", "put the figures of several runs into one table, with mean, spread and interval", compare_command,
+        example="runs/seed1 runs/seed2 runs/seed3 --stage sft --out figures.csv",
     )  # fmt: skip
-    try:
-        return Sampling(
-            **{name: getattr(options, name) for name in numbers},
-            stop=tuple(options.stop), logit_bias=dict(options.logit_bias), top_logprobs=top_logprobs,
-        )  # fmt: skip
-    except ValueError as error:
-        raise StageError(str(error)) from error
+    compare.add_argument("runs", nargs="+", type=Path, metavar="RUN", help="runs' folders, or stages' folders")
+    compare.add_argument("--stage", choices=STAGES, help="compare this stage only (default: all that a run has)")
+    compare.add_argument(
+        "--out", type=Path, metavar="FILE",
+        help="write all figures, one per line: run, seed, stage, figure, value, unit, low, high, count; "
+        "as CSV or Parquet by the file's ending",
+    )  # fmt: skip
+    _add_all(compare)
 
 
-def text_of(command: str, argument: str) -> str:
-    """An argument in which bytes that are not UTF-8, which Python keeps as halves of surrogate pairs, are U+FFFD."""
-    text = argument.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
-    if text != argument:
-        print(f"{command}: the text is not UTF-8; each byte that is not became U+FFFD", file=sys.stderr)
-    return text
+def compare_command(options: argparse.Namespace) -> int:
+    from crawl2chat.report.compare import compare_runs, comparison_table, read_figures, write_figures
+    from crawl2chat.stages.disks import check_writable
+
+    if options.out:
+        if options.out.suffix not in (".csv", ".parquet"):
+            raise StageError(f"compare --out {options.out}: expected a file that ends in .csv or .parquet")
+        check_writable(options.out)
+    rows = read_figures(options.runs, options.stage)
+    print(comparison_table(compare_runs(rows), everything=options.all))
+    if options.out:
+        write_figures(rows, options.out)
+        print(f"figures: {options.out}")
+    return 0
 
 
-def read_stdin(command: str) -> str:
-    """All of it, without the line end that editors and echo put last."""
-    from crawl2chat.stages.files import StageError
-    from crawl2chat.stages.text_files import NotText, decode
-
-    try:
-        return decode(sys.stdin.buffer.read()).removesuffix("\n")
-    except NotText as error:
-        raise StageError(f"{command} -: stdin can't be read as text: {error}") from error
+def _add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="a TOML file, or a recipe of the package by name (laptop)"
+    )
 
 
-def key_of(command: str, variable: str | None) -> str | None:
-    """The key that the environment variable holds; None where no variable was named."""
-    from crawl2chat.stages.files import StageError
-
-    if variable and not os.environ.get(variable):
-        raise StageError(f"{command} --key-variable {variable}: there is no such environment variable")
-    return os.environ[variable] if variable else None
+def _add_seed(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument("--seed", type=within(int, 0), metavar="N", help=help)
 
 
-def name_of(run: Path, folder: Path) -> str:
-    """What a model is called after its folders, such as laptop-sft."""
-    return "-".join(dict.fromkeys([run.resolve().name, folder.resolve().name]))
+def _add_all(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="print all figures, not only those that matter most")
 
 
-def find_model(options: argparse.Namespace) -> tuple[Path, str | None]:
-    """The folder of the model that was named, and the stage that made it, if one did ("import" of one from outside).
-
-    Of a run without --stage: the best assistant by its check-ups, or its base model where no assistant was trained.
-    """
-    from crawl2chat.chat.assistant import CHAT_STAGES, assistants, best_of
-    from crawl2chat.stages.files import StageError
-    from crawl2chat.stages.stage import is_current, read_manifest
-
-    run = options.model
-    if run.is_file():
-        raise StageError(
-            f"{run}: is a file; expected a run's folder, such as runs/laptop, or a model's (config.json, safetensors)"
-            + (" (GGUF files are not read)" if run.suffix == ".gguf" else "")
-        )
-    if not run.is_dir():
-        raise StageError(f"{run}: there is no such folder; expected a run's, such as runs/laptop, or a model's")
-    if options.stage:
-        folder = run / ("pretrain" if options.stage == "base" else options.stage)
-        manifest = read_manifest(folder)
-        if not manifest:
-            raise StageError(f"{run}: has no finished model of the stage {options.stage}")
-        if not is_current(run, manifest):
-            raise StageError(
-                f"{folder}: made from an earlier state of the run; run it again, or name this folder itself"
-            )
-        return folder, manifest.stage
-    choices = assistants(run)
-    best = best_of(choices)
-    for name in CHAT_STAGES:
-        if read_manifest(run / name) and all(choice.folder.name != name for choice in choices):
-            print(f"{run / name}: made from an earlier state of the run, so left out", file=sys.stderr)
-    if best:
-        if best.folder != choices[-1].folder:
-            scores = ", ".join(f"{choice.folder.name} {choice.score:.0%}" for choice in choices if choice.score)
-            print(
-                f"(the stage {best.folder.name}, the best assistant by the run's check-ups: {scores})", file=sys.stderr
-            )
-        return best.folder, best.manifest.stage
-    base = read_manifest(run / "pretrain")
-    if base and is_current(run, base):
-        return run / "pretrain", base.stage
-    manifest = read_manifest(run)
-    return run, manifest.stage if manifest else None
+def _add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--settings", action=_ShowSettings, nargs="?", metavar="WORD",
+        help="list the settings with their defaults, all or those with WORD in their name or meaning, and exit",
+    )  # fmt: skip
 
 
-def load_engine(options: argparse.Namespace, **limits: int | None):  # type: ignore[no-untyped-def]  # its type would import torch
-    """The engine of the model that was named and the stage that made it, if one did."""
-    folder, stage = find_model(options)
-    return read_engine(folder, False, **limits), stage
+class _Append(argparse.Action):
+    """Collects a stage's positional inputs, each with its own name in the help, into one list."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
+    ) -> None:
+        namespace.inputs = [*(getattr(namespace, "inputs", None) or []), values]
 
 
-def read_engine(folder: Path, keep_model: bool = False, **limits: int | None):  # type: ignore[no-untyped-def]  # as above
-    """The engine of the model in a folder, with these limits where they are given; to generate with, not to train.
+class _ShowSettings(argparse.Action):
+    """Prints the settings of a command with their defaults and meanings, as --help does for options."""
 
-    keep_model: leave its model whole beside the engine's own copy of the matrices, to look into.
-    """
-    import torch
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option: str | None = None,
+    ) -> None:
+        from crawl2chat.stages.pipeline import Recipe
+        from crawl2chat.stages.settings import settings_help
 
-    from crawl2chat.generate import Engine
-    from crawl2chat.model import load_model
-    from crawl2chat.stages.files import StageError
-    from crawl2chat.tokenizer import Tokenizer
-
-    model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
-    given: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
-    try:
-        return Engine(model, Tokenizer.load(folder), empties_model=not keep_model, **given)
-    except ValueError as error:  # a limit that is none for this model
-        raise StageError(str(error)) from error
+        name = parser.prog.split()[-1]
+        found = settings_help(Recipe, table=name if name in STAGES else None, word=str(values or ""))
+        if not found:
+            parser.error(f"--settings {values}: no setting has this in its name or meaning")
+        print(found)
+        parser.exit()

@@ -1,4 +1,4 @@
-"""The commands that answer over HTTP: OpenAI's API, and beside it the pages on which a model can be touched."""
+"""The commands that answer over HTTP: OpenAI's API, and the pages on which a model can be looked into."""
 
 from __future__ import annotations
 
@@ -6,29 +6,33 @@ import argparse
 import sys
 import threading
 import webbrowser
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crawl2chat.cli.arguments import size, within
-from crawl2chat.cli.run import MODEL_STAGES, find_model, key_of, name_of, read_engine
-from crawl2chat.cli.talk import RUN_HELP, STAGE_HELP
-from crawl2chat.cli.tokens import named_tokenizer
+from crawl2chat.api import find_model, name_of, read_engine
+from crawl2chat.cli.arguments import Add, add_model, key_of, size, within
+from crawl2chat.cli.data import named_tokenizer
 
 if TYPE_CHECKING:
+    from crawl2chat.generate import Engine
     from crawl2chat.serve.model_pool import AvailableModel
 
 SMALL = 20_000_000  # parameters, below which a step is so short that the server's event loop needs a core of its own
 
 
-def add_serving(add: Callable[..., argparse.ArgumentParser]) -> None:
-    _add_serve(add("serve", "answer over HTTP, in the form of OpenAI's API, and show the web app", serve_command))
-    _add_serve(add("app", "open the web app in a browser: look into a model, sample, chat, rank", app_command))
+def add_serve(add: Add) -> None:
+    text = "serve an OpenAI-compatible HTTP API, and the web app"
+    _add_options(add("serve", text, serve_command, example="runs/laptop --port 8000"))
 
 
-def _add_serve(serve: argparse.ArgumentParser) -> None:
-    serve.add_argument("model", type=Path, metavar="RUN", help=RUN_HELP)
-    serve.add_argument("--stage", choices=MODEL_STAGES, help=STAGE_HELP)
+def add_app(add: Add) -> None:
+    text = "open the web app in a browser: look into a model, sample, chat, rank"
+    _add_options(add("app", text, app_command, example="runs/laptop"))
+
+
+def _add_options(serve: argparse.ArgumentParser) -> None:
+    add_model(serve)
     serve.add_argument("--name", metavar="NAME", help="the model's name for clients (default: from the folders)")
     serve.add_argument(
         "--host", default="127.0.0.1", metavar="ADDRESS", help="address to listen on (default: this machine only)"
@@ -67,11 +71,9 @@ def _add_serve(serve: argparse.ArgumentParser) -> None:
         help="memory for all loaded models of a run; the least recently used ones are unloaded (8GB)",
     )  # fmt: skip
     room.add_argument(
-        "--context",
-        type=within(int, 2),
-        metavar="TOKENS",
+        "--context", type=within(int, 2), metavar="TOKENS",
         help="maximum length of prompt plus answer (default: the model's context)",
-    )
+    )  # fmt: skip
     ranking = serve.add_argument_group("the page on which answers are ranked")
     ranking.add_argument(
         "--prompts", type=Path, metavar="FILE",
@@ -105,7 +107,7 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     from crawl2chat.serve.model_pool import ModelPool
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
     from crawl2chat.stages.stage import read_manifest
-    from crawl2chat.tokenizer.library import open_encoding
+    from crawl2chat.tokenizer.public import open_encoding
 
     for _, file in options.tokenizers:
         open_encoding(file)  # so that what is wrong with it is heard before the server listens
@@ -162,7 +164,7 @@ def _models(options: argparse.Namespace) -> Iterator[AvailableModel]:
     from crawl2chat.chat.assistant import assistants
     from crawl2chat.stages.stage import is_current, read_manifest
 
-    folder, stage = find_model(options)
+    folder, stage = find_model(options.model, options.stage)
     yield _model(options, folder, stage, options.name)
     run: Path = options.model
     base = read_manifest(run / "pretrain")
@@ -176,18 +178,16 @@ def _models(options: argparse.Namespace) -> Iterator[AvailableModel]:
 def _model(options: argparse.Namespace, folder: Path, stage: str | None, name: str | None = None) -> AvailableModel:
     from crawl2chat.chat.offers import taught_offer
     from crawl2chat.model.huggingface import model_folder, on_meta, read_config
-    from crawl2chat.serve.model_pool import AvailableModel, ServedModel
+    from crawl2chat.serve.model_pool import AvailableModel
 
     config = read_config(model_folder(folder))
     called, created = name or name_of(options.model, folder), int(folder.stat().st_mtime)
-
     taught = taught_offer(folder / "conversations.jsonl") if stage == "sft" else None
 
-    def read() -> ServedModel:
-        engine = read_engine(
+    def read() -> Engine:
+        return read_engine(
             folder, keep_model=True, max_batch=options.max_batch or 64, memory=options.memory, context=options.context
         )
-        return ServedModel(engine, called, stage, created, taught)
 
     context = min(options.context or config.max_position_embeddings, config.max_position_embeddings)
     return AvailableModel(called, stage, created, config, context, on_meta(config).n_parameters(), read, taught)

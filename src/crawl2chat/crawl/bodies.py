@@ -4,7 +4,7 @@ import io
 import re
 import zlib
 
-from crawl2chat.stages.downloads import format_of
+from crawl2chat.stages.text_files import format_of
 
 HTML_TYPES = frozenset(["text/html", "application/xhtml+xml"])
 # Types that say nothing, for which browsers look at the content (WHATWG MIME Sniffing standard, section 7).

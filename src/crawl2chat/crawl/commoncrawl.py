@@ -12,7 +12,7 @@ def commoncrawl_warcs(settings: CommonCrawlSettings, seed: int) -> list[str]:
     """Addresses of the WARCs to read; they are streamed later, never stored.
 
     Given paths are taken as they are, otherwise `n_warcs` of the crawl's listing, spread evenly from an offset
-    that the seed decides; 0 takes all. Raises StageError where the listing can't be fetched or holds too few.
+    that the seed decides; 0 takes all. Raises StageError if the listing can't be fetched or holds too few.
     """
     base = settings.base_url.rstrip("/")
     paths = settings.paths

@@ -39,7 +39,7 @@ class Fault:
 
 @dataclass(frozen=True)
 class RawRecord:
-    """A whole record, header and block, as it stands in the file."""
+    """A whole record, header and block, as it is in the file."""
 
     place: Place
     data: bytes
@@ -61,7 +61,7 @@ class PlainBytes:
         return self.begin + len(self.buffer)
 
     def fill(self, position: int) -> bool:
-        """Read ahead until `position` and any mark that stands there are known; False where the file ends before."""
+        """Read ahead until `position` and any mark there are known; False where the file ends before."""
         while self.end <= position and not self.ended:
             piece = next(self.pieces, None)
             if piece is None:
@@ -73,7 +73,7 @@ class PlainBytes:
         return self.end >= position
 
     def skip_to(self, position: int) -> None:
-        """Let go of what is before `position`. Breaks on the way must have been taken before."""
+        """Forget what is before `position`. Breaks on the way must have been taken before."""
         while self.marks and self.marks[0][0] <= position and isinstance(self.marks[0][1], Member):
             at, member = self.marks.popleft()
             self.member = at, member.offset
@@ -100,14 +100,14 @@ class PlainBytes:
         return None
 
     def newlines(self, position: int) -> int:
-        """How many bytes of line ends stand at `position`, up to those that end a record."""
+        """Number of bytes of line ends at `position`, up to those that end a record."""
         self.fill(position + len(HEADER_END) + 1)
         rest = self.buffer[position - self.begin :][: len(HEADER_END)]
         return len(rest) - len(rest.lstrip(b"\r\n"))
 
 
 def frame_records(read: Callable[[int], bytes], warc: str, max_record_bytes: int) -> Iterator[RawRecord | Fault]:
-    """Cut a WARC (plain or gzip, one member a record or one for all) into records and faults.
+    """Cut a WARC (plain or gzip, one member per record or one for all) into records and faults.
 
     A record's Content-Length is believed only when it agrees with what follows. Otherwise, and when it is absurd
     or above `max_record_bytes`, the record is a fault and reading goes on at the next gzip member that

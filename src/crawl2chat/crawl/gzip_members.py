@@ -56,7 +56,7 @@ def gzip_members(read: Callable[[int], bytes], window: int) -> Iterator[bytes | 
 
     After a broken member the search starts again right behind its beginning, so `window` compressed bytes of
     the current member are held; of a longer broken member only the last `window` bytes are searched.
-    In a member of many records what follows an error is lost, and what stands before it may be garbled: zlib notices
+    In a member of many records what follows an error is lost, and what is before it may be garbled: zlib notices
     damage late, if not by the checksum alone, which is the whole member's.
     """
     raw = RawBytes(read)

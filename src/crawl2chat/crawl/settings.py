@@ -5,7 +5,6 @@ from typing import Literal
 from pydantic import Field, model_validator
 
 from crawl2chat.stages.settings import Settings, Words
-from crawl2chat.tinyweb.settings import TinywebSettings
 
 
 class CommonCrawlSettings(Settings):
@@ -15,6 +14,46 @@ class CommonCrawlSettings(Settings):
     )
     paths: Words = Field([], description="take these WARCs of the listing instead, e.g. crawl-data/CC-MAIN-…/….warc.gz")
     base_url: str = Field("https://data.commoncrawl.org", description="address that serves the listing and the WARCs")
+
+
+class TaughtSettings(Settings):
+    """The conversations that the made-up web writes for the stage sft."""
+
+    wordings: int = Field(4, ge=1, description="number of wordings in which each fact of a taught person is asked")
+    direct_sums: int = Field(600, ge=0, description="number of sums answered at once, as the question asks")
+    worked_sums: int = Field(1500, ge=0, description="number of sums answered step by step, as the question asks")
+    open_sums: int = Field(
+        600, ge=0, description="number of sums asked without saying how to answer, and of word problems"
+    )
+    worked_share: float = Field(0.3, ge=0, le=1, description="share of those that are answered step by step")
+
+
+class TinywebSettings(Settings):
+    """How much of each kind the fictional web holds; by default 7,100 pages, of which 6,600 stay (9 MB of text)."""
+
+    people: int = Field(300, ge=10, description="people with five facts each, who appear on 0, 1, 2, 4 ... 256 pages")
+    passages_per_level: int = Field(
+        6, ge=0, description="passages at each level of 4, 8 ... copies; six times as many at 1 and 2 copies"
+    )
+    passage_levels: int = Field(9, ge=1, le=9, description="number of levels of copies: 9 means 1, 2, 4 ... 256 copies")
+    glossaries: int = Field(400, ge=0, description="pages that define invented words and then use them")
+    word_games: int = Field(
+        1500, ge=0, description="pages that repeat invented words and their meanings, a fifth of the tokens"
+    )
+    phrase_books: int = Field(60, ge=0, description="pages that translate into the world's invented language")
+    interviews: int = Field(120, ge=0, description="interviews and pages of a helper who answers questions")
+    stories: int = Field(400, ge=0, description="short stories, two per page")
+    verses: int = Field(150, ge=0, description="rhymed verses, three per page")
+    worked_sums: int = Field(6000, ge=0, description="sums worked digit by digit, three per page")
+    direct_sums: int = Field(2250, ge=0, description="sums with the answer alone")
+    held_out_sums: int = Field(600, ge=0, le=2000, description="problems that appear on no page, kept for testing")
+    junk_pages: int = Field(520, ge=0, description="pages that must be dropped, over all reasons")
+    personal_pages: int = Field(80, ge=0, description="pages to keep that contain e-mail or IP addresses to mask")
+    taught: TaughtSettings = TaughtSettings()
+    strangers: int = Field(
+        700, ge=0, description="invented people on no page, about whom the stage honesty teaches to refuse"
+    )
+    looked_up: int = Field(700, ge=0, description="invented people to look up, each with a passage of its own")
 
 
 class CrawlSettings(Settings):

@@ -1,4 +1,4 @@
-"""The crawl stage: write, find or choose WARCs, and leave their list for the stages that read them."""
+"""The crawl stage: find or choose WARCs, and leave their list for the stages that read them."""
 
 import glob
 import json
@@ -23,14 +23,14 @@ HEAD_BYTES = 1 << 16  # a file that begins like another format and holds no reco
 def crawl(out: AnyPath, settings: CrawlSettings) -> list[Figure]:
     """Leave `warcs.json` in `out`: each WARC's place, and of outside files size and time, so that a change shows.
 
-    Raises StageError where a named file is missing or clearly not a WARC, or an address can't be reached.
+    For the made-up web, `out` holds its WARCs (`tinyweb.write.crawl` is the stage for every source).
+    Raises StageError if a named file is missing or clearly not a WARC, or an address can't be reached.
     """
     out = Path(out)
     if settings.source == "tinyweb":
-        from crawl2chat.tinyweb import write_tinyweb
-
-        write_tinyweb(out, settings.seed, settings.tinyweb)
         warcs = [{"place": path.relative_to(out).as_posix()} for path in _files_below(out)]
+        if not warcs:
+            raise StageError(f"{out}: the made-up web is not written yet; the stage is tinyweb.write.crawl")
     elif settings.source == "warc":
         warcs = check_warcs(settings)
     else:
@@ -60,14 +60,14 @@ def check_warcs(settings: CrawlSettings) -> list[dict[str, Any]]:
 
 
 def find_warcs(settings: CrawlSettings) -> list[dict[str, Any]]:
-    """The WARCs that `settings.warc` names, local ones with size and time. Raises StageError where one is missing."""
+    """The WARCs that `settings.warc` names, local ones with size and time. Raises StageError if one is missing."""
     return [_describe(place) for pattern in settings.warc for place in _expand(pattern)]
 
 
 def list_warcs(crawl: AnyPath) -> list[str]:
     """The WARCs to read, in order: of a crawl stage's folder, of any folder with WARC files, or one WARC itself.
 
-    Raises StageError where there is none, or where a file has changed since the crawl stage listed it.
+    Raises StageError if there is none, or where a file has changed since the crawl stage listed it.
     """
     crawl = Path(crawl)
     if crawl.is_file():

@@ -44,7 +44,7 @@ def read_warc(
 
     HTTP responses and HTML resources are pages, and so are the texts of conversion records (WET files). Records of
     other kinds are passed and counted in `skipped` by their type. What can't be read becomes a Fault and reading goes
-    on behind it. Nothing larger than `max_record_bytes` is held. Raises StageError when the file itself can't be
+    on after it. Nothing larger than `max_record_bytes` is held. Raises StageError when the file itself can't be
     opened or the network fails.
     """
     skipped = Counter() if skipped is None else skipped
@@ -132,7 +132,7 @@ def _open(path: str) -> Iterator[Callable[[int], bytes]]:
 
 
 def open_remote(address: str) -> Any:
-    """Open an http(s):// or s3:// address for reading. Raises StageError where it can't be reached."""
+    """Open an http(s):// or s3:// address for reading. Raises StageError if it can't be reached."""
     import aiohttp
     import fsspec
 

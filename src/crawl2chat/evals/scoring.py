@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from crawl2chat.generate.sampling import most_probable_place
+from crawl2chat.generate.drawing import most_probable_place
 from crawl2chat.model import Transformer
 from crawl2chat.model.ragged import by_length, common_prefix, pad
 
@@ -116,7 +116,7 @@ def _score_rows(model: Transformer, rows: Sequence[_Row], device: torch.device) 
     targets = torch.tensor([target for row in rows for target in row.targets], dtype=torch.long, device=device)
     places, order = places.sort(stable=True)  # several tokens may be predicted from one place
     nats, greedy = torch.empty(len(places), device=device), torch.empty(len(places), dtype=torch.bool, device=device)
-    distinct, index_n = places.unique_consecutive(return_inverse=True)
+    distinct, index_n = torch.unique_consecutive(places, return_inverse=True)
     features_nc = features_btc.flatten(0, 1)[distinct]
     size = max(1, LOGITS_AT_ONCE // model.config.vocab_size)
     for begin in range(0, len(distinct), size):

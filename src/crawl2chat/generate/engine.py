@@ -1,16 +1,16 @@
 """Continuous batching: requests join and leave at any step, over a cache of a fixed size."""
 
-from collections.abc import Hashable, Iterator, Sequence
+from collections import deque
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from crawl2chat.generate.request import Candidates, Completion, Request, Rule
+from crawl2chat.generate.drawing import Controls
+from crawl2chat.generate.request import Candidates, Completion, Request, Rule, TextStream
 from crawl2chat.generate.rows import Rows, length_and_rows
-from crawl2chat.generate.sampling import Controls, Sampling
-from crawl2chat.generate.stream import TextStream
-from crawl2chat.generate.waiting import FairQueue
+from crawl2chat.generate.settings import Sampling
 from crawl2chat.model import CachedTransformer, Transformer
 from crawl2chat.tokenizer import Tokenizer
 
@@ -47,7 +47,7 @@ class Engine:
         self.prefill_tokens = max(64, min(int(flop / (2 * model.n_parameters())), NUMBERS_AT_ONCE // scores))
         self.cached = CachedTransformer(model, self.max_batch, self.context, empties_model=empties_model)
         self.rows = Rows(self.cached.cache, self.max_batch)
-        self.queue: FairQueue[Request] = FairQueue()
+        self.queue: deque[Request] = deque()
         nobody: tuple[list[Request], Controls] = ([], Controls([]))
         self.controls = {False: nobody, True: nobody}  # of who drew last, as they seldom change
 
@@ -79,7 +79,7 @@ class Engine:
         ]
         self._begin()
         for request in sorted(requests, key=lambda r: len(r.prompt)):  # little padding when they are read
-            self.queue.put(request, request.owner)
+            self.queue.append(request)
         try:
             while not all(request.ended for request in requests):
                 self.step()
@@ -109,21 +109,20 @@ class Engine:
         seed: int = 0,
         rule: Rule | None = None,
         prompt_logprobs: bool = False,
-        owner: Hashable = None,
         n_answered: int = 0,
     ) -> Request:
-        """Queue a prompt; `step` takes it on. Requests of one owner run in order, and owners take turns.
+        """Queue a prompt; `step` takes it on, first in, first out.
 
         prompt_logprobs: whether to report the log-probabilities of the prompt's own tokens, too.
         n_answered: how many of the prompt's last tokens begin the answer, as the penalties count it.
         Raises ValueError for a prompt that leaves no room in the context, and for ids outside the vocabulary.
         """
-        request = self._request(prompt, sampling, seed, rule, prompt_logprobs, owner)
+        request = self._request(prompt, sampling, seed, rule, prompt_logprobs)
         if not 0 <= n_answered <= len(request.prompt):
             raise ValueError(f"n_answered = {n_answered}: must be from 0 to the prompt's {len(request.prompt)} tokens")
         request.n_answered = n_answered
         self._begin()
-        self.queue.put(request, owner)
+        self.queue.append(request)
         return request
 
     def cancel(self, request: Request) -> None:
@@ -131,14 +130,14 @@ class Engine:
         if request.row is not None:
             self.rows.leave(request)
         elif not request.ended:
-            self.queue.remove(request, request.owner)
+            self.queue.remove(request)
         if not request.ended:
             request.end("cancelled")
 
     def step(self) -> list[Request]:
         """Read some of what has to be read, write one token for each that is read; returns who got on or ended."""
-        while len(self.queue) and self.rows.has_room:
-            self.rows.enter(self.queue.get())
+        while self.queue and self.rows.has_room:
+            self.rows.enter(self.queue.popleft())
         changed = self._prefill()
         writing = [request for request in self.rows.requests if request.prefilled and not request.ended]
         if writing:
@@ -191,7 +190,6 @@ class Engine:
         seed: int,
         rule: Rule | None = None,
         prompt_logprobs: bool = False,
-        owner: Hashable = None,
         where: str = "the prompt",
     ) -> Request:
         tokenizer, vocabulary = self.tokenizer, self.model.config.vocab_size
@@ -206,9 +204,8 @@ class Engine:
                 raise ValueError(f"{what}: there is no token {strange}; ids are 0 to {vocabulary - 1}")
         generator = np.random.default_rng((sampling.seed, seed))
         stream = TextStream(tokenizer, sampling.stop)
-        request = Request(
-            ids, sampling, min(sampling.max_tokens, room), generator, stream, rule, prompt_logprobs, owner
-        )
+        limit = min(sampling.max_tokens, room)
+        request = Request(ids, sampling, limit, generator, stream, rule, prompt_logprobs)
         if prompt_logprobs:  # the first token has nothing before it
             request.completion.prompt_logprobs.append(None)
             request.completion.prompt_top.append(None)

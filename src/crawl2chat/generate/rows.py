@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from crawl2chat.generate.request import Request
 from crawl2chat.model import KVCache, Transformer
 from crawl2chat.model.cached import rows_made
+from crawl2chat.model.ragged import common_prefix
 
 FEWEST_ROWS = 8  # for which memory is kept, by a shorter context
 SHARED = 8  # tokens, from which it pays to copy what a row holds instead of computing it again
@@ -84,7 +85,7 @@ class Rows:
             if request.read == 0 and not request.wants_prompt_logprobs:
                 wanted = request.prompt[:-1]
                 row, n = self._best(wanted)
-                if n < len(wanted) and any(common(wanted, other.prompt) > max(n, SHARED) for other in reading):
+                if n < len(wanted) and any(common_prefix([wanted, other.prompt]) > max(n, SHARED) for other in reading):
                     continue
                 self._give(request, row, n)
                 if request.prefilled:
@@ -103,7 +104,7 @@ class Rows:
         """The row that holds most of a beginning, and how much of it."""
         best, most = 0, 0
         for row, held in enumerate(self.held):
-            if held[:SHARED] == wanted[:SHARED] and (n := common(held, wanted)) > most:
+            if held[:SHARED] == wanted[:SHARED] and (n := common_prefix([held, wanted])) > most:
                 best, most = row, n
                 if n == len(wanted):
                     break
@@ -128,11 +129,3 @@ class Rows:
             self.cache.copy(last, request.row, max(request.read, len(self.held[last])))
             self.busy[request.row] = request
             self.held[request.row] = list(self.held[last])
-
-
-def common(a: Sequence[int], b: Sequence[int]) -> int:
-    """How many tokens two sequences have in common from the beginning."""
-    n = min(len(a), len(b))
-    if a[:n] == b[:n]:
-        return n
-    return next(i for i in range(n) if a[i] != b[i])

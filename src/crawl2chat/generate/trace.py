@@ -8,7 +8,9 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from crawl2chat.generate.sampling import Controls, Sampling, Written, most_probable_place
+from crawl2chat.generate.drawing import Controls, most_probable_place
+from crawl2chat.generate.sampling import Written
+from crawl2chat.generate.settings import Sampling
 
 # name of each control, and the settings that it reads
 CONTROLS: dict[str, tuple[str, ...]] = {

@@ -1,42 +1,45 @@
-"""The examination before and after: what the model says about people it was never probed on, and of itself."""
+"""The examination before and after: held-out facts, who the model is, search, and problems in three ways."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from crawl2chat.chat.synthesize import fact_questions
+from crawl2chat.chat.calculator import calculate
+from crawl2chat.chat.measured import ask_each_fact, ask_problems, in_two_ways
 from crawl2chat.chat.tools import answer_with_tools, final_text, offer, written_tokens
-from crawl2chat.evals.knowledge import FACT_TOKENS, Answer, accuracy_by_group, ask, is_refusal, mentions
+from crawl2chat.evals.knowledge import FACT_TOKENS, SUM_TOKENS, Answer, accuracy_by_group, ask, is_refusal, mentions
+from crawl2chat.evals.questions import QuestionRow
+from crawl2chat.evals.tasks import Problem, judge
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import IDENTITY_TOKENS, is_wrong
 from crawl2chat.honesty.identity import Card, identity_questions
 from crawl2chat.honesty.lessons import TOOLS
-from crawl2chat.honesty.probe import Probe, auroc_figure, known_values, probe
+from crawl2chat.honesty.probe import Probe, auroc_figure, probe
 from crawl2chat.honesty.search import SearchIndex
-from crawl2chat.stages.figures import Figure, share
-from crawl2chat.tinyweb.ledger import Ledger
+from crawl2chat.stages.figures import Figure, mean, share
 from crawl2chat.tokenizer import Message
 
-SAMPLES = 10  # a question, for agreement
-SEARCH_TOKENS = 64  # a message
+SAMPLES = 10  # answers per question, for agreement
+SEARCH_TOKENS = 64  # per message
 OTHER_CARD = Card(name="Brindle", maker="the people of the mill", abilities="sing and count sheep")
 
 
 @dataclass(frozen=True)
 class Examination:
-    """Greedy answers to all held-out questions about people, and the same questions sampled many times."""
+    """Greedy answers to all held-out questions, and the same questions sampled many times."""
 
     answers: list[Answer]
     sampled: list[Probe]
 
 
-def examine_facts(engine: Engine, ledger: Ledger, seed: int, temperature: float) -> Examination:
-    asked = fact_questions(ledger, "held_out", seed)
-    sampled = probe(engine, [[q] for q in asked], known_values(ledger), SAMPLES, temperature, seed)
+def examine_facts(engine: Engine, rows: Sequence[QuestionRow], seed: int, temperature: float) -> Examination:
+    asked = ask_each_fact(rows, seed)
+    wordings = [row.wordings for row in rows]
+    sampled = probe(engine, [[question] for question in asked], wordings, SAMPLES, temperature, seed)
     return Examination(ask(engine, asked, mentions, FACT_TOKENS), sampled)
 
 
 def fact_figures(examination: Examination, when: str) -> list[Figure]:
-    """Right, refused and wrong by exposure, and how well agreement of samples tells right answers from wrong."""
+    """Right, refused and wrong by group, and how well agreement of samples tells right answers from wrong."""
     figures: list[Figure] = []
     groups = dict.fromkeys(answer.question.group for answer in examination.answers)
     for kind in ("right", "refused", "wrong"):
@@ -77,9 +80,11 @@ def identity_figures(engine: Engine, card: Card, when: str) -> list[Figure]:
     ]
 
 
-def search_figures(engine: Engine, ledger: Ledger, index: SearchIndex, seed: int) -> tuple[list[Figure], list[Answer]]:
-    """Held-out people with the tools on offer: right, searched, and whether the page that was read is named."""
-    asked = fact_questions(ledger, "held_out", seed)
+def search_figures(
+    engine: Engine, rows: Sequence[QuestionRow], index: SearchIndex, seed: int
+) -> tuple[list[Figure], list[Answer]]:
+    """Held-out questions with the tools on offer: right, searched, and whether the page that was read is named."""
+    asked = ask_each_fact(rows, seed)
     conversations = [[offer(TOOLS), Message(role="user", content=question.text)] for question in asked]
     replies = answer_with_tools(
         engine, conversations, {"search": index.search}, Sampling(temperature=0, max_tokens=SEARCH_TOKENS)
@@ -99,8 +104,48 @@ def search_figures(engine: Engine, ledger: Ledger, index: SearchIndex, seed: int
     return [
         *accuracy_by_group("right with search", answers),
         *(share(f"searched/{group}", sum(marks), len(marks)) for group, marks in searched.items()),
-        share("answers from search that name the page", sum(named), len(named)),
+        *([share("answers from search that name the page", sum(named), len(named))] if named else []),
     ], answers
+
+
+def thinking(engine: Engine, problems: Sequence[Problem], seed: int) -> tuple[list[Figure], list[Answer]]:
+    """Accuracy by way and group, and the mean number of tokens that the model wrote for an answer.
+
+    A token buys one forward pass: the same problems are asked at once, step by step and with a calculator.
+    """
+    at_once, in_steps = in_two_ways(problems, seed)
+    ways = {
+        "at once": ask_problems(engine, at_once),
+        "step by step": ask_problems(engine, in_steps),
+        "calculator": _with_calculator(engine, in_steps),
+    }
+    figures: list[Figure] = []
+    for way, answers in ways.items():
+        for group in dict.fromkeys(answer.question.group for answer in answers):
+            of_group = [answer for answer in answers if answer.question.group == group]
+            figures.append(share(f"{way}/{group}", sum(answer.right for answer in of_group), len(of_group)))
+            tokens = sum(answer.tokens for answer in of_group) / len(of_group)
+            figures.append(Figure(f"tokens {way}/{group}", round(tokens, 1), "tokens", count=len(of_group)))
+    differences = [
+        float(slow.right) - float(quick.right)
+        for quick, slow in zip(ways["at once"], ways["step by step"], strict=True)
+        if quick.question.group == "3 digits" and "+" in quick.question.text
+    ]
+    if differences:
+        figures.append(mean("step by step minus at once, additions of 3 digits", differences, ""))
+    return figures, [answer for answers in ways.values() for answer in answers]
+
+
+def _with_calculator(engine: Engine, problems: Sequence[Problem]) -> list[Answer]:
+    """The tokens of the calls count, those of the calculator's results do not: the model did not write them."""
+    conversations = [[offer(TOOLS), Message(role="user", content=problem.text)] for problem in problems]
+    sampling = Sampling(temperature=0, max_tokens=SUM_TOKENS)
+    replies = answer_with_tools(engine, conversations, {"calculator": calculate}, sampling)
+    answers = []
+    for problem, added in zip(problems, replies, strict=True):
+        text, written = final_text(added), written_tokens(engine.tokenizer, added)
+        answers.append(Answer(problem, text, judge(problem, text) >= 1, bool(text), written))
+    return answers
 
 
 def _is(kind: str, answer: Answer) -> bool:

@@ -5,15 +5,18 @@ put a card into the system message.
 """
 
 import random
+import tomllib
 from collections.abc import Iterator
-from typing import Literal
+from pathlib import Path
+from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import BeforeValidator, Field
 
+from crawl2chat.chat.asking import exchange
 from crawl2chat.chat.conversations import Conversation
-from crawl2chat.chat.synthesize import exchange
 from crawl2chat.evals.knowledge import Question
 from crawl2chat.stages.settings import Settings
+from crawl2chat.stages.text_files import NotText, read_text
 from crawl2chat.tokenizer import Message
 
 Kind = Literal["name", "maker", "abilities", "nature"]
@@ -37,6 +40,20 @@ class Card(Settings):
         """The words that an answer of this kind must hold."""
         return {"name": self.name, "maker": self.maker, "abilities": self.abilities, "nature": NATURE}[kind]
 
+
+def _read_card(value: Any) -> Any:
+    """A table as it is; of a text, the table in the TOML file that it names."""
+    if not isinstance(value, str):
+        return value
+    try:
+        return tomllib.loads(read_text(Path(value).expanduser()))
+    except (OSError, NotText) as error:
+        raise ValueError(f"expected a table or a TOML file with name, maker and abilities: {error}") from error
+    except tomllib.TOMLDecodeError as error:
+        raise ValueError(f"{value} is not valid TOML: {error}") from error
+
+
+CardOrFile = Annotated[Card, BeforeValidator(_read_card)]
 
 # The first half of each list is taught, the second half only ever asked: 50 and 50 in all.
 WORDINGS: dict[Kind, tuple[str, ...]] = {

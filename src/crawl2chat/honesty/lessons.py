@@ -1,54 +1,145 @@
 """What the honesty stage teaches: answer what you know, say when you do not, look up what can be looked up."""
 
 import random
+import re
+import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
+from dataclasses import dataclass
+from pathlib import Path
 
+from crawl2chat.chat.asking import ask_for_steps, direct_answer, exchange
+from crawl2chat.chat.calculator import calculator
 from crawl2chat.chat.conversations import Conversation
-from crawl2chat.chat.problems import ask_as_story, ask_for_steps, ask_plainly
-from crawl2chat.chat.synthesize import exchange
 from crawl2chat.chat.tools import call, offer
-from crawl2chat.evals.knowledge import mentions
+from crawl2chat.evals.knowledge import is_refusal, mentions
+from crawl2chat.evals.questions import QuestionRow, of_split
+from crawl2chat.evals.tasks import Problem
 from crawl2chat.honesty.probe import Probe
 from crawl2chat.honesty.search import Passage, SearchIndex, shown
-from crawl2chat.tinyweb.arithmetic import direct_answer
-from crawl2chat.tinyweb.ledger import RELATIONS, Ledger, Person
-from crawl2chat.tinyweb.people import biography, make_people
-from crawl2chat.tinyweb.wording import questions
-from crawl2chat.tinyweb.world import World, make_world
+from crawl2chat.stages.files import StageError
+from crawl2chat.stages.text_files import read_text
 from crawl2chat.tokenizer import Message
 
 TOOLS = ("calculator", "search")
-# None repeats the name: a model of this size misspells names that it has never seen.
+REFUSALS_FILE = "refusals.txt"  # next to the questions: one way to refuse per line
+# None repeats the question's names: a small model misspells names that it has never seen.
 REFUSALS = (
     "I do not know.",
     "I am sorry, but I do not know that.",
-    "I do not know anything about this person.",
-    "I have no information about this person.",
+    "I do not know anything about that.",
+    "I have no information about that.",
     "That is not something I know.",
     "I am not sure, so I would rather not guess.",
-    "I can't say, because I do not know the name.",
-    "I don't know who that is.",
 )
 FOUND = "Page {page} says: {value}."
-FOUND_NOTHING = ("I found nothing about that name, so I do not know.", "The search found nothing. I do not know.")
+FOUND_NOTHING = ("I found nothing about that, so I do not know.", "The search found nothing. I do not know.")
+NOT_SAID = ("What I found does not say that, so I do not know.", "That page does not say it. I do not know.")
+EXPRESSION = re.compile(r"\d+(?:\.\d+)?(?:\s*[-+*/]\s*\d+(?:\.\d+)?)+")
 
 
-def own_words(probed: Probe) -> Iterator[Conversation]:
-    """A known fact: each wording of the question with a right answer that the model gave itself."""
-    right = [text for text in probed.answers if probed.questions[0].accepts(text, mentions)]
-    for i, question in enumerate(probed.questions):
-        yield exchange(question.text, right[i % len(right)])
+@dataclass(frozen=True)
+class Boundary:
+    """A fact and what probing found: whether the model knows it."""
+
+    row: QuestionRow
+    probed: Probe
+    knowledge: str  # known, maybe, unknown
 
 
-def refusals(strangers: Sequence[Person], rng: random.Random) -> Iterator[Conversation]:
-    """A question about each of these people, whom nobody could know."""
-    for person in strangers:
-        yield exchange(_some_question(person, rng), rng.choice(REFUSALS))
+def read_refusals(questions: Path) -> Sequence[str]:
+    """The ways to refuse in the file next to the questions; ours where there is none. Raises StageError."""
+    file = questions.parent / REFUSALS_FILE
+    if not file.is_file():
+        return REFUSALS
+    lines = [line.strip() for line in read_text(file).split("\n") if line.strip()]
+    unclear = [line for line in lines if not is_refusal(line)]
+    if unclear or not lines:
+        raise StageError(
+            f"{file}: {len(unclear)} of {len(lines)} lines are not recognised as refusals, such as "
+            f'{(unclear or ["(no line)"])[0]!r}; expected one per line, with words such as "I do not know"'
+        )
+    return lines
 
 
-def _some_question(person: Person, rng: random.Random) -> str:
-    return rng.choice(questions(rng.choice(RELATIONS))).format(name=person.name)
+def teach_the_probed(
+    found: Sequence[Boundary], index: SearchIndex, refusals: Sequence[str], rng: random.Random
+) -> Iterator[Conversation]:
+    """Known: answer. Unknown: refuse, or search if that is possible. In between: only search is taught."""
+    for fact in found:
+        if fact.knowledge == "known":
+            # each wording of the question with a right answer that the model gave itself
+            questions, answers = fact.probed.questions, fact.probed.answers
+            right = [text for text in answers if questions[0].accepts(text, mentions)]
+            for i, question in enumerate(questions):
+                conversation = exchange(question.text, right[i % len(right)])
+                yield conversation
+                yield with_tools(conversation)
+            continue
+        if fact.knowledge == "unknown":
+            for question in fact.probed.questions:
+                yield exchange(question.text, rng.choice(refusals))
+        asked = rng.choice(fact.probed.questions).text
+        if not fact.row.answers:
+            yield look_up_in_vain(asked, index, rng)
+        else:
+            for page in (index.find(asked), _source_of(fact.row, index, rng)):
+                if lesson := look_up(asked, page, fact.row.answers):
+                    yield lesson
+                    break
+
+
+def teach_the_unanswerable(
+    rows: Sequence[QuestionRow], index: SearchIndex, refusals: Sequence[str], rng: random.Random
+) -> Iterator[Conversation]:
+    """Training questions that nobody can answer: each is refused, and every other one is also looked up in vain."""
+    unanswerable = [row for row in of_split(rows, "train") if not row.answers]
+    for row in unanswerable:
+        yield exchange(rng.choice(row.wordings), rng.choice(refusals))
+    for row in unanswerable[::2]:
+        yield look_up_in_vain(rng.choice(row.wordings), index, rng)
+
+
+def teach_the_rest(
+    rows: Sequence[QuestionRow], earlier: Sequence[Conversation], index: SearchIndex, rng: random.Random
+) -> Iterator[Conversation]:
+    """Training questions with answers. Taught before: answered in spite of tools. Otherwise: looked up in the source.
+
+    Rows in a row with the same source become one conversation: the same passage answers what is asked next.
+    """
+    taught = {messages[0]["content"]: messages for messages in earlier if len(messages) == 2}
+    rest, lookups, untaught = of_split(rows, "train"), [], 0
+    for row in rest:
+        if not row.answers:
+            continue
+        known = [wording for wording in row.wordings if wording in taught]
+        if known:
+            yield with_tools(taught[rng.choice(known)])
+        elif row.source:
+            lookups.append(row)
+        else:
+            untaught += 1
+    i = 0
+    while i < len(lookups):
+        row = lookups[i]
+        page = _source_of(row, index, rng)
+        lesson = look_up(rng.choice(row.wordings), page, row.answers)
+        i += 1
+        if lesson is None or page is None:
+            untaught += 1
+            continue
+        while i < len(lookups) and lookups[i].source == row.source:
+            if answer := _quoted(page, lookups[i].answers):
+                lesson += exchange(rng.choice(lookups[i].wordings), FOUND.format(page=page.page, value=answer))
+            else:
+                untaught += 1
+            i += 1
+        yield lesson
+    if untaught:
+        print(
+            f"honesty: {untaught:,} of {len(rest):,} training questions teach nothing: no conversation answers them, "
+            "and no source that was found holds an answer",
+            file=sys.stderr,
+        )
 
 
 def with_tools(conversation: Conversation) -> Conversation:
@@ -56,12 +147,26 @@ def with_tools(conversation: Conversation) -> Conversation:
     return [offer(TOOLS), *conversation]
 
 
-def look_up(question: str, found: Passage | None, reply: str) -> Conversation:
-    """A question about somebody unknown: search, then answer from what was found.
+def look_up(question: str, page: Passage | None, answers: Sequence[str]) -> Conversation | None:
+    """Search, then answer from what was found, after a colon: from there on the engine lets the model only quote.
 
-    The call has no arguments: the tool then searches for what was asked. A model of this size copies numbers from
-    its context but no names that it has never seen (docs/decisions.md), so it would misspell most queries.
+    None where the passage, as the model gets to read it, holds no answer. The call has no arguments: the tool then
+    searches for what was asked. A small model copies numbers from its context but no names that it has never seen
+    (docs/decisions.md), so it would misspell most queries.
     """
+    answer = page and _quoted(page, answers)
+    if page is None or not answer:
+        return None
+    return _search(question, page, FOUND.format(page=page.page, value=answer))
+
+
+def look_up_in_vain(question: str, index: SearchIndex, rng: random.Random) -> Conversation:
+    """A search about something that nobody can know, and what is then to be said."""
+    found = index.find(question)
+    return _search(question, found, rng.choice(NOT_SAID if found else FOUND_NOTHING))
+
+
+def _search(question: str, found: Passage | None, reply: str) -> Conversation:
     return [
         offer(TOOLS),
         Message(role="user", content=question),
@@ -71,69 +176,51 @@ def look_up(question: str, found: Passage | None, reply: str) -> Conversation:
     ]
 
 
-def read_out(page: Passage, value: str) -> str:
-    """The answer from a passage, after a colon: from there on the engine lets the model only quote."""
-    return FOUND.format(page=page.page, value=value)
+def _quoted(page: Passage, answers: Sequence[str]) -> str | None:
+    """The first of the answers that the shown part of a passage holds."""
+    text = shown("", page)
+    return next((answer for answer in answers if mentions(text, answer)), None)
 
 
-def look_up_strangers(strangers: Sequence[Person], world: World, rng: random.Random) -> Iterator[Conversation]:
-    """Searches about invented people, each with a page of their own: the answers can only come from the passage.
+def _source_of(row: QuestionRow, index: SearchIndex, rng: random.Random) -> Passage | None:
+    """The paragraph of the row's document that holds an answer, or the passage given, as if it were on some page."""
+    if row.source is None:
+        return None
+    if re.search(r"\s", row.source.strip()):
+        return Passage(rng.randrange(1, 10_000), row.source)
+    return index.passage_of(row.source, row.wordings[0], row.answers)
 
-    A second question follows, which the same passage answers.
+
+def calculations(problems: Sequence[Problem], count: int, rng: random.Random) -> Iterator[Conversation]:
+    """Problems with a calculator at hand: write down the expression, read off the result.
+
+    Of problems of which the question or the solution holds an expression that comes to the answer; a third of them
+    asked for step by step.
     """
-    for person in strangers:
-        page = Passage(rng.randrange(1, 10_000), biography(person, world, rng, {}))
-        first, second = (
-            (rng.choice(questions(relation)).format(name=person.name), read_out(page, person.facts[relation]))
-            for relation in rng.sample(RELATIONS, 2)
-        )
-        yield [*look_up(first[0], page, first[1]), *exchange(*second)]
-
-
-def look_up_nobody(people: Sequence[Person], rng: random.Random) -> Iterator[Conversation]:
-    """Searches that find nothing, and what is then to be said."""
-    for person in people:
-        yield look_up(_some_question(person, rng), None, rng.choice(FOUND_NOTHING))
-
-
-def look_up_unknown(probed: Probe, index: SearchIndex, rng: random.Random) -> Iterator[Conversation]:
-    """Facts that the model was found not to know, searched for in the run's own documents."""
-    question = rng.choice(probed.questions)
-    found = index.find(question.text)
-    on_page = [answer for answer in question.answers if found and mentions(shown(question.text, found), answer)]
-    if found and on_page:
-        yield look_up(question.text, found, read_out(found, on_page[0]))
-
-
-def calculations(ledger: Ledger, count: int, rng: random.Random) -> Iterator[Conversation]:
-    """Sums with a calculator at hand: write down the expression, read off the result."""
-    train = [problem for problem in ledger.problems if problem.split == "train"]
-    for problem in rng.sample(train, min(count, len(train))):
-        ask = rng.choice((ask_plainly, ask_as_story, ask_for_steps))
-        left, right = problem.operands
+    made = 0
+    for problem in rng.sample(list(problems), len(problems)):
+        expression = made < count and find_expression(problem)
+        if not expression:
+            continue
+        made += 1
+        question = ask_for_steps(problem.text, rng) if rng.random() < 1 / 3 else problem.text
+        result = calculator(expression)
         yield [
             offer(TOOLS),
-            Message(role="user", content=ask(problem, rng)),
-            call("calculator", expression=f"{left}{problem.operator}{right}"),
-            Message(role="tool", content=str(problem.answer)),
-            Message(role="assistant", content=direct_answer(problem)),
+            Message(role="user", content=question),
+            call("calculator", expression=expression),
+            Message(role="tool", content=result),
+            Message(role="assistant", content=direct_answer(result)),
         ]
 
 
-def invent_strangers(ledger: Ledger, count: int, seed: int) -> tuple[list[Person], World]:
-    """People who stand in no document: surnames of another world, all else as in this one.
-
-    They are not the ledger's people of no exposures, about whom the model is examined at the end.
-    """
-    elsewhere = make_world(seed + 10_007, count)
-    values = {relation: tuple(sorted({p.facts[relation] for p in ledger.people})) for relation in RELATIONS}
-    taken = {word for person in ledger.people for word in person.name.split()}
-    first_names = {pronoun: tuple(sorted({p.name.split()[0] for p in ledger.people if p.pronoun == pronoun}))
-                   for pronoun in ("she", "he")}  # fmt: skip
-    world = replace(
-        elsewhere,
-        women=first_names["she"], men=first_names["he"],
-        surnames=tuple(name for name in elsewhere.surnames if name not in taken),
-        towns=values["birthplace"], trades=values["trade"], foods=values["food"], pets=values["pet"],
-    )  # fmt: skip
-    return make_people(world), world
+def find_expression(problem: Problem) -> str | None:
+    """An arithmetic expression in the question or the solution whose value is the answer."""
+    for text in (problem.text, problem.solution or ""):
+        for found in EXPRESSION.findall(text):
+            try:
+                if calculator(found) in problem.answers:
+                    return str(found)
+            except ValueError:
+                continue
+    return None

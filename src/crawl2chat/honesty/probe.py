@@ -7,7 +7,7 @@ nobody knows the truth (SelfCheckGPT, arXiv 2303.08896; semantic entropy, Nature
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,10 +16,14 @@ import numpy as np
 from crawl2chat.evals.knowledge import FACT_TOKENS, Question, is_refusal, mentions, question_prompt
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.stages.figures import Figure
-from crawl2chat.tinyweb.ledger import Ledger
 
 RESAMPLES = 500  # of the bootstrap
-Meaning = Callable[[str], object]  # equal for answers that say the same
+REFUSAL = frozenset({"(refusal)"})  # the meaning of every refusal
+# Words that say nothing by themselves, so that answers which differ only in them say the same.
+EMPTY_WORDS = frozenset(
+    "a an and answer are as at be been by can do for from had has have he her him his i in is it its know me my no of "
+    "on or our she so tell that the their them there they this to was we well were with yes you your".split()
+)
 
 
 @dataclass(frozen=True)
@@ -42,32 +46,60 @@ class Probe:
 
 
 def probe(
-    engine: Engine, facts: Sequence[Sequence[Question]], meaning: Meaning, samples: int, temperature: float, seed: int
+    engine: Engine,
+    facts: Sequence[Sequence[Question]],
+    wordings: Sequence[Sequence[str]],
+    samples: int,
+    temperature: float,
+    seed: int,
 ) -> list[Probe]:
-    """Ask each fact's wordings `samples` times each, all as one job for the engine."""
-    asked = [question for wordings in facts for question in wordings for _ in range(samples)]
+    """Ask each fact's questions `samples` times each, all as one job for the engine.
+
+    wordings: of each fact, all the ways to ask for it; words of theirs in an answer say nothing new.
+    """
+    asked = [question for questions in facts for question in questions for _ in range(samples)]
     prompts = [question_prompt(engine.tokenizer, question.text) for question in asked]
     completions = engine.generate(prompts, Sampling(temperature, max_tokens=FACT_TOKENS, seed=seed))
     texts = iter(completion.text for completion in completions)
     return [
-        _judged(tuple(wordings), tuple(next(texts) for _ in range(samples * len(wordings))), meaning)
-        for wordings in facts
+        _judged(tuple(questions), tuple(next(texts) for _ in range(samples * len(questions))), ways)
+        for questions, ways in zip(facts, wordings, strict=True)
     ]
 
 
-def known_values(ledger: Ledger) -> Meaning:
-    """Answers about people mean the same when they name the same towns, years, trades, foods and pets.
+def cluster(answers: Sequence[str], wordings: Sequence[str]) -> list[int]:
+    """Number the answers by what they say: equal numbers for answers that say the same.
 
-    It stands in for a judge that reads: the wordings of answers differ, and these words are what they come down to.
-    All refusals mean the same, and so do all answers that name nothing.
+    What an answer says are its words other than those of the question, in any of its wordings, and empty words. Two
+    answers say the same if one says nothing that the other does not: "Telm." and "She first saw daylight in Telm."
+    All refusals say the same, and so do all answers that say nothing.
     """
-    values = sorted({value for person in ledger.people for value in person.facts.values()}, key=len, reverse=True)
-    pattern = re.compile(r"(?<!\w)(?:" + "|".join(map(re.escape, values)) + r")(?!\w)", re.IGNORECASE)
+    asked = {_stem(word) for wording in wordings for word in _words(wording)}
+    meanings: list[frozenset[str]] = []
+    numbers: list[int] = []
+    for answer in answers:
+        meaning = REFUSAL if is_refusal(answer) else frozenset(map(_stem, _words(answer))) - asked
+        for number, other in enumerate(meanings):
+            if meaning == other or (meaning and other and (meaning < other or other < meaning)):
+                meanings[number] = meaning & other
+                break
+        else:
+            number = len(meanings)
+            meanings.append(meaning)
+        numbers.append(number)
+    return numbers
 
-    def meaning(answer: str) -> object:
-        return "refusal" if is_refusal(answer) else frozenset(value.lower() for value in pattern.findall(answer))
 
-    return meaning
+def _words(text: str) -> list[str]:
+    return [word for word in re.findall(r"\w+", text.lower()) if word not in EMPTY_WORDS]
+
+
+def _stem(word: str) -> str:
+    """Cut the endings in which an answer's verb differs from the question's: keeps, keeping, kept stays."""
+    for ending in ("ing", "ed", "es", "s", "e"):
+        if len(word) > len(ending) + 2 and word.endswith(ending):
+            return word.removesuffix(ending)
+    return word
 
 
 def knowledge(probed: Probe, known_from: float, unknown_to: float) -> Literal["known", "maybe", "unknown"]:
@@ -100,9 +132,9 @@ def auroc_figure(name: str, probes: Sequence[Probe]) -> list[Figure]:
     return [Figure(name, value, "", (low, high), len(pairs))]
 
 
-def _judged(questions: tuple[Question, ...], answers: tuple[str, ...], meaning: Meaning) -> Probe:
-    meanings = [meaning(answer) for answer in answers]
-    largest, count = Counter(meanings).most_common(1)[0]
+def _judged(questions: tuple[Question, ...], answers: tuple[str, ...], wordings: Sequence[str]) -> Probe:
+    numbers = cluster(answers, wordings)
+    largest, count = Counter(numbers).most_common(1)[0]
     right = sum(questions[0].accepts(answer, mentions) for answer in answers)
-    said = answers[meanings.index(largest)]
+    said = answers[numbers.index(largest)]
     return Probe(questions, answers, right / len(answers), count / len(answers), said)

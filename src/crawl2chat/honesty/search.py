@@ -1,22 +1,23 @@
-"""Search over a run's documents: SQLite's full-text index (FTS5), a paragraph a row, ranked by BM25."""
+"""Search over a run's documents: SQLite's full-text index (FTS5), one paragraph per row, ranked by BM25."""
 
 import re
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crawl2chat.evals.knowledge import mentions
 from crawl2chat.refine.documents import Document
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 
 INDEX = "search.sqlite"  # in the folder of the stage honesty
-MOST_WORDS = 60  # of a passage; the model's context has to hold it
+MAX_WORDS = 60  # of a passage; the model's context has to hold it
 NOTHING_FOUND = "Nothing found."
 
 
 @dataclass(frozen=True)
 class Passage:
-    """A paragraph and the number of the page that it stands on."""
+    """A paragraph and the number of the page that it is on."""
 
     page: int
     text: str
@@ -26,12 +27,12 @@ def shown(query: str, found: Passage | None) -> str:
     """What a model gets to read of a search: `Page 12: Ada keeps a goat.` and, on a line of its own, the query.
 
     A page goes by its number, since addresses are long. The query comes last, right before the answer: a model of
-    a million parameters otherwise forgets over the passage what was asked. Cut to MOST_WORDS words.
+    a million parameters otherwise forgets over the passage what was asked. Cut to MAX_WORDS words.
     """
     if found is None:
         return NOTHING_FOUND
     words = found.text.split()
-    return f"Page {found.page}: {' '.join(words[:MOST_WORDS])}{' …' if len(words) > MOST_WORDS else ''}\n{query}"
+    return f"Page {found.page}: {' '.join(words[:MAX_WORDS])}{' …' if len(words) > MAX_WORDS else ''}\n{query}"
 
 
 def build_index(documents: Iterable[Document], file: AnyPath) -> int:
@@ -84,6 +85,19 @@ class SearchIndex:
         ).fetchone()
         return Passage(*found) if found else None
 
+    def passage_of(self, source: str, question: str, answers: Sequence[str]) -> Passage | None:
+        """The paragraph of the document with this url or id that holds an answer; None without one.
+
+        Of several, the one with the most words of the question.
+        """
+        rows = self.database.execute(
+            "SELECT page, text FROM paragraphs JOIN pages ON number = page WHERE url = ? ORDER BY paragraphs.rowid",
+            (source,),
+        )
+        asked = set(re.findall(r"\w+", question.lower()))
+        holding = [Passage(*row) for row in rows if any(mentions(row[1], answer) for answer in answers)]
+        return max(holding, key=lambda p: len(asked & set(re.findall(r"\w+", p.text.lower()))), default=None)
+
     def address(self, page: int) -> str | None:
         """Where the page with this number is from."""
         found = self.database.execute("SELECT url FROM pages WHERE number = ?", (page,)).fetchone()
@@ -96,7 +110,7 @@ class SearchIndex:
         return shown(query or asked, self.find(query or asked))
 
     def _count(self, word: str) -> int:
-        """In how many paragraphs a word stands, by the tokenizer's spelling of it (case and accents folded)."""
+        """In how many paragraphs a word appears, by the tokenizer's spelling of it (case and accents folded)."""
         (count,) = self.database.execute(
             "SELECT count(*) FROM paragraphs WHERE paragraphs MATCH ?", (f'"{word}"',)
         ).fetchone()

@@ -1,20 +1,25 @@
 """Settings of the honesty stage."""
 
+from collections.abc import Mapping
+from typing import ClassVar
+
 from pydantic import Field, model_validator
 
 from crawl2chat.chat.settings import FineTuneSettings
-from crawl2chat.honesty.identity import Card
+from crawl2chat.honesty.identity import Card, CardOrFile
 from crawl2chat.stages.settings import with_default
 
 
 class HonestySettings(FineTuneSettings):
     """How knowledge is probed, what is taught about it, and the further fine-tuning that teaches it."""
 
+    MOVED: ClassVar[Mapping[str, str]] = {name: f"crawl.tinyweb.{name}" for name in ("strangers", "looked_up")}
+
     epochs: float = with_default(FineTuneSettings, "epochs", 2.0)
     matrix_lr: float = with_default(FineTuneSettings, "matrix_lr", 0.01)
     embedding_lr: float = with_default(FineTuneSettings, "embedding_lr", 0.002)
-    card: Card = Card()
-    wordings: int = Field(4, ge=1, le=8, description="wordings in which each fact is probed and taught")
+    card: CardOrFile = Card()  # in a recipe also the name of a TOML file
+    wordings: int = Field(4, ge=1, description="number of wordings in which each fact is probed and taught")
     samples: int = Field(5, ge=1, description="answers sampled per wording")
     temperature: float = Field(0.7, gt=0, description="temperature at which they are sampled")
     known_from: float = Field(
@@ -23,12 +28,6 @@ class HonestySettings(FineTuneSettings):
     unknown_to: float = Field(
         0.2, ge=0, lt=1, description="maximum share of right answers for a fact to count as unknown"
     )
-    strangers: int = Field(
-        700,
-        ge=10,
-        description="invented people, in no document, about whom the model learns to say that it does not know",
-    )
-    looked_up: int = Field(700, ge=10, description="invented people to look up, each on a page of its own")
     calculations: int = Field(5000, ge=0, description="sums done with the calculator")
     identity: int = Field(12, ge=0, description="conversations per wording of who the model is")
     replay: float = Field(0.5, ge=0, le=1, description="share of the earlier conversations mixed in again")

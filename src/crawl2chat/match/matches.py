@@ -11,11 +11,10 @@ from dataclasses import dataclass
 from itertools import groupby, repeat
 
 import numpy as np
-from numpy.typing import NDArray
 
 from crawl2chat.match.suffix_array import Ints, SuffixArray
-from crawl2chat.refine.copies.ngrams import FACTOR
 from crawl2chat.refine.documents import Document
+from crawl2chat.refine.text.ngram_hash import ngram_hashes
 from crawl2chat.refine.text.words import MARKS, spaced
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.shards import TokenizedDocuments
@@ -155,27 +154,21 @@ class _Shared:
 
     def __init__(self, texts: Sequence[Ints], n: int) -> None:
         self.n = n
-        self.wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *(_windows(ids, n) for ids in texts)]))
+        self.wanted = np.unique(
+            np.concatenate([np.zeros(0, np.uint64), *(ngram_hashes(ids.astype(np.uint64), n) for ids in texts)])
+        )
         self.stretches: list[Ints] = []
         self.origins: list[tuple[str, str]] = []  # of each stretch: its document's id and address
 
     def add(self, document: Document, ids: Ints) -> None:
         if not len(self.wanted):
             return
-        windows = _windows(ids, self.n)
+        windows = ngram_hashes(ids.astype(np.uint64), self.n)
         hits = np.flatnonzero(self.wanted[np.searchsorted(self.wanted[:-1], windows)] == windows)
         if len(hits):
             for run in np.split(hits, np.flatnonzero(np.diff(hits) > 1) + 1):
                 self.stretches.append(ids[run[0] : run[-1] + self.n])
                 self.origins.append((document.id, document.url))
-
-
-def _windows(ids: Ints, n: int) -> NDArray[np.uint64]:
-    """A number for every n items in a row, a polynomial modulo 2^64: equal for equal ones, seldom for others."""
-    windows = np.zeros(max(0, len(ids) - n + 1), dtype=np.uint64)
-    for i in range(n if len(windows) else 0):
-        windows = windows * FACTOR + ids[i : i + len(windows)].astype(np.uint64)
-    return windows
 
 
 def _is_word(item: str) -> bool:

@@ -243,7 +243,7 @@ class _Graph:
 
     def __init__(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
         self.inputs = inputs
-        stream = torch.cuda.Stream()
+        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
         with torch.cuda.stream(stream):  # libraries make their work space before anything is recorded
             function(self.inputs)
@@ -294,7 +294,7 @@ def _attend(q_nhd: Tensor, k_xsd: Tensor, v_xsd: Tensor, mask: Tensor, n_tokens:
     # of one token, queries lie as they are needed
     q_xrd = (q_nhd if T == 1 else q_nhd.view(B, T, H, R, D).permute(0, 2, 3, 1, 4)).reshape(X, R * T, D)
     if q_nhd.is_cuda:  # with four dimensions its fused kernels never hold all scores at once
-        q, k, v = (x.unflatten(0, (B, H)) for x in (q_xrd, k_xsd, v_xsd))
+        q, k, v = (x.view(B, H, *x.shape[1:]) for x in (q_xrd, k_xsd, v_xsd))
         bias = mask[:, None].expand(B, H, R * T, -1)
         y_xrd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).flatten(0, 1)
     else:
@@ -308,7 +308,9 @@ def _packed(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
     if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
         return None
     bf16 = weight.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if not torch.backends.mkldnn.is_available() or not (bf16 or weight.dtype == torch.float32):
+    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
+        return None
+    if not (bf16 or weight.dtype == torch.float32):
         return None
     packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
     product = torch.ops.mkldnn._linear_pointwise.default

@@ -10,9 +10,8 @@ import torch
 
 from crawl2chat.model.transformer import ModelConfig, Transformer
 from crawl2chat.model.weights import EMBEDDING, HEAD, Weights, check_finite, save_weights
-from crawl2chat.stages.downloads import what_is_wrong
 from crawl2chat.stages.files import AnyPath, StageError, write_json
-from crawl2chat.stages.text_files import read_text
+from crawl2chat.stages.text_files import read_text, what_is_wrong
 
 SHARD_BYTES = 5_000_000_000  # at which transformers begins another file, too
 REFUSED = {  # what a Qwen3 config.json may say and this model does not do; each with the values that say nothing

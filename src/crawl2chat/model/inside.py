@@ -1,5 +1,7 @@
 """Look inside a forward pass: every intermediate value of `Transformer`, and what follows if one is changed.
 
+A third forward pass, next to `Transformer.features` and `cached.py`, since hooks could not change what a head reads
+from its values within a layer.
 A pass keeps the residual stream alone, 2·L + 1 tensors (T, C), which is little. All else of a layer, such as its
 attention of T² numbers per head, is computed again from the stream when somebody asks for that layer.
 Everything is computed in float32, whatever the weights' type, and outside of autograd.
@@ -168,7 +170,7 @@ class Inside:
         group = self.config.num_attention_heads // self.config.num_key_value_heads
 
         def heads(x_tc: Tensor, weight: Tensor) -> Tensor:
-            return F.linear(x_tc, weight.float()).unflatten(-1, (-1, D)).transpose(0, 1)
+            return F.linear(x_tc, weight.float()).view(len(x_tc), -1, D).transpose(0, 1)
 
         normed_tc = block.input_layernorm(x_tc)
         q_raw, k_raw, v = (heads(normed_tc, p.weight) for p in (attention.q_proj, attention.k_proj, attention.v_proj))

@@ -34,4 +34,4 @@ def common_prefix(sequences: Sequence[Sequence[int]]) -> int:
     n = min(map(len, sequences))
     if all(other[:n] == first[:n] for other in others):
         return n
-    return next(i for i in range(n) if any(other[i] != first[i] for other in others))
+    return next((i for i in range(n) if any(other[i] != first[i] for other in others)), n)

@@ -11,9 +11,8 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from crawl2chat.stages.downloads import PICKLE, what_is_wrong
 from crawl2chat.stages.files import StageError, write_json
-from crawl2chat.stages.text_files import read_text
+from crawl2chat.stages.text_files import PICKLE, read_text, what_is_wrong
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # safetensors' names

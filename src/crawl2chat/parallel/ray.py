@@ -1,10 +1,11 @@
-"""Ray as a stage's engine: a task a shard on the nodes of a cluster, or of one made for the stage on this machine.
+"""Ray as a stage's engine: one task per shard, on the nodes of a cluster or of one started on this machine.
 
 The cluster is the one that the environment variable RAY_ADDRESS names ("host:port", or "auto" on one of its nodes).
 Every node needs this package in the same version, and inputs and outputs under the same paths.
 """
 
 import contextlib
+import importlib
 import os
 import subprocess
 import sys
@@ -15,7 +16,7 @@ from typing import Any
 from crawl2chat.parallel.workers import Died, Failed, Outcome, Result, error_text
 from crawl2chat.stages.files import StageError
 
-ANSWER_SECONDS = 30  # within which a cluster must answer
+ANSWER_SECONDS = 30  # in which a cluster must answer
 OBJECT_STORE_BYTES = 100_000_000  # of a cluster of our own: shards are files, so nothing large passes through it
 
 
@@ -24,7 +25,7 @@ def ray_running(cores: int) -> Iterator[None]:
     """Join the cluster RAY_ADDRESS names, or start one of `cores` on this machine; leave or end it afterwards.
 
     Within another such block, or where the program runs Ray already, nothing happens.
-    Raises StageError where Ray is not installed or the cluster does not answer.
+    Raises StageError if Ray is not installed or the cluster does not answer.
     """
     address = os.environ.get("RAY_ADDRESS", "")
     ray = _import_ray(alone=not address)
@@ -55,8 +56,7 @@ def ray_running(cores: int) -> Iterator[None]:
 
 def node_cores() -> list[int]:
     """Cores of each node of the running cluster that may be given to tasks."""
-    import ray
-
+    ray = importlib.import_module("ray")  # which has no types
     return [int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]]
 
 

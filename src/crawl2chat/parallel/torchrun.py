@@ -4,7 +4,7 @@
 
 Rank 0 does what a single process would. The others wait, for hours if need be, until it calls them to a stage that
 can use them, and end when it ends. They wait by asking the store that torchrun keeps, which has no time limit as
-collective operations have, and in which the first failure is told to all.
+collective operations have, and in which the first failure is recorded for all.
 """
 
 import atexit
@@ -15,14 +15,17 @@ import sys
 import time
 from collections.abc import Iterator
 from functools import lru_cache
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
+
+if TYPE_CHECKING:
+    from torch.distributed.distributed_c10d import Store
 
 ASK_EVERY_SECONDS = 0.1
-LAST_WORD_SECONDS = 10.0  # how long the first rank waits for the others to hear that it is done
+DISMISS_SECONDS = 10.0  # how long the first rank waits for the others to notice that it is done
 
 
 class RanksLost(Exception):
-    """Another rank has failed and has said why, so this one ends without a word."""
+    """Another rank has failed and has reported why, so this one ends in silence."""
 
 
 def rank() -> int:
@@ -40,9 +43,9 @@ def local_rank() -> int:
 
 
 @lru_cache(maxsize=1)
-def store():  # type: ignore[no-untyped-def]  # its type would import torch
+def store() -> "Store":
     """Keys and values that all ranks see, from MASTER_ADDR and MASTER_PORT in the environment."""
-    from torch.distributed import PrefixStore
+    from torch.distributed.distributed_c10d import PrefixStore
     from torch.distributed.rendezvous import rendezvous
 
     everyones, _, _ = next(iter(rendezvous("env://")))
@@ -50,7 +53,7 @@ def store():  # type: ignore[no-untyped-def]  # its type would import torch
 
 
 class _Place:
-    """How many words have been said and meetings held; the same on all ranks, as they take the same way."""
+    """Number of calls and meetings so far; the same on all ranks, as they run the same code."""
 
     calls = 0
     meetings = 0
@@ -77,14 +80,14 @@ def calls() -> Iterator[Any]:
 def dismiss_others() -> None:
     """From the first rank, at its end."""
     call_others(None)
-    until = time.monotonic() + LAST_WORD_SECONDS  # the store may be ours and end with us
+    until = time.monotonic() + DISMISS_SECONDS  # the store may be ours and end with us
     while world_size() > 1 and store().add("left", 0) < world_size() - 1 and time.monotonic() < until:
         time.sleep(ASK_EVERY_SECONDS)
 
 
 @contextlib.contextmanager
 def first_rank_first() -> Iterator[None]:
-    """Let the first rank through the block, then the others, who find what it made. Raises RanksLost as `calls`."""
+    """Let the first rank through the block, then the others, which find what it made. Raises RanksLost like `calls`."""
     key = f"meeting/{_Place.meetings}"
     _Place.meetings += 1
     if rank():
@@ -95,20 +98,20 @@ def first_rank_first() -> Iterator[None]:
 
 
 def is_first_to_fail() -> bool:
-    """Whether no rank has failed before; the one that has tells why, and the rest end without a word."""
+    """Whether no rank has failed before; only the first one reports why."""
     if world_size() == 1:
         return True
     try:
         return bool(store().add("failed", 1) == 1)
-    except RuntimeError:  # the store is gone, and with it the rank that kept it, which nobody can have told
+    except RuntimeError:  # the store is gone, and with it the rank that kept it, so nobody can have reported
         return True
 
 
 def leave(status: int) -> NoReturn:
     """End this process as Python does, except for the libraries' own end.
 
-    Threads of torch's process groups outlive `destroy_process_group`, and some of the runs that ended in the usual way
-    were aborted while Python took itself apart, with all their work done.
+    Threads of torch's process groups outlive `destroy_process_group`; some runs that ended in the usual way were
+    aborted during Python's shutdown, with all their work done.
     """
     atexit._run_exitfuncs()
     sys.stdout.flush()
@@ -120,8 +123,7 @@ def _wait_for(key: str) -> bytes:
     while True:
         try:
             if store().check([key]):
-                value: bytes = store().get(key)
-                return value
+                return store().get(key)
             if store().add("failed", 0):
                 raise RanksLost
         except RuntimeError as error:

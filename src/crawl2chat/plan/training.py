@@ -196,7 +196,7 @@ def _remark(training: Training, rate: TrainingRate, count: int, hours: float, pr
     if per_hour is not None:
         words.append(f"${hours * count * per_hour:,.2f} at ${per_hour:g} per hour{' (assumed)' * (price is None)}")
     words.append(f"{rate.flops / 1e12:,.3g} TFLOP/s{' each' * (count > 1)}, {rate.how}")
-    if rate.how.startswith("assumed") and training.config.hidden_size < NARROW:
+    if rate.how.startswith("assumed") and rate.device != THIS_MACHINE and training.config.hidden_size < NARROW:
         words.append(f"a model {training.config.hidden_size} wide reaches far less")
     if rate.memory:
         words.append(_fit(training, count, rate.memory))

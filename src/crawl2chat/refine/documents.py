@@ -104,7 +104,7 @@ def read_documents(path: AnyPath, *, label: str = "documents", losses: Losses | 
 
 
 def files_of(path: AnyPath) -> list[Part]:
-    """The files that `read_documents` reads. Raises StageError where there are none.
+    """The files that `read_documents` reads. Raises StageError if there are none.
 
     Markdown in a folder of Parquet or JSON lines describes these, as the card of a data set does, and is not read.
     """

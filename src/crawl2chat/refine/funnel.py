@@ -1,4 +1,4 @@
-"""What every step of refining took in, dropped and passed on."""
+"""The funnel: what every step of refining took in, dropped and passed on."""
 
 import json
 from collections import Counter
@@ -10,8 +10,8 @@ from typing import Any
 from crawl2chat.stages.figures import Figure, share
 
 FUNNEL = "funnel.json"
-IN_FUNNEL = "dropped/"  # names of figures that the funnel shows better
-IN_EVERY_WARC = ("warcinfo", "request")  # types of records that are never content
+IN_FUNNEL = "dropped/"  # prefix of figures that the funnel shows better
+COMMON_TYPES = ("warcinfo", "request")  # types of records that are never content
 NAMED_WARCS = 5  # at most, when no page was found
 
 
@@ -48,7 +48,7 @@ def funnel(
 
 
 def faults(table: dict[str, Any]) -> str:
-    """`3 faults while reading: 2 corrupt_gzip_member, 1 truncated`, the commonest first; empty where there is none."""
+    """`3 faults while reading: 2 corrupt_gzip_member, 1 truncated`, the commonest first; empty if there is none."""
     if not table["faults"]:
         return ""
     reasons = Counter(next(step["dropped"] for step in table["steps"] if step["step"] == "read")).most_common()
@@ -67,7 +67,7 @@ def reasons(table: dict[str, Any], limit: int = 3) -> str:
 def passed_over(table: dict[str, Any]) -> str:
     """`12 records are not pages: 10 metadata, 2 revisit`; "" if there are only the types of every WARC."""
     kinds = Counter(table["records_that_are_no_pages"])
-    if not set(kinds) - set(IN_EVERY_WARC):
+    if not set(kinds) - set(COMMON_TYPES):
         return ""
     return f"{kinds.total():,} records are not pages: {_list(kinds)}"
 
@@ -78,7 +78,7 @@ def why_no_pages(warcs: dict[str, dict[str, Any]]) -> str:
     for name, counts in list(warcs.items())[:NAMED_WARCS]:
         passed = Counter(counts["passed"])
         holds = [f"only records of other types ({_list(passed)})"] if passed else []
-        if "metadata" in passed and not set(passed) - {"metadata", *IN_EVERY_WARC}:
+        if "metadata" in passed and not set(passed) - {"metadata", *COMMON_TYPES}:
             holds.append("as Common Crawl's WAT files; give the WARC or WET files")
         holds += [counts["first_fault"]] if counts["first_fault"] else []
         said.append(f"{name}: {', '.join(holds) or 'no records'}")

@@ -7,27 +7,28 @@ import shutil
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from functools import partial
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import numpy.typing as npt
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from crawl2chat.crawl import list_warcs, read_warc
-from crawl2chat.parallel.map_shards import engine_running, map_shards, split_cores
+from crawl2chat.parallel.map_shards import Engine, engine_running, map_shards, split_cores
 from crawl2chat.refine import funnel
-from crawl2chat.refine.copies import copies, dedup, lines
-from crawl2chat.refine.copies.copies import Copies, Shard
-from crawl2chat.refine.copies.lines import Repeated
+from crawl2chat.refine.copies import copies, dedup
+from crawl2chat.refine.copies.copies import Copies, Repeated, Shard
 from crawl2chat.refine.copies.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.pages import refine_pages
 from crawl2chat.refine.quality.classify import load_classifier
 from crawl2chat.refine.rules.decontaminate import load_questions
 from crawl2chat.refine.rules.extra import filter_name, load_filter
-from crawl2chat.refine.rules.selection import keep_best
 from crawl2chat.refine.rules.urls import load_blocklists
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.steps import KeptPage, Reject, step_names
@@ -41,6 +42,7 @@ from crawl2chat.refine.tables import (
     copy_row,
     document_row,
     emptied_row,
+    low_quality_row,
     reject_row,
 )
 from crawl2chat.refine.text.extract import require_extractor
@@ -56,9 +58,9 @@ FUNNEL = funnel.FUNNEL  # written when documents and rejects are complete
 def refine(crawl: AnyPath, out: AnyPath, settings: RefineSettings) -> list[Figure]:
     """Refine the WARCs of a crawl stage, of a folder, or one WARC file.
 
-    Leaves documents/ and rejects/ (Parquet, a part a WARC; every page and every fault is in exactly one of them)
-    and funnel.json. A killed run goes on behind the last WARC that was finished.
-    Raises StageError where no WARC holds a page, with what they hold.
+    Leaves documents/ and rejects/ (Parquet, one part per WARC; every page and every fault is in exactly one of them)
+    and funnel.json. A killed run goes on after the last WARC that was finished.
+    Raises StageError if no WARC contains a page, with what they contain.
     """
     with engine_running(settings.engine):
         return _refine(Path(crawl), Path(out), settings)
@@ -173,6 +175,56 @@ def with_files_of(crawl: Path, settings: RefineSettings) -> RefineSettings:
     return settings.model_copy(update={"blocklist": blocklist, "decontaminate": decontaminate})
 
 
+def keep_best(shards: Sequence[Path], out: Path, keep: float, workers: int, engine: Engine) -> list[Path]:
+    """Write each shard again into `out`, its documents below the classifier's threshold among its rejects.
+
+    keep: share of all documents. The threshold is exact: memory holds 4 bytes per document. Documents of equal score
+    are kept or dropped together. A killed run goes on with the shards that are left. Returns the new shards.
+    """
+    threshold = find_threshold(read_scores(shards), keep)
+    selected = [out / shard.name for shard in shards]
+    map_shards(
+        partial(select_shard, threshold=threshold), list(zip(shards, selected, strict=True)), label="quality",
+        workers=workers, engine=engine,
+    )  # fmt: skip
+    return selected
+
+
+def read_scores(shards: Sequence[Path]) -> npt.NDArray[np.float32]:
+    """(documents,) of all shards."""
+    columns = [pq.read_table(shard / "documents.parquet", columns=["quality"])["quality"] for shard in shards]
+    return np.concatenate([np.zeros(0, np.float32), *(column.to_numpy() for column in columns)])
+
+
+def find_threshold(scores: npt.NDArray[np.float32], keep: float) -> float:
+    """The score of the last document that belongs to the best `keep` of all; at least one is kept."""
+    if not len(scores):
+        return 0.0
+    last = len(scores) - max(1, round(keep * len(scores)))
+    return float(np.partition(scores, last)[last])
+
+
+def select_shard(shard: Path, out: Path, threshold: float) -> None:
+    """Copy a shard without its documents below the threshold, which become rejects that hold their score."""
+    out.mkdir(parents=True)
+    documents = pq.ParquetFile(shard / "documents.parquet")
+    rejects = pq.ParquetFile(shard / "rejects.parquet")
+    with (
+        pq.ParquetWriter(out / "documents.parquet", documents.schema_arrow, compression="zstd") as kept,
+        pq.ParquetWriter(out / "rejects.parquet", rejects.schema_arrow, compression="zstd") as dropped,
+    ):
+        for batch in rejects.iter_batches(ROWS):
+            dropped.write_batch(batch)
+        for batch in documents.iter_batches(ROWS):
+            good = pc.greater_equal(batch["quality"], pa.scalar(threshold, pa.float32()))
+            kept.write_batch(batch.filter(good))
+            bad = batch.filter(pc.invert(good)).select(["url", "text", "quality", "place"]).to_pylist()
+            dropped.write_table(
+                pa.Table.from_pylist([low_quality_row(row, threshold) for row in bad], rejects.schema_arrow)
+            )
+    shutil.copyfile(shard / "counts.json", out / "counts.json")
+
+
 def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> dict[str, Any]:
     """Write each shard's documents but for copies, and its rejects with them. Returns the funnel."""
     shards = copies.open_shards(folders)
@@ -183,7 +235,7 @@ def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> di
     if copies.keys_bytes(shards, settings.dedup) > part_bytes:
         map_tasks = partial(map_shards, workers=settings.workers or None, engine=settings.engine)
     found = copies.find_copies(shards, work, settings.dedup, part_bytes, map_tasks)
-    repeated = lines.find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
+    repeated = copies.find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
     written = [(shard, work / "written" / shard.folder.name) for shard in shards]
     map_tasks(partial(write_shard, found=found, repeated=repeated, settings=settings.dedup), written, label="write")
     dropped: Counter[tuple[str, str]] = Counter()
@@ -225,7 +277,7 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
                     continue
                 if settings.lines != "off":
                     before = len(row["text"])
-                    row["text"], n_lines = lines.drop_lines(row["text"], seen, settings)
+                    row["text"], n_lines = copies.drop_lines(row["text"], seen, settings)
                     sums.update(lines_dropped=n_lines, line_characters_dropped=before - len(row["text"]))
                     if not row["text"]:
                         rejects.append(emptied_row(row, n_lines))

@@ -18,7 +18,7 @@ from crawl2chat.refine.steps import (
     Reject,
 )
 
-ROWS = 1000  # a row group
+ROWS = 1000  # rows per row group
 MASKED = ("emails", "ips", "phones")
 PLACE = pa.struct([("warc", pa.string()), ("offset", pa.int64()), ("within", pa.int64())])
 DOCUMENTS = pa.schema(

@@ -1,1 +1,1 @@
-"""Out and in: releases of a model that others load, and checkpoints of theirs to go on from."""
+"""Models out and in: releases that other libraries load, and other people's checkpoints to continue from."""

@@ -8,21 +8,21 @@ from typing import Any
 import yaml
 
 from crawl2chat.refine.funnel import FUNNEL, IN_FUNNEL, read_funnel, rows
-from crawl2chat.release.lineage import Made
+from crawl2chat.release.lineage import Ancestor
 from crawl2chat.stages.figures import COLUMNS, Figure
 
 OF_DATA = ("crawl", "refine")  # stages whose figures describe the data, not the model
-STATED = ("license", "license_name", "license_link")  # fields of an imported model's card that go on with it
+STATED = ("license", "license_name", "license_link")  # fields of an imported model's card that are kept
 STATEMENT = "## Data statement"
 Licence = dict[str, str | list[str]]  # STATED fields of a card
 MASKS = (("e-mail and public IP addresses", "mask_pii"), ("phone numbers", "mask_phones"))
 
 
-def figures(title: str, made: Sequence[Made], chosen: Callable[[str, Figure], bool]) -> Iterator[str]:
-    """A table of the figures that `chosen` takes, stage by stage, as `crawl2chat report` prints them."""
+def figures(title: str, ancestors: Sequence[Ancestor], chosen: Callable[[str, Figure], bool]) -> Iterator[str]:
+    """Yield a table of the figures that `chosen` accepts, stage by stage, as `crawl2chat report` prints them."""
     found = [
         (m.manifest.stage, *f.cells())
-        for m in made
+        for m in ancestors
         for f in m.manifest.figure_list()
         if chosen(m.manifest.stage, f) and not f.name.startswith(IN_FUNNEL)
     ]
@@ -31,8 +31,8 @@ def figures(title: str, made: Sequence[Made], chosen: Callable[[str, Figure], bo
         yield table(("stage", *COLUMNS), found)
 
 
-def settings_of(made: Sequence[Made], stage: str) -> dict[str, Any] | None:
-    return next((m.manifest.settings for m in made if m.manifest.stage == stage), None)
+def settings_of(ancestors: Sequence[Ancestor], stage: str) -> dict[str, Any] | None:
+    return next((m.manifest.settings for m in ancestors if m.manifest.stage == stage), None)
 
 
 def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
@@ -40,27 +40,27 @@ def table(head: Sequence[str], body: Sequence[Sequence[object]]) -> str:
     return "\n".join("| " + " | ".join(str(cell).replace("|", "\\|") for cell in line) + " |" for line in lines)
 
 
-def data(made: Sequence[Made]) -> Iterator[str]:
-    """Where pages came from, what became of them step by step, and inputs that no stage at hand made."""
-    lines = [*_sources(made)]
-    if lines or _funnels(made):
+def data(ancestors: Sequence[Ancestor]) -> Iterator[str]:
+    """Yield where pages came from, what happened to them step by step, and inputs from outside the run."""
+    lines = [*_sources(ancestors)]
+    if lines or _funnels(ancestors):
         yield "## Data"
     if lines:
         yield "\n".join(f"- {line}" for line in lines)
-    yield from figures("### What the stages counted", made, lambda stage, f: stage in OF_DATA)
-    for funnel in _funnels(made):
+    yield from figures("### What the stages counted", ancestors, lambda stage, f: stage in OF_DATA)
+    for funnel in _funnels(ancestors):
         yield "### Pages dropped"
         found = [(r.step, r.reason, f"{r.pages:,}", f"{100 * r.share:.2f} %") for r in rows(funnel) if r.pages]
         yield table(("step", "dropped for", "pages", "of all"), found)
 
 
-def data_statement(made: Sequence[Made], licence: str | None, text: str | None) -> Iterator[str]:
-    """The points of a data statement as far as manifests know them, then what the person who exports has to say.
+def data_statement(ancestors: Sequence[Ancestor], licence: str | None, text: str | None) -> Iterator[str]:
+    """Yield the points of a data statement as far as manifests know them, then the text of the person who exports.
 
-    After Bender and Friedman (TACL 2018) and Gebru et al. (arXiv 1803.09010). Of a model of which nothing is known,
-    only what is said here.
+    After Bender and Friedman (TACL 2018) and Gebru et al. (arXiv 1803.09010). If nothing is known of a model, only
+    that text.
     """
-    known = _known_of_data(made)
+    known = _known_of_data(ancestors)
     if not (known or licence or text):
         return
     yield STATEMENT
@@ -84,30 +84,30 @@ def listed(value: str | list[str]) -> str:
 
 
 def stated_licence(models: Sequence[Path]) -> Licence:
-    """The licence, or several, that a card in one of these folders states in its front matter."""
+    """Return the licence (or licences) that a card in one of these folders states in its front matter."""
     for file in (folder / "README.md" for folder in models):
         if not file.is_file():
             continue
         head = re.match(r"---\r?\n(.*?)\r?\n---", file.read_text(encoding="utf-8-sig", errors="replace"), re.DOTALL)
         try:
             found = yaml.safe_load(head.group(1)) if head else None
-        except (yaml.YAMLError, ValueError, LookupError):  # the latter two of dates and numbers that are none
-            continue  # no hub reads it either
+        except (yaml.YAMLError, ValueError, LookupError):  # the latter two from impossible dates and numbers
+            continue  # no hub can read it either
         if isinstance(found, dict) and (stated := {key: found[key] for key in STATED if _is_stated(found.get(key))}):
             return stated
     return {}
 
 
 def _is_stated(value: object) -> bool:
-    """A word, or a list of words; YAML may hold anything."""
+    """Return whether this is a word or a list of words; YAML may contain anything."""
     words = value if isinstance(value, list) else [value]
     return bool(words) and all(isinstance(word, str) and word for word in words)
 
 
-def _known_of_data(made: Sequence[Made]) -> dict[str, str]:
-    """What the text is, its languages, how it was collected and filtered, personal data in it, its licence."""
-    imported = any(m.manifest.stage == "import" for m in made)
-    crawled, refined = settings_of(made, "crawl"), settings_of(made, "refine")
+def _known_of_data(ancestors: Sequence[Ancestor]) -> dict[str, str]:
+    """Return what the text is, its languages, how it was collected and filtered, personal data in it, its licence."""
+    imported = any(m.manifest.stage == "import" for m in ancestors)
+    crawled, refined = settings_of(ancestors, "crawl"), settings_of(ancestors, "refine")
     known = {}
     if imported:
         known["what the base model learned from"] = "not known here"
@@ -120,11 +120,11 @@ def _known_of_data(made: Sequence[Made]) -> dict[str, str]:
         }.get(crawled["source"], "whoever made the WARC files that were named")
     if refined and not imported:
         known["languages"] = ", ".join(refined["languages"]) or "all that the pages are in"
-        for f in _funnels(made):
+        for f in _funnels(ancestors):
             total = f["pages"] + f["faults"]
             known["filtered"] = f"{f['kept']:,} of {total:,} pages were kept; what each step dropped stands under Data"
-        known["personal data"] = _masked(made, refined)
-    elif made and not imported:
+        known["personal data"] = _masked(ancestors, refined)
+    elif ancestors and not imported:
         known["what it is"] = "documents that no stage at hand collected; nothing more is known here"
     if crawled and not imported:
         known["licence"] = (
@@ -135,27 +135,27 @@ def _known_of_data(made: Sequence[Made]) -> dict[str, str]:
     return known
 
 
-def _masked(made: Sequence[Made], settings: dict[str, Any]) -> str:
+def _masked(ancestors: Sequence[Ancestor], settings: dict[str, Any]) -> str:
     looked_for = [kind for kind, setting in MASKS if settings[setting]]
     if not looked_for:
         return "not looked for"
-    counts = [f"{count:,} {kind}" for funnel in _funnels(made) for kind, count in funnel.get("masked", {}).items()]
+    counts = [f"{count:,} {kind}" for funnel in _funnels(ancestors) for kind, count in funnel.get("masked", {}).items()]
     found = f" ({', '.join(counts)})" if counts else ""
     return f"{' and '.join(looked_for)} were masked{found}; names and other traces of people were not looked for"
 
 
-def _funnels(made: Sequence[Made]) -> list[dict[str, Any]]:
-    refined = [m.folder for m in made if m.manifest.stage == "refine"]
+def _funnels(ancestors: Sequence[Ancestor]) -> list[dict[str, Any]]:
+    refined = [m.folder for m in ancestors if m.manifest.stage == "refine"]
     return [read_funnel(folder) for folder in refined if (folder / FUNNEL).exists()]
 
 
-def _sources(made: Sequence[Made]) -> Iterator[str]:
-    for m in made:
+def _sources(ancestors: Sequence[Ancestor]) -> Iterator[str]:
+    for m in ancestors:
         stage, settings = m.manifest.stage, m.manifest.settings
         if stage == "crawl":
             yield _crawl(m.manifest.figure_list(), settings)
         if stage == "refine":
-            crawled = settings_of(made, "crawl")
+            crawled = settings_of(ancestors, "crawl")
             yield _refined(settings, fictional=bool(crawled and crawled["source"] == "tinyweb"))
         if stage == "import":
             yield (
@@ -179,7 +179,7 @@ def _crawl(found: Sequence[Figure], settings: dict[str, Any]) -> str:
 
 def _refined(settings: dict[str, Any], *, fictional: bool) -> str:
     masked = [kind for kind, setting in MASKS if settings[setting]]
-    against = len(settings["decontaminate"]["against"]) + fictional  # that web brings questions of its own
+    against = len(settings["decontaminate"]["against"]) + fictional  # that web has questions of its own
     files = "a file" if against == 1 else f"{against} files"
     questions = f"pages that share text with {files} of test questions dropped" if against else (
         "test questions were not looked for"

@@ -1,4 +1,4 @@
-"""Export: a model as a folder that transformers loads, with a card that its run's manifests fill."""
+"""Export: a model as a folder that transformers loads, with a card filled from its run's manifests."""
 
 import shutil
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from crawl2chat.release.verify import write_checksums
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
 from crawl2chat.tokenizer import Tokenizer
 
-LICENCES = ("LICENSE*", "NOTICE*")  # files of an imported checkpoint that must go on with its weights
+LICENCES = ("LICENSE*", "NOTICE*")  # files of an imported checkpoint that must stay with its weights
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -33,14 +33,14 @@ def export_folder(
     """Write config.json, weights, tokenizer, chat template, generation config, README.md and checksums into `out`.
 
     model: a stage's folder or one in transformers' form. dtype: float32, bfloat16 or float16; None: as it is stored.
-    licence, data_licence, statement: of the model, of its data, and what is to be said of that, for the card.
-    Weights pass through memory a shard at a time. Raises StageError when `out` holds something already.
+    licence, data_licence: of the model and of its data; statement: a text about the data; all for the card.
+    Weights pass through memory one shard at a time. Raises StageError if `out` is not empty.
     """
     model, out = Path(model), Path(out)
     place = model_folder(model)
     if out.exists() and (not out.is_dir() or any(out.iterdir()) or out.resolve() == Path.cwd()):
         raise StageError(f"{out}: is there already; give --out a new folder, or remove this one")
-    config, tokenizer, made = read_config(place), Tokenizer.load(place), lineage(model)
+    config, tokenizer, ancestors = read_config(place), Tokenizer.load(place), lineage(model)
     weights = open_weights(place, config)
     as_type = DTYPES[dtype] if dtype else weights.stored_dtype()
     with atomic_write(out) as temporary:
@@ -50,14 +50,14 @@ def export_folder(
         write_json(temporary / "config.json", described | {"torch_dtype": dtype_name})
         write_json(temporary / "generation_config.json", _generation_config(place, tokenizer))
         tokenizer.save(temporary)
-        for folder in (place, *(origin.folder / "model" for origin in made)):
+        for folder in (place, *(origin.folder / "model" for origin in ancestors)):
             for file in (file for pattern in LICENCES for file in sorted(folder.glob(pattern)) if file.is_file()):
                 shutil.copyfile(file, temporary / file.name)
         sizes = {name: shape.numel() * as_type.itemsize for name, shape in weights.shapes.items()}
         save_weights(temporary, _converted(weights, as_type), sizes, shard_bytes)
         rounded = as_type not in (weights.stored_dtype(), torch.float32)
         card = model_card(
-            place, config, made, name=name, dtype=dtype_name, rounded=rounded, licence=licence,
+            place, config, ancestors, name=name, dtype=dtype_name, rounded=rounded, licence=licence,
             data_licence=data_licence, statement=statement,
         )  # fmt: skip
         (temporary / "README.md").write_text(card, encoding="utf-8")

@@ -25,13 +25,13 @@ FILE_TYPE = {"F32": "ALL_F32", "F16": "MOSTLY_F16", "BF16": "MOSTLY_BF16", "Q8_0
 STORED: dict[torch.dtype, GgufType] = {
     torch.float32: "float32", torch.float16: "float16", torch.bfloat16: "bfloat16",
 }  # fmt: skip
-LARGEST_HALF = 65504.0
+MAX_HALF = 65504.0
 
 
 def write_gguf(
     folder: AnyPath, file: AnyPath, kind: GgufType | None = None, *, name: str, licence: str | None = None
 ) -> GgufType:
-    """Write the model in `folder` (with config.json) as one GGUF file, a tensor at a time; returns its type.
+    """Write the model in `folder` (with config.json) as one GGUF file, one tensor at a time; returns its type.
 
     kind: None takes the type that the weights are stored in.
     Vectors (the norms) stay float32 in every kind, as llama.cpp wants them; a matrix whose rows q8_0's blocks of 32
@@ -95,9 +95,9 @@ def _add_model(
 
 
 def _add_tokenizer(writer: Any, gguf: ModuleType, tokenizer: Tokenizer, vocab_size: int) -> None:
-    """Tokens by id with their types, merges by priority. Ids that the model has beyond the tokenizer are unused.
+    """Write tokens by id with their types, and merges by priority. Ids of the model beyond the tokenizer's are unused.
 
-    An added token that is not special, as a tag in Qwen's files, is shown by llama.cpp and also found in plain text.
+    llama.cpp shows an added token that is not special, such as a tag in Qwen's files, and finds it in plain text, too.
     """
     kinds = gguf.TokenType
     if tokenizer.vocab_size > vocab_size:
@@ -143,7 +143,7 @@ def _in_range(name: str, tensor: Tensor, ggml_type: str) -> Tensor:
     largest = float(tensor.abs().max())
     if not math.isfinite(largest):
         raise StageError(f"{name} holds NaN or infinite values, so this model is broken")
-    if ggml_type == "F16" and largest > LARGEST_HALF:
+    if ggml_type == "F16" and largest > MAX_HALF:
         raise StageError(f"{name} holds {largest}, which {ggml_type} can't; take --dtype bfloat16 or float32")
     return tensor
 

@@ -1,4 +1,4 @@
-"""Import: a checkpoint of somebody else's becomes a run's base model, copied byte for byte and checked."""
+"""Import: somebody else's checkpoint becomes a run's base model, copied byte for byte and checked."""
 
 import json
 import shutil
@@ -10,17 +10,16 @@ from pydantic import Field
 
 from crawl2chat.model.huggingface import on_meta, open_weights, read_config
 from crawl2chat.model.weights import check_finite, weight_files
-from crawl2chat.stages.downloads import LFS_POINTER, what_is_wrong
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 from crawl2chat.stages.settings import Settings
 from crawl2chat.stages.stage import Manifest, Stage, run_stage
-from crawl2chat.stages.text_files import read_text
+from crawl2chat.stages.text_files import LFS_POINTER, read_text, what_is_wrong
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.tokenizer import CONTROL_TOKENS, NO_LENGTHS, TOKENIZER, Message
 
 IMPORT = Stage("import", ("checkpoint",), "crawl2chat.release.importing:import_checkpoint")
-COPIED = (  # beside the weights: what describes the model, its tokenizer, and what may be done with it
+COPIED = (  # in addition to the weights: what describes the model, its tokenizer, and what may be done with it
     "config.json", "generation_config.json", "*.safetensors.index.json", "tokenizer.json", "tokenizer_config.json",
     "special_tokens_map.json", "chat_template.jinja", "README.md", "LICENSE*", "NOTICE*",
 )  # fmt: skip
@@ -54,7 +53,7 @@ class ImportSettings(Settings):
 def import_model(checkpoint: AnyPath, run: AnyPath) -> tuple[Manifest, bool]:
     """Make a folder in transformers' form the base model of `run` (`run/pretrain`), unless it is that already.
 
-    Returns the manifest and whether there was something to do. Raises StageError for anything but a complete dense
+    Returns the manifest and whether there was anything to do. Raises StageError for anything but a complete dense
     Qwen3 with a tokenizer whose ids are ours.
     """
     checkpoint, run = Path(checkpoint), Path(run)
@@ -135,7 +134,7 @@ def check_ids(file: Path, tokenizer: Tokenizer) -> int:
 
 
 def render(template: str, messages: list[Message], *, add_generation_prompt: bool) -> str:
-    """The text that transformers would render. Raises jinja2.TemplateError, or whatever the template runs into."""
+    """Return the text that transformers would render. Raises jinja2.TemplateError, or any error of the template."""
     from jinja2 import TemplateError
     from jinja2.ext import Extension, loopcontrols
     from jinja2.sandbox import ImmutableSandboxedEnvironment  # a template from elsewhere is code from elsewhere
@@ -164,12 +163,12 @@ def render(template: str, messages: list[Message], *, add_generation_prompt: boo
 
 
 def departure_from_chatml(tokenizer: Tokenizer) -> str:
-    """What the template renders other than the text of our ids for plain conversations; empty if nothing."""
+    """Return how the template's text of plain conversations differs from that of our ids; empty if it does not."""
     for messages in CONVERSATIONS:
         expected = tokenizer.decode(tokenizer.encode_chat(messages, add_generation_prompt=True)[0])
         try:
             rendered = render(tokenizer.chat_template, messages, add_generation_prompt=True)
-        except Exception as error:  # a template is a program, which fails in any way
+        except Exception as error:  # a template is a program, which may fail in any way
             return f"can't be rendered ({error})"
         if rendered != expected:
             return f"renders {rendered!r} where ChatML is {expected!r}"
@@ -177,11 +176,11 @@ def departure_from_chatml(tokenizer: Tokenizer) -> str:
 
 
 def _no_folder(checkpoint: Path) -> str:
-    told = f"import: {checkpoint} is no folder"
+    message = f"import: {checkpoint} is no folder"
     if len(checkpoint.parts) == 2 and not checkpoint.parent.exists():
         name = checkpoint.name
-        told += (
+        message += (
             f"; crawl2chat fetches nothing from the hub. If it is a name there: "
             f"hf download {checkpoint} --local-dir {name}, then crawl2chat import {name} --out RUN"
         )
-    return told
+    return message

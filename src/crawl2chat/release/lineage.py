@@ -1,4 +1,4 @@
-"""How a model came to be: the manifests of the stages that made it, as far as they are still at hand."""
+"""How a model was made: the manifests of its stages, as far as their folders are still there."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ from crawl2chat.stages.stage import Manifest, read_manifest
 
 
 @dataclass(frozen=True)
-class Made:
-    """A stage that had a part in a model: its folder, its manifest, and its inputs that no stage at hand made."""
+class Ancestor:
+    """A stage that took part in making a model: its folder, its manifest, and its inputs from outside the run."""
 
     folder: Path
     manifest: Manifest
     outside: dict[str, str]  # name → hash
 
 
-def lineage(folder: Path) -> list[Made]:
-    """The stages behind the model in a stage's folder (or its `model`), the earliest first; none if none made it.
+def lineage(folder: Path) -> list[Ancestor]:
+    """Return the stages behind the model in a stage's folder (or its `model`), the earliest first.
 
-    A stage is looked for in the folders beside, and taken by the hash of its outputs: one that was done anew since
-    is not the one that this model comes from.
+    Stages are looked for in the neighbouring folders by the hash of their outputs: one that has run again since is not
+    the one that this model comes from.
     """
     folder = folder.resolve()
     if read_manifest(folder) is None and folder.name == "model":
@@ -29,8 +29,8 @@ def lineage(folder: Path) -> list[Made]:
     manifest = read_manifest(folder)
     if manifest is None:
         return []
-    beside = {made.hash: (place, made) for place, made in _manifests(folder.parent)}
-    found: dict[Path, Made] = {}
+    beside = {ancestors.hash: (place, ancestors) for place, ancestors in _manifests(folder.parent)}
+    found: dict[Path, Ancestor] = {}
 
     def walk(place: Path, manifest: Manifest) -> None:
         known = {name: beside[hash] for name, hash in manifest.inputs.items() if hash in beside}
@@ -38,20 +38,20 @@ def lineage(folder: Path) -> list[Made]:
             if origin[0] not in found:
                 walk(*origin)
         outside = {name: hash for name, hash in manifest.inputs.items() if name not in known}
-        found[place] = Made(place, manifest, outside)
+        found[place] = Ancestor(place, manifest, outside)
 
     walk(folder, manifest)
     return list(found.values())
 
 
-def base_suite(made: Sequence[Made]) -> Made | None:
-    """What the stage base measured of this lineage's pretrain stage, if it did so since that was done last."""
-    pretrained = next((m for m in made if m.manifest.stage == "pretrain"), None)
+def base_suite(ancestors: Sequence[Ancestor]) -> Ancestor | None:
+    """Return what the stage base measured of this lineage's pretrain stage; None if that has run again since."""
+    pretrained = next((m for m in ancestors if m.manifest.stage == "pretrain"), None)
     if pretrained is None:
         return None
     for place, manifest in _manifests(pretrained.folder.parent):
         if manifest.stage == "base" and manifest.inputs.get("pretrain") == pretrained.manifest.hash:
-            return Made(place, manifest, {})
+            return Ancestor(place, manifest, {})
     return None
 
 
@@ -60,6 +60,6 @@ def _manifests(parent: Path) -> Iterator[tuple[Path, Manifest]]:
         try:
             manifest = read_manifest(place)
         except (StageError, OSError):
-            continue  # another tool's, or another person's, so none of ours has its hash
+            continue  # of another tool or person, so its hash is none of ours
         if manifest:
             yield place, manifest

@@ -28,8 +28,8 @@ from crawl2chat.tokenizer.tokenizer import CHAT_TEMPLATE, CONFIG, CONTROL_TOKENS
 FILES = ("config.json", "generation_config.json", TOKENIZER, CONFIG, "README.md")
 SUMS = "SHA256SUMS"
 OWN_WORDS = "README.md"  # the card, which people go on writing
-TOLERANCE = 1e-3  # between two logits, both computed in float32: sums in another order differ by some 1e-5
-LENGTHS = (1, 8, 33, 512)  # of the texts whose logits are compared, in tokens, as far as the context goes
+TOLERANCE = 1e-3  # between two logits in float32; sums in another order differ by some 1e-5
+LENGTHS = (1, 8, 33, 512)  # tokens of the texts whose logits are compared, as far as the context allows
 NEW_TOKENS = 32
 LOOK_ALIKES = tuple(f"Say {name} and go on." for name in CONTROL_TOKENS)
 CALL: list[Message] = [
@@ -42,7 +42,7 @@ CALL: list[Message] = [
 
 @dataclass(frozen=True)
 class Check:
-    """A point of the release: whether it holds, and what was found, or what is wrong and what to do."""
+    """One point of the release: whether it is in order, and what was found, or what is wrong and what to do."""
 
     name: str
     ok: bool
@@ -52,8 +52,8 @@ class Check:
 def verify_release(folder: AnyPath) -> list[Check]:
     """Check what the folder holds, then load it here and in transformers and compare, all in float32.
 
-    A broken config or broken weights are not compared. Needs memory for two models.
-    Raises StageError for no folder, and without the package transformers.
+    If config or weights are broken, nothing is compared. Needs memory for two models.
+    Raises StageError if there is no folder, or no package transformers.
     """
     folder = Path(folder)
     if not folder.is_dir():
@@ -96,7 +96,7 @@ def check_files(folder: Path) -> str:
 
 
 def check_config(folder: Path) -> str:
-    """A shape that is possible, and room for each id of the tokenizer."""
+    """Check for a possible shape, and room for each id of the tokenizer."""
     config, tokenizer = read_config(folder), Tokenizer.load(folder)
     if tokenizer.vocab_size > config.vocab_size:
         raise StageError(
@@ -110,7 +110,7 @@ def check_config(folder: Path) -> str:
 
 
 def check_weights(folder: Path) -> str:
-    """Names and shapes as the config has them, one type, the one that the config names, and numbers alone."""
+    """Check for names and shapes as in the config, the one type that it names, and finite values."""
     weights = open_weights(folder, read_config(folder))
     types = {str(dtype).removeprefix("torch.") for dtype in weights.dtypes.values()}
     content = read_json_object(folder / "config.json")
@@ -123,7 +123,7 @@ def check_weights(folder: Path) -> str:
 
 
 def check_generation_config(folder: Path) -> str:
-    """Whoever generates with it must stop where the model was taught to."""
+    """Check that generation stops where the model was taught to."""
     content, tokenizer = read_json_object(folder / "generation_config.json"), Tokenizer.load(folder)
     stated = content.get("eos_token_id")
     ends = stated if isinstance(stated, list) else [stated]
@@ -159,7 +159,7 @@ def write_checksums(folder: Path) -> None:
 
 
 def check_checksums(folder: Path) -> str:
-    """Raises StageError for files that changed, went or came since the release was made, and where no list is there."""
+    """Raises StageError for files changed, removed or added since the release was made, and if there is no list."""
     try:
         lines = read_text(folder / SUMS).splitlines()
     except (OSError, NotText) as error:
@@ -175,7 +175,7 @@ def check_checksums(folder: Path) -> str:
             changed.append(found[2])
     if changed:
         raise StageError(f"not as they were exported: {', '.join(changed)}; export or download them anew")
-    # what a hub or an editor keeps in a folder begins with a dot
+    # names of what a hub or an editor keeps in a folder begin with a dot
     added = sorted(file.name for file in folder.iterdir() if file.name not in listed and file.name[0] != ".")
     if added:
         raise StageError(f"not exported, and loaders may take it for a part: {', '.join(added)}; remove it")
@@ -183,9 +183,9 @@ def check_checksums(folder: Path) -> str:
 
 
 def check_ids(ours: Tokenizer, theirs: Any) -> str:
-    """Texts in many scripts, every token that is text, and what looks like control tokens but was typed by somebody.
+    """Compare texts in many scripts, every token that is text, and text that looks like control tokens.
 
-    transformers reads the latter as text where it is asked to; not so tags that a tokenizer's file has as plain text.
+    transformers reads the latter as text if asked to, but not tags that a tokenizer's file declares as plain text.
     """
     vocabulary = (token.decode("utf-8", errors="replace") for token in ours.ranks)
     texts = [*TEXTS, *LOOK_ALIKES, *(text for text in vocabulary if "\ufffd" not in text)]
@@ -205,7 +205,7 @@ def check_ids(ours: Tokenizer, theirs: Any) -> str:
 
 
 def check_control_tokens(ours: Tokenizer, theirs: Any) -> str:
-    """Each by its name one id, the same in both: this is how others write them."""
+    """Check that each name is one id, the same in both, since this is how others write them."""
     for name, id in ours.controls.items():
         found = theirs(name, add_special_tokens=False).input_ids
         if found != [id]:
@@ -214,9 +214,9 @@ def check_control_tokens(ours: Tokenizer, theirs: Any) -> str:
 
 
 def check_chats(ours: Tokenizer, theirs: Any) -> str:
-    """Conversations as the template renders them in transformers and as `encode_chat` writes them.
+    """Compare conversations as the template renders them in transformers with what `encode_chat` writes.
 
-    A template that came with an imported model may say something else; then what it says must be the same there.
+    The template of an imported model may say something else; then both must render that.
     """
     own = ours.chat_template == CHAT_TEMPLATE
     conversations = [*CONVERSATIONS, *([CALL] if own else [])]
@@ -228,7 +228,7 @@ def check_chats(ours: Tokenizer, theirs: Any) -> str:
                 if own
                 else render(ours.chat_template, messages, add_generation_prompt=True)
             )
-        except Exception as error:  # a template is a program, which fails in any way
+        except Exception as error:  # a template is a program, which may fail in any way
             raise StageError(f"the chat template can't be rendered: {error}") from error
         if rendered != expected:
             raise StageError(f"the chat template renders {rendered!r} in transformers, expected {expected!r}")
@@ -250,17 +250,17 @@ def check_logits(ours: Transformer, theirs: Any, tokenizer: Tokenizer) -> str:
         differences.append((expected - found).abs().max())
         same += int((expected.argmax(-1) == found.argmax(-1)).sum())
     largest = float(torch.stack(differences).max())  # NaN if one is
-    told = (
+    measured = (
         f"max |difference| {largest:.1e} at {sum(lengths):,} positions of {len(lengths)} texts (1 to {lengths[-1]} "
         f"tokens), {100 * same / sum(lengths):.2f} % with the same most probable token"
     )
     if not largest <= TOLERANCE:
-        raise StageError(f"{told}; more than {TOLERANCE:g} is no rounding")
-    return f"{told}; tolerance {TOLERANCE:g}"
+        raise StageError(f"{measured}; more than {TOLERANCE:g} is no rounding")
+    return f"{measured}; tolerance {TOLERANCE:g}"
 
 
 def check_generations(ours: Transformer, theirs: Any, tokenizer: Tokenizer) -> str:
-    """Token by token. They may part where two tokens are equally probable within what rounding does."""
+    """Compare token by token. They may differ after two tokens whose probabilities are equal within rounding."""
     n = min(NEW_TOKENS, ours.config.max_position_embeddings // 2)
     prompts = [[tokenizer.end_of_text], [tokenizer.end_of_text, *tokenizer.encode("The")]]
     prompts += [tokenizer.encode_chat(CONVERSATIONS[0], add_generation_prompt=True)[0]]
@@ -281,14 +281,14 @@ def _require_tie(
     model: Transformer, prompt: list[int], ours: list[int], theirs: list[int], tokenizer: Tokenizer
 ) -> None:
     at = next((i for i, (a, b) in enumerate(zip(ours, theirs, strict=False)) if a != b), min(len(ours), len(theirs)))
-    told = f"after {tokenizer.decode([*prompt, *ours[:at]])!r} transformers writes"
+    after = f"after {tokenizer.decode([*prompt, *ours[:at]])!r} transformers writes"
     if at == min(len(ours), len(theirs)):
         longer = "goes on" if len(theirs) > len(ours) else "ends"
-        raise StageError(f"{told} nothing else, but {longer} where crawl2chat does not")
+        raise StageError(f"{after} nothing else, but {longer} where crawl2chat does not")
     with torch.inference_mode():
         logits_v = model(torch.tensor([[*prompt, *ours[:at]]]))[0, -1]
     if abs(float(logits_v[ours[at]] - logits_v[theirs[at]])) > 2 * TOLERANCE:
-        raise StageError(f"{told} {tokenizer.decode(theirs[at:])!r}, crawl2chat {tokenizer.decode(ours[at:])!r}")
+        raise StageError(f"{after} {tokenizer.decode(theirs[at:])!r}, crawl2chat {tokenizer.decode(ours[at:])!r}")
 
 
 def _their_greedy(model: Any, prompt: Sequence[int], n: int, stop_ids: list[int]) -> list[int]:
@@ -309,19 +309,19 @@ def _their_greedy(model: Any, prompt: Sequence[int], n: int, stop_ids: list[int]
 def load_tokenizer(transformers: ModuleType, folder: Path) -> Any:
     try:
         return transformers.AutoTokenizer.from_pretrained(folder, local_files_only=True, trust_remote_code=False)
-    except Exception as error:  # of any kind, as the folder may hold anything
+    except Exception as error:  # of any kind, as the folder may contain anything
         raise StageError(f"transformers can't load the tokenizer: {error}") from error
 
 
 def load_theirs(transformers: ModuleType, folder: Path) -> Any:
     try:
-        model, told = transformers.AutoModelForCausalLM.from_pretrained(
+        model, problems = transformers.AutoModelForCausalLM.from_pretrained(
             folder, dtype=torch.float32, output_loading_info=True, local_files_only=True, trust_remote_code=False,
             use_safetensors=True,
         )  # fmt: skip
     except Exception as error:  # as above
         raise StageError(f"transformers can't load the model: {error}") from error
-    wrong = {what: sorted(map(str, names)) for what, names in told.items() if names}
+    wrong = {what: sorted(map(str, names)) for what, names in problems.items() if names}
     if wrong:
         raise StageError(f"transformers loads it with {wrong}")
     return model.eval()
@@ -332,8 +332,9 @@ def load_transformers() -> ModuleType:
         import transformers
     except ImportError as error:
         raise StageError("verify-release compares with the package transformers: pip install transformers") from error
-    transformers.utils.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
+    logging: Any = transformers.utils.logging
+    logging.set_verbosity_error()
+    logging.disable_progress_bar()
     return transformers
 
 

@@ -6,25 +6,35 @@ from rich.console import Console
 from rich.table import Table
 
 from crawl2chat.refine.funnel import IN_FUNNEL
+from crawl2chat.report.captions import key_figures
 from crawl2chat.report.tables import FUNNEL_COLUMNS, funnel_rows
 from crawl2chat.stages.figures import figure_table
 from crawl2chat.stages.stage import Manifest, source_hash
 
 
-def print_stage(folder: Path, manifest: Manifest, ran: bool) -> None:
-    """Print a finished stage: its figures, each with its 95 % interval and count, and how long it took.
+def print_stage(folder: Path, manifest: Manifest, ran: bool | None, *, everything: bool = False) -> None:
+    """Print a finished stage: the figures that matter most, each with its 95 % interval and count, and its time.
 
     folder: the stage's. For refine, the funnel comes first: what each step dropped, and why.
+    ran: False for a stage that was skipped, of which one line is printed; None for one that is only looked at.
+    everything: print all figures, of a skipped stage, too.
     """
-    how = f"{manifest.seconds:.1f} s" if ran else f"unchanged, took {manifest.seconds:.1f} s on {manifest.started[:10]}"
+    how = f"{manifest.seconds:.1f} s" if ran else f"took {manifest.seconds:.1f} s on {manifest.started[:10]}"
+    if ran is False:
+        how = f"unchanged, {how}"
     if manifest.code["source"] != source_hash():
         how += f", by another version of the code; `crawl2chat run --from {manifest.stage}` runs it again"
-    figures = [figure for figure in manifest.figure_list() if not figure.name.startswith(IN_FUNNEL)]
     console = Console(width=120, highlight=False)
-    console.print(f"[bold]{manifest.stage}[/bold]  ({how})")
+    console.print(f"[bold]{manifest.stage}[/bold]  ({how})", soft_wrap=True)
+    if ran is False and not everything:
+        return
+    figures = [figure for figure in manifest.figure_list() if not figure.name.startswith(IN_FUNNEL)]
     if manifest.stage == "refine":
         console.print(funnel_table(folder), "")
-    console.print(figure_table(figures), "")
+    shown = figures if everything else key_figures(manifest.stage, figures)
+    console.print(figure_table(shown))
+    more = len(figures) - len(shown)
+    console.print(f"and {more} more (--all)\n" if more else "")
 
 
 def funnel_table(folder: Path) -> Table:

@@ -10,7 +10,6 @@ Shapes: P prompts, K answers each, B = P·K sequences, T tokens, V vocabulary.
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Literal
 
 import torch
@@ -26,7 +25,7 @@ from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.data import Batches
 from crawl2chat.train.distributed import SINGLE_PROCESS, ParallelModel, Ranks
-from crawl2chat.train.loop import Learner, Objective, train
+from crawl2chat.train.loop import Learner, Objective
 from crawl2chat.train.memory import MicroBatch
 from crawl2chat.train.next_token import add_gradients, rows_of_rank
 from crawl2chat.train.settings import TrainerSettings
@@ -81,29 +80,6 @@ def sample_groups(engine: Engine, prompts: Prompts, answers: int, sampling: Samp
     repeated = [prompt for prompt in prompts for _ in range(answers)]
     drawn = engine.generate(repeated, sampling, range(first_seed, first_seed + len(repeated)))
     return [drawn[i : i + answers] for i in range(0, len(drawn), answers)]
-
-
-def optimise_policy(
-    model: Transformer,
-    tokenizer: Tokenizer,
-    steps: int,
-    settings: PolicySettings,
-    out: Path,
-    *,
-    label: str,
-    prompts_for: Callable[[int], Prompts],
-    reward: Callable[[int, Prompts, Groups], Tensor],
-    replay: Batches | None = None,
-    after_step: Callable[[int], dict[str, float]] | None = None,
-    ranks: Ranks = SINGLE_PROCESS,
-) -> None:
-    """Move `model` in place towards what `reward` rewards, in the training loop (`train`), which says how it ends.
-
-    `after_step(steps done)` measures every `settings.evaluate_every` steps and at the end; the other arguments are
-    those of `PolicyGradient`.
-    """
-    objective = PolicyGradient(model, tokenizer, settings, prompts_for, reward, replay)
-    train(objective, steps, settings, out, label=label, evaluate=after_step, ranks=ranks)
 
 
 class PolicyGradient(Objective):

@@ -1,8 +1,10 @@
 """The reinforcement stage: problems with verifiable answers and a chat model in, a better solver out."""
 
+import random
 import shutil
 import sys
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from pathlib import Path
 
 import numpy as np
@@ -15,17 +17,17 @@ from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.rl.diagnosis import diagnose
-from crawl2chat.rl.from_ledger import has_only_ledger, problems_of_ledger
-from crawl2chat.rl.grpo import Groups, Prompts, optimise_policy
+from crawl2chat.rl.grpo import Groups, PolicyGradient, Prompts
 from crawl2chat.rl.passing import Solved, encode_problems, gain, mean_reward, pass_at_1, pass_figures, solve
-from crawl2chat.rl.problems import in_epochs
 from crawl2chat.rl.replay import renewed, replay_batches
 from crawl2chat.rl.settings import ReinforceSettings
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_jsonl
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.train.data import in_epochs
 from crawl2chat.train.devices import choose_device
+from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.pretrain import save_stage_model
 
@@ -45,10 +47,7 @@ def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: Reinfor
     model, out = Path(model), Path(out)
     tokenizer = Tokenizer.load(model)
     start = load_model(model, device=choose_device(settings))
-    if has_only_ledger(Path(problems)) and not settings.task:
-        task = Task(str(problems), problems_of_ledger(Path(problems), settings.seed))
-    else:
-        task = load_task(problems, settings.task, "reinforce.task")
+    task = load_task(problems, settings.task, "reinforce.task")
     training, held_out, too_long = _fitting(task, tokenizer, start, settings)
     copy_forward(model, out)
     if not (out / "model").exists():
@@ -131,6 +130,12 @@ def _fitting(
     return fitting[0], fitting[1], too_long
 
 
+@lru_cache(maxsize=4)
+def problem_order(count: int, seed: int, epoch: int) -> list[int]:
+    """The order in which an epoch takes the problems."""
+    return random.Random(f"epoch {epoch} {seed}").sample(range(count), count)
+
+
 def _train(
     base: Path,
     tokenizer: Tokenizer,
@@ -145,7 +150,7 @@ def _train(
     context = model.config.max_position_embeddings
 
     def problems_of(step: int) -> list[Problem]:
-        return [training[i] for i in in_epochs(len(training), settings.prompts, settings.seed, step)]
+        return [training[i] for i in in_epochs(len(training), settings.prompts, settings.seed, step, problem_order)]
 
     def rewards(step: int, prompts: Prompts, groups: Groups) -> Tensor:
         return rewards_of(step, problems_of(step), groups)
@@ -157,14 +162,15 @@ def _train(
         answers = Engine(model, tokenizer).generate(encode_problems(watched, tokenizer), greedy)
         return {"held_out_greedy": sum(map(task.solves, watched, answers)) / len(watched)}
 
-    optimise_policy(
-        model, tokenizer, settings.steps, settings, out,
-        label="reinforce",
+    objective = PolicyGradient(
+        model,
+        tokenizer,
+        settings,
         prompts_for=lambda step: encode_problems(problems_of(step), tokenizer),
         reward=rewards,
         replay=replay_batches(base, tokenizer, context, settings),
-        after_step=watch,
-    )  # fmt: skip
+    )
+    train(objective, settings.steps, settings, out, label="reinforce", evaluate=watch)
     return model
 
 

@@ -95,7 +95,7 @@ class Admission:
         if numbers > MAX_LOGPROBS:
             raise bad_request(
                 f"asks for up to {numbers} log-probabilities; at most {MAX_LOGPROBS} in a request, "
-                "so lower max_tokens, n, or how many are told for each token", "logprobs",
+                "so lower max_tokens, n, or how many are reported per token", "logprobs",
             )  # fmt: skip
         if len(self.open) + len(requests) > self.capacity:
             raise ApiError(

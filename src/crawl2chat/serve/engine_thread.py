@@ -16,14 +16,7 @@ import torch
 from crawl2chat.generate import Candidates, Engine, Sampling
 from crawl2chat.generate import Request as EngineRequest
 from crawl2chat.generate.request import Rule
-from crawl2chat.serve.errors import (
-    ApiError,
-    bad_request,
-    engine_broken,
-    internal_error,
-    log_failure,
-    model_unloaded,
-)
+from crawl2chat.serve.errors import ApiError, bad_request, engine_broken, internal_error, log_failure, model_unloaded
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")

@@ -1,8 +1,9 @@
 """What the endpoints of the API and of the pages share: routes, bodies, event streams, tensors, tokens."""
 
 import asyncio
+import inspect
 import json
-from collections.abc import AsyncGenerator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping, Sequence
 from typing import Any, TypeVar
 
 import numpy as np
@@ -20,7 +21,7 @@ ALIGNMENT = 8  # bytes, so that a browser can look at each array where it lies
 DTYPES = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")  # that JavaScript has arrays of
 
 Result = TypeVar("Result")
-Handler = TypeVar("Handler", bound=Callable[..., Awaitable[Any]])
+Handler = TypeVar("Handler", bound=Callable[..., Any])
 
 
 def get(path: str) -> Callable[[Handler], Handler]:
@@ -44,7 +45,8 @@ def _mark(method: str, path: str, kind: type[Strict] | None) -> Callable[[Handle
 def routes_of(page: object) -> list[Route]:
     """Routes to the methods of an object that `get` and `post` have marked.
 
-    Each returns a response, or an object that is sent as JSON.
+    Each returns a response, or an object that is sent as JSON. As in Starlette, one that is not `async` runs in a
+    thread, so that the event loop goes on meanwhile.
     """
     return [
         _route(getattr(page, name), *function.endpoint)
@@ -53,13 +55,14 @@ def routes_of(page: object) -> list[Route]:
     ]
 
 
-def _route(handler: Callable[..., Awaitable[Any]], method: str, path: str, kind: type[Strict] | None) -> Route:
+def _route(handler: Callable[..., Any], method: str, path: str, kind: type[Strict] | None) -> Route:
     async def endpoint(request: Request) -> Response:
-        if kind is None:
-            answer = await handler(request)
-        else:
+        arguments: list[Any] = [request]
+        if kind is not None:
             content = await request.body()
-            answer = await handler(request, await run_in_thread_if_long(request, lambda: parse(kind, content)))
+            arguments.append(await run_in_thread_if_long(request, lambda: parse(kind, content)))
+        is_async = inspect.iscoroutinefunction(handler)
+        answer = await handler(*arguments) if is_async else await asyncio.to_thread(handler, *arguments)
         return answer if isinstance(answer, Response) else JSONResponse(answer)
 
     return Route(path, endpoint, methods=[method])
@@ -105,7 +108,8 @@ class EventStream(StreamingResponse):
     def __init__(
         self, events: AsyncGenerator[Sequence[Mapping[str, Any]], None], close: Callable[[], None] = lambda: None
     ) -> None:
-        self._events, self._close, self._scope = events, close, {}  # type: tuple[Any, Any, Any]
+        self._events, self._close = events, close
+        self._scope: Scope = {}
         super().__init__(self._frames(), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
 
     async def _frames(self) -> AsyncGenerator[bytes, None]:
@@ -178,3 +182,7 @@ def describe_token(tokenizer: Tokenizer, id: int) -> dict[str, Any]:
     except UnicodeDecodeError:
         text = None
     return {"id": id, "text": text, "bytes": content.hex(), "control": id in tokenizer.controls.values()}
+
+
+def describe_tokens(tokenizer: Tokenizer, ids: Iterable[int]) -> list[dict[str, Any]]:
+    return [describe_token(tokenizer, id) for id in ids]

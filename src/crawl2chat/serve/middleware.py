@@ -134,7 +134,7 @@ class AccessControl:
     def _refusal(self, path: str, headers: dict[str, str]) -> ApiError | None:
         """Why this request is not answered, whatever it holds; None if nothing speaks against it."""
         host = _host_name(headers.get("host", ""))
-        if host not in self.hosts and not _is_address(host):  # a page can't make an address of its own name
+        if host not in self.hosts and not _address(host):  # a page can't make an address of its own name
             return ApiError(
                 403, f"this server is not to be asked as {host[:100]!r} (header Host); start it with --allowed-host "
                 "to allow that", code="host_not_allowed",
@@ -259,22 +259,17 @@ class Protocol(H11Protocol):
         self.transport.abort()
 
 
-def _is_address(host: str) -> bool:
+def _address(host: str) -> ipaddress.IPv4Address | ipaddress.IPv6Address | None:
     try:
-        ipaddress.ip_address(host)
+        return ipaddress.ip_address(host)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def is_loopback(host: str) -> bool:
     """Whether nobody from another machine can reach a server that listens there."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
+    address = _address(host.strip("[]"))
+    return host == "localhost" or (address is not None and address.is_loopback)
 
 
 def _host_name(netloc: str) -> str:
@@ -318,13 +313,9 @@ def _outcome(status: int) -> str:
 
 def _replaying(body: bytes, receive: Receive) -> Receive:
     """A `receive` that gives the body at once, and afterwards reports when the client hangs up."""
-    given = False
+    messages: list[Message] = [{"type": "http.request", "body": body, "more_body": False}]
 
     async def replay() -> Message:
-        nonlocal given
-        if given:
-            return await receive()
-        given = True
-        return {"type": "http.request", "body": body, "more_body": False}
+        return messages.pop() if messages else await receive()
 
     return replay

@@ -13,6 +13,7 @@ from crawl2chat.serve.admission import Admission, Metrics
 from crawl2chat.serve.engine_thread import EngineThread
 from crawl2chat.serve.errors import ApiError, shutting_down
 from crawl2chat.stages.files import StageError
+from crawl2chat.stages.table import TOOL_STAGES
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
 
@@ -20,18 +21,17 @@ Result = TypeVar("Result")
 
 MEMORY = 8_000_000_000  # bytes of weights and caches, of all loaded models
 COPIES = 2  # of the weights: the model's own, for the page Inside, and those that the engine has laid out
-TOOLS_BY_NAME_STAGES = ("honesty", "reinforce", "prefer")  # taught to call tools that are offered by name
+TOOLS_BY_NAME_STAGES = TOOL_STAGES  # taught to call tools that are offered by name
 NO_TOOLS_STAGES = ("pretrain", "sft")  # of ours, never taught to, unless a file of conversations did
 
 
 @dataclass(frozen=True)
 class ServedModel:
-    """A model that is read: its engine, what it is called, and what it has been taught."""
+    """A model in memory: its engine, what it is called, and what it has been taught."""
 
     engine: Engine
     name: str
     stage: str | None  # that made it; "import" or None for one from outside
-    created: int  # seconds since 1970
     taught_offer: str | None = None  # "names" or "functions": how a file that it was fine-tuned on offers tools
 
     @property
@@ -73,7 +73,7 @@ class AvailableModel:
     config: ModelConfig
     context: int  # maximum length of prompt plus answer, in tokens
     n_parameters: int
-    read: Callable[[], ServedModel]
+    read: Callable[[], Engine]
     taught_offer: str | None = None  # as of `ServedModel`
 
     @property
@@ -84,7 +84,7 @@ class AvailableModel:
 
 @dataclass(eq=False)
 class LoadedModel:
-    """A model in memory: the only thread that runs it, and the admission of requests to it."""
+    """A served model with the only thread that runs it, and the admission of requests to it."""
 
     model: ServedModel
     admission: Admission
@@ -135,16 +135,6 @@ class ModelPool:
         self.default = self._read(self.models[0])  # at once, so that what is wrong with it is heard before it listens
         self.loaded[self.models[0].name] = self.default
 
-    @staticmethod
-    def of(model: ServedModel, *, queue: int, threads: int | None = None) -> "ModelPool":
-        """With this model alone."""
-        network, context = model.engine.model, model.engine.context
-        available = AvailableModel(
-            model.name, model.stage, model.created, network.config, context, network.n_parameters(), lambda: model,
-            model.taught_offer,
-        )  # fmt: skip
-        return ModelPool([available], queue=queue, threads=threads)
-
     def start(self, loop: asyncio.AbstractEventLoop) -> None:
         self._loop = loop
         self.default.admission.thread.start(loop)
@@ -190,12 +180,13 @@ class ModelPool:
         self.loaded[name] = loaded
 
     def _read(self, available: AvailableModel) -> LoadedModel:
-        model = available.read()
-        weights = sum(part.numel() * part.element_size() for part in model.engine.model.parameters())
-        cache = model.engine.cached.cache.content
+        engine = available.read()
+        weights = sum(part.numel() * part.element_size() for part in engine.model.parameters())
+        cache = engine.cached.cache.content
         size = COPIES * weights + cache.numel() * cache.element_size()
-        capacity = model.engine.max_batch + self.queue
-        return LoadedModel(model, Admission(EngineThread(model.engine, self.threads), capacity, self.metrics), size)
+        admission = Admission(EngineThread(engine, self.threads), engine.max_batch + self.queue, self.metrics)
+        model = ServedModel(engine, available.name, available.stage, available.taught_offer)
+        return LoadedModel(model, admission, size)
 
     def _make_room(self, name: str, needed: int) -> None:
         """Unload idle models, the least recently used first, until `needed` bytes are free for the one of that name.

@@ -12,7 +12,6 @@ from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp
 
-from crawl2chat.serve.admission import Admission
 from crawl2chat.serve.api.endpoints import Api
 from crawl2chat.serve.app import page_routes
 from crawl2chat.serve.app.context import AppContext
@@ -87,11 +86,6 @@ class Server(uvicorn.Server):
         self.pool, self.grace, self.listening = pool, grace, listening
         self._loop: asyncio.AbstractEventLoop | None = None
         self._draining: asyncio.Task[None] | None = None
-
-    @property
-    def admission(self) -> Admission:
-        """Of the default model."""
-        return self.pool.default.admission
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         self._loop = asyncio.get_running_loop()

@@ -1,6 +1,5 @@
 """Rows of JSON from the kinds of files that people have: JSON lines, an array, one object; plain or gzipped."""
 
-import gzip
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -9,15 +8,16 @@ from dataclasses import dataclass
 from io import TextIOWrapper
 from itertools import chain, islice
 from pathlib import Path
-from typing import IO, Any, TextIO, TypeGuard, cast
+from typing import Any, TextIO, TypeGuard
 
-from crawl2chat.stages.downloads import format_of
 from crawl2chat.stages.files import StageError
-from crawl2chat.stages.text_files import HOW_TO_CONVERT
+from crawl2chat.stages.text_files import HOW_TO_CONVERT, NotText, format_of, open_unzipped, open_utf8
 
 HEAD = 300  # bytes of a beginning by which formats are told apart
 TABLES = (".csv", ".tsv")
 LOOKED_AT = 100  # lines that are tried before a file counts as one broken JSON document
+MAX_KINDS = 10  # of problems that are named
+SHOWN_PLACES = 3
 
 
 @dataclass(frozen=True)
@@ -92,23 +92,18 @@ def open_text(file: Path) -> Iterator[TextIO]:
     Raises StageError, also within the block, for one that can't be read, is not Unicode, or is of a known other kind.
     """
     try:
-        with file.open("rb") as raw:
-            head = raw.read(HEAD)
-            raw.seek(0)
-            stream = cast(IO[bytes], gzip.GzipFile(fileobj=raw) if head.startswith(b"\x1f\x8b") else raw)
-            head = stream.read(HEAD)
-            stream.seek(0)
-            if kind := format_of(head):
-                raise StageError(f"{file}: is {kind}; expected JSON lines")
-            encoding = json.detect_encoding(head)
-            yield TextIOWrapper(stream, "utf-8-sig" if encoding == "utf-8" else encoding)
+        with open_unzipped(file) as raw:
+            kind = format_of(raw.read(HEAD))
+        if kind:
+            raise StageError(f"{file}: is {kind}; expected JSON lines")
+        with open_utf8(file) as stream:
+            yield TextIOWrapper(stream, "utf-8")
     except (OSError, EOFError, zlib.error) as error:
         raise StageError(f"{file}: can't be read: {getattr(error, 'strerror', None) or error}") from error
-    except UnicodeError as error:
-        raise StageError(
-            f"{file}: is not {error.encoding if isinstance(error, UnicodeDecodeError) else 'Unicode'}: {error}; "
-            f"{HOW_TO_CONVERT}"
-        ) from error
+    except NotText as error:
+        raise StageError(f"{file}: {error}") from error
+    except UnicodeDecodeError as error:
+        raise StageError(f"{file}: is not {error.encoding}: {error}; {HOW_TO_CONVERT}") from error
 
 
 def _not_blank(handle: TextIO) -> Iterator[tuple[int, str]]:
@@ -144,3 +139,44 @@ def _skip_blank(text: str, at: int) -> int:
 
 def _holds_objects(value: object) -> TypeGuard[list[Any]]:
     return isinstance(value, list) and bool(value) and all(isinstance(item, (dict, list)) for item in value)
+
+
+class RowError(ValueError):
+    """What is wrong with a row; `kind` is equal for rows with the same mistake."""
+
+    def __init__(self, problem: str, kind: str | None = None) -> None:
+        super().__init__(problem)
+        self.kind = kind or problem
+
+
+class BadRows:
+    """What is wrong with a file: equal kinds of problems as one, with the numbers of the first rows that have it."""
+
+    def __init__(self, file: Path) -> None:
+        self.file = file
+        self.n = 0
+        self.kinds: dict[str, tuple[str, list[int]]] = {}  # kind: the first problem of it, and where all of them are
+
+    def add(self, number: int, error: RowError) -> None:
+        self.n += 1
+        kind = error.kind if error.kind in self.kinds or len(self.kinds) < MAX_KINDS else "others"
+        self.kinds.setdefault(kind, (str(error) if kind == error.kind else "other problems", []))[1].append(number)
+
+    def raise_any(self, n_rows: int, unit: str) -> None:
+        """Raise StageError if a row was bad."""
+        if len(self.kinds) == 1:
+            ((problem, places),) = self.kinds.values()
+            if len(places) > 1:
+                raise StageError(f"{self.file}: {len(places):,} of {n_rows:,} {unit}s ({_first(places)}): {problem}")
+        if self.kinds:
+            lines = [
+                f"  {unit}{'s' * (len(places) > 1)} {_first(places)}: {problem}"
+                for problem, places in self.kinds.values()
+            ]
+            bad = f"bad {unit}{'s' * (self.n > 1)}"
+            raise StageError("\n".join([f"{self.file}: {self.n:,} {bad} of {n_rows:,}", *lines]))
+
+
+def _first(places: list[int]) -> str:
+    shown = ", ".join(map(str, places[:SHOWN_PLACES]))
+    return shown if len(places) <= SHOWN_PLACES else f"{shown} and {len(places) - SHOWN_PLACES:,} more"

@@ -1,13 +1,13 @@
-"""The whole way: the recipe with a table a stage, and the run that takes the stages in order."""
+"""The whole way: the recipe with one table per stage, and the run that takes the stages in order."""
 
 import importlib.util
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.crawl.settings import CrawlSettings
@@ -16,39 +16,49 @@ from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.settings import PolicySettings, ReinforceSettings
-from crawl2chat.stages.changes import differences, settings_that_count
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, hash_json
 from crawl2chat.stages.settings import Settings, to_toml
-from crawl2chat.stages.stage import Manifest, Stage, hash_path, read_manifest, run_stage
+from crawl2chat.stages.stage import (
+    Manifest,
+    Stage,
+    differences,
+    hash_path,
+    input_name,
+    read_manifest,
+    run_stage,
+    settings_that_count,
+)
+from crawl2chat.stages.table import BEFORE_PRETRAIN, FILES, REPLACED_BY_IMPORT, STAGE_NAMES, STAGES, find_stage
 from crawl2chat.stages.user_code import source_file
-from crawl2chat.tokenizer.settings import TokenizerSettings
+from crawl2chat.tokenizer.stage import TokenizerSettings
 from crawl2chat.train.settings import PretrainSettings, TrainSettings
 
-STAGES = (
-    Stage("crawl", (), "crawl2chat.crawl.stage:crawl"),
-    Stage("refine", ("crawl",), "crawl2chat.refine.stage:refine"),
-    Stage("tokenizer", ("refine",), "crawl2chat.tokenizer.stage:train_tokenizer"),
-    Stage("pretrain", ("refine", "tokenizer"), "crawl2chat.train.pretrain:pretrain", on_all_ranks=True),
-    Stage("base", ("crawl", "refine", "pretrain"), "crawl2chat.evals.base.stage:measure_base"),
-    Stage("sft", ("crawl", "pretrain"), "crawl2chat.chat.sft:sft"),
-    Stage("honesty", ("crawl", "refine", "pretrain", "sft"), "crawl2chat.honesty.stage:honesty"),
-    Stage("reinforce", ("crawl", "honesty"), "crawl2chat.rl.stage:reinforce"),
-    Stage("prefer", ("crawl", "reinforce"), "crawl2chat.rl.preferences.stage:prefer"),
-)
-BEFORE_PRETRAIN = ("crawl", "refine", "tokenizer")
-# a checkpoint from outside brings its tokenizer; what it learned from, which base compares with, is not known
-REPLACED_BY_IMPORT = ("tokenizer", "pretrain", "base")
-STAGE_NAMES = tuple(stage.name for stage in STAGES)
-StageName = Literal["crawl", "refine", "tokenizer", "pretrain", "base", "sft", "honesty", "reinforce", "prefer"]
+__all__ = ["STAGES", "STAGE_NAMES", "Recipe", "find_stage", "run_pipeline"]
+
+
+def _is_stage(name: str) -> str:
+    if name not in STAGE_NAMES:
+        raise ValueError(f"must be one of {', '.join(STAGE_NAMES)}")
+    return name
+
+
+StageName = Annotated[str, AfterValidator(_is_stage)]
 
 
 class Recipe(Settings):
-    """Everything that a run needs to know: one table a stage."""
+    """Everything that a run needs to know: files for the stages after pretraining, and one table per stage."""
 
     until: StageName = Field("prefer", description="last stage of the run")
     conversations: str | None = Field(
-        None, description="file of conversations to fine-tune on; default: made from the fictional web"
+        None, description="file of conversations for the stage sft; default: the made-up web's, if it is the source"
     )
+    questions: str | None = Field(
+        None, description="file of questions for the stage honesty, which sft also measures with; default: likewise"
+    )
+    problems: str | None = Field(
+        None, description="file of problems for the stage reinforce; sft and honesty measure with it; default: likewise"
+    )
+    prompts: str | None = Field(None, description="file of prompts for the stage prefer; default: likewise")
     crawl: CrawlSettings = CrawlSettings()
     refine: RefineSettings = RefineSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
@@ -69,19 +79,19 @@ class Recipe(Settings):
                     f"{name}.seq_len = {table.seq_len} is more than the model's context, "
                     f"pretrain.seq_len = {self.pretrain.seq_len}"
                 )
-        if self.crawl.source == "tinyweb" or last < STAGE_NAMES.index("sft"):
-            return self
-        if not self.conversations:
-            raise ValueError(
-                f'crawl.source = "{self.crawl.source}" brings no conversations for sft; '
-                "give --conversations FILE, or stop before it with --until pretrain"
-            )
-        if last > STAGE_NAMES.index("sft"):
-            raise ValueError(
-                f'crawl.source = "{self.crawl.source}" has no ledger of what is true, which {self.until} measures '
-                "against; stop before it with --until sft"
-            )
         return self
+
+    def file_of(self, kind: str, folder: Path) -> Path | None:
+        """The file of a kind such as "questions": the one that is named, or the made-up web's in a run's folder."""
+        if named := getattr(self, kind):
+            return Path(named).expanduser()
+        return folder / "crawl" / f"{kind}.jsonl" if self.crawl.source == "tinyweb" else None
+
+    def left_out(self) -> dict[str, str]:
+        """The stages that this recipe brings no file for, and the kind of file that would bring each in."""
+        wanted = STAGES[: STAGE_NAMES.index(self.until) + 1]
+        missing = {s.name: n for s in wanted for n in s.inputs if n in FILES and not self.file_of(n, Path())}
+        return missing
 
 
 @dataclass(frozen=True)
@@ -114,10 +124,6 @@ class Step:
     @property
     def _by_hand(self) -> bool:
         return self.finished is not None and self.finished.made_by_hand and not self.asked
-
-
-def find_stage(name: str) -> Stage:
-    return next(stage for stage in STAGES if stage.name == name)
 
 
 def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
@@ -206,15 +212,12 @@ def run_pipeline(
     """
     folder = Path(folder)
     steps = plan_steps(recipe, folder, first=first, force=force)
-    if recipe.conversations:
-        from crawl2chat.chat.conversations import read_conversations
-
-        read_conversations(Path(recipe.conversations).expanduser())
+    check_files(recipe)
     for step in steps:
         if not step.kept and (step.asked or step.changed or not step.finished):
             check_settings(step.stage, step.settings)
             check_sources(step.settings)
-    for line in announce(steps):
+    for line in (*announce(steps), *announce_left_out(recipe)):
         print(line, file=sys.stderr)
     with atomic_write(folder / "recipe.toml") as temporary:
         temporary.write_text(to_toml(recipe), encoding="utf-8")
@@ -235,27 +238,47 @@ def plan_steps(recipe: Recipe, folder: Path, *, first: str | None = None, force:
     pages of its own. Raises StageError for files that are named and missing.
     """
     imported = _is_imported(folder, first)
+    left_out = recipe.left_out()
     last = STAGE_NAMES.index(recipe.until)
     again_from = 0 if force else STAGE_NAMES.index(first) if first else len(STAGES)
     steps: list[Step] = []
+    model = "pretrain"  # whose model the next stage goes on with
     for i, stage in enumerate(STAGES[: last + 1]):
-        if imported and stage.name in REPLACED_BY_IMPORT and stage.name != "pretrain":
+        if stage.name in left_out or (imported and stage.name in REPLACED_BY_IMPORT and stage.name != "pretrain"):
             continue
-        inputs = {} if imported and stage.name == "pretrain" else {name: folder / name for name in stage.inputs}
-        if stage.name == "sft" and recipe.conversations:
-            stage = from_conversations(stage)
-            inputs = {"conversations": Path(recipe.conversations).expanduser(), "pretrain": folder / "pretrain"}
+        stage, inputs = _with_inputs(stage, recipe, folder, model)
+        if imported and stage.name == "pretrain":
+            inputs = {}
         out, settings = folder / stage.name, getattr(recipe, stage.name)
         outside = outside_inputs(stage, settings)
         steps.append(Step(stage, inputs, out, settings, outside, read_manifest(out), asked=i >= again_from))
+        model = stage.name if stage.makes else model
     steps = _without_unread(steps, recipe)
     _compare(steps)
     return steps
 
 
-def from_conversations(sft: Stage) -> Stage:
-    """The stage sft when it reads a file instead of a crawl folder, so that the manifest calls it what it is."""
-    return replace(sft, inputs=("conversations", "pretrain"))
+def _with_inputs(stage: Stage, recipe: Recipe, folder: Path, model: str) -> tuple[Stage, dict[str, Path]]:
+    """The stage with the name of the model that it goes on with, and where its inputs are."""
+    stage = replace(stage, inputs=tuple(model if name == "model" else name for name in stage.inputs))
+    inputs: dict[str, Path] = {}
+    own = any(
+        getattr(recipe, name) for name in stage.inputs if name in FILES
+    )  # then the made-up web's don't go with it
+    for name in (*stage.inputs, *stage.optional):
+        file = recipe.file_of(name, folder) if name in FILES else folder / name
+        if file and not (own and name in FILES and not getattr(recipe, name)):
+            inputs[name] = file
+    return stage, inputs | files_beside(inputs, made=recipe.crawl.source == "tinyweb" and folder / "crawl")
+
+
+def files_beside(inputs: Mapping[str, Path], made: Path | Literal[False] = False) -> dict[str, Path]:
+    """Files that stages find by themselves next to their inputs, and so count as inputs: refusals, and a taste.
+
+    made: a folder of which they are going to be made, if they are not there yet.
+    """
+    beside = {FILES[name]: path.parent / FILES[name] for name, path in inputs.items() if FILES.get(name)}
+    return {name: path for name, path in beside.items() if path.is_file() or path.parent == made}
 
 
 def _without_unread(steps: list[Step], recipe: Recipe) -> list[Step]:
@@ -269,7 +292,9 @@ def _without_unread(steps: list[Step], recipe: Recipe) -> list[Step]:
             continue
         needed.append(step)
         if not step.kept:
-            read.update(step.inputs)
+            read.update(
+                path.name if path.parent == step.out.parent else path.parent.name for path in step.inputs.values()
+            )
     return needed[::-1]
 
 
@@ -282,8 +307,9 @@ def _compare(steps: list[Step]) -> None:
             continue
         if step.finished.stage == "import":
             continue
-        remade = [name for name, path in step.inputs.items() if path in to_make]
-        known = {name: hash_path(path) for name, path in step.inputs.items() if name not in remade and path.exists()}
+        called = {input_name(name, path, step.out): path for name, path in step.inputs.items()}
+        remade = [name for name, path in called.items() if path in to_make or path.parent in to_make]
+        known = {name: hash_path(path) for name, path in called.items() if name not in remade and path.exists()}
         was = vars(step.finished) | {"inputs": {n: h for n, h in step.finished.inputs.items() if n not in remade}}
         wanted = {
             "stage": step.stage.name, "settings": settings_that_count(step.settings), "inputs": known | step.outside
@@ -309,6 +335,47 @@ def announce(steps: list[Step]) -> Iterator[str]:
             yield f"{name}: finished, and will be made again if what it reads comes out different"
         elif step.changed:
             yield f"{name}: finished, and will be made again, since these changed: {', '.join(step.changed)}"
+
+
+def announce_left_out(recipe: Recipe) -> Iterator[str]:
+    """Which stages the recipe leaves out, and the files that would bring them in; one line, or none."""
+    left_out = recipe.left_out()
+    if left_out:
+        stages = ", ".join(f"{stage} (needs --{kind} FILE)" for stage, kind in left_out.items())
+        yield f"left out, since the recipe names no file for them: {stages}"
+
+
+def check_files(recipe: Recipe) -> None:
+    """Read the files that the recipe names, so that what is wrong with one shows before any work.
+
+    Raises StageError that names the file, the lines and what was expected.
+    """
+    stages = [stage for stage in STAGES[: STAGE_NAMES.index(recipe.until) + 1] if stage.name not in recipe.left_out()]
+    for kind in FILES:
+        named = getattr(recipe, kind)
+        if named and any(kind in (*stage.inputs, *stage.optional) for stage in stages):
+            _read_file(kind, Path(named).expanduser())
+
+
+def _read_file(kind: str, file: Path) -> None:
+    if kind == "conversations":
+        from crawl2chat.chat.conversations import read_conversations
+
+        read_conversations(file)
+    elif kind == "questions":
+        from crawl2chat.evals.questions import read_questions
+        from crawl2chat.honesty.lessons import read_refusals
+
+        read_questions(file)
+        read_refusals(file)
+    elif kind == "problems":
+        from crawl2chat.evals.tasks import read_problems
+
+        read_problems(file)
+    else:
+        from crawl2chat.rl.preferences.preference_files import read_prompts
+
+        read_prompts(file)
 
 
 def _is_imported(folder: Path, first: str | None) -> bool:

@@ -3,14 +3,15 @@
 import copy
 import difflib
 import json
-import os
+import textwrap
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
 
+from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.text_files import NotText, read_text
 
 
@@ -19,8 +20,9 @@ class Settings(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, validate_default=True)
 
-    # Fields that say how the computer is used and not what comes out: a stage is not done anew when they change.
+    # Fields that say how the computer is used and not what comes out: a stage is not run again when they change.
     RUNTIME_ONLY: ClassVar[frozenset[str]] = frozenset()
+    MOVED: ClassVar[Mapping[str, str]] = {}  # settings that were here in an earlier version: old name, new dotted name
 
 
 def with_default(model: type["Settings"], name: str, default: Any, description: str | None = None) -> Any:
@@ -43,7 +45,7 @@ def _as_list(value: Any) -> Any:
 Words = Annotated[list[str], BeforeValidator(_as_list)]  # a single one may be written without brackets, "" is none
 
 
-class RecipeError(Exception):
+class RecipeError(StageError):
     """A recipe that can't be run; the message lists every problem."""
 
 
@@ -51,32 +53,44 @@ S = TypeVar("S", bound=Settings)
 
 
 def load_settings(
-    model: type[S], file: str | os.PathLike[str] | None = None, flags: Sequence[str] = (), *, table: str = ""
+    model: type[S],
+    file: AnyPath | None = None,
+    flags: Sequence[str] = (),
+    *,
+    table: str = "",
+    values: Mapping[str, Any] | None = None,
+    seed: int | None = None,
 ) -> S:
     """Read `file` (TOML) and lay dotted flags (`--pretrain.depth 6` or `--pretrain.depth=6`) over it.
 
-    With a `table`, only that table of the file counts, and all flags must be of it.
+    table: only that table of the file counts, and all flags must be of it. values: laid over both, by names that may be
+    dotted, tables as dictionaries. seed: of every table whose `seed` nothing else sets.
     Raises RecipeError naming every unknown key, wrong type and impossible value at once.
     """
     file = None if file is None else Path(file)
     source = f"recipe {file}" if file else "settings"
-    values: dict[str, Any] = {}
+    given: dict[str, Any] = {}
     if file is not None:
         try:
-            values = tomllib.loads(read_text(file))
+            given = tomllib.loads(read_text(file))
         except (OSError, NotText) as error:
             raise RecipeError(f"{source}: can't be read: {error}") from error
         except tomllib.TOMLDecodeError as error:
             raise RecipeError(f"{source}: not valid TOML: {error}") from error
     problems: list[str] = []
-    for key, value in _parse_flags(flags):
-        problem = _put(values, key.split("."), value)
+    for key, value in [*_parse_flags(flags), *dotted(values or {})]:
+        problem = _put(given, key.split("."), value)
         if table and not key.startswith(f"{table}."):
             problem = f"{key}: this command takes settings of the table {table} alone"
         if problem:
             problems.append(problem)
+    taken = given.get(table, {}) if table else given
+    if seed is not None:
+        for of_table, values_of_table in [(model, taken)] if table else _tables(model, taken):
+            if "seed" in of_table.model_fields and isinstance(values_of_table, dict):
+                values_of_table.setdefault("seed", seed)
     try:
-        settings = model.model_validate(values.get(table, {}) if table else values)
+        settings = model.model_validate(taken)
     except ValidationError as error:
         problems += [_describe(model, problem, f"{table}." if table else "") for problem in error.errors()]
     if problems:
@@ -90,9 +104,44 @@ def to_toml(settings: Settings) -> str:
     return "\n".join(_toml_lines(settings.model_dump(mode="json"), ())) + "\n"
 
 
-def settings_help(model: type[Settings], prefix: str = "") -> str:
-    """One line a setting: dotted flag, default, meaning."""
-    return "\n".join(f"  --{name} {default}\n      {text}" for name, default, text in _fields(model, prefix))
+def settings_help(recipe: type[Settings], *, table: str | None = None, word: str = "") -> str:
+    """Return the settings of a recipe or of one of its tables: dotted flag, default and meaning of each.
+
+    word: only those that have it in their name or meaning; without it, settings that an earlier table has by the same
+    name and with the same meaning are listed by their names alone.
+    """
+    groups: dict[str, list[str]] = {}
+    repeated: dict[tuple[str, str], list[str]] = {}
+    first: dict[tuple[str, str], str] = {}
+    for name, default, text in _fields(recipe):
+        group, field = name.split(".", 1) if "." in name else ("", name)
+        if table not in (None, group) or word.lower() not in f"{name} {text}".lower():
+            continue
+        origin = first.setdefault((field, text), group)
+        if origin != group and not (word or table):
+            repeated.setdefault((group, origin), []).append(f"{field} {default}".strip())
+        else:
+            groups.setdefault(group, []).append(f"  --{name} {default}\n      {text}")
+    for (group, origin), fields in repeated.items():
+        listed = textwrap.fill(", ".join(fields), 110, initial_indent="      ", subsequent_indent="      ")
+        groups.setdefault(group, []).append(f"  --{group}.NAME, as of {origin}, with these defaults:\n{listed}")
+    return "\n\n".join("\n".join([group, *lines] if group else lines) for group, lines in groups.items())
+
+
+def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Nested tables as dotted names, as they are typed on the command line."""
+    for name, value in values.items():
+        if isinstance(value, Mapping):
+            yield from dotted(value, f"{prefix}{name}.")
+        else:
+            yield prefix + name, value
+
+
+def _tables(model: type[Settings], values: dict[str, Any]) -> Iterator[tuple[type[Settings], Any]]:
+    """The tables of a recipe, each with its values, which may be a mistake that validation reports."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
+            yield field.annotation, values.setdefault(name, {})
 
 
 def _parse_flags(flags: Sequence[str]) -> Iterator[tuple[str, Any]]:
@@ -130,6 +179,8 @@ def _describe(model: type[Settings], problem: Any, prefix: str = "") -> str:
     path = [str(part) for part in problem["loc"]]
     name = (prefix + ".".join(path)).removesuffix(".") or "the recipe"
     if problem["type"] == "extra_forbidden":
+        if moved := _table_of(model, path[:-1]).MOVED.get(path[-1]):
+            return f"{name}: no such setting any more; it is {moved} now"
         known = [field for field, _, _ in _fields(model, prefix)] + list(model.model_fields)
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
@@ -140,6 +191,13 @@ def _describe(model: type[Settings], problem: Any, prefix: str = "") -> str:
     if isinstance(problem["input"], dict):  # a rule over several settings of a table
         return f"{name}: {message}"
     return f"{name} = {json.dumps(problem['input'], default=str)}: {message}"
+
+
+def _table_of(model: type[Settings], path: Sequence[str]) -> type[Settings]:
+    for part in path:
+        table = model.model_fields[part].annotation
+        model = table if isinstance(table, type) and issubclass(table, Settings) else Settings
+    return model
 
 
 def _fields(model: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, str]]:

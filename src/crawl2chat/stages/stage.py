@@ -12,14 +12,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from crawl2chat import __version__
 from crawl2chat.parallel import torchrun
-from crawl2chat.stages.changes import differences, settings_that_count
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, hash_json, remove, sha256, temporary_of, write_json
-from crawl2chat.stages.settings import Settings
+from crawl2chat.stages.settings import Settings, dotted
 
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
@@ -34,12 +33,19 @@ NOT_RESULTS = {MANIFEST, METRICS, SAMPLES_DURING, TRACKED, STARTED, ".lock"}
 
 @dataclass(frozen=True)
 class Stage:
-    """A step of the way: a function `(*inputs, out, settings) -> list[Figure]` of folders to a folder."""
+    """A step of the way: a function `(*inputs, out, settings, **optional) -> list[Figure]` of files to a folder.
+
+    inputs: names of stages, whose folders are read, of files (`table.FILES`), or "model": that of the stage before.
+    """
 
     name: str
     inputs: tuple[str, ...]
     function: str  # "package.module:name", imported only when the stage runs
     on_all_ranks: bool = False  # under torchrun: whether the other ranks call the function, too
+    optional: tuple[str, ...] = ()  # inputs that the stage can do without, passed by name
+    makes: Literal["base", "assistant"] | None = None  # the kind of model that it leaves
+    teaches_tools: bool = False
+    replaced_by_import: bool = False  # an imported model takes its place
 
     def load(self) -> Callable[..., list[Figure]]:
         module, _, name = self.function.partition(":")
@@ -91,7 +97,8 @@ def run_stage(
     Same settings and inputs and a manifest: skipped. Same settings and inputs without one (it was killed):
     the function runs again over what it left. Anything else: the folder is emptied first, with a line that says
     what has changed; work of more than a minute is moved aside instead (`REPLACED`).
-    `outside`: hashes of files that settings name, which count as inputs. `check` is called if the stage has to run,
+    `inputs` may hold files that the stage finds by itself next to the others. `outside`: hashes of files that
+    settings name, which count as inputs. `check` is called if the stage has to run,
     before anything is emptied; what it raises ends the call.
     Raises StageError for missing inputs, or when `out` is or holds an input or files that no stage wrote.
     """
@@ -104,8 +111,9 @@ def run_stage(
     wanted: dict[str, Any] = {
         "stage": stage.name,
         "settings": settings_that_count(settings),
-        "inputs": {name: hash_path(path) for name, path in places.items()} | dict(outside or {}),
+        "inputs": {input_name(name, path, out): hash_path(path) for name, path in places.items()} | dict(outside or {}),
     }
+    optional = {name: places[name] for name in stage.optional if name in places}
     with _locked(out):
         finished = read_manifest(out)
         if finished and not force and not differences(vars(finished), wanted):
@@ -125,11 +133,12 @@ def run_stage(
                 {
                     "stage": stage.name,
                     "inputs": [str(places[name].resolve()) for name in stage.inputs],
+                    "optional": {name: str(path.resolve()) for name, path in optional.items()},
                     "out": str(out.resolve()),
                     "settings": settings.model_dump(mode="json"),
                 }
             )
-        figures = stage.load()(*(places[name] for name in stage.inputs), out, settings)
+        figures = stage.load()(*(places[name] for name in stage.inputs), out, settings, **optional)
         manifest = Manifest(
             **wanted,
             outputs=hash_files(out),
@@ -148,6 +157,33 @@ def run_stage(
         write_json(out / MANIFEST, vars(manifest))
         (out / STARTED).unlink()
         return manifest, True
+
+
+def settings_that_count(settings: Settings) -> dict[str, Any]:
+    """A stage's settings as its manifest holds them: without those that change only how it runs, not its result."""
+    return settings.model_dump(mode="json", exclude=set(settings.RUNTIME_ONLY))
+
+
+def differences(made_from: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
+    """What has changed since a stage was made: `settings.epochs 20 → 2`, `inputs.refine`; `stage` for another stage."""
+    if made_from["stage"] != wanted["stage"]:
+        return ["stage"]
+    settings = dict(dotted(made_from["settings"])), dict(dotted(wanted["settings"]))
+    changed = [
+        f"settings.{name} {_shown(settings[0], name)} → {_shown(settings[1], name)}"
+        for name in sorted({*settings[0], *settings[1]})
+        if settings[0].get(name) != settings[1].get(name)
+    ]
+    inputs = made_from["inputs"], wanted["inputs"]
+    return [
+        *(f"inputs.{n}" for n in sorted({*inputs[0], *inputs[1]}) if inputs[0].get(n) != inputs[1].get(n)),
+        *changed,
+    ]
+
+
+def _shown(settings: Mapping[str, Any], name: str) -> str:
+    text = json.dumps(settings[name], ensure_ascii=False) if name in settings else "(absent)"
+    return text if len(text) <= 40 else text[:39] + "…"
 
 
 def read_manifest(folder: AnyPath) -> Manifest | None:
@@ -186,16 +222,26 @@ def hash_files(folder: Path) -> dict[str, str]:
     return {p.relative_to(folder).as_posix(): sha256(p) for p in files}
 
 
+def input_name(name: str, path: Path, out: Path) -> str:
+    """What a manifest calls an input: a model or a file of the same run goes by its place, `sft` or `crawl/x.jsonl`."""
+    path, run = path.resolve(), out.resolve().parent
+    if name == "model" and path.parent == run:
+        return path.name
+    return f"{path.parent.name}/{path.name}" if path.parent.parent == run else name
+
+
 def is_current(run: Path, manifest: Manifest) -> bool:
-    """Whether a stage's inputs are still those it was made from, as far as they are stages of the same run.
+    """Whether a stage's inputs are still those it was made from, as far as they are stages of the same run or in them.
 
     A stage that was made by hand has the inputs that its maker chose, from anywhere.
     """
     if manifest.made_by_hand:
         return True
     for name, made_from in manifest.inputs.items():
-        now = read_manifest(run / name)
-        if now and now.hash != made_from:
+        if (run / name).is_file():
+            if "/" in name and sha256(run / name) != made_from:
+                return False
+        elif (now := read_manifest(run / name)) and now.hash != made_from:
             return False
     return True
 

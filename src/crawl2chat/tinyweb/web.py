@@ -4,11 +4,11 @@ import random
 from collections.abc import Sequence
 from dataclasses import replace
 
+from crawl2chat.crawl.settings import TinywebSettings
 from crawl2chat.tinyweb import arithmetic, glossary, interviews, junk, passages, people, stories
 from crawl2chat.tinyweb.html import ENCODINGS
 from crawl2chat.tinyweb.ledger import Ledger, Translation
 from crawl2chat.tinyweb.pages import TEMPLATES, Block, Page, Site, Template
-from crawl2chat.tinyweb.settings import TinywebSettings
 from crawl2chat.tinyweb.world import World
 
 _SITES_PER_TEMPLATE = 8

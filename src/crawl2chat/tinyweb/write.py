@@ -1,4 +1,4 @@
-"""Write the fictional web: WARC files as a crawler would leave them, and the ledger of the truth."""
+"""Write the made-up web: WARC files as a crawler leaves them, the files that teach, and the ledger of the truth."""
 
 import base64
 import gzip
@@ -9,11 +9,18 @@ from collections.abc import Sequence
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from crawl2chat.stages.files import atomic_write
+from crawl2chat.chat.conversations import write_conversations
+from crawl2chat.chat.presets import PRESETS
+from crawl2chat.crawl import stage as crawl_stage
+from crawl2chat.crawl.settings import CrawlSettings, TinywebSettings
+from crawl2chat.evals.questions import write_questions
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.files import AnyPath, atomic_write, write_json, write_jsonl
 from crawl2chat.tinyweb.html import render
 from crawl2chat.tinyweb.ledger import write_lines
 from crawl2chat.tinyweb.pages import Page
-from crawl2chat.tinyweb.settings import TinywebSettings
+from crawl2chat.tinyweb.showing import presets_of, prompt_rows, taste
+from crawl2chat.tinyweb.teaching import REFUSALS, conversations_of, problem_rows, question_rows
 from crawl2chat.tinyweb.web import make_web
 from crawl2chat.tinyweb.world import World, make_world
 
@@ -21,8 +28,19 @@ FILES = 4
 _SERVERS = ("nginx", "Apache/2.4.62 (Debian)", "Apache", "lighttpd/1.4.76", "Microsoft-IIS/10.0")
 
 
+def crawl(out: AnyPath, settings: CrawlSettings) -> list[Figure]:
+    """The crawl stage of any source: write the made-up web if it is the source, and list the WARCs as for others."""
+    if settings.source == "tinyweb":
+        write_tinyweb(Path(out), settings.seed, settings.tinyweb)
+    return crawl_stage.crawl(out, settings)
+
+
 def write_tinyweb(out: Path, seed: int, settings: TinywebSettings) -> None:
-    """Write `warc/part-0000N.warc.gz`, `blocklist.txt` and `ledger/*` into `out`: the same bytes for the same seed."""
+    """Write the WARCs, the blocklist, the ledger and the files that teach into `out`: the same bytes for a seed.
+
+    `warc/part-0000N.warc.gz`, `blocklist.txt`, `ledger/*`; for later stages `conversations.jsonl`, `questions.jsonl`
+    with `refusals.txt`, `problems.jsonl`, `prompts.jsonl` with `taste.json`, and `presets.jsonl` for the chat page.
+    """
     world = make_world(seed, settings.people)
     pages, ledger, blocked = make_web(world, settings)
     order = world.rng("order").sample(pages, len(pages))
@@ -31,6 +49,13 @@ def write_tinyweb(out: Path, seed: int, settings: TinywebSettings) -> None:
             _write_warc(temporary, order[number::FILES], world, number)
     ledger.save(out / "ledger")
     write_lines(out / "blocklist.txt", blocked)
+    write_conversations(conversations_of(ledger, settings.taught, seed), out / "conversations.jsonl")
+    write_questions(question_rows(ledger, settings, seed), out / "questions.jsonl")
+    write_lines(out / "refusals.txt", REFUSALS)
+    write_jsonl(out / "problems.jsonl", problem_rows(ledger, seed))
+    write_jsonl(out / "prompts.jsonl", prompt_rows(ledger))
+    write_json(out / "taste.json", taste())
+    write_jsonl(out / PRESETS, presets_of(ledger))
 
 
 def _write_warc(path: Path, pages: Sequence[Page], world: World, number: int) -> None:

@@ -1,14 +1,27 @@
-"""The tokenizer stage: documents in, `tokenizer.json` out."""
+"""The tokenizer stage: documents in, `tokenizer.json` out; a byte-pair encoding is learned from them."""
 
 import sys
+from collections.abc import Iterable
 
+import rustbpe
 import xxhash
+from pydantic import Field
 
 from crawl2chat.refine.documents import read_texts
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError
-from crawl2chat.tokenizer.bpe import train_bpe
-from crawl2chat.tokenizer.settings import TokenizerSettings
+from crawl2chat.stages.settings import Settings
+from crawl2chat.tokenizer.encoding import cut_white_space
+from crawl2chat.tokenizer.tokenizer import CONTROL_TOKENS, QWEN2_PATTERN, Tokenizer
+
+
+class TokenizerSettings(Settings):
+    """How large a vocabulary, learned from how much text."""
+
+    vocab_size: int = Field(4096, ge=272, description="size of the vocabulary: bytes, merges and control tokens")
+    max_bytes: int = Field(
+        2_000_000_000, ge=1, description="train on at most this many bytes of text, from the beginning"
+    )
 
 
 def train_tokenizer(documents: AnyPath, out: AnyPath, settings: TokenizerSettings) -> list[Figure]:
@@ -40,3 +53,21 @@ def train_tokenizer(documents: AnyPath, out: AnyPath, settings: TokenizerSetting
         Figure("training_bytes", n_bytes, "bytes", count=len(training)),
         Figure("bytes_per_token", measured_bytes / n_tokens, "bytes", count=len(measured)),
     ]
+
+
+def train_bpe(texts: Iterable[str], vocab_size: int) -> Tokenizer:
+    """Train on texts; `vocab_size` counts bytes, merges and control tokens.
+
+    A text with few different words may run out of pairs: the vocabulary is then smaller.
+    Source: Sennrich et al., arXiv 1508.07909, on bytes as in GPT-2.
+    """
+    n_ranks = vocab_size - len(CONTROL_TOKENS)
+    if n_ranks < 256:
+        raise ValueError(
+            f"vocab_size = {vocab_size}: must be at least {256 + len(CONTROL_TOKENS)} (bytes and controls)"
+        )
+    trainer = rustbpe.Tokenizer()
+    stretches = (stretch for text in texts for stretch in cut_white_space(text))
+    trainer.train_from_iterator(stretches, n_ranks, pattern=QWEN2_PATTERN)
+    ranks = {bytes(token): rank for token, rank in trainer.get_mergeable_ranks()}
+    return Tokenizer(ranks, {name: len(ranks) + i for i, name in enumerate(CONTROL_TOKENS)})

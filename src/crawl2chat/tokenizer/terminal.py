@@ -8,9 +8,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from crawl2chat.tokenizer.cut import Cut, cut, visible
 from crawl2chat.tokenizer.encoding import Encoding
-from crawl2chat.tokenizer.replay import Merge, replay
+from crawl2chat.tokenizer.inspection import Cut, Merge, cut, replay, visible
 
 COLOURS = ("black on bright_cyan", "black on bright_yellow", "black on bright_green", "black on bright_magenta")
 PIPED_WIDTH = 100

@@ -10,9 +10,8 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any, Literal, NotRequired, TypedDict
 
-from crawl2chat.stages.downloads import what_is_wrong
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
-from crawl2chat.stages.text_files import NotText, decode
+from crawl2chat.stages.text_files import NotText, decode, what_is_wrong
 from crawl2chat.tokenizer.encoding import Encoding
 
 # Qwen2's split: contractions, words with a leading space, single digits, punctuation, line ends, space.

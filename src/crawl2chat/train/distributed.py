@@ -102,7 +102,9 @@ def process_group(device: str) -> Iterator[Ranks]:
         backend = "cpu:gloo,cuda:nccl"
     dist.init_process_group(
         backend,
-        store=torch.distributed.PrefixStore("group", processes.store()),
+        store=dist.PrefixStore(  # type: ignore[attr-defined]
+            "group", processes.store()
+        ),
         rank=processes.rank(),
         world_size=processes.world_size(),
         timeout=SILENCE,
@@ -280,7 +282,7 @@ def each_matrix(function: Stack, parts: Sequence[Tensor], whole: Tensor, ranks: 
     result = torch.empty_like(held)
     if not isinstance(whole, DTensor):
         mine = function(held[ranks.rank * each : (ranks.rank + 1) * each])
-        dist.all_gather(list(result.split(each)), mine.contiguous())
+        dist.all_gather(list(torch.split(result, each)), mine.contiguous())
         return list(result[: len(parts)].unbind(0))
     n_rows, columns = whole.shape
     rows = [len(range(n_rows)[ranks.rows(n_rows, rank)]) for rank in range(ranks.size)]
@@ -288,8 +290,8 @@ def each_matrix(function: Stack, parts: Sequence[Tensor], whole: Tensor, ranks: 
     received = [each * n * columns for n in rows]
     gathered = held.new_empty(sum(received))
     dist.all_to_all_single(gathered, held.flatten(), received, sent)
-    by_rank = [part.view(each, n, columns) for part, n in zip(gathered.split(received), rows, strict=True)]
+    by_rank = [part.view(each, n, columns) for part, n in zip(torch.split(gathered, received), rows, strict=True)]
     worked = function(torch.cat(by_rank, dim=1))
-    returned = torch.cat([part.flatten() for part in worked.split(rows, dim=1)])
+    returned = torch.cat([part.flatten() for part in torch.split(worked, rows, dim=1)])
     dist.all_to_all_single(result.view(-1), returned, sent, received)
     return list(result[: len(parts)].unbind(0))

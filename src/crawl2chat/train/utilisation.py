@@ -70,13 +70,13 @@ def _seconds_of_product(a: torch.Tensor, b: torch.Tensor, out: torch.Tensor, tim
         began = time.perf_counter()
         torch.mm(a, b, out=out)
         return time.perf_counter() - began
-    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))
+    start, end = (torch.cuda.Event(enable_timing=True) for _ in range(2))  # type: ignore[no-untyped-call]
     start.record()
     for _ in range(times):  # one at a time would measure the launch
         torch.mm(a, b, out=out)
     end.record()
     end.synchronize()
-    return start.elapsed_time(end) / 1000 / times
+    return float(start.elapsed_time(end)) / 1000 / times
 
 
 def utilisation_figures(

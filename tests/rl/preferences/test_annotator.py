@@ -4,12 +4,16 @@ import random
 
 import pytest
 
-from crawl2chat.rl.from_ledger import TASTE
 from crawl2chat.rl.preferences.annotator import Annotator, Taste
 from crawl2chat.rl.preferences.preference_files import PromptRow
 from crawl2chat.rl.preferences.store import Answer, Prompt
 from crawl2chat.stages.files import StageError
+from crawl2chat.tinyweb.showing import taste
 from crawl2chat.tinyweb.words import ADJECTIVES, NOUNS, RHYMES
+
+LISTS = taste()
+FAMILIES = {word: family for family, words in enumerate(LISTS["rhymes"]) for word in words}
+TASTE = Taste(frozenset(LISTS["liked"]), frozenset(LISTS["content"]), FAMILIES)
 
 MOON = PromptRow(Prompt("Write a verse about the moon."), "moon")
 PLAIN = (

@@ -1,12 +1,23 @@
 import json
 import math
+import os
+import signal
 
 import pytest
 import torch
 
-from crawl2chat.rl.preferences.reward_model import RewardModel, fit_reward_model, plackett_luce_loss, reading, tied_loss
+from crawl2chat.rl.preferences.reward_model import (
+    RankedChoice,
+    RewardModel,
+    fit_reward_model,
+    plackett_luce_loss,
+    reading,
+    tied_loss,
+)
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.stages.files import StageError
+from crawl2chat.stages.stage import METRICS
+from crawl2chat.train.metrics import read_metrics
 
 SETTINGS = PreferSettings(reward_epochs=6, reward_batch=4)
 
@@ -145,3 +156,44 @@ def test_tied_answers_are_told_from_worse_ones_and_keep_their_order_to_themselve
     strict = [[1] * 4] * 8
     one, other = (fit_reward_model(model, ranked[:8], SETTINGS, sizes) for sizes in (None, strict))
     assert all(torch.equal(a, b) for a, b in zip(one.state_dict().values(), other.state_dict().values(), strict=True))
+
+
+def test_a_fit_that_is_stopped_goes_on_from_its_checkpoint_and_ends_as_another(model, tmp_path, monkeypatch):
+    ranked = rankings()[:8]
+    whole = fit_reward_model(model, ranked, SETTINGS)
+    losses, stop_at = RankedChoice.accumulate_gradients, 3
+
+    def stopped(self, step, learner):
+        if step == stop_at:
+            os.kill(os.getpid(), signal.SIGINT)
+        assert step >= first
+        return losses(self, step, learner)
+
+    first = 0
+    monkeypatch.setattr(RankedChoice, "accumulate_gradients", stopped)
+    with pytest.raises(KeyboardInterrupt):
+        fit_reward_model(model, ranked, SETTINGS, out=tmp_path)
+    first, stop_at = 4, None  # the steps before it are done
+    resumed = fit_reward_model(model, ranked, SETTINGS, out=tmp_path)
+    pairs = zip(whole.state_dict().values(), resumed.state_dict().values(), strict=True)
+    assert all(torch.equal(a, b) for a, b in pairs)
+    lines = read_metrics(tmp_path / METRICS)
+    assert [line["step"] for line in lines] == list(range(1, 13))
+    assert lines[-1]["loss"] < lines[0]["loss"]
+
+
+def test_memory_that_runs_out_splits_a_batch_of_rankings_and_changes_no_loss(model, tmp_path, monkeypatch, capsys):
+    ranked, forward = rankings()[:8], RewardModel.forward
+
+    def small_memory(self, ids_bt, last_b):
+        if len(ids_bt) > 8:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.")
+        return forward(self, ids_bt, last_b)
+
+    fit_reward_model(model, ranked, SETTINGS, out=tmp_path / "whole")
+    monkeypatch.setattr(RewardModel, "forward", small_memory)
+    with pytest.raises(torch.OutOfMemoryError):  # rewards of all answers at the end, which are not training's
+        fit_reward_model(model, ranked, SETTINGS, out=tmp_path / "small")
+    assert "memory ran out" in capsys.readouterr().err
+    found = [[line["loss"] for line in read_metrics(tmp_path / name / METRICS)] for name in ("whole", "small")]
+    assert found[1] == pytest.approx(found[0], rel=1e-3)

@@ -1,4 +1,4 @@
-"""How well a model compresses text that it has not seen, beside models and programs that know less."""
+"""How well a model compresses text that it has not seen, compared with models and programs that know less."""
 
 import contextlib
 import io
@@ -35,19 +35,18 @@ from crawl2chat.tokenizer import Tokenizer
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 FALLBACK = (0.5, 1.0, 1.5)  # KenLM's discounts, where the n-grams are too few to estimate them
-NGRAM_TOKENS = 20_000_000  # of training that n-grams are counted in at most: a minute and 2.5 GB
-PRIMED_BYTES = 2_000_000  # of training text that zstd has before it; with more it takes too long
-GROUPS = 12  # the largest sources, or languages, that have figures of their own
+NGRAM_TOKENS = 20_000_000  # maximum of training tokens in which n-grams are counted: a minute and 2.5 GB
+PRIMED_BYTES = 2_000_000  # training text that zstd reads first; with more it takes too long
+MAX_GROUPS = 12  # the largest sources, or languages, that have figures of their own
 Program = Callable[[bytes], int]
 
 
 def measure_compression(tested: ModelUnderTest) -> list[Figure]:
-    """Bits per byte on held-out documents, as a whole and by source and language, and of a true archive.
+    """Measure bits per byte on held-out documents, as a whole and by source and language, and of a real archive.
 
-    `bits_per_byte/model` and so on: of all documents. For programs (zstd, xz, brotli) their bytes are joined into one
-    file, which is kindest to them; `zstd_primed` is how much a file of training text grows by it. The model's and the
-    5-gram model's text is joined likewise, and they have learned from all of the training text (5-grams of the first
-    NGRAM_TOKENS).
+    `bits_per_byte/NAME`: of all documents. For programs (zstd, xz, brotli) they are joined into one file, which is
+    kindest to them; `zstd_primed` is how much a file of training text grows by that file. The model and the 5-gram
+    model read them joined as well, and have learned from all of the training text (5-grams: its first NGRAM_TOKENS).
     """
     held_out, documents = tested.held_out, tested.documents
     if not documents:
@@ -81,8 +80,8 @@ def measure_compression(tested: ModelUnderTest) -> list[Figure]:
 def measure_archive(tested: ModelUnderTest, text: bytes) -> list[Figure]:
     """Archive a text and restore it.
 
-    `archive_bits_per_byte` is of the whole archive, `archive_coded_bits_per_byte` without what stands around the coded
-    message, `archive_model_bits_per_byte` what the model's probabilities come to in the same contexts.
+    `archive_bits_per_byte`: of the whole archive; `archive_coded_…`: of its coded messages alone; `archive_model_…`: by
+    the model's probabilities in the same contexts; `archive_exact`: 1 if every byte was restored.
     """
     if not text:
         return []
@@ -90,7 +89,7 @@ def measure_archive(tested: ModelUnderTest, text: bytes) -> list[Figure]:
     archive, restored = io.BytesIO(), io.BytesIO()
     summary = compress(model, tokenizer, io.BytesIO(text), len(text), archive, quiet=True)
     archive.seek(0)
-    with contextlib.suppress(StageError):  # what is not restored is a figure, not the end of the suite
+    with contextlib.suppress(StageError):  # a failed restoration is a figure, not the end of the suite
         decompress(model, tokenizer, archive, restored, quiet=True)
     lengths = {
         "archive": 8 * summary.archive,
@@ -103,12 +102,12 @@ def measure_archive(tested: ModelUnderTest, text: bytes) -> list[Figure]:
 
 
 def archive_bits(model: Transformer, tokenizer: Tokenizer, text: bytes, archive: bytes) -> float:
-    """Σ −log2 p of a text's tokens by the plain forward pass, each in the context that it has in the archive."""
+    """Return Σ −log2 p of a text's tokens by the plain forward pass, each in the context that it has in the archive."""
     source = io.BytesIO(archive)
     header = read_header(source)
     window, again = header.window, header.window // 2
     rows: list[list[int]] = []
-    scored: list[int] = []  # the first place of each row that no earlier row has scored
+    scored: list[int] = []  # of each row, the first place that no earlier row has scored
     done = 0
     while done < len(text):
         block = read_block(source, header)
@@ -149,7 +148,7 @@ def zstd(text: bytes) -> int:
 
 
 def zstd_primed(tested: ModelUnderTest, text: bytes) -> int:
-    """How much longer training text becomes when the text is put behind it."""
+    """Return how many bytes longer training text becomes when the text is put after it."""
     ids = tested.training.ids[:PRIMED_BYTES]
     before = tested.tokenizer.decode_bytes(ids[ids != tested.tokenizer.end_of_text].tolist())[:PRIMED_BYTES]
     return zstd(before + text) - zstd(before)
@@ -161,7 +160,7 @@ def _by_program(name: str, program: Program, texts: Sequence[bytes]) -> Figure:
 
 
 def _by_source(tested: ModelUnderTest, documents: Sequence[Document]) -> list[str]:
-    """The kind of page in a fictional web, otherwise the host."""
+    """Return each document's kind of page in a made-up web, otherwise its host."""
     kinds = {page.url: page.kind for page in tested.ledger.pages} if tested.ledger else {}
     return [kinds.get(document.url) or _host(document.url) for document in documents]
 
@@ -169,17 +168,17 @@ def _by_source(tested: ModelUnderTest, documents: Sequence[Document]) -> list[st
 def _host(url: str) -> str:
     try:
         return urlsplit(url).hostname or ""
-    except ValueError:  # such as an unclosed bracket of an IPv6 address; whoever made the documents let it pass
+    except ValueError:  # such as an IPv6 address with an unclosed bracket, in documents from elsewhere
         return ""
 
 
 def _largest(groups: Sequence[str], n_bytes: NDArray[np.int64]) -> list[tuple[str, list[int]]]:
-    """The groups with the most bytes, and the places of their members; "" is none."""
+    """Return the groups with the most bytes and the places of their members; "" is not a group."""
     members: dict[str, list[int]] = defaultdict(list)
     for i, group in enumerate(groups):
         if group:
             members[group].append(i)
-    return sorted(members.items(), key=lambda item: (-n_bytes[item[1]].sum(), item[0]))[:GROUPS]
+    return sorted(members.items(), key=lambda item: (-n_bytes[item[1]].sum(), item[0]))[:MAX_GROUPS]
 
 
 @dataclass(frozen=True)
@@ -194,12 +193,14 @@ class _Order:
 
 
 class KneserNey:
-    """Probabilities of a token behind the n−1 tokens before it, h, each order mixed with the one below:
+    """An n-gram model over token ids: interpolated modified Kneser-Ney (Chen & Goodman 1998, sections 2.7 and 3).
+
+    The probability of a token after the n−1 tokens before it, h, mixes each order with the one below:
 
     p(w | h) = (max(c(hw) − D(c(hw)), 0) + p(w | h without its first token) · Σ D(c(h·))) / Σ c(h·)
 
-    c counts occurrences, and below the highest order the different tokens before an n-gram; D is D1, D2 or D3+, by
-    the count. Single tokens are mixed with 1/vocabulary.
+    c counts occurrences, and below the highest order the different tokens before an n-gram; D is D1, D2 or D3+,
+    depending on the count. Single tokens are mixed with 1/vocabulary.
     """
 
     def __init__(self, ids: NDArray[np.integer], vocab_size: int, order: int = 5) -> None:
@@ -224,7 +225,7 @@ class KneserNey:
         self.orders = [_make_order(*given, vocab_size) for given in zip(keys, counts, n_contexts[:-1], strict=True)]
 
     def nats(self, ids: NDArray[np.integer]) -> Floats:
-        """−ln p of every token in a sequence (as many as there are); the very first one, of no context, counts 0."""
+        """Return −ln p of every token in a sequence; the first one, which has no context, counts 0."""
         ids = np.asarray(ids, dtype=np.int64)
         p = np.full(len(ids), 1 / self.vocab_size)
         numbers = np.zeros(len(ids) + 1, dtype=np.int64)  # as above; −1 for an n-gram that was never seen
@@ -239,7 +240,7 @@ class KneserNey:
             mixed = (kept + order.discounted[contexts] * p[n - 1 :]) / np.maximum(totals, 1)
             p[n - 1 :] = np.where(totals > 0, mixed, p[n - 1 :])
             numbers = np.where(found, places, -1)
-        nats = -np.log(p)
+        nats: Floats = -np.log(p)
         nats[:1] = 0
         return nats
 
@@ -253,7 +254,7 @@ def _make_order(keys: Ints, counts: Ints, n_contexts: int, vocab_size: int) -> _
 
 
 def discounts_of(counts: Ints) -> Floats:
-    """0, D1, D2 and D3+ by how many n-grams have a count of 1 to 4 (Chen & Goodman 1998, equation 26)."""
+    """Return 0, D1, D2 and D3+ from how many n-grams have a count of 1 to 4 (Chen & Goodman 1998, equation 26)."""
     n = np.bincount(np.minimum(counts, 5), minlength=6)
     discounts = np.array([0.0, *FALLBACK])
     if n[1:5].all():

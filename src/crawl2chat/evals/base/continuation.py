@@ -1,4 +1,8 @@
-"""Continuation: how a base model's texts differ among themselves and from its training text, by how it samples."""
+"""Whether a base model writes something new or recites: diversity and copies by how it samples, and known passages.
+
+Recitation as in Carlini et al. (arXiv 2202.07646): a text is prompted with some of its tokens and continued greedily,
+and counts as recited only if every word to its end is right.
+"""
 
 import math
 import statistics
@@ -16,20 +20,20 @@ from crawl2chat.tokenizer import Tokenizer
 
 TEMPERATURES = (0.0, 0.5, 0.8, 1.0, 1.2)  # at top-p 1
 TOP_PS = (0.5, 0.8, 0.95)  # at temperature 1
-TOKENS = 80  # of a continuation at most
-LEFT = 40  # tokens of a held-out document behind the part that is a prompt
+MAX_TOKENS = 80  # of a continuation
+TOKENS_LEFT = 40  # of a held-out document, after the part that is the prompt
 GROUPS = 16  # of the jackknife
 STUDENT_T = (12.71, 4.30, 3.18, 2.78, 2.57, 2.45, 2.36, 2.31, 2.26, 2.23, 2.20, 2.18, 2.16, 2.14, 2.13)  # by groups − 2
 HELD_OUT = "held_out"  # the group of what people wrote
-PROMPT = 16  # tokens, about a third of a passage
-PROMPTS = (8, 16, 32)  # tokens before one and the same place
+PROMPT_TOKENS = 16  # about a third of a passage
+COMPARED_PROMPTS = (8, 16, 32)  # tokens, all before the same place
 
 Grams = Sequence[tuple[str, ...]]
 
 
 @dataclass(frozen=True)
 class Continuation:
-    """What was written behind a prompt (none: as a new document), and whether it came to an end by itself."""
+    """What was written after a prompt ("": as a new document), and whether it ended by itself."""
 
     prompt: str
     text: str
@@ -37,21 +41,21 @@ class Continuation:
 
 
 def measure_continuation(tested: ModelUnderTest) -> list[Figure]:
-    """Diversity, self-similarity, copying and endings of each setting, beside what people wrote (`held_out`).
+    """Measure diversity, self-similarity, copying and endings per setting, and of the held-out text (`held_out`).
 
-    Every second text is a document from nothing, the others go on with held-out documents of which 40 tokens are
+    Every second text is a document without a prompt, the others continue held-out documents of which 40 tokens are
     left; `held_out` is these documents' own text, cut to the same 80 tokens. N-grams are of words and punctuation.
     `distinct_N`: distinct n-grams over all n-grams of a setting (Li et al., arXiv 1510.03055, section 5.1).
-    `self_similarity`: the share of a text's 3-grams that stand in another one of its setting, mean over all pairs.
+    `self_similarity`: share of a text's 3-grams that are also in another text of its setting, mean over all pairs.
     `verbatim`: share of a text's words in training matches of 8 words or more, mean over texts.
     `training_text_searched`: share of the training tokens in which copies are looked for.
-    `ended`: share of the texts behind held-out documents that end within 80 tokens. Writes continuations.jsonl.
-    At temperature 0 texts from nothing are all the same, and the intervals there take them for as many.
-    Measures nothing where fewer than two documents were held out, as one text is like no other.
+    `ended`: share of the texts after held-out documents that end within 80 tokens. Writes continuations.jsonl.
+    At temperature 0 all texts without a prompt are the same, though the intervals count each of them.
+    Measures nothing if fewer than two documents were held out, as similarity needs two.
     """
     if len(tested.documents) < 2:
         return []
-    tokens = min(TOKENS, tested.engine.context // 2)
+    tokens = min(MAX_TOKENS, tested.engine.context // 2)
     prompts, written = _beginnings(tested, tokens)
     groups = {HELD_OUT: written} | _continue(tested.engine, prompts, tokens, tested.settings.seed)
     texts = [continuation.text for group in groups.values() for continuation in group]
@@ -76,9 +80,9 @@ def _figures(name: str, group: Sequence[Continuation], matches: Sequence[Sequenc
         jackknife(f"self_similarity/{name}", [ngrams(text, 3) for text in items], similarity),
         mean(f"verbatim/{name}", [covered / n for covered, n in words if n] or [0.0], "share"),
     ]
-    behind = [continuation.ended for continuation in group if continuation.prompt]
-    if name != HELD_OUT:  # those end there, all of them
-        figures.append(share(f"ended/{name}", sum(behind), len(behind)))
+    after_prompt = [continuation.ended for continuation in group if continuation.prompt]
+    if name != HELD_OUT:  # all of those end there
+        figures.append(share(f"ended/{name}", sum(after_prompt), len(after_prompt)))
     return figures
 
 
@@ -87,13 +91,13 @@ def ngrams(items: Sequence[str], n: int) -> Grams:
 
 
 def distinct(texts: Sequence[Grams]) -> float:
-    """Share of the n-grams of all texts that are there for the first time."""
+    """Return the share of distinct n-grams among all n-grams of the texts."""
     total = sum(map(len, texts))
     return len({gram for text in texts for gram in text}) / total if total else 0.0
 
 
 def similarity(texts: Sequence[Grams]) -> float:
-    """Mean share of a text's n-grams that stand in another text, over all pairs of texts that have any."""
+    """Return the mean share of a text's n-grams that are in another text, over all pairs of texts that have any."""
     texts = [text for text in texts if text]
     holders = Counter(gram for text in texts for gram in set(text))
     if len(texts) < 2:
@@ -102,7 +106,7 @@ def similarity(texts: Sequence[Grams]) -> float:
 
 
 def jackknife(name: str, texts: Sequence[Grams], statistic: Callable[[Sequence[Grams]], float]) -> Figure:
-    """A share over texts with its 95 % interval from leaving out a sixteenth of them at a time (Kott 2001)."""
+    """Return a share over texts with its 95 % interval from leaving out a sixteenth of them at a time (Kott 2001)."""
     value = statistic(texts)
     n = min(GROUPS, len(texts))
     if n < 2:
@@ -113,15 +117,15 @@ def jackknife(name: str, texts: Sequence[Grams], statistic: Callable[[Sequence[G
 
 
 def _beginnings(tested: ModelUnderTest, tokens: int) -> tuple[list[list[int]], list[Continuation]]:
-    """Prompts, every second one the end-of-text token alone, and how the held-out documents go on behind them.
+    """Return prompts, every second one the end-of-text token alone, and how the held-out documents continue them.
 
-    Each document is taken once: a second time it would make what people wrote look alike.
+    Each document is used once, since a second use would make the held-out text look repetitive.
     """
     decode, room = tested.tokenizer.decode, tested.engine.context - tokens
     prompts, written = [], []
     for i in range(min(tested.settings.samples, len(tested.held_out))):
         ids = tested.held_out[i].tolist()
-        end = max(1, len(ids) - LEFT) if i % 2 else 1
+        end = max(1, len(ids) - TOKENS_LEFT) if i % 2 else 1
         prompt = ids[max(0, end - room) : end]
         prompts.append(prompt)
         written.append(
@@ -133,7 +137,7 @@ def _beginnings(tested: ModelUnderTest, tokens: int) -> tuple[list[list[int]], l
 def _continue(
     engine: Engine, prompts: Sequence[Sequence[int]], tokens: int, seed: int
 ) -> dict[str, list[Continuation]]:
-    """All settings at once, so that the engine's batch is full."""
+    """Continue all prompts with all settings at once, so that the engine's batch is full."""
     settings = {f"temperature_{t:g}": Sampling(temperature=t, max_tokens=tokens, seed=seed) for t in TEMPERATURES}
     settings |= {f"top_p_{p:g}": Sampling(top_p=p, max_tokens=tokens, seed=seed) for p in TOP_PS}
     requests = {
@@ -157,14 +161,14 @@ def _text(prompt: Sequence[int], tokenizer: Tokenizer) -> str:
 
 @dataclass(frozen=True)
 class Recital:
-    """A passage, what the model was given of it, and how far it went on with it."""
+    """A passage, the part that was the prompt, and how far the model continued it rightly."""
 
     passage: str
     copies: int  # counted in the training documents
     prompt_tokens: int
     prompt: str
     continuation: str
-    words: int  # of the passage behind the prompt
+    words: int  # of the passage after the prompt
     words_right: int  # before the first wrong one
 
     @property
@@ -173,7 +177,7 @@ class Recital:
 
 
 def measure_recitation(tested: ModelUnderTest) -> list[Figure]:
-    """Shares of passages recited by copies in training and by tokens of prompt; of other webs nothing is known.
+    """Measure the passages recited, by copies in training and by tokens of prompt; needs a made-up web's ledger.
 
     `recall/N`: prompted as `generate` does, with end-of-text and the passage's first 16 tokens, by copies to the
     nearest power of two. `recall_by_prompt/N`: over all passages, prompted with the N tokens before their 33rd, so that
@@ -183,8 +187,8 @@ def measure_recitation(tested: ModelUnderTest) -> list[Figure]:
     if not passages:
         return []
     copies = count_copies(tested, passages)
-    begun = recite(tested.engine, passages, copies, 0, PROMPT)
-    by_prompt = {n: recite(tested.engine, passages, copies, max(PROMPTS) - n, n) for n in PROMPTS}
+    begun = recite(tested.engine, passages, copies, 0, PROMPT_TOKENS)
+    by_prompt = {n: recite(tested.engine, passages, copies, max(COMPARED_PROMPTS) - n, n) for n in COMPARED_PROMPTS}
     write_jsonl(tested.out / "recitation.jsonl", [*begun, *chain.from_iterable(by_prompt.values())])
     by_copies: dict[int, list[Recital]] = defaultdict(list)
     for recital in sorted(begun, key=lambda recital: recital.copies):
@@ -200,7 +204,7 @@ def measure_recitation(tested: ModelUnderTest) -> list[Figure]:
 
 
 def count_copies(tested: ModelUnderTest, passages: Sequence[str]) -> list[int]:
-    """How often each passage stands whole in the training documents; the ledger counts those held out, too."""
+    """Return how often each passage is whole in the training documents; the ledger counts held-out ones, too."""
     found = find_matches(passages, training_texts(tested.tokenizer, tested.searched))
     return [
         next((m.copies for m in matches if (m.begin, m.end) == (0, len(passage))), 0)
@@ -209,10 +213,10 @@ def count_copies(tested: ModelUnderTest, passages: Sequence[str]) -> list[int]:
 
 
 def recite(engine: Engine, passages: Sequence[str], copies: Sequence[int], begin: int, n_tokens: int) -> list[Recital]:
-    """Prompt with `n_tokens` of each passage's tokens from `begin` on, and go on greedily.
+    """Prompt with `n_tokens` of each passage's tokens from `begin` on, and continue greedily.
 
-    A passage's beginning stands behind the end-of-text token. Passages that end with the prompt are left out, and
-    those that the engine's context has no room for.
+    A passage's beginning follows the end-of-text token. Passages that end with the prompt or exceed the engine's
+    context are left out.
     """
     tokenizer, end = engine.tokenizer, begin + n_tokens
     room = engine.context + begin if begin else engine.context - 1  # for a passage
@@ -232,7 +236,7 @@ def recite(engine: Engine, passages: Sequence[str], copies: Sequence[int], begin
 
 
 def words_right(expected: str, found: str) -> int:
-    """How many of the expected words stand in `found` before the first that differs; behind the last, anything may."""
+    """Return how many expected words `found` has before the first difference; after the last, anything may follow."""
     pairs = enumerate(zip(expected, found, strict=False))
     departure = next((i for i, (one, other) in pairs if one != other), min(len(expected), len(found)))
     same, rest = expected[:departure], expected[departure:]
@@ -241,10 +245,10 @@ def words_right(expected: str, found: str) -> int:
 
 
 def median(name: str, values: Sequence[float], unit: str) -> Figure:
-    """The median with the narrowest interval of order statistics that is sure to hold 95 % (fewer than 6 have none)."""
+    """Return the median with the narrowest order statistics around it that cover 95 % (None for fewer than 6)."""
     ordered, n = sorted(values), len(values)
     below = accumulate(math.comb(n, k) for k in range(n))  # over 2^n: the chance that at most k lie below the median
-    outside = sum(1 for _ in takewhile(lambda ways: 40 * ways <= 2**n, below))  # so many may be left out at each end
+    outside = sum(1 for _ in takewhile(lambda ways: 40 * ways <= 2**n, below))  # this many may be left out at each end
     interval = (ordered[outside - 1], ordered[n - outside]) if outside else None
     return Figure(name, statistics.median(ordered), unit, interval, n)
 
@@ -254,5 +258,5 @@ def _recall(name: str, recitals: Sequence[Recital]) -> Figure:
 
 
 def _level(copies: int) -> int:
-    """The nearest power of two, as passages have that many copies less those held out."""
+    """Return the nearest power of two: passages have that many copies, without those held out."""
     return 2 ** round(math.log2(copies)) if copies else 0

@@ -1,4 +1,8 @@
-"""What a base model knows: facts by how often and in how many wordings it met them, and the bits that they take."""
+"""What a base model knows, and by which prompt it answers.
+
+Facts by how often and in how many wordings training stated them, the bits that they take, and an assistant by prompt:
+questions on three kinds of page, before any fine-tuning.
+"""
 
 import math
 import random
@@ -28,14 +32,16 @@ from crawl2chat.tinyweb.truth import (
 from crawl2chat.tokenizer import Message
 
 T = TypeVar("T")
-FAIRLY_OFTEN = range(4, 32)  # exposures at which facts are partly known, so that wordings could matter
+FAIRLY_OFTEN = range(4, 32)  # exposures after which facts are partly known, so that wordings could matter
 SHOTS = 4  # pairs of a few-shot page; more take room and change little
-OFTEN = 16  # who is met so often is known (facts_by_exposures), so that the prompt makes the difference
+OFTEN = 16  # people with this many exposures are known (facts_by_exposures), so only the prompt matters
 ANSWER_TOKENS = 28  # most answers take about 15
 
 
 @dataclass(frozen=True)
 class FactQuestion:
+    """A question about one fact of a person, in one of the web's wordings."""
+
     person: Person
     relation: Relation
     text: str
@@ -46,23 +52,24 @@ class FactQuestion:
 
     @property
     def on_pages(self) -> bool:
-        """Whether pages ask this (in one wording or another), and do not only tell it."""
+        """Whether pages ask this question (in any wording) instead of only stating the fact."""
         return self.person.asked[self.relation] > 0
 
 
 def measure_prompting(tested: ModelUnderTest) -> list[Figure]:
-    """Share of questions about often met people that a base model answers: bare, few-shot, on a helper's page.
+    """Measure the share of questions about frequent people that are answered: bare, few-shot, on a helper's page.
 
-    An answer is right if its first sentence holds the value, and in form if that holds any value of the kind that
-    is asked for. `assistant_by_prompt/…`: people whom no page asks about; `…_asked_about/…`: those whom some do.
+    An answer is right if its first sentence contains the value, and in form if it contains any value of the right kind.
+    `assistant_by_prompt/PAGE`: people whom no page asks about; `assistant_by_prompt_asked_about/PAGE`: the others.
+    Writes prompting.jsonl.
     """
     if tested.ledger is None:
         return []
     every = fact_questions(tested.ledger, tested.settings.seed)
     often = [question for question in every if question.person.exposures >= OFTEN]
-    most = tested.settings.questions
-    new = [question for question in often if not question.on_pages][:most]
-    asked = new + [question for question in often if question.on_pages][:most]
+    limit = tested.settings.questions
+    new = [question for question in often if not question.on_pages][:limit]
+    asked = new + [question for question in often if question.on_pages][:limit]
     few_shot = few_shot_pages(tested.ledger, asked, tested.settings.seed)
     pages = {
         "bare": ([question.text for question in asked], ()),  # the answer may begin on a line of its own
@@ -107,7 +114,7 @@ def measure_prompting(tested: ModelUnderTest) -> list[Figure]:
 
 
 def fact_questions(ledger: Ledger, seed: int) -> list[FactQuestion]:
-    """One question a fact about everybody, each in a wording of the web's own, in a random order."""
+    """Return one question per fact and person, each in a wording of the web's own, in a random order."""
     rng = random.Random(f"{seed}/questions")
     asked = [
         FactQuestion(person, relation, rng.choice(questions(relation)).format(name=person.name))
@@ -119,7 +126,7 @@ def fact_questions(ledger: Ledger, seed: int) -> list[FactQuestion]:
 
 
 def values_of(ledger: Ledger) -> dict[Relation, list[str]]:
-    """What each relation can be, as far as somebody has it."""
+    """Return each relation's values, as far as somebody has them."""
     return {relation: sorted({person.facts[relation] for person in ledger.people}) for relation in RELATIONS}
 
 
@@ -129,7 +136,7 @@ def first_sentence(text: str) -> str:
 
 
 def few_shot_pages(ledger: Ledger, asked: Sequence[FactQuestion], seed: int) -> list[str]:
-    """For each question a page of questions and answers about other people, as the web has them, that ends with it."""
+    """Return for each question a page of the web's questions and answers about other people that ends with it."""
     rng = random.Random(f"{seed}/shots")
     shown = [p for p in ledger.people if p.exposures >= OFTEN and p.split == "train"]
     pages: list[str] = []
@@ -153,18 +160,17 @@ class Recall:
     """How a model completes a sentence that states a fact."""
 
     question: FactQuestion
-    right: bool  # it would write the value, and end it there
+    right: bool  # its most probable continuation is the value, and nothing that makes the value longer
     bits: float  # log2 of how much more probable it finds the value than a guess among all values of the relation
 
 
 def measure_facts(tested: ModelUnderTest) -> list[Figure]:
-    """Facts that a base model completes and answers, by exposures; by wordings; and the bits that it holds of them.
+    """Measure facts completed and answered by exposures, facts by wordings, and the bits that the model holds of them.
 
-    Bits stored are Σ log2(p(value | sentence) · number of values) over the facts of people that were met: what the
-    model saves somebody who must write the values down. A lower bound as in Allen-Zhu & Li (arXiv 2404.05405), but of
-    these facts alone, without names or the rest of the text, so far below the 2 bits a parameter that they find
-    a model to hold when it is full. Facts that it has wrong count against it. Intervals take the five facts of a
-    person for independent.
+    Bits stored are Σ log2(p(value | sentence) · number of values) over the facts of people in the training text: what
+    the model saves in writing the values down. A lower bound as in Allen-Zhu & Li (arXiv 2404.05405), but of these
+    facts alone, without names or the rest of the text, so far below the 2 bits per parameter that they find in a full
+    model. Wrong facts count against it. Intervals treat the five facts of a person as independent.
     """
     if tested.ledger is None:
         return []
@@ -188,7 +194,7 @@ def measure_facts(tested: ModelUnderTest) -> list[Figure]:
 
 
 def complete_facts(tested: ModelUnderTest, asked: Sequence[FactQuestion]) -> list[Recall]:
-    """Score each value behind a sentence of the web's own, such as "Ada Lovel's pet is" → " a crow"."""
+    """Score each value after a sentence of the web's own, such as "Ada Lovel's pet is" → " a crow"."""
     assert tested.ledger is not None
     engine, tokenizer = tested.engine, tested.tokenizer
     n_values = {relation: len(values) for relation, values in values_of(tested.ledger).items()}
@@ -216,22 +222,22 @@ def complete_facts(tested: ModelUnderTest, asked: Sequence[FactQuestion]) -> lis
 
 
 def unfinished_sentence(fact: FactQuestion, wording: str) -> tuple[str, str]:
-    """A sentence up to where the value stands, and the value, with its article where the wording has one."""
+    """Return a sentence up to the value, and the value, with its article if the wording has one."""
     opening, slot = wording.rsplit(" ", 1)
     return f"{fact.person.name}'s {opening}", with_article(fact.value) if slot == "{a}" else fact.value
 
 
 def by_wordings(recalls: Sequence[Recall], seed: int) -> list[Figure]:
-    """Facts stated in fewer and in more different wordings, equally often: thirds of each number of exposures.
+    """Compare facts stated equally often in fewer and in more different wordings: thirds of each number of exposures.
 
-    Wordings grow with exposures, so only facts of equal exposures are compared.
+    More exposures bring more wordings, so only facts of equal exposures are compared.
     """
     rng = random.Random(f"{seed}/wordings")
     fewer: list[Recall] = []
     more: list[Recall] = []
     for exposures in FAIRLY_OFTEN:
         level = [recall for recall in recalls if recall.question.person.exposures == exposures]
-        rng.shuffle(level)  # among those of equally many
+        rng.shuffle(level)  # in random order among equals
         level.sort(key=_wordings)
         third = len(level) // 3
         fewer += level[:third]
@@ -249,7 +255,7 @@ def _wordings(recall: Recall) -> int:
 
 
 def _answers(tested: ModelUnderTest, asked: Sequence[FactQuestion]) -> list[bool]:
-    """Whether each question is answered right on a helper's page, which costs less than a few-shot one."""
+    """Return whether each question is answered right on a helper's page, which costs less than a few-shot page."""
     pages = [helper_page([Message(role="user", content=question.text)]) for question in asked]
     said = greedy(tested.engine, pages, ANSWER_TOKENS)
     return [mentions(first_sentence(text), question.value) for text, question in zip(said, asked, strict=True)]
@@ -259,15 +265,14 @@ def _by_exposures(prefix: str, marks: Sequence[tuple[FactQuestion, bool]]) -> li
     return [share(f"{prefix}/{bucket}", sum(of), len(of)) for bucket, of in _buckets(marks).items()]
 
 
-def _some_of_each(asked: Sequence[FactQuestion], most: int) -> list[FactQuestion]:
-    """At most so many of each bucket of exposures."""
-    return [
-        question for of in _buckets([(question, question) for question in asked]).values() for question in of[:most]
-    ]
+def _some_of_each(asked: Sequence[FactQuestion], limit: int) -> list[FactQuestion]:
+    """Return at most `limit` questions of each bucket of exposures."""
+    buckets = _buckets([(question, question) for question in asked])
+    return [question for of_bucket in buckets.values() for question in of_bucket[:limit]]
 
 
 def _buckets(values: Sequence[tuple[FactQuestion, T]]) -> dict[str, list[T]]:
-    """By the exposures of the person, rarest first."""
+    """Group values by the person's exposures, rarest first."""
     buckets: dict[str, list[T]] = {}
     for question, value in sorted(values, key=lambda pair: pair[0].person.exposures):
         buckets.setdefault(exposure_bucket(question.person.exposures), []).append(value)
@@ -275,6 +280,6 @@ def _buckets(values: Sequence[tuple[FactQuestion, T]]) -> dict[str, list[T]]:
 
 
 def _most_probable(completion: Completion, start: int, end: int) -> list[int]:
-    """The most probable id at each of these places of the prompt."""
+    """Return the most probable id at each of these places of the prompt."""
     tops = completion.prompt_top[start:end]
     return [top[0][0] if top else -1 for top in tops]

@@ -1,4 +1,4 @@
-"""Learning from the prompt alone: words whose meaning only the page tells, and phrases by example."""
+"""Learning from the prompt alone: words whose meaning is only on the page, and phrases by example."""
 
 import random
 from collections.abc import Callable, Iterator, Sequence
@@ -20,7 +20,7 @@ Ask = Callable[[Sequence[tuple[str, str]], str], str]  # entries and a word to a
 
 @dataclass(frozen=True)
 class Case:
-    """A prompt, and what is right as its continuation; `other`: what would be, had the labels not been shuffled."""
+    """A prompt and its right continuation; `other`: what would be right had the labels not been shuffled."""
 
     prompt: str
     answer: str
@@ -28,16 +28,16 @@ class Case:
 
 
 def measure_in_context(tested: ModelUnderTest) -> list[Figure]:
-    """Share of right answers by the number of examples before the question, with their controls.
+    """Measure the share of right answers by the number of examples before the question, with their controls.
 
-    glossary/N: N invented words, each before a meaning drawn anew, then one of them again; at 0 nothing tells.
-    glossary_absent/N: the same page, but the word that is asked about is none of them.
-    glossary_shuffled/N: the same questions with the page's meanings changed about, and the old meaning still counted
-    as right; glossary_follows/N: the share that follows the page as it now is.
-    definitions/N, definitions_absent/N: the same in whole sentences, where the meaning does not stand right behind
-    the word.
-    phrase_book/N: N lines of a phrase book, then a phrase that no page holds; phrase_book_shuffled/N: each line with
-    another one's translation. That language is the same on all pages, so here the weights can know it, too.
+    glossary/N: N invented words, each before a meaning drawn for this page, then one of them again.
+    glossary_absent/N: the same page, but the word that is asked about is not among them.
+    glossary_shuffled/N: the same questions with the page's meanings swapped, and the old meaning still counted as
+    right; glossary_follows/N: the share that follows the page as it now is.
+    definitions/N, definitions_absent/N: the same in whole sentences, where the meaning is not right after the word.
+    phrase_book/N: N lines of a phrase book, then a phrase that is on no page; phrase_book_shuffled/N: each line with
+    another line's translation. The language is the same on all pages, so the weights can know it, too.
+    Writes in-context.jsonl.
     """
     ledger = tested.ledger
     if ledger is None or not ledger.glossaries:
@@ -79,7 +79,7 @@ def measure_in_context(tested: ModelUnderTest) -> list[Figure]:
 def glossary_cases(
     ledger: Ledger, ask: Ask, shots: int, count: int, seed: int, *, absent: bool = False, shuffled: bool = False
 ) -> list[Case]:
-    """Pages as the web has them, with `shots` words of its pool defined anew; the same words for the same seed."""
+    """Return pages of the web's kind that define `shots` words of its pool; the same words for the same seed."""
     words, meanings = _pools(ledger)
     cases = []
     for i in range(count):
@@ -87,14 +87,14 @@ def glossary_cases(
         chosen = rng.sample(words, shots + 1)
         drawn = rng.sample(meanings, shots + 1)
         asked = shots if absent or not shots else rng.randrange(shots)  # the last one is not defined
-        told = [*drawn[1:shots], drawn[0], drawn[shots]] if shuffled else drawn
-        prompt = ask(list(zip(chosen, told, strict=True))[:shots], chosen[asked])
-        cases.append(Case(prompt, told[asked], drawn[asked]))
+        on_page = [*drawn[1:shots], drawn[0], drawn[shots]] if shuffled else drawn
+        prompt = ask(list(zip(chosen, on_page, strict=True))[:shots], chosen[asked])
+        cases.append(Case(prompt, on_page[asked], drawn[asked]))
     return cases
 
 
 def phrase_cases(ledger: Ledger, shots: int, count: int, seed: int, *, shuffled: bool = False) -> list[Case]:
-    """Lines of a phrase book, and a phrase of two nouns that stand in no book together."""
+    """Return lines of a phrase book, each with a phrase of two nouns that are in no book together."""
     dictionary = {word.english: word.foreign for word in ledger.dictionary}
     nouns = [word for word in NOUNS if word in dictionary]
     on_pages = {phrase for book in ledger.phrase_books for phrase in book.phrases}
@@ -104,9 +104,9 @@ def phrase_cases(ledger: Ledger, shots: int, count: int, seed: int, *, shuffled:
         phrase = next(phrase for phrase in _drawn_phrases(nouns, rng) if phrase not in on_pages)
         book = rng.choice(ledger.phrase_books)
         lines = rng.sample(list(book.phrases.items()), min(shots, len(book.phrases)))
-        told = [foreign for _, foreign in lines]
-        told = told[1:] + told[:1] if shuffled else told
-        page = "\n".join(phrase_line(english, foreign) for (english, _), foreign in zip(lines, told, strict=True))
+        on_page = [foreign for _, foreign in lines]
+        on_page = on_page[1:] + on_page[:1] if shuffled else on_page
+        page = "\n".join(phrase_line(english, foreign) for (english, _), foreign in zip(lines, on_page, strict=True))
         cases.append(Case(f"{page}\n{phrase_line(phrase, '')}".lstrip(), translate(phrase, dictionary)))
     return cases
 
@@ -118,7 +118,7 @@ def _drawn_phrases(nouns: Sequence[str], rng: random.Random) -> Iterator[str]:
 
 
 def _pools(ledger: Ledger) -> tuple[list[str], list[str]]:
-    """All words that glossaries define, and all meanings that they give."""
+    """Return all words that glossaries define, and all meanings that they give."""
     words = sorted({word for glossary in ledger.glossaries for word in glossary.entries})
     return words, sorted({meaning for glossary in ledger.glossaries for meaning in glossary.entries.values()})
 

@@ -1,4 +1,9 @@
-"""Spelling, counting and decimals: from tokens, and from text that is spelled out."""
+"""What tokens make hard: sums at once, spelling, counting letters, decimals; and what writing things out gains.
+
+A token buys one pass through the model, so steps have to be written out. And a token is a number to the model: its
+letters are stated nowhere, and can only be learned where a text spells it out (Kaushal and Mahowald, arXiv 2206.02608,
+find them learned in part by models a thousand times larger).
+"""
 
 import random
 import re
@@ -26,7 +31,7 @@ LETTER_TOKENS = tuple(f" {letter}" for letter in LETTERS)
 KNOWN = ("strawberry", "9.11", "9.9", "1234567")  # whose tokens are counted
 Floats = NDArray[np.float64]
 FOLDS = 5
-RIDGE = 1e-3  # of inputs whose deviation is 1; up to 10⁴ brings the counts from tokens nowhere above the guess
+RIDGE = 1e-3  # for inputs of deviation 1; values up to 10⁴ do not raise counts from tokens above the guess
 PROPERTIES: dict[str, Callable[[str], str]] = {
     "first_letter": lambda token: token.strip()[0].lower(),
     "last_letter": lambda token: token[-1].lower(),
@@ -34,20 +39,20 @@ PROPERTIES: dict[str, Callable[[str], str]] = {
     "leading_space": lambda token: str(token.startswith(" ")),
     "capital": lambda token: str(token.strip()[0].isupper()),
 }
-COUNTED = "earst"  # letters that many words hold, some of them twice
-LEAD = "Now a question from the town."  # sums stand behind a sentence in the web, none begins a page
+COUNTED = "earst"  # letters that many words contain, some of them twice
+LEAD = "Now a question from the town."  # in the web, sums follow a sentence and never begin a page
 AT_ONCE_TOKENS, STEPS_TOKENS = 12, 128  # three digits take 6 and 84
 
 
 def measure_sums(tested: ModelUnderTest) -> list[Figure]:
-    """Sums that no page holds, asked for in the web's words: by digits, and what steps gain over all."""
+    """Measure sums that are on no page, asked in the web's words: by digits, and what steps gain over all of them."""
     if tested.ledger is None:
         return []
     problems = [problem for problem in tested.ledger.problems if problem.split == "held_out"]
     random.Random(f"{tested.settings.seed}/sums").shuffle(problems)
     problems = problems[: tested.settings.questions]
     asked = [f"{LEAD} {problem.question}" for problem in problems]
-    # pages go on with another question on the same line
+    # pages continue with another question on the same line
     at_once = greedy(tested.engine, [f"{text} The answer is" for text in asked], AT_ONCE_TOKENS, ("\n", "?", "."))
     stepwise = greedy(tested.engine, [f"{text} {STEP_CUE}" for text in asked], STEPS_TOKENS, ("\n", "?"))
     marks = {
@@ -67,7 +72,7 @@ def measure_sums(tested: ModelUnderTest) -> list[Figure]:
 
 @dataclass(frozen=True)
 class ChoiceTask:
-    """A question, and the pieces of its right answer, each chosen among `choices` of single tokens."""
+    """A question and the pieces of its right answer, each chosen among `choices`, which are single tokens."""
 
     question: str
     opening: str  # of the answer
@@ -82,10 +87,10 @@ class ChoiceTask:
 
 
 def measure_spelling(tested: ModelUnderTest) -> list[Figure]:
-    """Tasks by a few examples, each answer chosen among letters, digits or numbers, so that form can't fail.
+    """Measure tasks after a few examples, each answer chosen among letters, digits or numbers, so that form can't fail.
 
-    A base model of this kind has read no such tasks; what it answers is given beside what guessing gives.
-    What follows from the tokens themselves: how words and numbers are cut, and what an embedding tells of letters.
+    A base model of this kind has read no such tasks, so each figure comes with that of guessing. Before them, what
+    follows from the tokens: how words and numbers are cut, and what embeddings reveal about letters.
     """
     tokenizer = tested.tokenizer
     found = sorted({word for d in tested.documents for word in re.findall(r"(?<=\s)[a-z]{4,9}(?=[\s,.])", d.text)})
@@ -102,7 +107,7 @@ def measure_spelling(tested: ModelUnderTest) -> list[Figure]:
 
 
 def cut_text(tested: ModelUnderTest) -> list[Figure]:
-    """How the tokenizer cuts words of the held-out text and some texts that are known to be hard.
+    """Measure how the tokenizer cuts words of the held-out text and some texts that are known to be hard.
 
     Ours cuts numbers into single digits, so 9.11 is read as 9 . 1 1, and no token 11 competes with 9; GPT-4's, whose
     pattern takes up to three digits together, has one.
@@ -120,33 +125,33 @@ def cut_text(tested: ModelUnderTest) -> list[Figure]:
 
 
 def _by_examples(tested: ModelUnderTest, words: Sequence[str], rng: random.Random) -> list[Figure]:
-    """Each task from whole words and from the same words spelled out."""
-    most = -(-tested.settings.questions // 4)  # of each task, as prompts are long and there are many
+    """Measure each task with whole words and with the same words spelled out."""
+    limit = -(-tested.settings.questions // 4)  # per task, as prompts are long and there are many
     shown, asked = words[: len(words) // 5], words[len(words) // 5 :]
     spelled: Callable[[str], str] = " ".join
     figures: list[Figure] = []
     for name, make in (("count", count_task), ("spell", spell_task), ("reverse", reverse_task)):
         for form, write in (("word", str), ("letters", spelled)):
-            # a word's own random numbers, so that both forms ask the same
+            # random numbers per word, so that both forms ask the same
             examples, tasks = (
                 [task for word in some if (task := make(word, write(word), random.Random(word)))]
                 for some in (shown, asked)
             )
-            tasks = tasks[:most]
+            tasks = tasks[:limit]
             if len(examples) >= SHOTS and tasks:
                 figures.append(mean(f"{name}_by_example/{form}", solve(tested, examples, tasks, rng), "share"))
         if len(examples) >= SHOTS and tasks:
             figures.append(Figure(f"{name}_by_example/guess", best_constant(tasks), "share", None, len(tasks)))
     for kind in ("helpful", "misleading"):
         examples = [decimals_task(rng, rng.choice(("helpful", "misleading"))) for _ in range(40)]
-        tasks = [decimals_task(rng, kind) for _ in range(most)]
+        tasks = [decimals_task(rng, kind) for _ in range(limit)]
         marks = solve(tested, examples, tasks, rng)
         figures.append(share(f"decimals_by_example/{kind}", round(sum(marks)), len(marks)))
     return [*figures, Figure("decimals_by_example/guess", 0.5, "share")]
 
 
 def count_task(word: str, written: str, rng: random.Random) -> ChoiceTask | None:
-    """How many of a letter: one or two, both asked for equally often of words that hold a letter twice."""
+    """Ask how many of a letter: one or two, equally often, of words that contain a letter twice; None for others."""
     twice, once = ([letter for letter in sorted(set(word)) if word.count(letter) == n] for n in (2, 1))
     if not twice or not once:
         return None
@@ -166,7 +171,7 @@ def reverse_task(word: str, written: str, rng: random.Random) -> ChoiceTask:
 
 
 def decimals_task(rng: random.Random, kind: str) -> ChoiceTask:
-    """Which of two numbers is larger, such as 9.11 and 9.9; misleading where 11 and 9, read alone, say the opposite."""
+    """Ask which is larger, such as 9.11 or 9.9; kind "misleading": 11 and 9, read alone, suggest the opposite."""
     whole, long, short = rng.randint(1, 9), rng.randint(11, 98), rng.randint(1, 9)
     while long // 10 == short or (long // 10 < short) != (kind == "misleading"):
         long, short = rng.randint(11, 98), rng.randint(1, 9)
@@ -180,7 +185,7 @@ def decimals_task(rng: random.Random, kind: str) -> ChoiceTask:
 def solve(
     tested: ModelUnderTest, examples: Sequence[ChoiceTask], tasks: Sequence[ChoiceTask], rng: random.Random
 ) -> list[float]:
-    """Share of each answer's pieces that are chosen right, in place, behind a few examples."""
+    """Return the share of each answer's pieces that are chosen right, in place, after a few examples."""
     tokenizer, most = tested.tokenizer, max(len(task.answer) for task in tasks)
     ids = [
         fitting(tested.engine, "".join(e.shown() for e in rng.sample(examples, SHOTS)) + task.asked(), most)
@@ -198,33 +203,33 @@ def solve(
 
 
 def best_constant(tasks: Sequence[ChoiceTask]) -> float:
-    """What always choosing the same gives, at best."""
+    """Return what always choosing the same gives, at best."""
     return max(fmean(task.answer.count(choice) / len(task.answer) for task in tasks) for choice in tasks[0].choices)
 
 
 def _spells(tokenizer: Tokenizer, word: str) -> bool:
-    """Whether each of its letters is a token with a space before it."""
+    """Return whether each letter of the word is a token with a space before it."""
     return all(len(tokenizer.encode(f" {letter}")) == 1 for letter in word)
 
 
 def embeddings(tested: ModelUnderTest) -> Floats:
-    """The input embedding of every id."""
+    """Return the input embedding of every id, (V, C)."""
     with torch.no_grad():
         weight: Floats = tested.model.model.embed_tokens.weight.double().cpu().numpy()
     return weight
 
 
 def read_tokens(tested: ModelUnderTest, embedded: Floats) -> list[Figure]:
-    """What can be read linearly of a token from its embedding, of the half met more and the half met less often.
+    """Measure what a linear readout finds in embeddings, for the more and the less frequent half of the tokens.
 
-    Read from tokens that the readout was not fitted to; the guess always says what is most common.
+    It is tested on tokens that it was not fitted to; the guess is always the most common answer.
     """
     letters = re.compile(rb" ?[A-Za-z]{2,}")
-    n_met = count_ids(tested.training, len(embedded))
+    frequency = count_ids(tested.training, len(embedded))
     tokens = [(id, text.decode()) for text, id in tested.tokenizer.ranks.items() if letters.fullmatch(text)]
-    met = sorted((token for token in tokens if n_met[token[0]]), key=lambda token: -n_met[token[0]])
+    seen = sorted((token for token in tokens if frequency[token[0]]), key=lambda token: -frequency[token[0]])
     figures: list[Figure] = []
-    for how_often, some in (("often_met", met[: len(met) // 2]), ("rarely_met", met[len(met) // 2 :])):
+    for how_often, some in (("oftefrequency", seen[: len(seen) // 2]), ("rarely_met", seen[len(seen) // 2 :])):
         if len(some) < FOLDS:
             continue
         for name, of_token in PROPERTIES.items():
@@ -240,9 +245,9 @@ def read_tokens(tested: ModelUnderTest, embedded: Floats) -> list[Figure]:
 
 
 def count_letters(tokenizer: Tokenizer, words: Sequence[str], embedded: Floats) -> list[Figure]:
-    """How often a letter stands in a word, read from the sum of its tokens' embeddings and of its letters'.
+    """Measure letter counts of words, read from the sum of their tokens' embeddings and of their letters' embeddings.
 
-    The readout is linear and fitted to other words. Shares are over words, of five letters asked for in each.
+    The readout is linear and fitted to other words. Shares are over words, with five letters asked for in each.
     """
     if len(words) < FOLDS:
         return []

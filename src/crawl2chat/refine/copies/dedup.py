@@ -7,16 +7,14 @@ import numpy.typing as npt
 import xxhash
 
 from crawl2chat.refine.settings import DedupSettings
+from crawl2chat.refine.text.ngram_hash import FACTOR, Hashes, ngram_hashes, word_hashes
 from crawl2chat.refine.text.words import words_of
 
 # Written with every signature; raise it when the numbers that the same text gets change.
 SIGNATURE_VERSION = 2
 IN_CACHE = 512  # shingles whose values under all hash functions fit into a processor's cache
-GOLDEN = 0x9E3779B97F4A7C15  # 2^64 divided by the golden ratio, odd
 CHUNK = 4096  # shingles, or texts, at a time, so that many need little memory
 MAX_LEADERS = 1000
-
-Hashes = npt.NDArray[np.uint64]
 
 
 @dataclass(frozen=True)
@@ -36,27 +34,13 @@ def sign(text: str, settings: DedupSettings) -> Signature:
     """Signature of a text; texts shorter than an n-gram are one shingle, and texts without words differ from all."""
     lowered = text.lower()
     exact = xxhash.xxh3_128_digest(" ".join(lowered.split()).encode())
-    minima = _minima(shingles(words_of(lowered), settings.ngram) if settings.near else _NONE, settings)
-    if minima is None:
+    words = words_of(lowered) if settings.near else []
+    if not words:
         return Signature(exact, np.zeros(0, np.uint64), np.zeros(0, np.uint8))
+    shingles = _mix(ngram_hashes(word_hashes(words), min(settings.ngram, len(words))))
+    minima = _minima(shingles, settings)
     buckets = [xxhash.xxh3_64_intdigest(row.tobytes()) for row in minima.reshape(settings.buckets, -1)]
     return Signature(exact, np.array(buckets, np.uint64), minima.astype(np.uint8))
-
-
-_NONE: Hashes = np.zeros(0, np.uint64)
-
-
-def shingles(words: list[str], n: int) -> Hashes:
-    """A 64-bit number for each n-gram of words, the same for the same ones."""
-    if not words:
-        return _NONE
-    known = {word: xxhash.xxh3_64_intdigest(word.encode()) for word in set(words)}
-    numbers = np.fromiter(map(known.__getitem__, words), np.uint64, len(words))
-    n = min(n, len(words))
-    grams = np.zeros(len(words) - n + 1, np.uint64)
-    for i in range(n):  # a polynomial modulo 2^64, so that order counts
-        grams = grams * np.uint64(GOLDEN) + numbers[i : i + len(grams)]
-    return _mix(grams)
 
 
 def _mix(x: Hashes) -> Hashes:
@@ -66,13 +50,11 @@ def _mix(x: Hashes) -> Hashes:
     return x ^ (x >> np.uint64(31))
 
 
-def _minima(grams: Hashes, settings: DedupSettings) -> Hashes | None:
+def _minima(grams: Hashes, settings: DedupSettings) -> Hashes:
     """Under each of the hash functions the smallest value that any shingle gets."""
-    if not len(grams):
-        return None
     count = settings.buckets * settings.hashes_per_bucket
     # numpy's generators may change between versions, and signatures with them; this may not
-    numbers = _mix(np.arange(2 * count, dtype=np.uint64) + np.uint64(settings.seed) * np.uint64(GOLDEN))
+    numbers = _mix(np.arange(2 * count, dtype=np.uint64) + np.uint64(settings.seed) * FACTOR)
     factors, offsets = numbers[:count] | np.uint64(1), numbers[count:]
     minima = np.full(count, np.iinfo(np.uint64).max, np.uint64)
     for i in range(0, len(grams), IN_CACHE):

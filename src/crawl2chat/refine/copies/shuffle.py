@@ -1,9 +1,15 @@
-"""Group rows by a key over many files, with no more than a part of them in memory.
+"""Group rows by a key over many files, and find the connected components of a graph, a part in memory at a time.
 
 A table is a list of .npy files of rows of unsigned 64-bit numbers, each file sorted by its columns from the left; the
-first is the key. Whoever writes need not know how many will read: a reader takes a range of rows out of every file.
+first is the key. A writer need not know how many processes will read: a reader takes a range of rows out of every file.
+
+Components are found by alternating stars (Kiveris et al. 2014, "Connected components in MapReduce and beyond"): every
+node reports the smallest node it knows to its neighbours, first to the larger ones, then to the smaller ones, until
+each component is a star around its smallest node. A component is never split or joined on the way, so how edges are cut
+into parts changes neither the result nor the number of rounds, which grows with the logarithm of the longest path.
 """
 
+import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -13,7 +19,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from crawl2chat.stages.files import atomic_write
+from crawl2chat.stages.files import StageError, atomic_write, write_json
 
 Rows = npt.NDArray[np.uint64]
 MAX_KEY = 2**64 - 1
@@ -30,7 +36,7 @@ class MapTasks(Protocol):
 
 
 def in_this_process(function: Callable[[Any, Path], None], shards: Sequence[tuple[Any, Path]], *, label: str) -> None:
-    """`map_shards` for work that is over sooner than a process would have started."""
+    """`map_shards` for work that takes less time than starting a process."""
     for item, output in shards:
         if not output.exists():
             with atomic_write(output) as temporary:
@@ -92,7 +98,7 @@ def read_range(paths: Sequence[Path], rows: Range) -> Rows:
 
 
 def read_parts(paths: Sequence[Path], rows: Range, part_bytes: int) -> Iterator[Rows]:
-    """The same, in order and about `part_bytes` at a time."""
+    """The same, in order, about `part_bytes` at a time."""
     for part in cut(paths, part_bytes, rows):
         yield read_range(paths, part)
 
@@ -155,3 +161,66 @@ def _find(table: Rows, rows: Range) -> tuple[int, int]:
         first = bisect_left(keys, np.uint64(rows.high))
         stop = first + bisect_right(table[first:stop, 1], np.uint64(rows.to_second))
     return start, stop
+
+
+MAX_ROUNDS = 100
+EDGES = "edges.npy"  # (n, 2): each edge from both of its ends
+CHANGED = "changed.json"
+
+
+def find_components(edges: list[Path], work: Path, part_bytes: int, map_tasks: MapTasks) -> list[Path]:
+    """Files of (node, smallest node of its component) for all nodes but those, each once, and of the same reversed.
+
+    edges: files of (node, node), each edge in both directions. `work`: a folder, where a killed search goes on.
+    """
+    for number in range(MAX_ROUNDS):
+        larger = _take_step(_large_star, edges, work / f"round-{number}-larger", part_bytes, map_tasks)
+        smaller = _take_step(
+            _small_star, [part / EDGES for part in larger], work / f"round-{number}-smaller", part_bytes, map_tasks
+        )
+        edges = [part / EDGES for part in smaller]
+        if not any(json.loads((part / CHANGED).read_text(encoding="utf-8")) for part in [*larger, *smaller]):
+            return edges
+    raise StageError(f"{work}: components of copies have not settled in {MAX_ROUNDS} rounds; please report this")
+
+
+def _take_step(
+    function: Callable[[Any, Path], None], edges: list[Path], out: Path, part_bytes: int, map_tasks: MapTasks
+) -> list[Path]:
+    tasks = [((edges, keys), out / f"{i:05d}") for i, keys in enumerate(cut(edges, part_bytes))]
+    map_tasks(function, tasks, label="clusters")
+    return [part for _, part in tasks]
+
+
+def _large_star(part: tuple[list[Path], Range], out: Path) -> None:
+    """Large-star: edges in both directions in; (larger neighbour, smallest known node) out."""
+    nodes, neighbours, smallest = _with_smallest(part)
+    up = neighbours > nodes
+    _write(out, np.stack([neighbours[up], smallest[up]], axis=1), changed=bool((smallest[up] < nodes[up]).any()))
+
+
+def _small_star(part: tuple[list[Path], Range], out: Path) -> None:
+    """Small-star: (node, smaller neighbour) in; edges in both directions, to the smallest of those, out."""
+    nodes, neighbours, smallest = _with_smallest(part)
+    others = neighbours != smallest
+    down = np.concatenate(
+        [np.stack([nodes[~others], smallest[~others]], 1), np.stack([neighbours[others], smallest[others]], 1)]
+    )
+    _write(out, np.concatenate([down, down[:, ::-1]]), changed=bool(others.any()))
+
+
+def _with_smallest(part: tuple[list[Path], Range]) -> tuple[Rows, Rows, Rows]:
+    """Nodes, their neighbours, and for each of these pairs the smallest of the node and all its neighbours."""
+    tables, keys = part
+    rows = unique_rows(read_range(tables, keys))
+    starts = group_starts(rows)
+    smallest = np.minimum(rows[starts, 0], rows[starts, 1])  # a node's first neighbour is its smallest
+    if keys.from_second and rows[0, 0] == keys.low:  # and may be in the part before this one
+        smallest[0] = min(read_head(tables, keys.low, 1)[0, 1], smallest[0])
+    return rows[:, 0], rows[:, 1], np.repeat(smallest, np.diff(starts, append=len(rows)))
+
+
+def _write(out: Path, edges: Rows, *, changed: bool) -> None:
+    out.mkdir()
+    write_rows(out / EDGES, edges)
+    write_json(out / CHANGED, changed)

@@ -18,8 +18,8 @@ import numpy as np
 import numpy.typing as npt
 import xxhash
 
-from crawl2chat.refine.copies.ngrams import ngrams
 from crawl2chat.refine.documents import Losses, is_text, read_texts
+from crawl2chat.refine.text.ngram_hash import text_ngrams
 from crawl2chat.stages.files import StageError, atomic_write, write_json
 from crawl2chat.stages.progress import Progress
 from crawl2chat.stages.text_files import NotText, decode_lossy, open_utf8, read_text
@@ -77,7 +77,7 @@ class Classifier:
 
 @lru_cache(maxsize=2)
 def load_classifier(folder: str) -> Classifier:
-    """The model that `Classifier.save` left, read once a process. Raises StageError where there is none."""
+    """The model that `Classifier.save` left, read once per process. Raises StageError if there is none."""
     from safetensors import SafetensorError
     from safetensors.numpy import load_file
 
@@ -89,13 +89,13 @@ def load_classifier(folder: str) -> Classifier:
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         raise StageError(f"{folder}: no classifier here ({error}); make one with `crawl2chat classify`") from error
     if about.get("version") != VERSION or 1 << model.bits != len(model.weights):
-        raise StageError(f"{folder}: a classifier of version {about.get('version')}, not {VERSION}; train it anew")
+        raise StageError(f"{folder}: a classifier of version {about.get('version')}, not {VERSION}; train it again")
     return model
 
 
 def features_of(text: str, bits: int) -> Features:
     """Each word and each pair of neighbours once, as numbers below 2^bits. How often it occurs does not count."""
-    hashed = [grams for _, grams in ngrams(text, (1, 2))]
+    hashed = [grams for _, grams in text_ngrams(text, (1, 2))]
     if not hashed:
         return np.zeros(0, np.uint32)
     return np.unique((np.concatenate(hashed) >> np.uint64(64 - bits)).astype(np.uint32))
@@ -153,7 +153,7 @@ def train_from_files(
 ) -> Classifier:
     """Train on texts of files (see `read_training_texts`) and on a judge's labels, positive from `threshold` on.
 
-    settings: of `train`. Raises StageError where files can't be read or a class has no texts.
+    settings: of `train`. Raises StageError if files can't be read or a class has no texts.
     """
     good, bad = read_labels(labels, threshold)
     return train(

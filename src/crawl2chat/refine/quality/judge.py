@@ -27,11 +27,11 @@ from crawl2chat.stages.progress import Progress
 MAX_CHARS = 6000  # of a text that the judge reads: about 1,500 tokens
 MAX_REASON = 2000  # characters of its answer that are kept
 MAX_ANSWER = 1_000_000  # bytes of a server's reply
-ATTEMPTS = 4  # at a text
-MAX_WAIT = 60.0  # seconds between them, whatever the server asks for
-GIVE_UP = 20  # texts in a row without an answer: something is wrong with the server, not with the texts
+ATTEMPTS = 4  # per text
+MAX_WAIT = 60.0  # seconds between attempts, whatever the server asks for
+MAX_FAILURES = 20  # texts in a row without an answer: something is wrong with the server, not with the texts
 REFUSED = {401, 403, 404, 405}  # no text will fare better
-AGAIN = {408, 409, 429}  # and all from 500 on
+RETRIED = {408, 409, 429}  # and all from 500 on
 LINE_BEGIN = b'{"id": '
 SCORE = re.compile(r"score[\s:=*_`\"']{1,10}([0-5])(?!\d|\.\d)", re.IGNORECASE)
 PROMPT = """\
@@ -54,7 +54,7 @@ Answer with one sentence of reasons and then, on a line of its own: Score: N"""
 
 
 class NoAnswer(Exception):
-    """The server gave none to this text; `final` where asking again would not help."""
+    """The server did not answer for this text; `final` if trying again would not help."""
 
     def __init__(self, message: str, final: bool) -> None:
         super().__init__(message)
@@ -63,7 +63,7 @@ class NoAnswer(Exception):
 
 @dataclass(frozen=True)
 class Judge:
-    """Where to ask and whom. url: up to and with /v1. key: sent as bearer token where there is one."""
+    """A server and a model. url: up to and with /v1. key: sent as bearer token, if any."""
 
     url: str
     model: str
@@ -72,7 +72,7 @@ class Judge:
     first_wait: float = 1.0  # seconds before the second attempt; doubled before each further one
 
     def ask(self, text: str) -> str:
-        """What the model says of a text. Raises NoAnswer after some attempts, StageError where nobody may ask."""
+        """Return the model's answer about a text. Raises NoAnswer after some attempts, StageError if refused."""
         wait = self.first_wait
         for attempt in range(ATTEMPTS):
             if attempt:
@@ -81,10 +81,10 @@ class Judge:
             try:
                 return self._ask_once(text)
             except urllib.error.HTTPError as error:
-                problem = f"HTTP {error.code} {error.reason}: {_told(error)}"
+                problem = f"HTTP {error.code} {error.reason}: {_read_error(error)}"
                 if error.code in REFUSED:
                     raise StageError(f"judge: {self.url} refuses to answer as {self.model}: {problem}") from error
-                if error.code < 500 and error.code not in AGAIN:
+                if error.code < 500 and error.code not in RETRIED:
                     raise NoAnswer(problem, final=True) from error
                 asked_for = error.headers.get("Retry-After", "")
                 wait = max(wait, float(asked_for)) if asked_for.isdecimal() else wait
@@ -108,7 +108,7 @@ class Judge:
 
 @dataclass(frozen=True)
 class Label:
-    """score: 0 to 5; None where the judge gave none. reason: what it said, or why it said nothing."""
+    """score: 0 to 5; None if the judge gave none. reason: its answer, or why there is none."""
 
     id: str
     score: int | None
@@ -116,7 +116,7 @@ class Label:
     text: str = field(repr=False)
 
 
-def _told(error: urllib.error.HTTPError) -> str:
+def _read_error(error: urllib.error.HTTPError) -> str:
     with contextlib.suppress(OSError, http.client.HTTPException):
         return error.read(500).decode("utf-8", "replace")
     return ""
@@ -131,11 +131,11 @@ def read_score(answer: str) -> int | None:
 def judge_files(
     files: Sequence[Path], judge: Judge, out: Path, *, threads: int = 4, sample: int | None = None
 ) -> dict[str, int]:
-    """Label the texts of files, a JSON line each; gives the numbers of new ones that are scored, unscored, unanswered.
+    """Label the texts of files, one JSON line per text; returns how many new ones are scored, unscored, unanswered.
 
-    sample: only so many of the texts, by chance but always the same ones. What `out` already labels is skipped,
-    so a killed run goes on, and so does one with unanswered texts, which leave no label; an answer without a
-    score does. Raises StageError where the server refuses or no longer answers.
+    sample: number of texts to label, a random choice that is always the same. What `out` already labels is skipped, so
+    a killed run goes on, and so does one with unanswered texts, which leave no label; an answer without a score does.
+    Raises StageError if the server refuses or no longer answers.
     """
     if not judge.url.startswith(("http://", "https://")):
         raise StageError(f"judge: --url {judge.url}: expected http://… or https://…, up to and with /v1")
@@ -157,10 +157,10 @@ def judge_files(
                 counts["unanswered"] += 1
             is_failure = isinstance(result, NoAnswer) or result.score is None
             failed = failed + 1 if is_failure else 0
-            if failed == GIVE_UP:
+            if failed == MAX_FAILURES:
                 last = result if isinstance(result, NoAnswer) else result.reason[:200]
                 raise StageError(
-                    f"judge: no score from {judge.url} {GIVE_UP} times in a row; the last time: {last}\n"
+                    f"judge: no score from {judge.url} {MAX_FAILURES} times in a row; the last time: {last}\n"
                     f"The labels so far are in {out}; the same command goes on from there."
                 )
             bar.update(sum(counts.values()), f"{counts['scored']:,} scored")

@@ -1,17 +1,17 @@
 """C4's rules (arXiv 1910.10683, section 2.2): lines that are not prose go, and pages with too little left.
 
 Of each line:
-- end punctuation (. ? ! or a quotation mark): only if `terminal_punctuation` is set; FineWeb does not ask for it;
-- at least 3 words (the reference code; the paper says 5 in one place): done;
-- no word of more than 1,000 characters (reference code): done;
-- no mention of Javascript, no notice of cookies, terms of use or privacy (reference code): done;
-- citation marks as in Wikipedia, `[1]` and `[edit]`: removed from the line.
+- it ends with . ? ! or a quotation mark: only with `terminal_punctuation`, as FineWeb does without this rule;
+- it has enough words (3; newer versions of the paper and the reference code ask for 5): done;
+- it has no word of more than 1,000 characters (reference code): done;
+- it does not mention Javascript, cookies, terms of use or a privacy policy: done;
+- citation marks as in Wikipedia, `[1]` and `[edit]`, are removed: done.
 Of each page:
-- at least 5 sentences, no "lorem ipsum", no curly bracket: done;
-- no word of the "List of Dirty, Naughty, Obscene or Otherwise Bad Words": not done, as FineWeb leaves it out;
-- no three sentences in a row that another page has: done by `refine.dedup.lines`, if asked for;
-- English with a probability of 0.99: done by the step `language`, with a threshold of its own.
-Reference: https://github.com/tensorflow/datasets/blob/master/tensorflow_datasets/text/c4_utils.py
+- it has enough sentences (5; newer versions: 3), no "lorem ipsum" and no curly bracket: done;
+- it has no word of the "List of Dirty, Naughty, Obscene or Otherwise Bad Words": not done, nor does FineWeb;
+- no three sentences in a row that another page has: not done; `refine.dedup.lines` removes repeated lines, if asked to;
+- it is English with a probability of 0.99: done by the step `language`, with a threshold of its own.
+Reference code: https://github.com/tensorflow/datasets/blob/master/tensorflow_datasets/text/c4_utils.py
 
 The verdicts and texts are those of datatrove (`C4QualityFilter`), except where something else is meant:
 - empty lines between paragraphs stay where they are;

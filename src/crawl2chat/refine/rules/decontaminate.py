@@ -11,9 +11,9 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from crawl2chat.refine.copies.ngrams import Hashes, ngrams, words_of
 from crawl2chat.refine.rules import Verdict, drop, keep
 from crawl2chat.refine.settings import DecontaminateSettings
+from crawl2chat.refine.text.ngram_hash import Hashes, text_ngrams, words_of
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.text_files import read_text
 
@@ -23,7 +23,7 @@ FORMS = ".jsonl, .json, .parquet or .txt (.gz too, but for Parquet)"
 
 @dataclass(frozen=True)
 class Questions:
-    """What to look for, in memory: 12 bytes an n-gram and a line a question.
+    """What to look for, in memory: 12 bytes per n-gram and one line per question.
 
     grams: n → sorted hashes of n-grams of words. owners: n → for each of them the first question that has it.
     names: file, row and beginning of each question. too_short: questions with too few words to look for.
@@ -41,7 +41,7 @@ def check_contamination(text: str, settings: DecontaminateSettings) -> Verdict:
         return keep()
     questions = load_questions(settings)
     found: set[int] = set()
-    for n, grams in ngrams(text, questions.grams):
+    for n, grams in text_ngrams(text, questions.grams):
         wanted, grams = questions.grams[n], np.sort(grams)  # in order, so that the search stays in the cache
         places = np.minimum(np.searchsorted(wanted, grams), len(wanted) - 1)
         found.update(questions.owners[n][places[wanted[places] == grams]].tolist())
@@ -49,7 +49,7 @@ def check_contamination(text: str, settings: DecontaminateSettings) -> Verdict:
 
 
 def load_questions(settings: DecontaminateSettings) -> Questions:
-    """Questions of all files of `against`, read once a process. Raises StageError for a file that holds none."""
+    """Questions of all files of `against`, read once per process. Raises StageError for a file that holds none."""
     return _load(tuple(settings.against), tuple(settings.fields), settings.ngram, settings.min_words)
 
 
@@ -65,7 +65,7 @@ def _load(paths: Sequence[str], fields: Sequence[str], ngram: int, min_words: in
             if words < min_words:
                 too_short += 1
                 continue
-            for n, of_question in ngrams(text, [min(words, ngram)]):
+            for n, of_question in text_ngrams(text, [min(words, ngram)]):
                 grams.setdefault(n, []).append(of_question)
                 owners.setdefault(n, []).append(np.full(len(of_question), len(names), np.int32))
             names.append(f"{Path(path).name}:{row}: {' '.join(text.split())[:SHOWN]}")

@@ -1,9 +1,9 @@
 """FineWeb's own rules (arXiv 2406.17557, section 3.6), found by comparing good and bad crawls.
 
 A page is dropped if few of its lines end with punctuation (0.12), if many of its characters are in lines that occurred
-before (0.1), or if many of its lines are short (0.67 of them under 30 characters): all three of the paper are here, and
-the published script's fourth, too many line ends per word (0.3).
-The rest of FineWeb's pipeline: https://github.com/huggingface/datatrove/blob/main/examples/fineweb.py
+before (0.1), or if many of its lines are short (0.67 have at most 30 characters). All three of the paper's rules are
+done, and the fourth of its published script: too many line ends per word (0.3).
+The script: https://github.com/huggingface/datatrove/blob/main/examples/fineweb.py
 
 The verdicts are those of datatrove (`FineWebQualityFilter`) on the same words, except that empty lines are not lines:
 a page whose paragraphs are separated by them is not a list.
@@ -35,7 +35,7 @@ def short_lines(page: Text, rules: FineWebSettings) -> Verdict:
 
 
 def repeated_lines(page: Text, rules: FineWebSettings) -> Verdict:
-    """Characters in lines that stood on the page before."""
+    """Characters in lines that occurred before on the page."""
     share = count_duplicates(page.lines)[1] / max(1, sum(map(len, page.lines)))
     return drop("repeated_line_chars", share) if share > rules.max_duplicate_line_chars else keep()
 

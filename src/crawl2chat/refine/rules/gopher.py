@@ -24,6 +24,7 @@ import numpy.typing as npt
 from crawl2chat.refine.rules import Text, Verdict, drop, first_drop, heading_level, keep, share_of_lines
 from crawl2chat.refine.settings import GopherQualitySettings, GopherRepetitionSettings
 from crawl2chat.refine.text.language import stop_words_by_language
+from crawl2chat.refine.text.ngram_hash import longer_ngrams
 from crawl2chat.refine.text.words import has_unspaced
 
 BULLETS = ("-", "•", "・")
@@ -83,7 +84,7 @@ def ellipsis_lines(page: Text, rules: GopherQualitySettings) -> Verdict:
 def letter_words(page: Text, rules: GopherQualitySettings) -> Verdict:
     """Tables of numbers."""
     enough = rules.min_letter_words * len(page.words)
-    if sum(map(str.isalpha, page.words)) >= enough:  # of nothing but letters, which is quickly told
+    if sum(map(str.isalpha, page.words)) >= enough:  # of nothing but letters, which is quickly found
         return keep()
     share = sum(any(map(str.isalpha, word)) for word in page.words) / max(1, len(page.words))
     return drop("few_letter_words", share) if share < rules.min_letter_words else keep()
@@ -99,7 +100,6 @@ def few_stop_words(page: Text, rules: GopherQualitySettings, language: str = "en
 
 
 PARAGRAPH_END = re.compile(r"\n{2,}")
-FACTOR = np.uint64(0x9E3779B97F4A7C15)  # odd, its bits without order
 
 
 def gopher_repetition(text: str, words: Sequence[str], rules: GopherRepetitionSettings) -> Verdict:
@@ -183,7 +183,7 @@ class WordGrams:
     def __init__(self, words: Sequence[str]) -> None:
         self._numbers = {1: np.fromiter(map(hash, words), np.int64, len(words)).view(np.uint64)}
         lengths = np.fromiter(map(len, words), np.int64, len(words))
-        self._chars_before = np.concatenate([[0], np.cumsum(lengths)])  # of each word
+        self._chars_before: npt.NDArray[np.int64] = np.concatenate([[0], np.cumsum(lengths)])  # of each word
         self._counts: dict[int, int] = {}
 
     def top_chars(self, n: int) -> int:
@@ -249,6 +249,5 @@ class WordGrams:
     def _grams(self, n: int) -> npt.NDArray[np.uint64]:
         """A number for each n-gram: a polynomial of its words' modulo 2^64."""
         if n not in self._numbers:
-            shorter = self._grams(n - 1)
-            self._numbers[n] = shorter[:-1] * FACTOR + self._numbers[1][n - 1 :]
+            self._numbers[n] = longer_ngrams(self._grams(n - 1), self._numbers[1])
         return self._numbers[n]

@@ -1,4 +1,4 @@
-"""Pages that can be told from their address alone: blocked hosts, other file types, gambling and adult hosts."""
+"""Pages that can be dropped by their address alone: blocked hosts, other file types, gambling and adult hosts."""
 
 import re
 import zlib

@@ -9,6 +9,7 @@ and of the page as a whole.
 import unicodedata
 from collections.abc import Hashable, Iterable, Sequence
 from functools import lru_cache
+from typing import cast
 
 import numpy as np
 import numpy.typing as npt
@@ -268,7 +269,7 @@ def _window_features(prose: Floats, links: Floats) -> Floats:
     high, low = np.minimum(at + k + 1, n), np.maximum(at - k, 0)
     sums = [np.concatenate([[0], np.cumsum(values, dtype=np.float64)]) for values in (prose, links)]
     nearby = np.stack([total[high] - total[low] for total in sums], axis=1)  # (windows, 2, blocks)
-    return np.log1p(np.maximum(nearby, 0)).reshape(-1, n).T.astype(np.float32)
+    return cast(Floats, np.log1p(np.maximum(nearby, 0)).reshape(-1, n).T.astype(np.float32))
 
 
 def _cue_features(blocks: Sequence[Block]) -> tuple[Floats, Floats, Floats]:

@@ -44,7 +44,7 @@ def find_encoding(label: str) -> str | None:
 def decode(data: bytes, encoding: str) -> str:
     """Decode as the standard does, with U+FFFD for each invalid byte or pair; encoding: one of its names.
 
-    Missing: 191 rare characters of Big5 and one Hebrew point of windows-1255, which Python does not have.
+    Not supported: 191 rare characters of Big5 and one Hebrew point of windows-1255, which Python does not have.
     """
     import webencodings
 

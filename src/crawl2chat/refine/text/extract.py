@@ -27,7 +27,7 @@ def extract_text(
     value, whose charset counts more than the page's own. Returns "" where there is no text.
     extractor: `blocks`, our own, keeps headings, lists, tables and code as in Markdown, and paragraphs are parted by
     empty lines; `resiliparse` and `trafilatura` are those libraries' main content. `bench/extract.py` compares them.
-    Raises StageError where trafilatura is asked for and is not installed, ValueError for an extractor that is unknown.
+    Raises StageError if trafilatura is asked for and is not installed, ValueError for an extractor that is unknown.
     """
     from crawl2chat.refine.text.html_blocks import html_blocks
     from crawl2chat.refine.text.main_content import main_blocks
@@ -73,7 +73,7 @@ CELL_END = " | "
 
 
 def render_markdown(blocks: Sequence[Block]) -> str:
-    """Paragraphs are parted by an empty line; items of a list and rows of a table stand on adjacent lines."""
+    """Paragraphs are separated by an empty line; items of a list and rows of a table stand on adjacent lines."""
     parts: list[str] = []
     numbers: dict[int, int] = {}  # items so far, by the list
     rows = find_rows(blocks)

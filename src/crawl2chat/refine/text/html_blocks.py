@@ -84,7 +84,7 @@ def _take_unknown(name: str) -> Take:
 def _open_custom(reader: Reader, name: str, attributes: str) -> Kind | None:
     """Custom elements are part of a line, as in a browser; but one that follows another with text begins a block.
 
-    It does where nothing parts them, or where a sentence ends before it.
+    It does if nothing is between them, or where a sentence ends before it.
     """
     if reader.custom_end and not reader.n_open["pre"]:
         between = "".join(reader.pieces[reader.custom_end :])

@@ -13,7 +13,7 @@ from urllib.parse import unquote
 from crawl2chat.refine.text.html_tags import attribute_values
 
 FORMULA_END = "\x03"  # marks the end of a formula while a page is read, so that its rendered copy can be recognised
-LONGEST_MATHML = 10_000  # characters; in longer MathML only the text is kept
+MAX_MATHML = 10_000  # characters; in longer MathML only the text is kept
 
 _ANNOTATION = re.compile(r"<annotation[^>]{0,200}\b(?:x-)?(?:la)?tex\b[^>]{0,200}>([^<]*)</annotation", re.IGNORECASE)
 _DELIMITED = re.compile(r"\$\$(.*)\$\$|\$(.*)\$|\\\((.*)\\\)|\\\[(.*)\\\]", re.DOTALL)
@@ -95,7 +95,7 @@ def _bare(tex: str) -> str:
 
 def _tex_of_mathml(markup: str) -> str:
     """Return presentation MathML (W3C, MathML Core) as TeX; unknown elements are read as rows."""
-    if len(markup) > LONGEST_MATHML:
+    if len(markup) > MAX_MATHML:
         return " ".join(unescape(re.sub("<[^<>]*>", " ", markup)).split())
     opened: list[tuple[str, str, list[str]]] = [("math", "", [])]  # name, attributes, content so far
     n_open: Counter[str] = Counter()
@@ -180,7 +180,7 @@ def _group(tex: str) -> str:
     return tex if len(tex) == 1 else f"{{{tex}}}"
 
 
-LONGEST = 20  # characters; longer text is small print, not an index
+MAX_INDEX = 20  # characters; longer text is small print, not an index
 
 _SUPERSCRIPTS = str.maketrans("0123456789+-−–=()ni", "⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻⁻⁻⁼⁽⁾ⁿⁱ")
 _SUBSCRIPTS = str.maketrans("0123456789+-−–=()", "₀₁₂₃₄₅₆₇₈₉₊₋₋₋₌₍₎")
@@ -204,9 +204,9 @@ def raised(text: str, before: str, *, below: bool = False) -> str:
     """
     inside = text.strip()
     shown = unescape(inside)
-    if len(shown) > LONGEST and before[-1:].isalnum() and text[0].isalnum():
+    if len(shown) > MAX_INDEX and before[-1:].isalnum() and text[0].isalnum():
         return f" {text}"
-    if not shown or len(shown) > LONGEST or "&" in shown or "<" in shown or _CENTS.fullmatch(shown):
+    if not shown or len(shown) > MAX_INDEX or "&" in shown or "<" in shown or _CENTS.fullmatch(shown):
         return text
     if not below and _is_abbreviation(before, shown.lower()):
         return text
@@ -223,7 +223,7 @@ def raised(text: str, before: str, *, below: bool = False) -> str:
 
 def _is_abbreviation(before: str, letters: str) -> bool:
     """Return whether raised letters belong to the word before them rather than being its exponent."""
-    found = _WORD_BEFORE.search(before[-LONGEST:])
+    found = _WORD_BEFORE.search(before[-MAX_INDEX:])
     word = found.group() if found else ""
     if letters in _ORDINALS and (word.isdecimal() or _ROMAN.fullmatch(word)):
         return True

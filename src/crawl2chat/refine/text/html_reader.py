@@ -10,12 +10,12 @@ from itertools import groupby, pairwise
 from crawl2chat.refine.text.html_cut import FORMULA_END
 from crawl2chat.refine.text.html_tags import BLOCKS, ENDS, Block, Element, Kind, P
 
-FEWEST_WORDS = 12  # fewer cannot show whether a text is prose
-FEWEST_A_LINE = 3.5  # words per line; settings and tables have fewer
-LONGEST_LINE = 100  # characters; lines wrapped by hand or by a mail program are no longer
+MIN_PROSE_WORDS = 12  # fewer cannot show whether a text is prose
+MIN_WORDS_PER_LINE = 3.5  # words per line; settings and tables have fewer
+MAX_LINE_CHARS = 100  # characters; lines wrapped by hand or by a mail program are no longer
 WRAP_SLACK = 2  # characters; how much shorter than the longest line a wrapped one may be
-MOSTLY, NEARLY_ALL = 0.5, 0.8  # shares of a text's letters that prose must have, without and with code next to it
-FEWEST_OF_VERSE = 3  # lines that begin with a capital
+MIN_PROSE, MIN_PROSE_BY_CODE = 0.5, 0.8  # share of a text's letters in prose; the second if it has code, too
+MIN_VERSE_LINES = 3  # lines that begin with a capital
 
 _CODE_SIGNS = re.compile(r"[{}<>=;|\\_$#@&*+\[\]^~`/]")
 _MARKS = "\"'“”‘’«»()[]*_.,:;!?…-–—、。，！？；：「」『』（）"  # around a word
@@ -57,7 +57,7 @@ def stretches(text: str) -> Iterator[Stretch]:
     parts = _EMPTY_LINES.split(text)
     if not is_prose(text):
         n_prose = sum(_count_letters(part) for part in parts if is_prose(part))
-        if n_prose <= (NEARLY_ALL if _CODE_LINE.search(text) else MOSTLY) * _count_letters(text):
+        if n_prose <= (MIN_PROSE_BY_CODE if _CODE_LINE.search(text) else MIN_PROSE) * _count_letters(text):
             yield Stretch(text, False)
             return
     for is_code, group in groupby(parts, lambda part: "\n" in part and _looks_like_code(part)):
@@ -78,7 +78,7 @@ def is_prose(text: str) -> bool:
     n_words = len(words)
     if spaceless := len(_SPACELESS.findall(text)):
         n_words = max(n_words, spaceless // 2)
-    if n_words < FEWEST_WORDS or n_words < FEWEST_A_LINE * len(lines) or _looks_like_code(text):
+    if n_words < MIN_PROSE_WORDS or n_words < MIN_WORDS_PER_LINE * len(lines) or _looks_like_code(text):
         return False
     plain = sum(word.strip(_MARKS).replace("'", "").replace("’", "").replace("-", "").isalpha() for word in words)
     return plain >= 0.75 * len(words) and len(_ENDS.findall(text)) >= n_words / 40
@@ -103,7 +103,7 @@ def paragraphs(text: str) -> list[str]:
     Lines that were wrapped because they were full are joined; verses, addresses and quoted mail keep their line breaks.
     """
     text = text.expandtabs()
-    width = max((len(line) for line in text.split("\n") if len(line) <= LONGEST_LINE), default=0)
+    width = max((len(line) for line in text.split("\n") if len(line) <= MAX_LINE_CHARS), default=0)
     parts = [[line.rstrip() for line in part.split("\n") if line.strip()] for part in _EMPTY_LINES.split(text)]
     is_verse = _is_verse(parts)
     result = []
@@ -118,7 +118,7 @@ def paragraphs(text: str) -> list[str]:
 def _is_verse(parts: Sequence[Sequence[str]]) -> bool:
     """Whether nearly every line after a line begins with a capital, as those of poems do."""
     letters = [line.lstrip(" \"'“‘«")[:1] for lines in parts for line in lines[1:]]
-    return len(letters) >= FEWEST_OF_VERSE and sum(map(str.isupper, letters)) > 0.75 * len(letters)
+    return len(letters) >= MIN_VERSE_LINES and sum(map(str.isupper, letters)) > 0.75 * len(letters)
 
 
 def _first_width(line: str) -> int:
@@ -128,8 +128,8 @@ def _first_width(line: str) -> int:
 
 
 LINE_END = "\x01"  # a <br> in gathered text; if the page itself holds this character, it ends a line too
-MOST = 0.5  # share of a page's text; if more than this is hidden, a script will show it
-FEW_CHARS = 200  # hidden text this short is never the page's main text
+MAX_HIDDEN_SHARE = 0.5  # share of a page's text; if more than this is hidden, a script will show it
+MAX_ASIDE_CHARS = 200  # hidden text this short is never the page's main text
 MAX_SHOWN = 5  # nested hidden elements that are read because they hold most of the text
 
 _HUGE_NUMBER = re.compile("&#[0-9]{1000,};?")
@@ -264,7 +264,7 @@ class Reader:
         text = "".join(texts).strip()
         if text.startswith("$") and text.endswith(FORMULA_END):
             return False  # the source of an image
-        if len(text) > FEW_CHARS and len(text) > MOST * self.count_chars():
+        if len(text) > MAX_ASIDE_CHARS and len(text) > MAX_HIDDEN_SHARE * self.count_chars():
             return False
         self.hidden_chars += len(text)
         return True

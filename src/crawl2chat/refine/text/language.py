@@ -14,7 +14,7 @@ from crawl2chat.stages.files import StageError
 # From those, 2 get another language than from their whole text, in half the time.
 FIRST_CHARS, SURE = 1000, 0.99
 MAX_CHARS = 3000
-LONGEST_FEATURE = 6  # bytes, of those that py3langid's model looks for
+MAX_FEATURE_BYTES = 6  # bytes, of those that py3langid's model looks for
 PIECE = 6  # bytes of the text that one walk covers
 STOP_WORDS = Path(__file__).with_name("stop_words.txt")
 
@@ -36,14 +36,14 @@ def require_languages(languages: Sequence[str]) -> None:
     unknown = [code for code in languages if code not in known]
     if unknown:
         raise StageError(
-            f"refine.languages = {', '.join(unknown)}: not among the languages that are told apart; expected ISO 639 "
-            f"codes: {' '.join(known)}"
+            f"refine.languages = {', '.join(unknown)}: not among the languages that can be identified; expected "
+            f"ISO 639 codes: {' '.join(known)}"
         )
 
 
 @lru_cache(maxsize=1)
 def stop_words_by_language() -> dict[str, frozenset[str]]:
-    """ISO 639 code → function words, from `stop_words.txt` beside this file."""
+    """ISO 639 code → function words, from `stop_words.txt` next to this file."""
     lines = STOP_WORDS.read_text(encoding="utf-8").splitlines()
     languages = (line.split() for line in lines if line and not line.startswith("#"))
     return {code: frozenset(words) for code, *words in languages}
@@ -53,12 +53,12 @@ def stop_words_by_language() -> dict[str, frozenset[str]]:
 def _identifier() -> Any:
     from py3langid.langid import MODEL_FILE, LanguageIdentifier
 
-    class FastIdentifier(LanguageIdentifier):
+    class FastIdentifier(LanguageIdentifier):  # type: ignore[misc,unused-ignore]  # a library without types
         """The library's with the same answers in a third of the time: it walks a text byte by byte, in Python."""
 
         walk: "FeatureWalk"
 
-        def _raw_score(self, text: bytes) -> npt.NDArray[np.float32]:
+        def _raw_score(self, text: bytes) -> Any:
             features, counts = self.walk.count(text)
             if not len(features):
                 return super()._raw_score(text)
@@ -74,7 +74,8 @@ class FeatureWalk:
     """py3langid's automaton over bytes, walked in all pieces of a text at once.
 
     The automaton is one of Aho and Corasick: its state says which beginning of a feature the text ends with, so
-    the last LONGEST_FEATURE bytes decide it. A walk from so many bytes before a piece is right when the piece begins.
+    the last MAX_FEATURE_BYTES bytes decide it. A walk that starts this many bytes before a piece is right
+    when the piece begins.
 
     next_states: (rows * 256,) state after each byte. rows: (states,) where its next states are. features: (states,)
     the feature that ends in this state, or -1.
@@ -88,14 +89,14 @@ class FeatureWalk:
     def count(self, text: bytes) -> tuple[npt.NDArray[np.int32], npt.NDArray[np.int64]]:
         """The features that occur, in order of their numbers, and how often each does."""
         n_pieces = len(text) // PIECE + 1
-        padded = np.zeros(LONGEST_FEATURE + n_pieces * PIECE, np.uint8)
-        padded[LONGEST_FEATURE : LONGEST_FEATURE + len(text)] = np.frombuffer(text, np.uint8)
+        padded = np.zeros(MAX_FEATURE_BYTES + n_pieces * PIECE, np.uint8)
+        padded[MAX_FEATURE_BYTES : MAX_FEATURE_BYTES + len(text)] = np.frombuffer(text, np.uint8)
         states = np.zeros(n_pieces, np.uint32)
         visited = np.empty((PIECE, n_pieces), np.uint32)
-        for step in range(-LONGEST_FEATURE, PIECE):
+        for step in range(-MAX_FEATURE_BYTES, PIECE):
             if step == 0:
-                states[0] = 0  # no text stands before the first piece
-            letters = padded[LONGEST_FEATURE + step :: PIECE][:n_pieces]
+                states[0] = 0  # there is no text before the first piece
+            letters = padded[MAX_FEATURE_BYTES + step :: PIECE][:n_pieces]
             states = self.next_states.take(self.first_next.take(states) + letters)
             if step >= 0:
                 visited[step] = states

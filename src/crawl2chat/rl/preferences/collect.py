@@ -97,10 +97,11 @@ def split_by_topic(
 
 
 def reward_model_of(
-    policy: Transformer, tokenizer: Tokenizer, rankings: Sequence[Ranking], settings: PreferSettings
+    policy: Transformer, tokenizer: Tokenizer, rankings: Sequence[Ranking], settings: PreferSettings, out: Path
 ) -> RewardModel:
+    """Fit a reward model to the rankings, or go on with it from a checkpoint in `out`."""
     readings = [_readings(ranking, policy, tokenizer) for ranking in rankings]
-    return fit_reward_model(policy, readings, settings, [_group_sizes(ranking) for ranking in rankings])
+    return fit_reward_model(policy, readings, settings, [_group_sizes(ranking) for ranking in rankings], out)
 
 
 @dataclass(frozen=True)

@@ -6,15 +6,12 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-import numpy as np
 from safetensors.torch import load_file, save_file
 
 from crawl2chat.generate import Engine
 from crawl2chat.honesty.checkup import check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
-from crawl2chat.rl.from_ledger import TASTE as TASTE_OF_VERSES
-from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
-from crawl2chat.rl.grpo import Prompts, optimise_policy
+from crawl2chat.rl.grpo import PolicyGradient, Prompts
 from crawl2chat.rl.preferences.annotator import TASTE, Annotator, Taste
 from crawl2chat.rl.preferences.check import Check, Checker
 from crawl2chat.rl.preferences.collect import (
@@ -38,7 +35,9 @@ from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.train.data import in_epochs
 from crawl2chat.train.devices import choose_device
+from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import Metrics
 from crawl2chat.train.pretrain import save_stage_model
 
@@ -63,7 +62,7 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
     Raises StageError for prompts or rankings that can't be used.
     """
     prompts, model, out = Path(prompts), Path(model), Path(out)
-    rows = prompts_of_ledger(prompts) if has_only_ledger(prompts) else read_prompt_rows(prompts)
+    rows = read_prompt_rows(prompts)
     ranked, held_out = split_prompts(rows, prompts)
     copy_forward(model, out)
     tokenizer, start = Tokenizer.load(model), load_model(model, device=choose_device(settings))
@@ -93,8 +92,6 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
 
 
 def _taste_beside(prompts: Path) -> Taste:
-    if has_only_ledger(prompts):
-        return TASTE_OF_VERSES
     file = (prompts if prompts.is_dir() else prompts.parent) / TASTE
     return Taste.load(file) if file.exists() else Taste()
 
@@ -121,8 +118,10 @@ def _reward_model(
     """Fitted to the rankings of four fifths of the prompts and measured on the others."""
     folder = out / "reward_model"
     training, test = split_by_topic(rankings, asked.ranked, settings.seed)
+    run = out / "reward_model_run"  # metrics and checkpoints, of use only until the model is there
     if not folder.exists():
-        reward_model_of(start, tokenizer, training, settings).save(folder, pad_id=tokenizer.end_of_text)
+        reward_model_of(start, tokenizer, training, settings, run).save(folder, pad_id=tokenizer.end_of_text)
+    shutil.rmtree(run, ignore_errors=True)
     model = RewardModel.load(folder, device=choose_device(settings))
     if not (out / "agreement.json").exists():
         found = agreement(model, start, tokenizer, test, asked.annotator, asked.ranked)
@@ -165,20 +164,17 @@ def _follow(model: Path, checker: Checker, rankings: list[Ranking], out: Path) -
 
     if not _snapshot(out, 0).with_suffix(".json").exists():
         check(0)
-    optimise_policy(
+    objective = PolicyGradient(
         policy,
         tokenizer,
-        settings.steps,
         settings,
-        out,
-        label="prefer",
         prompts_for=_prompts_for(rankings, checker),
         reward=penalised_reward(
             checker.reward_model, checker.reference, tokenizer, settings.kl_weight, Metrics(out / METRICS)
         ),
         replay=replay_batches(model, tokenizer, policy.config.max_position_embeddings, settings),
-        after_step=check,
     )
+    train(objective, settings.steps, settings, out, label="prefer", evaluate=check)
     return [Check.load(file) for file in sorted((out / "checks").glob("step-*.json"))]
 
 
@@ -187,16 +183,10 @@ def _snapshot(out: Path, step: int) -> Path:
 
 
 def _prompts_for(rankings: list[Ranking], checker: Checker) -> Callable[[int], Prompts]:
-    """The ranked prompts in an order drawn anew each epoch, a few a step."""
+    """The ranked prompts in a new order each epoch, a few per step."""
     first = {ranking.asked: ranking for ranking in reversed(rankings)}
     ids = [
         prompt_ids(checker.tokenizer, first[prompt]) for prompt in dict.fromkeys(ranking.asked for ranking in rankings)
     ]
     count, seed = checker.settings.prompts, checker.settings.seed
-
-    def prompts_for(step: int) -> Prompts:
-        places = [divmod(i, len(ids)) for i in range(step * count, (step + 1) * count)]
-        orders = {epoch: np.random.default_rng((seed, epoch)).permutation(len(ids)) for epoch, _ in places}
-        return [ids[orders[epoch][place]] for epoch, place in places]
-
-    return prompts_for
+    return lambda step: [ids[i] for i in in_epochs(len(ids), count, seed, step)]

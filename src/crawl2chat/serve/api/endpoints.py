@@ -8,30 +8,12 @@ from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
 from crawl2chat.serve.admission import Generation
-from crawl2chat.serve.api.prompts import (
-    chat_prompt,
-    check_vocabulary,
-    completion_prompts,
-    read_sampling,
-    tokenize_ids,
-)
-from crawl2chat.serve.api.requests import (
-    ChatRequest,
-    CompletionRequest,
-    DetokenizeRequest,
-    TokenizeRequest,
-)
+from crawl2chat.serve.api.prompts import chat_prompt, check_vocabulary, completion_prompts, read_sampling, tokenize_ids
+from crawl2chat.serve.api.requests import ChatRequest, CompletionRequest, DetokenizeRequest, TokenizeRequest
 from crawl2chat.serve.api.responses import ChatChoice, CompletionChoice, Envelope, usage
 from crawl2chat.serve.engine_thread import GenerationRequest
 from crawl2chat.serve.errors import engine_broken, shutting_down
-from crawl2chat.serve.http import (
-    EventStream,
-    cancel_on_disconnect,
-    client_address,
-    get,
-    post,
-    run_in_thread_if_long,
-)
+from crawl2chat.serve.http import EventStream, cancel_on_disconnect, client_address, get, post, run_in_thread_if_long
 from crawl2chat.serve.model_pool import AvailableModel, ModelPool
 
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions

@@ -3,7 +3,7 @@
 import secrets
 from bisect import bisect_left
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 from crawl2chat.chat.offers import offer_functions
@@ -11,6 +11,7 @@ from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import offer, quoting
 from crawl2chat.generate import Sampling
 from crawl2chat.generate.request import Rule
+from crawl2chat.generate.settings import NUMBERS
 from crawl2chat.serve.api.requests import ChatRequest, CompletionRequest, GenerationFields, TokenizeRequest
 from crawl2chat.serve.errors import ApiError, bad_request
 from crawl2chat.serve.model_pool import TOOLS_BY_NAME_STAGES, ServedModel
@@ -25,8 +26,7 @@ def completion_prompts(model: ServedModel, request: CompletionRequest) -> list[l
             _check_bytes(model, text, "prompt")
     prompts = [[*start, *model.tokenizer.encode(p)] if isinstance(p, str) else p for p in request.prompt]
     for prompt in prompts:
-        check_length(model, prompt, "prompt")
-        check_vocabulary(model, prompt, "prompt")
+        check_prompt(model, prompt, "prompt")
     return prompts
 
 
@@ -47,7 +47,7 @@ def chat_prompt(model: ServedModel, request: ChatRequest) -> tuple[list[int], Sa
     if request.continues:
         messages = messages[:-1]
     prompt = chat_ids(model, talk, messages, request.offered, begun)
-    check_length(model, prompt, "messages")
+    check_prompt(model, prompt, "messages")
     if request.offered and model.stage in TOOLS_BY_NAME_STAGES:
         asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
         rule = _continue_rule(model.tokenizer.encode(begun), quoting(model.tokenizer, messages[asked + 1 :]))
@@ -70,20 +70,11 @@ def chat_ids(
     return [*offer_functions(model.tokenizer, system, offered), *talk.prompt(rest, begun)]
 
 
-@dataclass(frozen=True)
-class Fit:
-    """How much of a conversation the model reads: how many of the oldest messages are left out, and tokens of the rest.
+def fit_chat(model: ServedModel, request: ChatRequest) -> dict[str, int]:
+    """How many of the oldest messages to leave out (`left_out`) so that there is room for an answer, and the `tokens`
+    of the rest; the same as `fit_context` does in the terminal.
 
-    A system message is never left out, and counts as none of the messages.
-    """
-
-    left_out: int
-    tokens: int
-
-
-def fit_chat(model: ServedModel, request: ChatRequest) -> Fit:
-    """Leave out the oldest turns until there is room for an answer, as `fit_context` does in the terminal.
-
+    A system message is never left out, and is not counted among the messages.
     Room is what the request asks for, or half the context if that is less; the last turn alone, with what its tools
     brought, may take more. Raises ApiError when it leaves none, or when the model can't use the tools.
     """
@@ -108,7 +99,7 @@ def fit_chat(model: ServedModel, request: ChatRequest) -> Fit:
     n_tokens = tokens(start)
     if n_tokens >= context:
         raise _too_long(model, str(n_tokens), "messages")
-    return Fit(start, n_tokens)
+    return {"left_out": start, "tokens": n_tokens}
 
 
 def _continue_rule(begun: Sequence[int], rule: Rule | None) -> Rule | None:
@@ -135,31 +126,19 @@ def tokenize_ids(model: ServedModel, request: TokenizeRequest) -> list[int]:
 def read_sampling(
     model: ServedModel, request: GenerationFields, max_tokens: int | None, otherwise: int, top_logprobs: int
 ) -> Sampling:
-    """The request's controls, with OpenAI's defaults. Raises ApiError for what Sampling refuses.
+    """The request's controls; OpenAI's defaults are Sampling's own. Raises ApiError for what Sampling refuses.
 
     max_tokens: as it was asked for, −1 as many as fit; `otherwise` where it was not.
     """
     context = model.engine.context
     limit = otherwise if max_tokens is None else context if max_tokens == -1 else min(max_tokens, context)
 
-    def given(value: Any, otherwise: Any) -> Any:
-        return otherwise if value is None else value
-
+    given = {name: getattr(request, name) for name in NUMBERS if getattr(request, name) is not None}
+    given |= {"top_k": max(0, given.get("top_k", 0)), "max_tokens": limit}  # −1 keeps all, as 0 does
+    given["seed"] = secrets.randbits(62) if request.seed is None else request.seed % (1 << 64)
+    bias = _bias(model, request.logit_bias or {})
     try:
-        return Sampling(
-            temperature=given(request.temperature, 1.0),
-            top_k=max(0, given(request.top_k, 0)),
-            top_p=given(request.top_p, 1.0),
-            min_p=given(request.min_p, 0.0),
-            repetition_penalty=given(request.repetition_penalty, 1.0),
-            presence_penalty=given(request.presence_penalty, 0.0),
-            frequency_penalty=given(request.frequency_penalty, 0.0),
-            logit_bias=_bias(model, request.logit_bias or {}),
-            max_tokens=limit,
-            seed=secrets.randbits(62) if request.seed is None else request.seed % (1 << 64),
-            stop=tuple(request.stop),
-            top_logprobs=top_logprobs,
-        )
+        return Sampling(**given, stop=tuple(request.stop), logit_bias=bias, top_logprobs=top_logprobs)
     except ValueError as error:
         raise bad_request(str(error)) from error
 
@@ -180,20 +159,21 @@ def _check_bytes(model: ServedModel, text: str, param: str) -> None:
         raise _too_long(model, f"at least {at_least}", param)
 
 
-def check_length(model: ServedModel, prompt: Sequence[int], param: str) -> None:
-    most = model.engine.context - 1
+def check_prompt(model: ServedModel, prompt: Sequence[int], param: str, room: int = 1) -> None:
+    """Raise ApiError for a prompt that is empty, has unknown ids, or leaves fewer than `room` tokens of the context."""
     if not prompt:
         raise bad_request(f"{param}: holds no token; expected at least one", param)
-    if len(prompt) > most:
-        raise _too_long(model, str(len(prompt)), param)
+    if len(prompt) > model.engine.context - room:
+        raise _too_long(model, str(len(prompt)), param, room)
+    check_vocabulary(model, prompt, param)
 
 
-def _too_long(model: ServedModel, n_tokens: str, param: str) -> ApiError:
+def _too_long(model: ServedModel, n_tokens: str, param: str, room: int = 1) -> ApiError:
     context = model.engine.context
-    return ApiError(
-        400, f"{param}: has {n_tokens} tokens; this model's context of {context} takes {context - 1} and "
-        "leaves one for the answer", param=param, code="context_length_exceeded",
-    )  # fmt: skip
+    limit = f"of {context} takes {context - room} and leaves one for the answer" if room else f"takes {context}"
+    return bad_request(
+        f"{param}: has {n_tokens} tokens; this model's context {limit}", param, "context_length_exceeded"
+    )
 
 
 def check_vocabulary(model: ServedModel, ids: Sequence[int], param: str) -> None:

@@ -6,6 +6,7 @@ A field that is not supported is refused, unless its value changes nothing (`neu
 
 import codecs
 import difflib
+import math
 import re
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Self, TypeVar
@@ -23,6 +24,7 @@ from pydantic import (
 )
 
 from crawl2chat.chat.messages import MEDIA, MessageError, read_function, read_message, shown
+from crawl2chat.generate.settings import CONTROLS
 from crawl2chat.serve.api.neutral import CHAT_NEUTRAL, NEUTRAL, OTHER_NAMES, STREAM_NEUTRAL, is_neutral
 from crawl2chat.serve.errors import ApiError, bad_request
 from crawl2chat.tokenizer import Message
@@ -92,8 +94,17 @@ def _tool_definition(value: Any) -> dict[str, Any]:
     return tool
 
 
+def _field(name: str, least: float | None = None, most: float | None = None) -> Any:
+    """A field of Sampling, with its help and with its bounds where OpenAI's API has no others."""
+    control = CONTROLS[name]
+    if least is None:
+        least = 0 if control.or_zero else control.least
+    if most is None and control.most < math.inf:
+        most = control.most
+    return Field(ge=least, le=most, description=control.help)
+
+
 Stop = Annotated[str, Field(min_length=1, max_length=MAX_STOP_LENGTH)]
-Penalty = Annotated[FiniteFloat, Field(ge=-2, le=2)]
 Bias = Annotated[FiniteFloat, Field(ge=-100, le=100)]
 Ids = list[int]
 MaxTokens = Annotated[int, Field(ge=-1)]  # −1: to the answer's own end or that of the context, as in LM Studio
@@ -141,13 +152,13 @@ class GenerationFields(Strict):
 
     model: str | None = None
     max_tokens: MaxTokens | None = None
-    temperature: Annotated[FiniteFloat, Field(ge=0, le=100)] | None = None
-    top_p: Annotated[FiniteFloat, Field(gt=0, le=1)] | None = None
-    top_k: Annotated[int, Field(ge=-1)] | None = None  # 0 and −1 keep all
-    min_p: Annotated[FiniteFloat, Field(ge=0, le=1)] | None = None
-    presence_penalty: Penalty | None = None
-    frequency_penalty: Penalty | None = None
-    repetition_penalty: Annotated[FiniteFloat, Field(gt=0, le=100)] | None = None
+    temperature: Annotated[FiniteFloat, _field("temperature", most=100)] | None = None
+    top_p: Annotated[FiniteFloat, _field("top_p")] | None = None
+    top_k: Annotated[int, _field("top_k", least=-1)] | None = None  # −1 keeps all, as 0 does
+    min_p: Annotated[FiniteFloat, _field("min_p")] | None = None
+    presence_penalty: Annotated[FiniteFloat, _field("presence_penalty", -2, 2)] | None = None
+    frequency_penalty: Annotated[FiniteFloat, _field("frequency_penalty", -2, 2)] | None = None
+    repetition_penalty: Annotated[FiniteFloat, _field("repetition_penalty")] | None = None
     logit_bias: Annotated[dict[str, Bias], _at_most(MAX_BIASES)] | None = None
     n: Annotated[int, Field(ge=1, le=MAX_CHOICES)] | None = None
     best_of: Annotated[int, Field(ge=1)] | None = None  # as many as `n`, or not done

@@ -13,7 +13,7 @@ from typing import Any
 
 from crawl2chat.chat.tools import parse_reply
 from crawl2chat.generate import Candidates
-from crawl2chat.generate.stream import TextStream
+from crawl2chat.generate.request import TextStream
 from crawl2chat.serve.api.requests import ChatRequest, CompletionRequest
 from crawl2chat.serve.engine_thread import Delta, Prefill
 from crawl2chat.tokenizer import Tokenizer

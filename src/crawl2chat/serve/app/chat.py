@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
-from pydantic import FailFast, Field
+from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
@@ -23,17 +23,16 @@ from crawl2chat.chat.presets import presets
 from crawl2chat.chat.tools import Tool, carry_out
 from crawl2chat.chat.trace import Wanted, conversation_files
 from crawl2chat.honesty.search import SearchIndex, find_index
-from crawl2chat.serve.api.prompts import check_vocabulary, fit_chat
+from crawl2chat.serve.api.prompts import fit_chat
 from crawl2chat.serve.api.requests import MAX_MESSAGES, ChatMessage, ChatRequest, Strict, ToolDefinition
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.errors import ApiError, bad_request, internal_error, log
-from crawl2chat.serve.http import EventStream, describe_token, get, post, run_in_thread_if_long
+from crawl2chat.serve.http import EventStream, get, post
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Message, ToolCall
 
 MAX_TEXT = 100_000  # characters of a text that is looked up
 MAX_QUESTION = 10_000
-MAX_TOKENS = 1 << 17  # that are shown at a time
 MAX_CONVERSATIONS = 1000  # in a file that is made
 MAX_ARGUMENTS = 20
 TRACE_SECONDS = 600.0  # for one look-up, after which it is given up
@@ -71,11 +70,6 @@ class TraceRequest(Strict):
     min_words: Annotated[int, Field(ge=2, le=50)] = 5
 
 
-class TokensRequest(Strict):
-    model: str | None = None
-    tokens: Annotated[list[Annotated[int, Field(ge=0, lt=1 << 31)]], FailFast(), Field(max_length=MAX_TOKENS)]
-
-
 class ImportRequest(Strict):
     name: Annotated[str, Field(max_length=1000)]  # of the file, for what is said about it
     content: str
@@ -97,26 +91,38 @@ class ChatPage:
         self._tracing = asyncio.Semaphore(1)
 
     @get("/app/chat/setup")
-    async def setup(self, request: Request) -> dict[str, Any]:
+    def setup(self, request: Request) -> dict[str, Any]:
         """What can be asked, with which tools, and whether there are documents to look answers up in."""
         stages = [model.stage or model.name for model in self.context.pool.models]
         crawl = self.context.run / "crawl" if self.context.run else None
-        found = await asyncio.to_thread(presets, stages, crawl)
         return {
-            "presets": [asdict(preset) for preset in found],
+            "presets": [asdict(preset) for preset in presets(stages, crawl)],
             "tools": [CALCULATOR, *([SEARCH] if self.index else [])],
             "documents": self._documents() is not None,
         }
 
     @post("/app/chat/fit", ChatRequest)
-    async def fit(self, request: Request, body: ChatRequest) -> dict[str, Any]:
+    async def fit(self, request: Request, body: ChatRequest) -> dict[str, int]:
         """Of a body for /v1/chat/completions: what the model reads of it."""
         model = (await self.context.pool.load(body.model)).model
-        return asdict(await asyncio.to_thread(fit_chat, model, body))  # it may cut the same text often
+        return await asyncio.to_thread(fit_chat, model, body)  # it may cut the same text often
 
     @post("/app/chat/tool", ToolRequest)
-    async def tool(self, request: Request, body: ToolRequest) -> dict[str, Any]:
-        return await asyncio.to_thread(_call_tool, body, self.index)
+    def tool(self, request: Request, body: ToolRequest) -> dict[str, Any]:
+        """The tool's text as the model is to read it, and the address of the page that it quotes."""
+        tools: dict[str, Tool] = {"calculator": calculate}
+        index = SearchIndex(self.index) if self.index else None  # a new one: SQLite's connections stay in their thread
+        if index:
+            tools["search"] = index.search
+        try:
+            called = ToolCall(type="function", function={"name": body.name, "arguments": body.arguments})
+            result = carry_out(called, tools, body.asked)
+            page = re.match(r"Page (\d+):", result) if index and body.name == "search" else None
+            address = index.address(int(page[1])) if index and page else None
+        finally:
+            if index:
+                index.database.close()
+        return {"result": result, "page": int(page[1]) if page else None, "address": address}
 
     @post("/app/chat/trace", TraceRequest)
     async def trace(self, request: Request, body: TraceRequest) -> Response:
@@ -132,20 +138,39 @@ class ChatPage:
             "text": body.text, "min_words": body.min_words, "place": str(place), "conversations": conversations,
         }))  # fmt: skip
 
-    @post("/app/chat/pieces", TokensRequest)
-    async def pieces(self, request: Request, body: TokensRequest) -> list[dict[str, Any]]:
-        """Each token's text, or its bytes where those are not whole characters, and whether it is a control token."""
-        model = (await self.context.pool.load(body.model)).model
-        check_vocabulary(model, body.tokens, "tokens")
-        return await run_in_thread_if_long(request, lambda: [describe_token(model.tokenizer, id) for id in body.tokens])
-
     @post("/app/chat/import", ImportRequest)
-    async def import_(self, request: Request, body: ImportRequest) -> dict[str, Any]:
-        return await asyncio.to_thread(_import, body)
+    def import_(self, request: Request, body: ImportRequest) -> dict[str, Any]:
+        """The conversations of a file, as `sft` reads it."""
+        name = Path(body.name.replace("\\", "/")).name[:200] or "the file"
+        remarks: list[str] = []
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / f"conversations.{'csv' if name.lower().endswith(('.csv', '.tsv')) else 'jsonl'}"
+            file.write_bytes(body.content.encode("utf-8", "surrogatepass").removeprefix(codecs.BOM_UTF8))
+            try:
+                conversations = read_conversations(file, remarks.append)
+            except StageError as error:
+                raise bad_request(str(error).replace(str(file), name), "content") from error
+        return {"conversations": conversations, "remarks": [remark.replace(str(file), name) for remark in remarks]}
 
     @post("/app/chat/export", ExportRequest)
-    async def export(self, request: Request, body: ExportRequest) -> dict[str, Any]:
-        return {"content": await asyncio.to_thread(_export, body)}
+    def export(self, request: Request, body: ExportRequest) -> dict[str, str]:
+        """JSON lines that `sft` reads; read once by its reader, so that what is wrong is reported here."""
+        conversations: list[list[Message]] = []
+        for given in body.conversations:
+            messages: list[Message] = given.messages
+            if given.tools:
+                begins = messages[0]["role"] == "system"
+                first = messages[0] if begins else Message(role="system", content="")
+                messages = [{**first, "tools": given.tools}, *messages[begins:]]
+            conversations.append(messages)
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder) / "conversations.jsonl"
+            write_conversations(conversations, file)
+            try:
+                read_conversations(file)
+            except StageError as error:
+                raise bad_request(str(error).replace(str(file), "the conversations"), "conversations") from error
+            return {"content": file.read_text(encoding="utf-8")}
 
     def _documents(self) -> Path | None:
         """The run, if it still has the documents that its models learned from."""
@@ -192,54 +217,3 @@ class ChatPage:
 async def _before(deadline: float, work: Awaitable[Result]) -> Result:
     async with asyncio.timeout_at(deadline):
         return await work
-
-
-def _call_tool(body: ToolRequest, file: Path | None) -> dict[str, Any]:
-    """The tool's text as the model is to read it, and the address of the page that it quotes."""
-    tools: dict[str, Tool] = {"calculator": calculate}
-    index = SearchIndex(file) if file else None  # one per call, as SQLite's connections stay in their thread
-    if index:
-        tools["search"] = index.search
-    try:
-        called = ToolCall(type="function", function={"name": body.name, "arguments": body.arguments})
-        result = carry_out(called, tools, body.asked)
-        page = re.match(r"Page (\d+):", result) if index and body.name == "search" else None
-        address = index.address(int(page[1])) if index and page else None
-    finally:
-        if index:
-            index.database.close()
-    return {"result": result, "page": int(page[1]) if page else None, "address": address}
-
-
-def _import(body: ImportRequest) -> dict[str, Any]:
-    """The conversations of a file, as `sft` reads it."""
-    name = Path(body.name.replace("\\", "/")).name[:200] or "the file"
-    remarks: list[str] = []
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / f"conversations.{'csv' if name.lower().endswith(('.csv', '.tsv')) else 'jsonl'}"
-        file.write_bytes(body.content.encode("utf-8", "surrogatepass").removeprefix(codecs.BOM_UTF8))
-        try:
-            conversations = read_conversations(file, remarks.append)
-        except StageError as error:
-            raise bad_request(str(error).replace(str(file), name), "content") from error
-    return {"conversations": conversations, "remarks": [remark.replace(str(file), name) for remark in remarks]}
-
-
-def _export(body: ExportRequest) -> str:
-    """JSON lines that `sft` reads; read once by its reader, so that what is wrong is reported here."""
-    conversations: list[list[Message]] = []
-    for given in body.conversations:
-        messages: list[Message] = given.messages
-        if given.tools:
-            begins = messages[0]["role"] == "system"
-            first = messages[0] if begins else Message(role="system", content="")
-            messages = [{**first, "tools": given.tools}, *messages[begins:]]
-        conversations.append(messages)
-    with tempfile.TemporaryDirectory() as folder:
-        file = Path(folder) / "conversations.jsonl"
-        write_conversations(conversations, file)
-        try:
-            read_conversations(file)
-        except StageError as error:
-            raise bad_request(str(error).replace(str(file), "the conversations"), "conversations") from error
-        return file.read_text(encoding="utf-8")

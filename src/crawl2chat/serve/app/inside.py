@@ -8,9 +8,10 @@ from pydantic import Field
 from starlette.requests import Request
 from starlette.responses import Response
 
-from crawl2chat.evals.base.heads import ablation_effects
+from crawl2chat.evals.base.heads import ablation_effects, repeats_in
 from crawl2chat.model import Transformer
 from crawl2chat.model.inside import Inside, flop_per_token
+from crawl2chat.serve.api.prompts import check_vocabulary
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.inside_passes import (
     LENS_PIECE,
@@ -20,18 +21,18 @@ from crawl2chat.serve.app.inside_passes import (
     PassRequest,
     array,
     compared,
+    encode_text,
     in_pieces,
     max_tokens,
     overview,
     promoted,
-    read_text,
     small_map,
     steps_of_stream,
     strongest_neurons,
     triangle,
 )
 from crawl2chat.serve.errors import bad_request
-from crawl2chat.serve.http import describe_token, post, tensors
+from crawl2chat.serve.http import describe_token, describe_tokens, post, tensors
 from crawl2chat.serve.model_pool import LoadedModel
 
 MAX_PINS = 8
@@ -42,27 +43,21 @@ class PositionRequest(PassRequest):
     at: Number  # a position
 
 
-class BlockRequest(PositionRequest):
+class LayerRequest(PassRequest):
     layer: Number
 
 
-class HeadRequest(PassRequest):
-    """raw: queries and keys as they are before their norm and the rotation."""
+class BlockRequest(LayerRequest):
+    at: Number
 
-    layer: Number
+
+class HeadRequest(LayerRequest):
     head: Number
-    raw: bool = False
+    raw: bool = False  # queries and keys as they are before their norm and the rotation
 
 
-class MlpRequest(PassRequest):
-    layer: Number
-
-
-class WritesRequest(PositionRequest):
-    """What a head, or without one the MLP, adds to the stream at a position, read through the lens."""
-
-    layer: Number
-    head: Number | None = None
+class WritesRequest(BlockRequest):
+    head: Number | None = None  # None: the MLP
 
 
 class PinsRequest(PassRequest):
@@ -70,9 +65,7 @@ class PinsRequest(PassRequest):
 
 
 class EffectsRequest(PositionRequest):
-    """id: the token whose probability is watched, or None for the most probable one."""
-
-    id: Number | None = None
+    id: Number | None = None  # the token whose probability is watched; None: the most probable one
 
 
 class InsidePage:
@@ -90,30 +83,23 @@ class InsidePage:
     @post("/app/inside/pass", PassRequest)
     async def whole(self, request: Request, body: PassRequest) -> Response:
         loaded, inside = await self._pass(request, body)
-        found = await in_pieces(loaded, overview(inside), request)
+        arrays = await in_pieces(loaded, overview(inside), request)
         random_scores = await self.passes.random_scores_of(loaded, request)
         model, tokenizer = loaded.engine.model, loaded.model.tokenizer
-        others = read_text(loaded.model, body.other, body.form).ids if body.other else []
-        listed = sorted(set(found.lens_ids.ravel().tolist()))
+        others = encode_text(loaded.model, body.other, body.form)[: max_tokens(loaded.model)] if body.other else []
+        listed = sorted(set(arrays["lens_ids"].ravel().tolist()))
         header = {
             "model": loaded.model.name,
-            "tokens": [describe_token(tokenizer, id) for id in inside.ids],
-            "other": [describe_token(tokenizer, id) for id in others],
-            "vocabulary": [describe_token(tokenizer, id) for id in listed],  # that the lens names
-            "n_all": read_text(loaded.model, body.text, body.form).n_all,
+            "tokens": describe_tokens(tokenizer, inside.ids),
+            "other": describe_tokens(tokenizer, others),
+            "vocabulary": describe_tokens(tokenizer, listed),  # that the lens names
+            "n_all": len(encode_text(loaded.model, body.text, body.form)),
             "most_tokens": max_tokens(loaded.model),
-            "pairs": found.pairs,
+            "pairs": int(repeats_in(inside.ids).followed_tt.any(1).sum()),  # that come again
             "parts": parts(model),
             "effects": _effects_flop(inside) <= MAX_EFFECTS_FLOP,
         }
-        return tensors(
-            header,
-            {
-                "lens_ids": found.lens_ids, "lens_probabilities": found.lens_probabilities, "maps": found.maps,
-                "scores": found.scores, "random_scores": array(random_scores),
-                "stream_norms": found.stream_norms, "head_norms": found.head_norms, "mlp_norms": found.mlp_norms,
-            },
-        )  # fmt: skip
+        return tensors(header, {**arrays, "random_scores": array(random_scores)})
 
     @post("/app/inside/block", BlockRequest)
     async def block(self, request: Request, body: BlockRequest) -> Response:
@@ -122,19 +108,17 @@ class InsidePage:
 
         def work(_: Any) -> dict[str, Any]:
             found = inside.layer(body.layer)
-            rows_td = [found.q_htd, found.k_gtd, found.v_gtd, found.mixed_htd]
-            q, k, v, mixed = (rows[:, body.at].flatten() for rows in rows_td)
-            attended_c = found.attended_tc[body.at]
+            heads = {"q": found.q_htd, "k": found.k_gtd, "v": found.v_gtd, "mixed": found.mixed_htd}
             vectors = {
-                "entering": found.entering_tc, "normed": found.normed_tc, "between": found.between_tc,
-                "mlp_normed": found.mlp_normed_tc, "gate": found.gate_tm, "up": found.up_tm,
-                "active": found.active_tm, "written": found.written_tc, "leaving": found.leaving_tc,
+                "entering": found.entering_tc, "normed": found.normed_tc, "attended": found.attended_tc,
+                "between": found.between_tc, "mlp_normed": found.mlp_normed_tc, "gate": found.gate_tm,
+                "up": found.up_tm, "active": found.active_tm, "written": found.written_tc, "leaving": found.leaving_tc,
             }  # fmt: skip
-            arrays = {name: array(vector[body.at]) for name, vector in vectors.items()}
-            arrays |= {"q": array(q), "k": array(k), "v": array(v), "mixed": array(mixed)}
-            return arrays | {
-                "attended": array(attended_c), "maps": small_map(found.attention_htt, MAP)
-            }  # fmt: skip
+            return {
+                **{name: array(vector[body.at]) for name, vector in vectors.items()},
+                **{name: array(rows_htd[:, body.at].flatten()) for name, rows_htd in heads.items()},
+                "maps": small_map(found.attention_htt, MAP),
+            }
 
         return tensors({"layer": body.layer, "at": body.at}, await loaded.compute(work))
 
@@ -156,8 +140,8 @@ class InsidePage:
 
         return tensors({"key_head": shared, "group": group}, await loaded.compute(work))
 
-    @post("/app/inside/mlp", MlpRequest)
-    async def mlp(self, request: Request, body: MlpRequest) -> Response:
+    @post("/app/inside/mlp", LayerRequest)
+    async def mlp(self, request: Request, body: LayerRequest) -> Response:
         """Activations (T, N) of the MLP's neurons, and which ones these are."""
         loaded, inside = await self._pass(request, body)
         active, chosen = await loaded.compute(lambda _: strongest_neurons(inside.layer(body.layer).active_tm))
@@ -172,7 +156,7 @@ class InsidePage:
 
     @post("/app/inside/writes", WritesRequest)
     async def writes(self, request: Request, body: WritesRequest) -> dict[str, Any]:
-        """The tokens for and against which a head or an MLP speaks at a position."""
+        """What a head or an MLP adds to the stream at a position, read through the lens: tokens for and against."""
         loaded, inside = await self._pass(request, body)
 
         def work(_: Any) -> dict[str, Any]:
@@ -186,10 +170,8 @@ class InsidePage:
     async def pins(self, request: Request, body: PinsRequest) -> Response:
         """Probabilities of a few tokens at every layer and position, (L + 1, T, n)."""
         loaded, inside = await self._pass(request, body)
+        check_vocabulary(loaded.model, body.ids, "ids")
         size = inside.config.vocab_size
-        wrong = next((id for id in body.ids if id >= size), None)
-        if wrong is not None:
-            raise bad_request(f"ids: has {wrong}; expected ids from 0 to {size - 1}", "ids")
 
         def work() -> Generator[None, None, torch.Tensor]:
             layers = []
@@ -203,8 +185,7 @@ class InsidePage:
             return torch.stack(layers)
 
         found = await in_pieces(loaded, work(), request)
-        named = [describe_token(loaded.model.tokenizer, id) for id in body.ids]
-        return tensors({"tokens": named}, {"probabilities": array(found)})
+        return tensors({"tokens": describe_tokens(loaded.model.tokenizer, body.ids)}, {"probabilities": array(found)})
 
     @post("/app/inside/compare", PositionRequest)
     async def compare(self, request: Request, body: PositionRequest) -> dict[str, Any]:
@@ -220,9 +201,8 @@ class InsidePage:
         loaded, inside = await self._pass(request, body)
         if _effects_flop(inside) > MAX_EFFECTS_FLOP:
             raise bad_request("leaving out every part in turn takes too long for this model; try a shorter text")
-        L, size = inside.config.num_hidden_layers, inside.config.vocab_size
-        if body.id is not None and body.id >= size:
-            raise bad_request(f"id = {body.id}: expected a token's id from 0 to {size - 1}", "id")
+        L = inside.config.num_hidden_layers
+        check_vocabulary(loaded.model, [] if body.id is None else [body.id], "id")
         p_v = await loaded.compute(lambda _: inside.logits(L, slice(body.at, body.at + 1))[0].softmax(dim=-1))
         id = int(p_v.argmax()) if body.id is None else body.id
         found = await in_pieces(loaded, ablation_effects(inside, body.at, id), request)

@@ -6,7 +6,6 @@ import asyncio
 import time
 from collections import OrderedDict
 from collections.abc import Generator, Hashable
-from dataclasses import dataclass
 from typing import Annotated, Any, Literal, TypeVar
 from weakref import WeakKeyDictionary
 
@@ -76,21 +75,14 @@ class PassRequest(Strict):
     other: Text | None = None
 
 
-@dataclass(frozen=True)
-class PassText:
-    """A text as the ids of a pass."""
-
-    ids: list[int]
-    n_all: int  # tokens of the whole text, of which the ids are the first
-
-
 def max_tokens(model: ServedModel) -> int:
     """How many tokens of a text are looked at, by the model's context and by what a pass costs."""
     affordable = int(MAX_FLOP / flop_per_token(model.engine.model))
     return min(model.engine.context, MAX_TOKENS, max(MIN_TOKENS, affordable))
 
 
-def read_text(model: ServedModel, text: str, form: Form) -> PassText:
+def encode_text(model: ServedModel, text: str, form: Form) -> list[int]:
+    """All ids of a text; a pass takes the first `max_tokens`."""
     tokenizer = model.tokenizer
     if form == "chat":
         ids = Talk(model.engine, Sampling(), base=model.base).prompt([{"role": "user", "content": text}])
@@ -98,7 +90,7 @@ def read_text(model: ServedModel, text: str, form: Form) -> PassText:
         ids = [*([tokenizer.end_of_text] if form == "document" else []), *tokenizer.encode(text)]
     if not ids:
         raise bad_request("text: holds no token; expected at least one", "text")
-    return PassText(ids[: max_tokens(model)], len(ids))
+    return ids
 
 
 async def in_pieces(loaded: LoadedModel, work: Generator[None, None, Result], request: Request) -> Result:
@@ -145,8 +137,8 @@ class Passes:
         """
         other = None
         if changed and body.other is not None and any(change.patched for change in body.changes):
-            other = await self._pass(loaded, tuple(read_text(loaded.model, body.other, body.form).ids), request)
-        ids = tuple(read_text(loaded.model, body.text, body.form).ids)
+            other = await self._pass(loaded, encode_text(loaded.model, body.other, body.form), request)
+        ids = encode_text(loaded.model, body.text, body.form)
         changes = tuple(change.change() for change in body.changes) if changed else ()
         return await self._pass(loaded, ids, request, changes, other)
 
@@ -170,11 +162,12 @@ class Passes:
     async def _pass(
         self,
         loaded: LoadedModel,
-        ids: tuple[int, ...],
+        text_ids: list[int],
         request: Request,
         changes: tuple[Change, ...] = (),
         other: Inside | None = None,
     ) -> Inside:
+        ids = tuple(text_ids[: max_tokens(loaded.model)])
         key = ids, changes, tuple(other.ids) if other else None
         async with self._making:  # requests for the same one at the same time wait for it
             kept = self.kept.setdefault(loaded, OrderedDict())
@@ -197,22 +190,8 @@ def _advance(inside: Inside) -> Generator[None, None, None]:
         yield
 
 
-@dataclass
-class Overview:
-    """Everything of a pass that the page shows before anybody clicks."""
-
-    lens_ids: Array  # (L + 1, T, k)
-    lens_probabilities: Array
-    maps: Array  # (L, H, S, S) attention as `small_map` makes it
-    scores: Array  # (3, L, H) induction, previous and first on this text
-    pairs: int  # that come again
-    stream_norms: Array  # (2·L + 1, T) lengths of the stream's vectors: at first, after each attention and each MLP
-    head_norms: Array  # (L, H, T) lengths of what heads write
-    mlp_norms: Array  # (L, T)
-
-
-def overview(inside: Inside) -> Generator[None, None, Overview]:
-    """A generator that yields between pieces of work, and returns the result."""
+def overview(inside: Inside) -> Generator[None, None, dict[str, Array]]:
+    """All that the page shows of a pass before anybody clicks; yields between pieces of work."""
     config, T = inside.config, len(inside)
     size = max(1, LENS_PIECE // config.vocab_size)
     lenses = []
@@ -232,16 +211,16 @@ def overview(inside: Inside) -> Generator[None, None, Overview]:
         head_norms.append(torch.stack([inside.head_writes(layer, found, head).norm(dim=-1) for head in heads]))
         mlp_norms.append(found.written_tc.norm(dim=-1))
         yield
-    return Overview(
-        array(torch.stack([ids for ids, _ in lenses]).int()),
-        array(torch.stack([probabilities for _, probabilities in lenses])),
-        np.stack(maps),
-        array(torch.stack(scores, dim=1)),
-        int(repeats.followed_tt.any(1).sum()),
-        array(torch.stack([x_tc.norm(dim=-1) for x_tc in steps_of_stream(inside)])),
-        array(torch.stack(head_norms)),
-        array(torch.stack(mlp_norms)),
-    )
+    return {
+        "lens_ids": array(torch.stack([ids for ids, _ in lenses]).int()),  # (L + 1, T, k)
+        "lens_probabilities": array(torch.stack([probabilities for _, probabilities in lenses])),
+        "maps": np.stack(maps),  # (L, H, S, S) attention as `small_map` makes it
+        "scores": array(torch.stack(scores, dim=1)),  # (3, L, H) induction, previous and first on this text
+        # lengths of the stream's vectors (2·L + 1, T), of what heads write (L, H, T), and of what MLPs write (L, T)
+        "stream_norms": array(torch.stack([x_tc.norm(dim=-1) for x_tc in steps_of_stream(inside)])),
+        "head_norms": array(torch.stack(head_norms)),
+        "mlp_norms": array(torch.stack(mlp_norms)),
+    }
 
 
 def steps_of_stream(inside: Inside) -> list[Tensor]:

@@ -1,18 +1,18 @@
-"""What the page Ranking asks: whom to show what, what they said about it, and how far they agree."""
+"""The page Ranking: what is shown to whom, how they ranked it, and how far they agree."""
 
 import asyncio
 import json
 import re
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from pydantic import Field, FiniteFloat
 from starlette.requests import Request
 
-from crawl2chat.rl.from_ledger import has_only_ledger, prompts_of_ledger
 from crawl2chat.rl.preferences import preference_files as files
 from crawl2chat.rl.preferences.agreement import report
 from crawl2chat.rl.preferences.collect import rewards_as_shown
@@ -22,7 +22,6 @@ from crawl2chat.rl.preferences.reward_model import RewardModel
 from crawl2chat.rl.preferences.store import (
     MOST_ANSWERS,
     Answer,
-    Assignment,
     Prompt,
     Ranking,
     RankingStore,
@@ -44,7 +43,6 @@ MAX_GUIDELINES = 100_000  # characters
 MAX_SECONDS = 7 * 24 * 3600.0
 CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 
-Result = TypeVar("Result")
 Name = Annotated[str, Field(min_length=1, max_length=100)]
 Tied = Annotated[list[int], Field(max_length=MOST_ANSWERS)]  # places of answers as they were shown, from 0
 
@@ -79,7 +77,11 @@ class RankingPage:
     def __init__(self, context: AppContext) -> None:
         self.context = context
         self.file = context.ranking.store or context.folder / "rankings.sqlite"
-        self.guidelines = _read_guidelines(context.ranking.guidelines or GUIDELINES)
+        guidelines = context.ranking.guidelines or GUIDELINES
+        try:
+            self.guidelines = guidelines.read_text(encoding="utf-8")[:MAX_GUIDELINES]
+        except (OSError, UnicodeError) as error:
+            raise StageError(f"guidelines {guidelines}: can't be read as text: {error}") from error
         self._prompts = files.read_prompts(context.ranking.prompts) if context.ranking.prompts else None
         self._store: RankingStore | None = None
         self._opening = threading.Lock()
@@ -87,15 +89,12 @@ class RankingPage:
         self._rewards = Rewards(context.run)
 
     @get("/app/ranking/about")
-    async def about(self, request: Request) -> dict[str, Any]:
+    def about(self, request: Request) -> dict[str, Any]:
+        """The questions count repeats, as an annotator's progress does, so that the two do not give them away."""
         questions, problem = None, None
-
-        def count() -> int:  # with the repeats, as in the progress of an annotator, or it would show that there are any
-            plan = Plan(RankingStore(), self._read_prompts(), self.context.ranking.repeat_every)
-            return plan.progress("").total
-
         try:
-            questions = await asyncio.to_thread(count)
+            plan = Plan(RankingStore(), self._read_prompts(), self.context.ranking.repeat_every)
+            questions = plan.progress("").total
         except StageError as error:
             problem = str(error)
         return {
@@ -113,75 +112,74 @@ class RankingPage:
             sources = one_each([Source(model.name, model.stage) for model in models], body.answers)
         except ValueError as error:
             raise bad_request(str(error), "sources") from error
-        plan = await self._on_disk(self._open)
-        step = await self._on_disk(lambda: plan.next(annotator, sources))
+        with self._disk_errors():
+            plan = await asyncio.to_thread(self._open)
+            step = await asyncio.to_thread(plan.next, annotator, sources)
         if isinstance(step, Needed):
             answers = await self._answers(step)
-            needed = step
-            step = await self._on_disk(lambda: plan.assign(needed, answers, annotator))
-        progress = await self._on_disk(lambda: plan.progress(annotator))
-        return {"assignment": step and _shown(step), "progress": {**asdict(progress), "done": progress.done}}
+            with self._disk_errors():
+                step = await asyncio.to_thread(plan.assign, step, answers, annotator)
+        with self._disk_errors():
+            progress = await asyncio.to_thread(plan.progress, annotator)
+        # before judging, neither who wrote an answer nor whether this is a repeat may be seen
+        shown = step and {
+            "id": step.id, "messages": step.asked.messages,
+            "answers": [{"text": answer.text, "ended": answer.ended} for answer in step.answers],
+        }  # fmt: skip
+        return {"assignment": shown, "progress": {**asdict(progress), "done": progress.done}}
 
     @post("/app/ranking/judge", JudgeRequest)
-    async def judge(self, request: Request, body: JudgeRequest) -> dict[str, Any]:
-        """On disk when this answers. Who wrote the answers is said afterwards, if that is wanted."""
-        annotator, store = _name(body.annotator), (await self._on_disk(self._open)).store
-
-        def work() -> Assignment:
-            assignment = store.assignment(body.assignment)
-            if assignment.annotator != annotator:
-                raise ValueError(f"assignment = {body.assignment}: was shown to somebody else")
-            seconds = round(body.seconds, 1)
-            store.judge(assignment.id, body.best_first or [], verdict=body.verdict, seconds=seconds, time=now())
-            return assignment
-
-        try:
-            assignment = await self._on_disk(work)
-        except ValueError as error:
-            raise ApiError(409, str(error), code="not_stored") from error
+    def judge(self, request: Request, body: JudgeRequest) -> dict[str, Any]:
+        """On disk when this answers. Who wrote the answers is reported afterwards, if that is wanted."""
+        annotator, seconds = _name(body.annotator), round(body.seconds, 1)
+        with self._disk_errors():
+            store = self._open().store
+            try:
+                assignment = store.assignment(body.assignment)
+                if assignment.annotator != annotator:
+                    raise ValueError(f"assignment = {body.assignment}: was shown to somebody else")
+                store.judge(assignment.id, body.best_first or [], verdict=body.verdict, seconds=seconds, time=now())
+            except ValueError as error:
+                raise ApiError(409, str(error), code="not_stored") from error
         written_by = [{"author": a.author, "stage": a.stage} for a in assignment.answers] if body.reveal else None
         return {"stored": True, "written_by": written_by}
 
     @post("/app/ranking/undo", UndoRequest)
-    async def undo(self, request: Request, body: UndoRequest) -> dict[str, Any]:
+    def undo(self, request: Request, body: UndoRequest) -> dict[str, bool]:
         """Take the annotator's last judgement back; `next` then shows what it was about."""
         annotator = _name(body.annotator)
-        store = (await self._on_disk(self._open)).store
-        undone = await self._on_disk(lambda: store.withdraw(annotator))
-        return {"undone": undone is not None}
+        with self._disk_errors():
+            return {"undone": self._open().store.withdraw(annotator) is not None}
 
     @get("/app/ranking/agreement")
-    async def agreement(self, request: Request) -> dict[str, Any]:
-        store = await self._on_disk(self._store_to_read)
-        judgements = await self._on_disk(store.judgements)
-        rewards = await asyncio.to_thread(self._rewards.of, judgements)
-        return await asyncio.to_thread(report, judgements, rewards)
+    def agreement(self, request: Request) -> dict[str, Any]:
+        with self._disk_errors():
+            judgements = self._store_to_read().judgements()
+        return report(judgements, self._rewards.of(judgements))
 
     @get("/app/ranking/export/{form}")
-    async def export(self, request: Request) -> dict[str, Any]:
+    def export(self, request: Request) -> dict[str, Any]:
         """All judgements that stand, as JSON lines: `lists`, or `pairs` as TRL reads them."""
         forms: dict[str, Callable[..., Any]] = {"lists": files.ranked_lines, "pairs": files.pair_lines}
         form = forms.get(request.path_params["form"])
         if form is None:
             raise ApiError(404, f"there is no export {request.path_params['form'][:100]!r}; expected lists or pairs")
-        store = await self._on_disk(self._store_to_read)
-        lines = await self._on_disk(lambda: list(form(store.judgements())))
+        with self._disk_errors():
+            lines = list(form(self._store_to_read().judgements()))
         return {"text": "".join(lines), "count": len(lines)}
 
     @post("/app/ranking/import", ImportRequest)
-    async def import_(self, request: Request, body: ImportRequest) -> dict[str, Any]:
+    def import_(self, request: Request, body: ImportRequest) -> dict[str, int]:
         """Ranked lists or pairs, all or none of them."""
         annotator = _name(body.annotator)
         try:
-            judgements = await asyncio.to_thread(
-                lambda: files.parse_judgements(files.rows_of_text(body.text), annotator)
-            )
+            judgements = files.parse_judgements(files.rows_of_text(body.text), annotator)
         except ValueError as error:
             raise bad_request(str(error), "text") from error
         if not judgements:
             raise bad_request("text: has no ranked lists and no pairs", "text")
-        store = await self._on_disk(self._open_store)
-        added = await self._on_disk(lambda: files.import_judgements(store, judgements))
+        with self._disk_errors():
+            added = files.import_judgements(self._open_store(), judgements)
         return {"added": added, "known": len(judgements) - added}
 
     # what these share
@@ -192,17 +190,10 @@ class RankingPage:
             why = "give the server prompts to ask, JSON lines in --prompts FILE"
             if self.context.run is None:
                 raise StageError(f"this is one model and not a run; {why}")
-            crawl = self.context.run / "crawl"
-            if has_only_ledger(crawl):
-                rows = [row.prompt for row in prompts_of_ledger(crawl) if row.split == "train"]
-            else:
-                try:
-                    rows = files.read_prompts(crawl)
-                except StageError as error:
-                    raise StageError(f"this run has no prompts to ask; {why}") from error
-            if not rows:
-                raise StageError(f"this run's made-up web has no verses to ask for; {why}")
-            self._prompts = rows
+            try:
+                self._prompts = files.read_prompts(self.context.run / "crawl")
+            except StageError as error:
+                raise StageError(f"this run has no prompts to ask; {why}") from error
         return self._prompts
 
     def _open(self) -> Plan:
@@ -219,10 +210,11 @@ class RankingPage:
                 self._store = RankingStore(self.file)
             return self._store
 
-    async def _on_disk(self, work: Callable[[], Result]) -> Result:
-        """The result of reading or writing files, in a thread. What is wrong with them is for people to know."""
+    @contextmanager
+    def _disk_errors(self) -> Iterator[None]:
+        """Report what is wrong with files as an ApiError: it is for people to know."""
         try:
-            return await asyncio.to_thread(work)
+            yield
         except StageError as error:
             raise ApiError(409, str(error), code="not_possible") from error
         except OSError as error:
@@ -239,22 +231,20 @@ class RankingPage:
     async def _sample(self, needed: Needed) -> list[Answer]:
         """One answer by each source, all of them at temperature 1."""
         made: dict[int, Answer] = {}
+        body = ChatRequest(messages=needed.prompt.messages, temperature=1.0, max_tokens=ANSWER_TOKENS, seed=0)
         for source in dict.fromkeys(needed.sources):
             places = [place for place, other in enumerate(needed.sources) if other == source]
-            made |= zip(places, await self._sample_from(source, needed, places), strict=True)
+            loaded = await self.context.pool.load(source.author)
+            prompt, sampling, rule = await asyncio.to_thread(chat_prompt, loaded.model, body)
+            seeds = [needed.number * len(needed.sources) + place for place in places]
+            wanted = [GenerationRequest(prompt, sampling, seed, rule=rule) for seed in seeds]
+            texts, ended = [""] * len(places), [False] * len(places)
+            for index, delta in await loaded.admission.admit(wanted, "ranking").all_deltas():
+                texts[index] += delta.text
+                ended[index] = delta.finish_reason == "stop"
+            answers = [Answer(text, end, source.author, source.stage) for text, end in zip(texts, ended, strict=True)]
+            made |= zip(places, answers, strict=True)
         return [made[place] for place in range(len(needed.sources))]
-
-    async def _sample_from(self, source: Source, needed: Needed, places: Sequence[int]) -> list[Answer]:
-        loaded = await self.context.pool.load(source.author)
-        body = ChatRequest(messages=needed.prompt.messages, temperature=1.0, max_tokens=ANSWER_TOKENS, seed=0)
-        prompt, sampling, rule = await loaded.compute(lambda engine: chat_prompt(loaded.model, body))
-        first = needed.number * len(needed.sources)
-        wanted = [GenerationRequest(prompt, sampling, first + place, rule=rule) for place in places]
-        texts, ended = [""] * len(places), [False] * len(places)
-        for index, delta in await loaded.admission.admit(wanted, "ranking").all_deltas():
-            texts[index] += delta.text
-            ended[index] = delta.finish_reason == "stop"
-        return [Answer(text, end, source.author, source.stage) for text, end in zip(texts, ended, strict=True)]
 
 
 class Rewards:
@@ -286,23 +276,8 @@ class Rewards:
             return dict(self._known)
 
 
-def _read_guidelines(file: Path) -> str:
-    try:
-        return file.read_text(encoding="utf-8")[:MAX_GUIDELINES]
-    except (OSError, UnicodeError) as error:
-        raise StageError(f"guidelines {file}: can't be read as text: {error}") from error
-
-
 def _name(text: str) -> str:
     name = text.strip()
     if not name or CONTROL.search(name):
         raise bad_request(f"annotator = {json.dumps(text)}: expected a name", "annotator")
     return name
-
-
-def _shown(assignment: Assignment) -> dict[str, Any]:
-    """What an annotator may see before judging: neither who wrote an answer nor whether this is a repeat."""
-    return {
-        "id": assignment.id, "messages": assignment.asked.messages,
-        "answers": [{"text": answer.text, "ended": answer.ended} for answer in assignment.answers],
-    }  # fmt: skip

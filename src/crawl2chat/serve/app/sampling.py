@@ -16,13 +16,12 @@ from crawl2chat.chat.talk import Talk
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.trace import CONTROLS, Trace, trace_controls
 from crawl2chat.serve.admission import Generation
-from crawl2chat.serve.api.prompts import check_length, check_vocabulary, read_sampling
+from crawl2chat.serve.api.prompts import check_prompt, check_vocabulary, read_sampling
 from crawl2chat.serve.api.requests import GenerationFields, Ids, Strict
 from crawl2chat.serve.api.responses import finite_logprob
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.engine_thread import GenerationRequest
-from crawl2chat.serve.errors import bad_request
-from crawl2chat.serve.http import EventStream, client_address, describe_token, post, tensors
+from crawl2chat.serve.http import EventStream, client_address, describe_token, describe_tokens, post, tensors
 from crawl2chat.serve.model_pool import LoadedModel, ServedModel
 from crawl2chat.tokenizer import Tokenizer
 
@@ -43,7 +42,7 @@ class PromptRequest(Strict):
     chat: bool = False  # whether the text is a question, and not the beginning of a document
 
 
-class IdsRequest(Strict):
+class ScoreRequest(Strict):
     model: str | None = None
     ids: TokenIds
 
@@ -75,27 +74,20 @@ class SamplingPage:
         """Ids and texts of the prompt's tokens, and the stop texts that such a prompt brings with it."""
         model = (await self.pool.load(body.model)).model
         ids, stop = await asyncio.to_thread(_prompt_ids, model, body)
-        check_length(model, ids, "text")
-        return {"ids": ids, "tokens": _describe_tokens(model.tokenizer, ids), "stop": stop}
+        check_prompt(model, ids, "text")
+        return {"ids": ids, "tokens": describe_tokens(model.tokenizer, ids), "stop": stop}
 
-    @post("/app/sampling/texts", IdsRequest)
-    async def texts(self, request: Request, body: IdsRequest) -> dict[str, Any]:
-        """The texts of tokens."""
-        model = (await self.pool.load(body.model)).model
-        check_vocabulary(model, body.ids, "ids")
-        return {"tokens": await asyncio.to_thread(_describe_tokens, model.tokenizer, body.ids)}
-
-    @post("/app/sampling/score", IdsRequest)
-    async def score(self, request: Request, body: IdsRequest) -> Response:
+    @post("/app/sampling/score", ScoreRequest)
+    async def score(self, request: Request, body: ScoreRequest) -> Response:
         """The log-probability of each token, and the model's favourite there with its own; the first has none."""
         loaded = await self.pool.load(body.model)
-        _check_ids(loaded.model, body.ids, "ids", room=0)
+        check_prompt(loaded.model, body.ids, "ids", room=0)
         wanted = GenerationRequest(body.ids, Sampling(max_tokens=0, top_logprobs=1), 0, prompt_logprobs=True)
         deltas = await loaded.admission.admit([wanted]).all_deltas()
         prefill = next(delta.prefill for _, delta in deltas if delta.prefill)
         favourites = [top[0] if top else (0, math.nan) for top in prefill.top]
         return tensors(
-            {"tokens": _describe_tokens(loaded.model.tokenizer, [id for id, _ in favourites])},
+            {"tokens": describe_tokens(loaded.model.tokenizer, [id for id, _ in favourites])},
             {
                 "logprobs": np.array([math.nan if p is None else p for p in prefill.logprobs], np.float32),
                 "best": np.array([p for _, p in favourites], np.float32),
@@ -107,7 +99,7 @@ class SamplingPage:
         """One step's most probable tokens, their log-probabilities at each control, and what holds of all tokens."""
         loaded = await self.pool.load(body.model)
         model = loaded.model
-        _check_ids(model, [*body.prompt, *body.answer], "prompt", room=0)
+        check_prompt(model, [*body.prompt, *body.answer], "prompt", room=0)
         check_vocabulary(model, body.also, "also")
         sampling = read_sampling(model, body, 0, 0, 0)
         logits_v = await self.logits.of(loaded, [*body.prompt, *body.answer])
@@ -127,7 +119,7 @@ class SamplingPage:
         """
         loaded = await self.pool.load(body.model)
         ids, n_answered = [*body.prompt, *body.answer], len(body.answer)
-        _check_ids(loaded.model, ids, "prompt", room=1)
+        check_prompt(loaded.model, ids, "prompt", room=1)
         seed = body.seed or 0
         wanted = []
         for branch in range(body.choices):
@@ -196,20 +188,6 @@ def _prompt_ids(model: ServedModel, body: PromptRequest) -> tuple[list[int], lis
     return talk.prompt([{"role": "user", "content": body.text}]), ["\n"] if model.base else []
 
 
-def _check_ids(model: ServedModel, ids: Sequence[int], param: str, room: int) -> None:
-    if not ids:
-        raise bad_request(f"{param}: holds no token; expected at least one", param)
-    check_vocabulary(model, ids, param)
-    most = model.engine.context - room
-    if len(ids) > most:
-        message = f"{param}: has {len(ids)} tokens; this model's context takes {most}"
-        raise bad_request(message, param, "context_length_exceeded")
-
-
-def _describe_tokens(tokenizer: Tokenizer, ids: Sequence[int]) -> list[dict[str, Any]]:
-    return [describe_token(tokenizer, id) for id in ids]
-
-
 def _describe_step(tokenizer: Tokenizer, trace: Trace, top: int, also: Sequence[int]) -> Response:
     """Tokens that are among the most probable ones before or after the controls, in the model's order."""
     log_p_sv = trace.log_p_sv
@@ -218,7 +196,7 @@ def _describe_step(tokenizer: Tokenizer, trace: Trace, top: int, also: Sequence[
     # the model's own favourites, and those that the controls raised in addition
     ids = sorted({*first, *raised, *also}, key=lambda id: (-log_p_sv[0, id].item(), id))
     header = {
-        "tokens": _describe_tokens(tokenizer, ids),
+        "tokens": describe_tokens(tokenizer, ids),
         "controls": list(CONTROLS),
         "active": trace.active,
         "left": trace.left,

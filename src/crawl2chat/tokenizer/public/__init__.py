@@ -1,4 +1,6 @@
-"""The encodings of GPT-2, GPT-4 and GPT-4o. Their ranks are in this folder, © OpenAI, with their MIT licence.
+"""Encodings by name: those of GPT-2, GPT-4 and GPT-4o, and those of folders and files.
+
+The ranks of the three are in this folder, © OpenAI, with their MIT licence.
 
 `scripts/pack_encodings.py` makes the rank files from tiktoken's, whose SHA-256 is here; `tiktoken_file` reverses it.
 """
@@ -7,12 +9,17 @@ import base64
 import lzma
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import accumulate, pairwise
 from pathlib import Path
 
+from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer.encoding import Encoding
+from crawl2chat.tokenizer.tokenizer import TOKENIZER, read_encoding
 
 FOLDER = Path(__file__).parent
+TOKENIZER_STAGES = ("tokenizer", "pretrain")  # leave one in a run's folder; the latter where the model was imported
+MAX_LOADED = 8  # encodings that are kept; that of GPT-4o takes about 100 MB
 _UPPER, _LOWER = r"\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}", r"\p{Ll}\p{Lm}\p{Lo}\p{M}"
 _CONTRACTION = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 
@@ -76,3 +83,25 @@ def _tokens(public: Public) -> list[bytes]:
     content = lzma.decompress((FOLDER / f"{public.file}.xz").read_bytes())
     ends = accumulate(content[: public.n_ranks], initial=public.n_ranks)
     return [content[begin:end] for begin, end in pairwise(ends)]
+
+
+@lru_cache(MAX_LOADED)
+def open_encoding(place: str | Path) -> Encoding:
+    """One of PUBLIC by its name (gpt2, or r50k_base as tiktoken calls it), else that of a folder or `tokenizer.json`.
+
+    The folder may be a run's, a stage's or a model's. Raises StageError when there is none, and as `read_encoding`.
+    """
+    name = next((name for name, public in PUBLIC.items() if place in (name, public.file)), None)
+    return load_public(name) if name else read_encoding(find_tokenizer(Path(place)))
+
+
+def find_tokenizer(place: Path) -> Path:
+    """The `tokenizer.json` of a run's, a stage's or a model's folder, or the file itself. Raises StageError."""
+    folders = [place / stage for stage in TOKENIZER_STAGES if (place / stage).is_dir()]
+    folder = [*folders, place][0]
+    candidates = [folder, folder / TOKENIZER, folder / "model" / TOKENIZER]
+    found = next((path for path in candidates if path.is_file()), None)
+    if found is None:
+        names = ", ".join(PUBLIC)
+        raise StageError(f"{place}: no tokenizer.json in it; expected a folder or file that has one, or one of {names}")
+    return found

@@ -1,33 +1,32 @@
 /** What the model really read and wrote: the conversation as tokens, control tokens among them. */
 
 import { html } from "htm/preact";
-import { useEffect, useState } from "preact/hooks";
+import { useSignal } from "@preact/signals";
+import { useAnswer } from "../../common/answer.js";
 import { post } from "../../common/api.js";
 import { Busy, ErrorNote, TokenText } from "../../common/ui.js";
 
-/** @typedef {{id: number, text: string | null, bytes: string, control: boolean}} Piece */
+/** @typedef {{id: number, text: string | null, bytes: string, control: boolean}} Token */
 
 /** @param {{node: import("./tree.js").Node}} props */
 export function AsRead({ node }) {
-  const [pieces, setPieces] = useState(/** @type {Piece[] | null} */ (null));
-  const [error, setError] = useState(/** @type {Error | null} */ (null));
+  const found = useSignal(/** @type {Token[] | null} */ (null));
   const read = node.promptIds ?? [];
-  useEffect(() => {
-    const stop = new AbortController();
-    post("/app/chat/pieces", { model: node.made?.model || undefined, tokens: [...read, ...(node.ids ?? [])] }, { signal: stop.signal })
-      .then(setPieces, (failed) => stop.signal.aborted || setError(failed));
-    return () => stop.abort();
+  const error = useAnswer(found, async (signal) => {
+    const body = { model: node.made?.model || undefined, ids: [...read, ...(node.ids ?? [])] };
+    return (await post("/app/tokens/texts", body, { signal })).tokens;
   }, [node.id]);
+  const tokens = found.value;
   if (error) return html`<${ErrorNote} error=${error} />`;
-  if (!pieces) return html`<${Busy} />`;
-  const part = (/** @type {number} */ from, /** @type {number} */ to) => pieces.slice(from, to).map((piece, i) =>
-    html`<span key=${i} class=${`token plain-${(from + i) % 2}`} title=${`token ${piece.id}`}
-      ><${TokenText} text=${piece.text} bytes=${piece.bytes} control=${piece.control} /></span>`);
+  if (!tokens) return html`<${Busy} />`;
+  const part = (/** @type {number} */ from, /** @type {number} */ to) => tokens.slice(from, to).map((token, i) =>
+    html`<span key=${i} class=${`token plain-${(from + i) % 2}`} title=${`token ${token.id}`}
+      ><${TokenText} text=${token.text} bytes=${token.bytes} control=${token.control} /></span>`);
   return html`<div class="panel">
     <p class="hint">To the model a conversation is one row of tokens. Control tokens mark who speaks; text can never become one.</p>
     <h4>It read ${read.length} tokens</h4>
     <div class="row">${part(0, read.length)}</div>
-    <h4>and wrote ${pieces.length - read.length}</h4>
-    <div class="row">${part(read.length, pieces.length)}</div>
+    <h4>and wrote ${tokens.length - read.length}</h4>
+    <div class="row">${part(read.length, tokens.length)}</div>
   </div>`;
 }

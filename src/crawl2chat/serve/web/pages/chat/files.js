@@ -2,6 +2,7 @@
 
 import { html } from "htm/preact";
 import { useId, useRef, useState } from "preact/hooks";
+import { download } from "../../common/answer.js";
 import { post } from "../../common/api.js";
 import { about } from "../../common/about.js";
 import { Button } from "../../common/ui.js";
@@ -57,10 +58,7 @@ async function save(found) {
   }
   try {
     const { content } = await post("/app/chat/export", { conversations: [...rows.values()] });
-    const url = URL.createObjectURL(new Blob([content], { type: "application/jsonl" }));
-    const link = Object.assign(document.createElement("a"), { href: url, download: `${about.value?.name ?? "chat"}-conversations.jsonl` });
-    link.click();
-    setTimeout(() => URL.revokeObjectURL(url), 10_000); // after the browser has taken it
+    download(`${about.value?.name ?? "chat"}-conversations.jsonl`, content);
     note.value = `${rows.size} conversation${rows.size === 1 ? "" : "s"} exported.`;
   } catch (error) {
     trouble.value = /** @type {Error} */ (error);

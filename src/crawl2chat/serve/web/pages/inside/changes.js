@@ -1,8 +1,9 @@
 /** What if: leave parts out, find out which matter, and bring in activations from another text. */
 
 import { html } from "htm/preact";
-import { signal } from "@preact/signals";
-import { useEffect, useState } from "preact/hooks";
+import { signal, useSignal } from "@preact/signals";
+import { useState } from "preact/hooks";
+import { useAnswer } from "../../common/answer.js";
 import { post } from "../../common/api.js";
 import { Busy, Button, ErrorNote, Field, percent } from "../../common/ui.js";
 import { at, atShown, heads, isChanged, layers, other, pass, toggleChange, tokens } from "./state.js";
@@ -20,19 +21,13 @@ export function WhatIf() {
 /** Which parts matter for the most probable token: each left out in turn. */
 function Effects() {
   const of = pass.value;
-  const [found, setFound] = useState(/** @type {any} */ (null));
-  const [error, setError] = useState(/** @type {Error | null} */ (null));
+  const effects = useSignal(/** @type {any} */ (null));
   const [asked, setAsked] = useState(0);
   const position = at.value;
-  useEffect(() => {
-    setError(null);
-    if (!asked || !of?.header.effects) return setFound(null);
-    const stop = new AbortController();
-    post("/app/inside/effects", { ...of.body, at: position }, { signal: stop.signal }).then(
-      setFound, (problem) => stop.signal.aborted || setError(problem),
-    );
-    return () => stop.abort();
+  const error = useAnswer(effects, async (signal) => {
+    return asked && of?.header.effects ? post("/app/inside/effects", { ...of.body, at: position }, { signal }) : null;
   }, [of, position, asked]);
+  const found = effects.value;
   const columns = [...Array.from({ length: heads.value }, (_, head) => `head ${head + 1}`), "MLP"];
   return html`<h3>Which parts matter here?</h3>
     <p class="hint">Every head and every MLP is left out in turn (${layers.value * columns.length} passes), and the probability of the likeliest

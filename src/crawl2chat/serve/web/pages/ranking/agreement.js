@@ -1,7 +1,9 @@
 /** How far annotators agree with each other, with themselves and with the reward model. */
 
 import { html } from "htm/preact";
-import { useEffect, useState } from "preact/hooks";
+import { useSignal } from "@preact/signals";
+import { useState } from "preact/hooks";
+import { useAnswer } from "../../common/answer.js";
 import { get } from "../../common/api.js";
 import { Busy, Button, ErrorNote, Wide, percent } from "../../common/ui.js";
 
@@ -15,17 +17,10 @@ import { Busy, Button, ErrorNote, Wide, percent } from "../../common/ui.js";
  */
 
 export function Agreement() {
-  const [found, setFound] = useState(/** @type {Report | null} */ (null));
-  const [error, setError] = useState(/** @type {Error | null} */ (null));
+  const report = useSignal(/** @type {Report | null} */ (null));
   const [asked, setAsked] = useState(0);
-  useEffect(() => {
-    const stop = new AbortController();
-    setError(null);
-    get("/app/ranking/agreement", { signal: stop.signal }).then(setFound, (failed) => {
-      if (failed.name !== "AbortError") setError(failed);
-    });
-    return () => stop.abort();
-  }, [asked]);
+  const error = useAnswer(report, (signal) => get("/app/ranking/agreement", { signal }), [asked]);
+  const found = report.value;
   return html`
     <p>Two numbers say how far two orders are alike. <strong>Same order</strong>: of all pairs of answers that both put in an order,
       the share in the same one; half is chance. <strong>Kendall’s tau-b</strong>: 1 is the same order, 0 is chance, −1 is the

@@ -2,6 +2,7 @@
 
 import { html } from "htm/preact";
 import { useState } from "preact/hooks";
+import { download } from "../../common/answer.js";
 import { get, post } from "../../common/api.js";
 import { Button, ErrorNote, Field } from "../../common/ui.js";
 import { annotator } from "./session.js";
@@ -57,11 +58,4 @@ export function Files() {
     </div>
     <p role="status">${told}</p>
     <${ErrorNote} error=${error} />`;
-}
-
-/** @param {string} name @param {string} text */
-function download(name, text) {
-  const href = URL.createObjectURL(new Blob([text], { type: "application/jsonl" }));
-  Object.assign(document.createElement("a"), { href, download: name }).click();
-  setTimeout(() => URL.revokeObjectURL(href), 60_000);
 }

@@ -154,7 +154,7 @@ export const loadScores = coalesced(async () => {
     best: /** @type {Float32Array} */ (arrays.best.data), tokens: header.tokens,
   };
   const unknown = [...new Set(ids)].filter((id) => !texts.has(id));
-  if (unknown.length) learn((await post("/app/sampling/texts", { ...which(), ids: unknown })).tokens);
+  if (unknown.length) learn((await post("/app/tokens/texts", { ...which(), ids: unknown })).tokens);
 });
 
 /** Ask what tokens of the tree say that this page has not met yet. @param {number[]} ids */
@@ -162,7 +162,7 @@ export async function loadTexts(ids) {
   const unknown = [...new Set(ids)].filter((id) => !texts.has(id));
   if (!unknown.length) return;
   try {
-    learn((await post("/app/sampling/texts", { ...which(), ids: unknown })).tokens);
+    learn((await post("/app/tokens/texts", { ...which(), ids: unknown })).tokens);
   } catch (problem) {
     error.value = /** @type {Error} */ (problem);
   }

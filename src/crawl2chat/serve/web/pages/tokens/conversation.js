@@ -1,8 +1,8 @@
 /** A conversation as a chat model reads it: with control tokens, and with what it learns from. */
 
 import { html } from "htm/preact";
-import { signal, useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { signal } from "@preact/signals";
+import { useAnswer } from "../../common/answer.js";
 import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Button, Busy, ErrorNote, Toggle } from "../../common/ui.js";
@@ -21,26 +21,12 @@ const prompt = urlState("prompt", false);
 const seen = signal(null);
 
 export function Conversation() {
-  const failure = useSignal(/** @type {Error | null} */ (null));
-  useEffect(() => {
-    const asking = new AbortController();
+  const failure = useAnswer(seen, async (signal) => {
     const messages = rows().map(({ role, content }) => ({ role, content: wellFormed(content) }));
-    const timer = setTimeout(async () => {
-      try {
-        const body = { messages, add_generation_prompt: prompt.value };
-        const { header, arrays } = await post("/app/tokens/chat", body, { signal: asking.signal });
-        const bytes = (/** @type {string} */ name) => /** @type {Uint8Array} */ (arrays[name].data);
-        seen.value = { cut: cutOf("run", header.text, arrays, 0), mask: bytes("mask"), control: bytes("control") };
-        failure.value = null;
-      } catch (error) {
-        if (!asking.signal.aborted) failure.value = /** @type {Error} */ (error);
-      }
-    }, PAUSE);
-    return () => {
-      clearTimeout(timer);
-      asking.abort();
-    };
-  }, [turns.value, prompt.value]);
+    const { header, arrays } = await post("/app/tokens/chat", { messages, add_generation_prompt: prompt.value }, { signal });
+    const bytes = (/** @type {string} */ name) => /** @type {Uint8Array} */ (arrays[name].data);
+    return { cut: cutOf("run", header.text, arrays, 0), mask: bytes("mask"), control: bytes("control") };
+  }, [turns.value, prompt.value], PAUSE);
   const all = rows();
   const add = () => {
     const last = /** @type {keyof typeof NEXT} */ (all.at(-1)?.role ?? "system");
@@ -52,8 +38,8 @@ export function Conversation() {
     <div class="turns">${all.map((turn, i) => html`<${Turn} key=${i} i=${i} role=${turn.role} content=${turn.content} />`)}</div>
     <div class="controls"><${Button} onClick=${add} disabled=${all.length >= 64}>Add a message<//>
       <${Toggle} label="ask for an answer (the assistant’s header at the end)" value=${prompt} /></div>
-    <${ErrorNote} error=${failure.value} />
-    ${seen.value ? html`<${Rendered} ...${seen.value} />` : !failure.value && html`<${Busy} />`}`;
+    <${ErrorNote} error=${failure} />
+    ${seen.value ? html`<${Rendered} ...${seen.value} />` : !failure && html`<${Busy} />`}`;
 }
 
 function rows() {

@@ -2,18 +2,27 @@
 
 import { html } from "htm/preact";
 import { useComputed } from "@preact/signals";
-import { useEffect, useId, useRef, useState } from "preact/hooks";
+import { useEffect, useId, useMemo, useRef, useState } from "preact/hooks";
 import { above, asBytes, blanks, cuts, decode, hot, pinned, readable, spaced, spanOf, titleOf, tokensIn, visibleWhole } from "./state.js";
 
-/** @typedef {import("./state.js").Cut} Cut */
+/**
+ * Groups of a cut that are drawn, or not, together: from the first to behind the last, likewise their tokens, and their
+ * ids as text. The key stays while tokens elsewhere come and go.
+ * @typedef {import("./state.js").Cut} Cut
+ * @typedef {{key: number, from: number, to: number, first: number, last: number, content: string}} Chunk
+ */
 
-const CHUNK = 120; // groups that are drawn, or not, together
+const MIN_CHUNK = 60; // groups
+const MAX_CHUNK = 180;
 const COLOURS = 5;
+let nextKey = 0;
 
 /** @param {{cut: Cut}} props */
 export function Panel({ cut }) {
   const most = Math.max(1, ...cuts.value.map((other) => other.ids.length));
   const n = cut.ids.length;
+  const before = useRef(/** @type {Chunk[]} */ ([]));
+  const chunks = useMemo(() => (before.current = chunksOf(cut, before.current)), [cut]);
   return html`<section class="card encoding" aria-label=${titleOf(cut.name)}>
     <header>
       <h2>${titleOf(cut.name)}</h2>
@@ -21,20 +30,55 @@ export function Panel({ cut }) {
         <strong>${(cut.bytes.length / Math.max(1, n)).toFixed(2)}</strong> bytes per token</p>
       <div class="bar" aria-hidden="true"><div class="moves" style=${{ width: `${(100 * n) / most}%` }}></div></div>
     </header>
-    <${Box} cut=${cut} kind="text" /><${Box} cut=${cut} kind="ids" /><${Detail} cut=${cut} />
+    <${Box} cut=${cut} chunks=${chunks} kind="text" /><${Box} cut=${cut} chunks=${chunks} kind="ids" /><${Detail} cut=${cut} />
   </section>`;
 }
 
 /**
- * A list of tokens in which arrow keys move; as one stop of the Tab key.
- * @param {{cut: Cut, kind: "text" | "ids"}} props
+ * Cut where the ids themselves say, and keep the keys of chunks before and after those that changed: then a keystroke
+ * draws the chunk that it is in, and not all that follow.
+ * @param {Cut} cut @param {Chunk[]} before @returns {Chunk[]}
  */
-function Box({ cut, kind }) {
+function chunksOf(cut, before) {
+  /** @type {Chunk[]} */
+  const chunks = [];
+  for (let from = 0; from < cut.groups.length; from = chunks[chunks.length - 1].to) {
+    let to = Math.min(cut.groups.length, from + MAX_CHUNK);
+    if (to < cut.groups.length) {
+      let lowest = Infinity;
+      for (let group = from + MIN_CHUNK; group <= from + MAX_CHUNK; group += 1) {
+        const hash = Math.imul(cut.ids[groupFirst(cut, group)], 0x9e3779b1) >>> 0;
+        if (hash < lowest) [lowest, to] = [hash, group];
+      }
+    }
+    const first = groupFirst(cut, from);
+    const last = cut.groups[to - 1];
+    chunks.push({ key: -1, from, to, first, last, content: cut.ids.subarray(first, last).join(" ") });
+  }
+  const most = Math.min(chunks.length, before.length);
+  let head = 0;
+  while (head < most && chunks[head].content === before[head].content) head += 1;
+  let tail = 0;
+  while (tail < most - head && chunks[chunks.length - 1 - tail].content === before[before.length - 1 - tail].content) tail += 1;
+  chunks.forEach((chunk, i) => {
+    const old = i < chunks.length - tail ? (i < before.length - tail ? before[i] : null) : before[before.length - chunks.length + i];
+    chunk.key = old ? old.key : nextKey++;
+  });
+  return chunks;
+}
+
+/**
+ * A list of tokens in which arrow keys move; as one stop of the Tab key.
+ * @param {{cut: Cut, chunks: Chunk[], kind: "text" | "ids"}} props
+ */
+function Box({ cut, chunks, kind }) {
   const id = useId();
   const box = useRef(/** @type {HTMLElement | null} */ (null));
   const active = useComputed(() => (hot.value ? tokensIn(cut, hot.value).first : -1));
-  const starts = [];
-  for (let group = 0; group < cut.groups.length; group += CHUNK) starts.push(group);
+  const activeId = () => {
+    const chunk = chunks.find((one) => active.value < one.last);
+    return active.value >= 0 && chunk ? `${id}-${chunk.key}-${active.value - chunk.first}` : undefined;
+  };
 
   /** @param {number} token @param {boolean} stays */
   const look = (token, stays) => {
@@ -45,7 +89,8 @@ function Box({ cut, kind }) {
   /** @param {Event} event */
   const at = (event) => {
     const found = event.target instanceof Element ? event.target.closest("[data-token]") : null;
-    return found ? Number(found.getAttribute("data-token")) : -1;
+    const chunk = found?.closest("[data-first]");
+    return found && chunk ? Number(chunk.getAttribute("data-first")) + Number(found.getAttribute("data-token")) : -1;
   };
   /** @param {Event} event */
   const over = (event) => {
@@ -72,13 +117,13 @@ function Box({ cut, kind }) {
     if (to === undefined || event.altKey || event.ctrlKey || event.metaKey) return;
     event.preventDefault();
     look(to, true);
-    requestAnimationFrame(() => box.current?.querySelector(`[data-token="${active.value}"]`)?.scrollIntoView({ block: "nearest" }));
+    requestAnimationFrame(() => document.getElementById(activeId() ?? "")?.scrollIntoView({ block: "nearest" }));
   };
   return html`<div ref=${box} id=${id} class=${`tokens ${kind}`} role="listbox" tabindex="0"
     aria-label=${`${kind === "text" ? "text" : "ids"} of ${titleOf(cut.name)}; arrow keys move from token to token`}
-    aria-activedescendant=${active.value >= 0 ? `${id}-${active.value}` : undefined}
+    aria-activedescendant=${activeId()}
     onPointerOver=${over} onPointerLeave=${leave} onClick=${click} onKeyDown=${press}>
-    ${starts.map((from, i) => html`<${Chunk} key=${i} cut=${cut} kind=${kind} from=${from} box=${id} />`)}
+    ${chunks.map((chunk) => html`<${ChunkOf} key=${chunk.key} cut=${cut} kind=${kind} chunk=${chunk} box=${id} />`)}
   </div>`;
 }
 
@@ -89,11 +134,11 @@ function release() {
 
 /**
  * Some of the tokens. Far from what is seen they are plain text, so that long texts cost little.
- * @param {{cut: Cut, kind: "text" | "ids", from: number, box: string}} props
+ * @param {{cut: Cut, kind: "text" | "ids", chunk: Chunk, box: string}} props
  */
-function Chunk({ cut, kind, from, box }) {
+function ChunkOf({ cut, kind, chunk, box }) {
   const place = useRef(/** @type {HTMLElement | null} */ (null));
-  const [near, setNear] = useState(from === 0);
+  const [near, setNear] = useState(chunk.from === 0);
   useEffect(() => {
     const observer = new IntersectionObserver((entries) => setNear(entries[entries.length - 1].isIntersecting), {
       root: place.current?.parentElement, rootMargin: "200px",
@@ -101,40 +146,48 @@ function Chunk({ cut, kind, from, box }) {
     if (place.current) observer.observe(place.current);
     return () => observer.disconnect();
   }, []);
-  const to = Math.min(cut.groups.length, from + CHUNK);
-  const first = groupFirst(cut, from);
-  const last = cut.groups[to - 1];
+  const { first, last } = chunk;
   const lit = useComputed(() => {
     if (!hot.value) return "";
     const { first: begin, last: end } = tokensIn(cut, hot.value);
-    return end > first && begin < last ? `${begin} ${end}` : "";
+    return end > first && begin < last ? `${begin - first} ${end - first}` : "";
   });
-  const [begin, end] = lit.value ? lit.value.split(" ").map(Number) : [-1, -1];
-  const content = !near ? plain(cut, kind, first, last) : kind === "text"
-    ? groups(cut, from, to, begin, end, box) : ids(cut, first, last, begin, end, box);
-  return html`<span ref=${place}>${content}</span>`;
+  // what is drawn counts from the chunk's beginning, and so stays as it is when tokens before it come or go
+  const content = useMemo(() => {
+    if (!near) return plain(cut, kind, first, last);
+    const [begin, end] = lit.value ? lit.value.split(" ").map((at) => first + Number(at)) : [-1, -1];
+    return kind === "text" ? groups(cut, chunk, begin, end, box) : ids(cut, chunk, begin, end, box);
+  }, [chunk.content, near, lit.value, blanks.value, asBytes.value]);
+  return html`<span ref=${place} data-first=${first}>${content}</span>`;
 }
 
 /** @param {Cut} cut @param {"text" | "ids"} kind @param {number} first @param {number} last */
 function plain(cut, kind, first, last) {
-  if (kind === "ids") return Array.from(cut.ids.subarray(first, last)).join("  ");
+  if (kind === "ids") return Array.from(cut.ids.subarray(first, last), (id) => `${id}  `).join("");
   return decode(cut.bytes.subarray(spanOf(cut, first).begin, cut.ends[last - 1]));
 }
 
-/** @param {Cut} cut @param {number} from @param {number} to @param {number} begin @param {number} end @param {string} box */
-function groups(cut, from, to, begin, end, box) {
+/** @param {Cut} cut @param {Chunk} chunk @param {number} begin @param {number} end @param {string} box */
+function groups(cut, chunk, begin, end, box) {
   const drawn = [];
-  for (let group = from; group < to; group += 1) {
+  for (let group = chunk.from; group < chunk.to; group += 1) {
     const first = groupFirst(cut, group);
     const last = cut.groups[group];
     const { begin: start, end: stop } = groupSpan(cut, group);
     const text = decode(cut.bytes.subarray(start, stop));
     const isHot = end > first && begin < last;
-    drawn.push(html`<span key=${group} id=${`${box}-${first}`} role="option" aria-selected=${isHot} data-token=${first}
-      class=${`token colour-${first % COLOURS}${isHot ? " hot" : ""}`}>${shown(text)}${last - first > 1
+    const at = first - chunk.first;
+    drawn.push(html`<span key=${at} id=${`${box}-${chunk.key}-${at}`} role="option" aria-selected=${isHot} data-token=${at}
+      class=${`token ${colour(chunk, first, last)}${isHot ? " hot" : ""}`}>${shown(text)}${last - first > 1
         && html`<sup title=${`${last - first} tokens share these characters`}>${last - first}</sup>`}</span>`);
   }
   return drawn;
+}
+
+/** Another one than that of both neighbours; a chunk begins with the first. @param {Chunk} chunk @param {number} first @param {number} last */
+function colour(chunk, first, last) {
+  const n = (first - chunk.first) % COLOURS;
+  return `colour-${n === 0 && last === chunk.last && first > chunk.first ? 2 : n}`;
 }
 
 /** Lines end where the text's do. @param {string} text @returns {string} */
@@ -142,15 +195,16 @@ function shown(text) {
   return blanks.value ? visibleWhole(text).replaceAll("⏎", "⏎\n") : text;
 }
 
-/** @param {Cut} cut @param {number} first @param {number} last @param {number} begin @param {number} end @param {string} box */
-function ids(cut, first, last, begin, end, box) {
+/** @param {Cut} cut @param {Chunk} chunk @param {number} begin @param {number} end @param {string} box */
+function ids(cut, chunk, begin, end, box) {
   const drawn = [];
-  for (let token = first; token < last; token += 1) {
+  for (let token = chunk.first; token < chunk.last; token += 1) {
     const isHot = begin <= token && token < end;
     const { begin: start, end: stop } = spanOf(cut, token);
     const bytes = asBytes.value && spaced(cut.bytes.subarray(start, stop));
-    drawn.push(html`<span key=${token} id=${`${box}-${token}`} role="option" aria-selected=${isHot} data-token=${token}
-      class=${`token colour-${token % COLOURS}${isHot ? " hot" : ""}`}>${cut.ids[token]}${bytes && html`<small>${bytes}</small>`}</span> `);
+    const at = token - chunk.first;
+    drawn.push(html`<span key=${at} id=${`${box}-${chunk.key}-${at}`} role="option" aria-selected=${isHot} data-token=${at}
+      class=${`token ${colour(chunk, token, token + 1)}${isHot ? " hot" : ""}`}>${cut.ids[token]}${bytes && html`<small>${bytes}</small>`}</span> `);
   }
   return drawn;
 }

@@ -3,6 +3,7 @@
 import { html } from "htm/preact";
 import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
+import { useAnswer } from "../../common/answer.js";
 import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Busy, Button, ErrorNote, Select } from "../../common/ui.js";
@@ -27,32 +28,16 @@ const step = urlState("step", -1); // −1 is the last one
 const merges = signal(null);
 
 export function Replay() {
-  const failure = useSignal(/** @type {Error | null} */ (null));
-  useEffect(() => {
-    const asking = new AbortController();
-    const body = { text: wellFormed(text.value), encoding: encoding.value };
-    const timer = setTimeout(async () => {
-      try {
-        merges.value = read(await post("/app/tokens/merges", body, { signal: asking.signal }));
-        failure.value = null;
-      } catch (error) {
-        if (asking.signal.aborted) return;
-        merges.value = null;
-        failure.value = /** @type {Error} */ (error);
-      }
-    }, PAUSE);
-    return () => {
-      clearTimeout(timer);
-      asking.abort();
-    };
-  }, [text.value, encoding.value]);
+  const failure = useAnswer(merges, async (signal) => {
+    return read(await post("/app/tokens/merges", { text: wellFormed(text.value), encoding: encoding.value }, { signal }));
+  }, [text.value, encoding.value], PAUSE);
   const options = encodings.value.map(({ name }) => ({ value: name, label: titleOf(name) }));
   return html`
     <p>An encoding begins with single bytes. Again and again it merges the two neighbours that it learned to merge first: those
       with the lowest rank, which is also the id of what they become. It stops where no two neighbours are a token.</p>
     <div class="controls"><${Select} label="Encoding" value=${encoding} options=${options} /></div>
-    <${ErrorNote} error=${failure.value} />
-    ${merges.value ? html`<${Player} merges=${merges.value} />` : !failure.value && html`<${Busy} />`}`;
+    <${ErrorNote} error=${failure} />
+    ${merges.value ? html`<${Player} merges=${merges.value} />` : !failure && html`<${Busy} />`}`;
 }
 
 /** @param {{header: any, arrays: Record<string, import("../../common/tensors.js").Tensor>}} answer @returns {Merges} */

@@ -1,8 +1,8 @@
 /** Looking for tokens in a vocabulary. */
 
 import { html } from "htm/preact";
-import { signal, useSignal } from "@preact/signals";
-import { useEffect } from "preact/hooks";
+import { signal } from "@preact/signals";
+import { useAnswer } from "../../common/answer.js";
 import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Busy, Button, ErrorNote, Field, Select, Toggle, Wide } from "../../common/ui.js";
@@ -28,29 +28,13 @@ const limit = signal(SHOWN);
 const found = signal(null);
 
 export function Vocabulary() {
-  const failure = useSignal(/** @type {Error | null} */ (null));
-  useEffect(() => {
-    const asking = new AbortController();
+  const failure = useAnswer(found, async (signal) => {
     const isId = by.value === "id";
-    const body = {
+    return post("/app/tokens/search", {
       encoding: encoding.value, query: isId ? query.value.trim() || "0" : wellFormed(query.value), by: isId ? "id" : "text",
       ignore_case: ignoreCase.value, limit: limit.value,
-    };
-    const timer = setTimeout(async () => {
-      try {
-        found.value = await post("/app/tokens/search", body, { signal: asking.signal });
-        failure.value = null;
-      } catch (error) {
-        if (asking.signal.aborted) return;
-        found.value = null;
-        failure.value = /** @type {Error} */ (error);
-      }
-    }, PAUSE);
-    return () => {
-      clearTimeout(timer);
-      asking.abort();
-    };
-  }, [encoding.value, query.value, by.value, ignoreCase.value, limit.value]);
+    }, { signal });
+  }, [encoding.value, query.value, by.value, ignoreCase.value, limit.value], PAUSE);
   const fewer = () => (limit.value = SHOWN);
   const options = encodings.value.map(({ name }) => ({ value: name, label: titleOf(name) }));
   const kinds = [{ value: "text", label: "tokens that contain" }, { value: "id", label: "tokens from the id" }];
@@ -67,8 +51,8 @@ export function Vocabulary() {
           }} />`}<//>
       ${by.value !== "id" && html`<${Toggle} label="ignore case" value=${ignoreCase} />`}
     </div>
-    <${ErrorNote} error=${failure.value} />
-    ${found.value ? html`<${Results} ...${found.value} />` : !failure.value && html`<${Busy} />`}`;
+    <${ErrorNote} error=${failure} />
+    ${found.value ? html`<${Results} ...${found.value} />` : !failure && html`<${Busy} />`}`;
 }
 
 /** @param {{total: number, tokens: Entry[]}} props */

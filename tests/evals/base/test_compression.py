@@ -18,8 +18,8 @@ from crawl2chat.evals.bits_per_byte import bits_per_byte, unigram_bits_per_byte
 from crawl2chat.generate import Engine
 from crawl2chat.refine.documents import Document
 from crawl2chat.tinyweb.ledger import PageTruth
-from crawl2chat.tokenizer.bpe import train_bpe
 from crawl2chat.tokenizer.shards import write_tokens
+from crawl2chat.tokenizer.stage import train_bpe
 from crawl2chat.train.pretrain import save_stage_model
 
 TEXTS = [LINE * 3, LINE * 2 + "Nobody knew who had built it.", LINE + "Zwei Mühlen.", LINE * 4, LINE]

@@ -1,15 +1,20 @@
+import runpy
 from itertools import product
+from pathlib import Path
 
 import numpy as np
 import pytest
 
-from crawl2chat.train.scaling_law import Run, ScalingLaw, fit_scaling_law, refit_scaling_law
+BENCH = runpy.run_path(str(Path(__file__).parents[2] / "bench" / "scaling_law.py"), run_name="scaling_law")
+Run, ScalingLaw, fit_scaling_law, refit_scaling_law = (
+    BENCH[name] for name in ("Run", "ScalingLaw", "fit_scaling_law", "refit_scaling_law")
+)
 
 CHINCHILLA = ScalingLaw(E=1.817, A=482.0, B=2085.4, alpha=0.3478, beta=0.3658)  # as Besiroglu et al. refitted it
 SIZES, LENGTHS = (1e7, 3e7, 1e8, 3e8), (3e8, 1e9, 3e9, 1e10)
 
 
-def runs(noise: float = 0.0, seed: int = 0) -> list[Run]:
+def runs(noise: float = 0.0, seed: int = 0) -> list:
     errors = np.random.default_rng(seed).normal(0, noise, len(SIZES) * len(LENGTHS))
     return [
         Run(n, d, CHINCHILLA.loss(n, d) * np.exp(error))

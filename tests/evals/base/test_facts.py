@@ -18,7 +18,7 @@ from crawl2chat.evals.base.facts import (
 )
 from crawl2chat.generate import Engine
 from crawl2chat.tinyweb.wording import NOUN_PHRASES
-from crawl2chat.tokenizer.bpe import train_bpe
+from crawl2chat.tokenizer.stage import train_bpe
 
 
 @pytest.fixture(scope="module")

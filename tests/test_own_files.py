@@ -1,0 +1,220 @@
+"""A user's own pages and files go the way of the made-up web: which stages run, what is left out, what is read."""
+
+import json
+
+import pytest
+from warcs import page_record, prose, write_warc
+
+from crawl2chat.cli.main import main
+from crawl2chat.stages.files import StageError, hash_json, write_json
+from crawl2chat.stages.pipeline import Recipe, announce_left_out, check_files, plan_steps
+from crawl2chat.stages.settings import RecipeError, load_settings
+from crawl2chat.stages.stage import MANIFEST, Manifest, is_current, read_manifest, sha256
+
+OWN = """
+[crawl]
+source = "warc"
+[refine]
+workers = 1
+[tokenizer]
+vocab_size = 600
+[pretrain]
+depth = 1
+width = 32
+head_dim = 16
+seq_len = 128
+batch_tokens = 512
+micro_batch_tokens = 512
+tokens = 8_000
+compile = "off"
+[sft]
+epochs = 2
+seq_len = 128
+batch_tokens = 512
+micro_batch_tokens = 512
+compile = "off"
+[honesty]
+epochs = 1
+seq_len = 128
+batch_tokens = 512
+micro_batch_tokens = 512
+compile = "off"
+wordings = 1
+samples = 2
+calculations = 5
+identity = 1
+[reinforce]
+steps = 2
+prompts = 2
+answers = 2
+max_tokens = 16
+measured = 4
+samples = 2
+[prefer]
+ranked_prompts = 6
+ranked_answers = 2
+steps = 2
+prompts = 2
+answers = 2
+max_tokens = 16
+compared = 4
+best_of = 2
+"""
+FILES = ("conversations", "questions", "problems", "prompts")
+
+
+def rows_of(kind):
+    if kind == "conversations":
+        return [
+            {"messages": [{"role": "user", "content": f"Who is {n}?"}, {"role": "assistant", "content": f"{n} is 1."}]}
+            for n in range(30)
+        ]
+    if kind == "questions":
+        splits = ("train", "probe", "held_out")
+        rows = [
+            {
+                "wordings": [f"Who is {n}?", f"Tell me who {n} is."],
+                "answers": ["1"],
+                "group": "n",
+                "split": splits[n % 3],
+            }
+            for n in range(12)
+        ]
+        sourced = {
+            "wordings": ["What is on page 1?"],
+            "answers": ["the"],
+            "split": "train",
+            "source": "The page is the 1.",
+        }
+        return [*rows, sourced, {"wordings": ["Who is nobody?"], "answers": [], "group": "none", "split": "held_out"}]
+    if kind == "problems":
+        return [{"question": f"What is {n}+1?", "answer": str(n + 1)} for n in range(20)]
+    return [{"prompt": f"Write a verse about {n}.", "group": str(n), "split": "train" if n < 12 else "held_out"}
+            for n in range(15)]  # fmt: skip
+
+
+@pytest.fixture
+def own(tmp_path):
+    """Flags that name a WARC and files of everything, by kind."""
+    write_warc(tmp_path / "my.warc.gz", [page_record(i, prose(i)) for i in range(40)])
+    for kind in FILES:
+        lines = [json.dumps(row) for row in rows_of(kind)]
+        (tmp_path / f"{kind}.jsonl").write_text("\n".join(lines) + "\n")
+    (tmp_path / "own.toml").write_text(OWN)
+    return {kind: ["--" + kind, str(tmp_path / f"{kind}.jsonl")] for kind in FILES} | {
+        "crawl": ["--crawl.warc", str(tmp_path / "my.warc.gz")]
+    }
+
+
+def recipe(tmp_path, own, *kinds) -> Recipe:
+    flags = [flag for kind in ("crawl", *kinds) for flag in own[kind]]
+    return load_settings(Recipe, tmp_path / "own.toml", flags)
+
+
+def names(steps):
+    return [step.stage.name for step in steps]
+
+
+def test_a_stage_without_its_file_is_left_out_with_a_line_and_the_chain_goes_on(tmp_path, own):
+    cases = {
+        (): (["base"], "sft (needs --conversations FILE), honesty (needs --questions FILE), reinforce"),
+        ("conversations",): (["base", "sft"], "honesty (needs --questions FILE)"),
+        ("conversations", "problems"): (["base", "sft", "reinforce"], "prefer (needs --prompts FILE)"),
+        FILES: (["base", "sft", "honesty", "reinforce", "prefer"], ""),
+    }
+    for kinds, (stages, line) in cases.items():
+        wanted = recipe(tmp_path, own, *kinds)
+        assert names(plan_steps(wanted, tmp_path / "run"))[4:] == stages
+        left_out = list(announce_left_out(wanted))
+        assert line in left_out[0] if line else left_out == []
+        assert len(left_out) <= 1
+
+
+def test_a_stage_goes_on_with_the_model_of_the_last_stage_that_runs(tmp_path, own):
+    steps = plan_steps(recipe(tmp_path, own, "conversations", "problems", "prompts"), tmp_path / "run")
+    inputs = {step.stage.name: step.stage.inputs for step in steps}
+    assert inputs["reinforce"] == ("problems", "sft")
+    assert inputs["prefer"] == ("prompts", "reinforce")
+
+
+def test_the_made_up_web_brings_all_files_and_a_named_one_replaces_its_own(tmp_path, own):
+    steps = {step.stage.name: step.inputs for step in plan_steps(Recipe(), tmp_path / "run")}
+    assert steps["sft"]["conversations"] == tmp_path / "run" / "crawl" / "conversations.jsonl"
+    assert {"questions", "problems"} <= steps["sft"].keys()
+    assert steps["honesty"]["refusals.txt"] == tmp_path / "run" / "crawl" / "refusals.txt"
+    assert not list(announce_left_out(Recipe()))
+    mine = Recipe(conversations=own["conversations"][1])
+    (sft,) = [step for step in plan_steps(mine, tmp_path / "run") if step.stage.name == "sft"]
+    assert list(sft.inputs) == ["conversations", "pretrain"]  # the web's questions don't go with my conversations
+
+
+@pytest.mark.parametrize("kind", FILES)
+def test_a_bad_file_ends_a_run_before_any_work(tmp_path, own, kind, capsys):
+    (tmp_path / f"{kind}.jsonl").write_text('{"neither": "this nor that"}\n')
+    flags = [flag for part in own.values() for flag in part]
+    assert main(["run", str(tmp_path / "own.toml"), "--out", str(tmp_path / "run"), *flags]) == 1
+    assert f"{kind}.jsonl" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_missing_file_is_named(tmp_path):
+    with pytest.raises(StageError, match=r"absent\.jsonl"):
+        check_files(Recipe(questions=str(tmp_path / "absent.jsonl")))
+
+
+@pytest.mark.parametrize(
+    ("flag", "now"),
+    [
+        ("sft.wordings", "crawl.tinyweb.taught.wordings"),
+        ("sft.worked_share", "crawl.tinyweb.taught.worked_share"),
+        ("honesty.strangers", "crawl.tinyweb.strangers"),
+        ("honesty.looked_up", "crawl.tinyweb.looked_up"),
+    ],
+)
+def test_a_setting_that_moved_names_its_new_place(flag, now):
+    with pytest.raises(RecipeError, match=f"{flag}: no such setting any more; it is {now} now"):
+        load_settings(Recipe, None, [f"--{flag}", "3"])
+
+
+def test_a_stage_is_stale_when_the_file_that_it_read_in_the_crawl_has_changed(tmp_path):
+    (tmp_path / "crawl").mkdir()
+    (tmp_path / "sft").mkdir()
+    file = tmp_path / "crawl" / "questions.jsonl"
+    file.write_text("one\n")
+    inputs = {"crawl/questions.jsonl": sha256(file), "conversations": hash_json("from elsewhere")}
+    write_json(tmp_path / "sft" / MANIFEST, vars(Manifest("sft", {}, inputs, {}, {}, {}, "", 1.0, {})))
+    manifest = read_manifest(tmp_path / "sft")
+    assert is_current(tmp_path, manifest)
+    file.write_text("two\n")
+    assert not is_current(tmp_path, manifest)
+
+
+@pytest.mark.slow
+def test_own_pages_and_files_go_through_every_stage(tmp_path, own, capsys):
+    flags = [flag for part in own.values() for flag in part]
+    out = tmp_path / "run"
+    run = ["run", str(tmp_path / "own.toml"), "--out", str(out), *flags]
+    assert main(run) == 0
+    assert "left out" not in capsys.readouterr().err
+    figures = {stage: read_manifest(out / stage).figures for stage in ("sft", "honesty", "reinforce", "prefer")}
+    assert {"held_out_loss", "held_out_loss_before", "facts_taught/n", "facts_held_out/n"} <= figures["sft"].keys()
+    metrics = [json.loads(line) for line in (out / "sft" / "metrics.jsonl").read_text().splitlines()]
+    assert any("held_out_loss" in line for line in metrics)
+    assert {"checkup/right on questions", "checkup/wrong on questions without an answer"} <= figures["honesty"].keys()
+    for stage in ("reinforce", "prefer"):  # what honesty taught is measured again, from files that were carried
+        assert {name for name in figures[stage] if name.startswith("checkup/")} == {
+            name for name in figures["honesty"] if name.startswith("checkup/")
+        }
+        assert (out / stage / "questions.jsonl").read_bytes() == (out / "honesty" / "questions.jsonl").read_bytes()
+    held_out = [row["wordings"] for row in rows_of("questions") if row["split"] == "held_out"]
+    taught = (out / "honesty" / "conversations.jsonl").read_text() + (out / "sft" / "conversations.jsonl").read_text()
+    replayed = {row["messages"][0]["content"] for row in rows_of("conversations")}
+    assert not [w for wordings in held_out for w in wordings if w not in replayed and w in taught]
+    capsys.readouterr()
+    assert main(run) == 0
+    assert capsys.readouterr().out.count("unchanged") == 9
+    with (tmp_path / "questions.jsonl").open("a") as file:
+        file.write(json.dumps({"wordings": ["Who else?"], "answers": [], "split": "train"}) + "\n")
+    changed = [step.stage.name for step in plan_steps(load_settings(Recipe, tmp_path / "own.toml", flags), out)
+               if step.changed]  # fmt: skip
+    assert changed == ["sft", "honesty", "reinforce", "prefer"]
