@@ -203,8 +203,9 @@ def find_model(run: Path, stage: str | None = None) -> tuple[Path, str | None]:
     Of a run without `stage`: the best assistant by its check-ups, or its base model where no assistant was trained.
     Raises StageError where there is none, or one that was made from an earlier state of the run.
     """
-    from crawl2chat.chat.assistant import CHAT_STAGES, assistants, best_of
+    from crawl2chat.chat.assistant import assistants, best_of
     from crawl2chat.stages.stage import is_current, read_manifest
+    from crawl2chat.stages.table import CHAT_STAGES
 
     if run.is_file():
         raise StageError(
