@@ -79,7 +79,7 @@ class _Coiner:
             last = pick(_ONSETS) + ("" if ending[0] in _VOWELS else pick(_VOWELS))
             if ending in _TOWN_ENDINGS:
                 last = ""
-            new = opening + last + ending
+            new = f"{opening}{last}{ending}"
             clash = any(new.startswith(old) or old.startswith(new) for old in self.coined)
             if len(new) >= 4 and new not in self.english and not clash:
                 self.coined.add(new)
