@@ -157,6 +157,58 @@ def test_a_bad_file_ends_a_run_before_any_work(tmp_path, own, kind, capsys):
     assert not (tmp_path / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("kind", "rows", "said"),
+    [
+        ("questions", [{"wordings": ["Who?"], "answers": ["1"], "split": "train"}], 'no question of the split "held_out"'),
+        ("problems", [{"question": "1+1?", "answer": "2"}], "1 problems to learn from and 0 to measure with"),
+        ("prompts", [{"prompt": "Write a verse."}], "0 prompts to rank and 1 to measure on"),
+    ],
+)  # fmt: skip
+def test_a_file_with_nothing_to_measure_with_ends_a_run_before_any_work(tmp_path, own, kind, rows, said, capsys):
+    (tmp_path / f"{kind}.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    flags = [flag for part in own.values() for flag in part]
+    assert main(["run", str(tmp_path / "own.toml"), "--out", str(tmp_path / "run"), *flags]) == 1
+    assert said in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_that_fails_ends_a_run_before_any_work(tmp_path, capsys):
+    (tmp_path / "mine.py").write_text("import not_there\n")
+    task = f"{tmp_path / 'mine.py'}"
+    assert main(["run", "laptop", "--out", str(tmp_path / "run"), "--reinforce.task", task]) == 1
+    assert "no module named 'not_there'" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("stage", ["sft", "honesty", "reinforce", "prefer"])
+def test_a_bad_file_leaves_an_earlier_result_of_a_stages_own_command(tmp_path, stage, capsys):
+    bad, model, out = tmp_path / "bad.jsonl", tmp_path / "model", tmp_path / "out"
+    bad.write_text('{"neither": "this nor that"}\n')
+    for folder in (model, out):
+        folder.mkdir()
+    write_json(out / MANIFEST, vars(Manifest(stage, {}, {}, {}, {}, {}, "2026-01-01T00:00:00", 1.0, {})))
+    documents = [str(model)] * (stage == "honesty")
+    assert main([stage, str(bad), *documents, str(model), "--out", str(out)]) == 1
+    assert "bad.jsonl" in capsys.readouterr().err
+    assert read_manifest(out)
+
+
+def test_a_folder_in_place_of_a_file_is_named_with_the_file_in_it(tmp_path, capsys):
+    (tmp_path / "crawl").mkdir()
+    (tmp_path / "model").mkdir()
+    (tmp_path / "crawl" / "conversations.jsonl").write_text("")
+    assert main(["sft", str(tmp_path / "crawl"), str(tmp_path / "model"), "--out", str(tmp_path / "out")]) == 1
+    assert f"is a folder; expected a file, such as {tmp_path / 'crawl/conversations.jsonl'}" in capsys.readouterr().err
+
+
+def test_only_stages_that_are_taken_must_fit_the_context(tmp_path, own):
+    flags = [*own["crawl"], "--pretrain.seq_len", "128"]
+    assert load_settings(Recipe, tmp_path / "own.toml", flags).pretrain.seq_len == 128
+    with pytest.raises(RecipeError, match=r"sft\.seq_len = 256 is more than the model's context"):
+        load_settings(Recipe, tmp_path / "own.toml", [*flags, *own["conversations"]])
+
+
 def test_a_missing_file_is_named(tmp_path):
     with pytest.raises(StageError, match=r"absent\.jsonl"):
         check_files(Recipe(questions=str(tmp_path / "absent.jsonl")))

@@ -182,6 +182,7 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.report import print_stage
     from crawl2chat.stages.pipeline import (
         Recipe,
+        check_inputs,
         check_settings,
         check_sources,
         files_beside,
@@ -212,9 +213,14 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     inputs |= files_beside(inputs)
     outside = outside_inputs(stage, settings)
     check_settings(stage, settings)
+
+    def check() -> None:
+        check_inputs(stage, inputs, settings)
+        check_sources(settings)
+
     manifest, ran = run_stage(
         stage, inputs, options.out, settings, outside=outside, force=options.force, made_by="command",
-        check=lambda: check_sources(settings),
+        check=check,
     )  # fmt: skip
     print_stage(options.out, manifest, ran, everything=options.all)
     return 0

@@ -104,6 +104,18 @@ def load_task(source: AnyPath, reward: str | None = None, setting: str = "task")
 
 def _from_code(reference: str, file: Path | None, setting: str) -> Task:
     """file: the problems if the code defines none."""
+    own, reward = load_code(reference, setting)
+    if own is not None:
+        problems = _own_problems(own, reference, setting, graded=reward is None)
+    elif file is None:
+        raise StageError(f"{setting} = {reference}: defines a reward but no problems; name a file of problems, too")
+    else:
+        problems = read_problems(file, graded=False)
+    return Task(reference, problems, reward or judge)
+
+
+def load_code(reference: str, setting: str) -> tuple[Any, Reward | None]:
+    """Return the `problems` and the `reward` that code defines; one may be None. Raises StageError if both are."""
     load = load_module if reference.endswith(".py") else load_object
     found = load(reference, setting)
     own, reward = getattr(found, "problems", None), getattr(found, "reward", None)
@@ -111,15 +123,9 @@ def _from_code(reference: str, file: Path | None, setting: str) -> Task:
         reward = found
     if reward is not None and not callable(reward):
         raise StageError(f"{setting} = {reference}: reward is {type(reward).__name__}; expected a function")
-    if own is not None:
-        problems = _own_problems(own, reference, setting, graded=reward is None)
-    elif reward is None:
+    if own is None and reward is None:
         raise StageError(f"{setting} = {reference}: defines neither problems nor reward; a task has one or both")
-    elif file is None:
-        raise StageError(f"{setting} = {reference}: defines a reward but no problems; name a file of problems, too")
-    else:
-        problems = read_problems(file, graded=False)
-    return Task(reference, problems, reward or judge)
+    return own, reward
 
 
 def _own_problems(given: Any, reference: str, setting: str, graded: bool) -> list[Problem]:

@@ -12,7 +12,7 @@ from crawl2chat.chat.calculator import calculator
 from crawl2chat.chat.conversations import Conversation
 from crawl2chat.chat.tools import call, offer
 from crawl2chat.evals.judging import is_refusal, mentions
-from crawl2chat.evals.questions import QuestionRow, of_split
+from crawl2chat.evals.questions import QuestionRow, of_split, read_questions
 from crawl2chat.evals.tasks import Problem
 from crawl2chat.honesty.probe import Probe
 from crawl2chat.honesty.search import Passage, SearchIndex, shown
@@ -59,6 +59,14 @@ def read_refusals(questions: Path) -> Sequence[str]:
             f'{(unclear or ["(no line)"])[0]!r}; expected one per line, with words such as "I do not know"'
         )
     return lines
+
+
+def read_lessons(questions: Path) -> tuple[list[QuestionRow], Sequence[str]]:
+    """The questions of a file and the ways to refuse. Raises StageError, also if nothing is left to measure with."""
+    rows = read_questions(questions)
+    if not of_split(rows, "held_out"):
+        raise StageError(f'{questions}: has no question of the split "held_out", which honesty measures with')
+    return rows, read_refusals(questions)
 
 
 def teach_the_probed(

@@ -21,7 +21,7 @@ from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
 from crawl2chat.chat.talk import Talk
 from crawl2chat.chat.tools import Tool
 from crawl2chat.evals.judging import Question
-from crawl2chat.evals.questions import QuestionRow, of_split, read_questions
+from crawl2chat.evals.questions import QuestionRow, of_split
 from crawl2chat.evals.tasks import Problem, read_problems
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import checkup
@@ -37,7 +37,7 @@ from crawl2chat.honesty.identity import identity_conversations
 from crawl2chat.honesty.lessons import (
     Boundary,
     calculations,
-    read_refusals,
+    read_lessons,
     teach_the_probed,
     teach_the_rest,
     teach_the_unanswerable,
@@ -48,7 +48,7 @@ from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.model import load_model
 from crawl2chat.refine.documents import read_documents
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, StageError, write_json, write_jsonl
+from crawl2chat.stages.files import AnyPath, write_json, write_jsonl
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.devices import choose_device
 
@@ -71,11 +71,8 @@ def honesty(
     earlier stage left in `model` are asked if none are given.
     """
     questions, documents, model, out = map(Path, (questions, documents, model, out))
-    rows = read_questions(questions)
+    rows, refusals = read_lessons(questions)
     held_out = of_split(rows, "held_out")
-    if not held_out:
-        raise StageError(f'{questions}: has no question of the split "held_out", which honesty measures with')
-    refusals = read_refusals(questions)
     to_learn, to_solve = (
         share_out(read_problems(problems), settings.seed, problems) if problems else ([], read_measured(model).problems)
     )

@@ -71,10 +71,11 @@ class Recipe(Settings):
 
     @model_validator(mode="after")
     def _tables_fit(self) -> "Recipe":
-        last = STAGE_NAMES.index(self.until)
+        last, left_out = STAGE_NAMES.index(self.until), self.left_out()
         for name in ("sft", "honesty"):
             table = getattr(self, name)
-            if last >= STAGE_NAMES.index(name) and table.seq_len > self.pretrain.seq_len:
+            taken = last >= STAGE_NAMES.index(name) and name not in left_out
+            if taken and table.seq_len > self.pretrain.seq_len:
                 raise ValueError(
                     f"{name}.seq_len = {table.seq_len} is more than the model's context, "
                     f"pretrain.seq_len = {self.pretrain.seq_len}"
@@ -183,6 +184,10 @@ def check_settings(stage: Stage, settings: Settings) -> None:
         from crawl2chat.refine.stage import check_refine
 
         check_refine(settings)
+    if isinstance(settings, ReinforceSettings) and settings.task:
+        from crawl2chat.evals.tasks import load_code
+
+        load_code(settings.task, "reinforce.task")
     if isinstance(settings, PreferSettings) and settings.rankings:
         from crawl2chat.rl.preferences.collect import read_rankings
 
@@ -350,32 +355,52 @@ def check_files(recipe: Recipe) -> None:
 
     Raises StageError that names the file, the lines and what was expected.
     """
-    stages = [stage for stage in STAGES[: STAGE_NAMES.index(recipe.until) + 1] if stage.name not in recipe.left_out()]
-    for kind in FILES:
-        named = getattr(recipe, kind)
-        if named and any(kind in (*stage.inputs, *stage.optional) for stage in stages):
-            _read_file(kind, Path(named).expanduser())
+    for stage in STAGES[: STAGE_NAMES.index(recipe.until) + 1]:
+        if stage.name not in recipe.left_out():
+            kinds = [kind for kind in FILES if kind in (*stage.inputs, *stage.optional) and getattr(recipe, kind)]
+            named = {kind: Path(getattr(recipe, kind)).expanduser() for kind in kinds}
+            check_inputs(stage, named, getattr(recipe, stage.name))
 
 
-def _read_file(kind: str, file: Path) -> None:
-    if kind == "conversations":
-        from crawl2chat.chat.conversations import read_conversations
+def check_inputs(stage: Stage, inputs: Mapping[str, Path], settings: Settings) -> None:
+    """Read the files among a stage's inputs as the stage will, before an earlier result makes way.
 
-        read_conversations(file)
-    elif kind == "questions":
-        from crawl2chat.evals.questions import read_questions
-        from crawl2chat.honesty.lessons import read_refusals
+    Raises StageError for what the stage could not use.
+    """
+    for kind, file in inputs.items():
+        if kind in ("conversations", "questions") and file.is_dir():
+            own = file / f"{kind}.jsonl"
+            raise StageError(f"{file}: is a folder; expected a file{f', such as {own}' if own.is_file() else ''}")
+        if kind == "conversations":
+            from crawl2chat.chat.conversations import read_conversations
 
-        read_questions(file)
-        read_refusals(file)
-    elif kind == "problems":
-        from crawl2chat.evals.tasks import read_problems
+            read_conversations(file)
+        elif kind == "questions" and stage.name == "honesty":
+            from crawl2chat.honesty.lessons import read_lessons
 
-        read_problems(file)
-    else:
-        from crawl2chat.rl.preferences.preference_files import read_prompts
+            read_lessons(file)
+        elif kind == "questions":
+            from crawl2chat.evals.questions import read_questions
 
-        read_prompts(file)
+            read_questions(file)
+        elif kind == "problems" and isinstance(settings, ReinforceSettings):
+            from crawl2chat.evals.tasks import load_task, split_problems
+
+            task = load_task(file, settings.task, "reinforce.task")
+            split_problems(task.problems, settings.measured, settings.seed, task.name)
+        elif kind == "problems" and isinstance(settings, TrainSettings):
+            from crawl2chat.chat.measured import share_out
+            from crawl2chat.evals.tasks import read_problems
+
+            share_out(read_problems(file), settings.seed, file)
+        elif kind == "prompts":
+            from crawl2chat.rl.preferences.preference_files import read_prompt_rows, split_prompts
+
+            split_prompts(read_prompt_rows(file), file)
+        elif kind == "model":
+            from crawl2chat.tokenizer import Tokenizer
+
+            Tokenizer.load(file)
 
 
 def _is_imported(folder: Path, first: str | None) -> bool:
