@@ -204,6 +204,18 @@ def test_a_guard_told_the_lines_of_a_run_judges_as_the_one_that_saw_it():
     assert (other.last, other.not_numbers) == (one.last, one.not_numbers)
 
 
+def test_a_spike_where_there_is_no_loss_as_in_learning_from_rewards_is_not_replayed_as_nan():
+    one, other = (guard_for(skip_spikes=6, stop_after_skipped=2) for _ in range(2))
+    lines = []
+    for i, norm in enumerate([norm for _, norm in calm(WINDOW)] + [2.0]):
+        reason = one.judge(i, grad_norm=norm)
+        lines.append({"step": i, "grad_norm": norm, **({"skipped": reason} if reason else {})})
+    assert "skipped" in lines[-1]
+    other.replay_metrics(lines)
+    assert (other.last, other.not_numbers) == (one.last, one.not_numbers)
+    assert other.judge(WINDOW + 1, grad_norm=NAN) == "the gradient norm is nan"
+
+
 def test_a_spike_in_training_leaves_the_weights_and_a_kill_after_it_changes_nothing(tmp_path):
     n = WINDOW // 2 + 6
 

@@ -11,6 +11,7 @@ from crawl2chat.train.settings import OptimiserSettings
 
 WINDOW = 128  # steps that a spike is judged by
 NAMES = {"loss": "loss", "grad_norm": "gradient norm"}
+SPIKE = "is a spike"  # in the reason of a step that is skipped for one; of the others a value was NaN or infinite
 NOTHING_COUNTS = "no token of its batch counts"  # of a step that is skipped before there is anything to judge
 
 
@@ -37,7 +38,7 @@ class Guard:
             if line.get("skipped") == NOTHING_COUNTS:
                 continue
             if "grad_norm" in line or "skipped" in line:  # a step's, not an evaluation's
-                self._remember(line, broken="skipped" in line and not line.keys() >= self.last.keys())
+                self._remember(line, broken=SPIKE not in line.get("skipped", SPIKE))
 
     def judge(self, step: int, grad_norm: float, loss: float | None = None) -> str | None:
         """Why the step is not to be taken, or None. Raises StageError after several that are NaN or infinite."""
@@ -63,4 +64,4 @@ class Guard:
         if not self.spike or len(earlier) < WINDOW // 2:
             return None
         limit = statistics.fmean(earlier) + self.spike * statistics.pstdev(earlier)
-        return f"the {NAMES[name]} of {value:.4g} is a spike, above {limit:.4g}" if value > limit else None
+        return f"the {NAMES[name]} of {value:.4g} {SPIKE}, above {limit:.4g}" if value > limit else None
