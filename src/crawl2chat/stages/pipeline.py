@@ -354,10 +354,10 @@ def check_files(recipe: Recipe) -> None:
     for kind in FILES:
         named = getattr(recipe, kind)
         if named and any(kind in (*stage.inputs, *stage.optional) for stage in stages):
-            _read_file(kind, Path(named).expanduser())
+            _read_file(kind, Path(named).expanduser(), recipe)
 
 
-def _read_file(kind: str, file: Path) -> None:
+def _read_file(kind: str, file: Path, recipe: Recipe) -> None:
     if kind == "conversations":
         from crawl2chat.chat.conversations import read_conversations
 
@@ -373,9 +373,9 @@ def _read_file(kind: str, file: Path) -> None:
 
         read_problems(file)
     else:
-        from crawl2chat.rl.preferences.preference_files import read_prompts
+        from crawl2chat.rl.preferences.preference_files import read_prompt_rows, split_prompts
 
-        read_prompts(file)
+        split_prompts(read_prompt_rows(file), file, simulated=not recipe.prefer.rankings)
 
 
 def _is_imported(folder: Path, first: str | None) -> bool:
