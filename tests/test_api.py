@@ -56,6 +56,19 @@ def test_run_takes_a_recipe_and_returns_the_figures_of_its_stages(tmp_path):
         results["pretrain"]
 
 
+@pytest.mark.parametrize("arguments", [["mine.py"], ["-m", "mine"]])
+def test_a_script_may_run_a_recipe_without_a_guard_and_is_executed_once(arguments, tmp_path):
+    write_warc(tmp_path / "pages.warc.gz", [page_record(i, prose(i, 24)) for i in range(6)])
+    (tmp_path / "mine.py").write_text(
+        "print('begun', flush=True)\nfrom crawl2chat import run\n"
+        "results = run('pages', 'out', crawl={'warc': ['pages.warc.gz']}, until='refine', refine={'workers': 1})\n"
+        "print(results['refine']['kept'].value, __file__[-7:])\n"
+    )
+    command = [sys.executable, *arguments]
+    shown = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True).stdout
+    assert shown == "begun\n6 mine.py\n"
+
+
 def test_run_names_every_mistake_at_once_before_any_work(tmp_path):
     with pytest.raises(RecipeError, match=r"(?s)2 problems.*pretrain\.detph.*did you mean.*sft\.epochs"):
         run(out=tmp_path / "out", pretrain={"detph": 3}, sft={"epochs": -1})

@@ -16,8 +16,9 @@ Everything heavy is imported when it is used.
 
 from __future__ import annotations
 
+import contextlib
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -71,11 +72,25 @@ def run(
     file = find_recipe(recipe)
     results = Results(Path(out) if out is not None else Path("runs") / file.stem)
     taken = load_settings(Recipe, file, values=settings, seed=seed)
-    for result in run_pipeline(taken, results.folder, first=first, force=force):
-        results.manifests[result.stage.name] = result.manifest
-        if result.ran:
-            results.ran.add(result.stage.name)
+    with _script_hidden():
+        for result in run_pipeline(taken, results.folder, first=first, force=force):
+            results.manifests[result.stage.name] = result.manifest
+            if result.ran:
+                results.ran.add(result.stage.name)
     return results
+
+
+@contextlib.contextmanager
+def _script_hidden() -> Iterator[None]:
+    """Let processes that are started in the block not execute the caller's script, which would run the recipe again."""
+    main = sys.modules["__main__"].__dict__
+    hidden = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main.update({"__spec__": None})
+    main.pop("__file__", None)
+    try:
+        yield
+    finally:
+        main.update(hidden)
 
 
 def find_recipe(recipe: AnyPath | None = None) -> Path:

@@ -104,7 +104,8 @@ STAGES = {
         (
             (
                 "PROMPTS",
-                'JSON lines of prompts ("prompt" or "messages", "group", "split"), or a folder with prompts.jsonl',
+                'JSON lines of prompts ("prompt" or "messages"; "group" and "split" if you like), or a folder with '
+                "prompts.jsonl",
             ),
             ("MODEL", "an earlier stage's folder with a chat model"),
         ),

@@ -393,10 +393,10 @@ def check_inputs(stage: Stage, inputs: Mapping[str, Path], settings: Settings) -
             from crawl2chat.evals.tasks import read_problems
 
             share_out(read_problems(file), settings.seed, file)
-        elif kind == "prompts":
+        elif kind == "prompts" and isinstance(settings, PreferSettings):
             from crawl2chat.rl.preferences.preference_files import read_prompt_rows, split_prompts
 
-            split_prompts(read_prompt_rows(file), file)
+            split_prompts(read_prompt_rows(file), file, simulated=not settings.rankings)
         elif kind == "model":
             from crawl2chat.tokenizer import Tokenizer
 

@@ -166,6 +166,23 @@ def test_without_prompts_or_with_too_few_rankings_the_stage_says_what_is_missing
         prefer(inputs["prompts"], inputs["sft"], tmp_path / "out", SETTINGS)
 
 
+def test_prompts_or_rankings_of_a_single_group_are_refused_before_anything_is_sampled(inputs, tmp_path):
+    one = [{"prompt": f"{i}?", "group": "numbers", "split": "held_out" if i > 7 else "train"} for i in range(10)]
+    write_jsonl(inputs["prompts"], one)
+    with pytest.raises(StageError, match="all 8 prompts to rank are in the group 'numbers'; at least 2 groups"):
+        prefer(inputs["prompts"], inputs["sft"], tmp_path / "out", SETTINGS)
+    store = RankingStore(tmp_path / "mine.sqlite")
+    answers = [Answer("the mill", True, "model"), Answer("the river", True, "model")]
+    for row in one[:6]:
+        store.add(row["prompt"], answers, [1, 0], "anna")
+    settings = SETTINGS.model_copy(update={"rankings": str(tmp_path / "mine.sqlite")})
+    with pytest.raises(StageError, match="all rankings are of prompts in the group 'numbers'"):
+        prefer(inputs["prompts"], inputs["sft"], tmp_path / "out", settings)
+    write_jsonl(inputs["prompts"], [{"prompt": f"{i}?", "group": "numbers"} for i in range(10)])
+    with pytest.raises(StageError, match="0 prompts to rank and 10 to measure on; .* a group is held out as a whole"):
+        prefer(inputs["prompts"], inputs["sft"], tmp_path / "out", SETTINGS)
+
+
 def test_prompts_that_have_all_been_ranked_leave_nothing_to_measure_on(inputs, tmp_path):
     store = RankingStore(tmp_path / "mine.sqlite")
     for row in read_prompt_rows(inputs["prompts"]):

@@ -84,13 +84,21 @@ def _form_of(beginning: bytes) -> str:
 def split_by_topic(
     rankings: Sequence[Ranking], prompts: Sequence[PromptRow], seed: int
 ) -> tuple[list[Ranking], list[Ranking]]:
-    """Rankings to fit to, and rankings about other topics to measure with; an unknown prompt is its own topic."""
+    """Rankings to fit to, and rankings about other topics to measure with; an unknown prompt is its own topic.
+
+    Raises StageError if all rankings are about one topic.
+    """
     topics = {row.text: row.group for row in prompts}
 
     def topic(ranking: Ranking) -> str:
         return topics.get(ranking.prompt, ranking.prompt)
 
     known = sorted({topic(ranking) for ranking in rankings})
+    if len(known) < 2:
+        raise StageError(
+            f"all rankings are of prompts in the group {known[0]!r}; rank prompts of at least 2 groups, some to fit "
+            "the reward model to and the others to measure it with"
+        )
     order = np.random.default_rng(seed).permutation(len(known)).tolist()
     test = {known[i] for i in order[: max(1, round(TEST_SHARE * len(known)))]}
     return [r for r in rankings if topic(r) not in test], [r for r in rankings if topic(r) in test]

@@ -77,11 +77,14 @@ def read_prompts(source: AnyPath) -> list[Prompt]:
     return prompts
 
 
-def split_prompts(rows: Sequence[PromptRow], source: object) -> tuple[list[PromptRow], list[PromptRow]]:
+def split_prompts(
+    rows: Sequence[PromptRow], source: object, simulated: bool = False
+) -> tuple[list[PromptRow], list[PromptRow]]:
     """Return prompts to rank and train on, and prompts to measure on, in the order given.
 
     Of prompts without a split a fifth of the groups is held out. No seed decides which, so that two runs hold out the
-    same. Raises StageError if either part is empty.
+    same. simulated: whether the simulated annotator ranks answers to the prompts; the reward model is then measured on
+    some of their groups. Raises StageError if either part is empty, and if there is only one group for that.
     """
     groups = sorted({row.group for row in rows if row.split is None})
     random.Random("held-out groups").shuffle(groups)
@@ -91,7 +94,14 @@ def split_prompts(rows: Sequence[PromptRow], source: object) -> tuple[list[Promp
         parts[row.split == "held_out" or (row.split is None and row.group in held_out)].append(row)
     if not all(parts):
         raise StageError(
-            f"{source}: {len(parts[0])} prompts to rank and {len(parts[1])} to measure on; at least 1 of each is needed"
+            f"{source}: {len(parts[0])} prompts to rank and {len(parts[1])} to measure on; at least 1 of each is "
+            'needed: give some "split": "train" and others "split": "held_out", or leave out splits and give several '
+            "groups, since a group is held out as a whole"
+        )
+    if simulated and len({row.group for row in parts[0]}) < 2:
+        raise StageError(
+            f"{source}: all {len(parts[0])} prompts to rank are in the group {parts[0][0].group!r}; at least 2 groups "
+            "are needed, to fit the reward model to some and measure it with others (by default, each prompt is one)"
         )
     return parts
 

@@ -68,7 +68,7 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
     """
     prompts, model, out = Path(prompts), Path(model), Path(out)
     rows = read_prompt_rows(prompts)
-    ranked, held_out = split_prompts(rows, prompts)
+    ranked, held_out = split_prompts(rows, prompts, simulated=not settings.rankings)
     copy_forward(model, out)
     tokenizer, start = Tokenizer.load(model), load_model(model, device=choose_device(settings))
     annotator = None if settings.rankings else Annotator(settings.noise, settings.seed, _taste_beside(prompts))
