@@ -92,6 +92,7 @@ def explain(crawl: Path, refined: Path | None, url: str, settings: RefineSetting
     crawl: a crawl stage's folder, a WARC or a folder of them. refined: a refine stage's folder. Raises StageError if
     there is no such page.
     """
+    step_names(settings)  # refuses filters of one name before anything is read
     for page in find_pages(crawl, refined, url, settings):
         print_page(page)
         for report in watch_page(page, crawl, settings):

@@ -166,7 +166,7 @@ class MicroBatch:
         if self.rows < 2:
             return f"one sequence of {self.row_tokens} tokens at a time doesn't fit; lower {self.otherwise}"
         now, fewer = self.rows * self.row_tokens, self.rows // 2 * self.row_tokens
-        return f"set {self.label}.micro_batch_tokens = {fewer} (now {now}); a step stays as large as it is"
+        return f"set {self.label}.micro_batch_tokens = {fewer} (now {now}); a step keeps its size"
 
 
 def rows_within(most: int, n: int) -> int:
