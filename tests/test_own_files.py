@@ -160,7 +160,11 @@ def test_a_bad_file_ends_a_run_before_any_work(tmp_path, own, kind, capsys):
 @pytest.mark.parametrize(
     ("kind", "rows", "said"),
     [
-        ("questions", [{"wordings": ["Who?"], "answers": ["1"], "split": "train"}], 'no question of the split "held_out"'),
+        (
+            "questions",
+            [{"wordings": ["Who?"], "answers": ["1"], "split": "train"}],
+            'no question of the split "held_out"',
+        ),
         ("problems", [{"question": "1+1?", "answer": "2"}], "1 problems to learn from and 0 to measure with"),
         ("prompts", [{"prompt": "Write a verse."}], "0 prompts to rank and 1 to measure on"),
     ],

@@ -32,6 +32,12 @@ def test_flags_go_over_the_file_and_the_file_over_defaults(tmp_path):
     assert settings == Outer(share=0.25, inner=Inner(depth=8, name="b", parts=["x", "y"]))
 
 
+@pytest.mark.parametrize("name", ["lr", "learning_rate"])
+def test_other_programs_name_of_the_learning_rate_is_answered_with_ours(name):
+    with pytest.raises(RecipeError, match=r"no such setting; there are sft\.matrix_lr, sft\.embedding_lr$"):
+        load_settings(Recipe, None, [f"--sft.{name}", "0.1"])
+
+
 @pytest.mark.parametrize(("flag", "languages"), [("", []), ("de", ["de"]), ('["de", "fr"]', ["de", "fr"])])
 def test_a_list_of_words_may_be_one_word_or_none(flag, languages):
     assert load_settings(Recipe, None, ["--refine.languages", flag]).refine.languages == languages

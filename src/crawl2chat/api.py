@@ -84,8 +84,8 @@ def run(
 def _script_hidden() -> Iterator[None]:
     """Let processes that are started in the block not execute the caller's script, which would run the recipe again."""
     main = sys.modules["__main__"].__dict__
-    hidden = {name: main[name] for name in ("__file__", "__spec__") if name in main}
-    main.update({"__spec__": None})
+    hidden: dict[str, Any] = {name: main[name] for name in ("__file__", "__spec__") if name in main}
+    main["__spec__"] = None
     main.pop("__file__", None)
     try:
         yield

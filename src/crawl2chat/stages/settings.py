@@ -182,6 +182,10 @@ def _describe(model: type[Settings], problem: Any, prefix: str = "") -> str:
         if moved := _table_of(model, path[:-1]).MOVED.get(path[-1]):
             return f"{name}: no such setting any more; it is {moved} now"
         known = [field for field, _, _ in _fields(model, prefix)] + list(model.model_fields)
+        table = name.rpartition(".")[0]
+        rates = [field for field in known if field.rpartition(".")[0] == table and field.endswith("_lr")]
+        if path[-1] in ("lr", "learning_rate") and rates:
+            return f"{name}: no such setting; there are {', '.join(rates)}"
         close = difflib.get_close_matches(name, known, n=1, cutoff=0.6)
         return f"{name}: no such setting" + (f"; did you mean {close[0]}?" if close else "")
     if problem["type"] == "missing":

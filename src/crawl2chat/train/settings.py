@@ -77,8 +77,8 @@ class ComputeSettings(Settings):
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto: a GPU if there is one")
     parallel: Literal["auto", "ddp", "fsdp"] = Field(
         "auto",
-        description="under torchrun, in pretraining: ddp keeps the whole model on each GPU, fsdp a share of each matrix; auto: fsdp if "
-        "weights, gradients and optimiser state would take more than 30 % of a GPU",
+        description="under torchrun, in pretraining: ddp keeps the whole model on each GPU, fsdp a share of each "
+        "matrix; auto: fsdp if weights, gradients and optimiser state would take more than 30 % of a GPU",
     )
     checkpoint_every: int | None = Field(
         None,
