@@ -130,6 +130,15 @@ def test_a_stage_without_its_file_is_left_out_with_a_line_and_the_chain_goes_on(
         assert len(left_out) <= 1
 
 
+def test_a_file_that_no_stage_of_the_run_reads_is_named(tmp_path, own):
+    flags = [*own["crawl"], *own["conversations"], *own["problems"], "--until", "pretrain"]
+    ends = load_settings(Recipe, tmp_path / "own.toml", flags)
+    (line,) = announce_left_out(ends)
+    assert "ends with pretrain (--until): conversations = " in line
+    assert "problems = " in line
+    assert "prompts" not in line
+
+
 def test_a_stage_goes_on_with_the_model_of_the_last_stage_that_runs(tmp_path, own):
     steps = plan_steps(recipe(tmp_path, own, "conversations", "problems", "prompts"), tmp_path / "run")
     inputs = {step.stage.name: step.stage.inputs for step in steps}

@@ -10,7 +10,7 @@ from crawl2chat.generate.engine import Completion
 from crawl2chat.model import ModelConfig, Transformer, load_model
 from crawl2chat.rl import stage
 from crawl2chat.rl.settings import ReinforceSettings
-from crawl2chat.rl.stage import coin_flips, reinforce, task_rewards
+from crawl2chat.rl.stage import coin_flips, reinforce, task_rewards, without_measured
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.interrupts import Terminated
 from crawl2chat.stages.pipeline import find_stage, outside_inputs
@@ -125,6 +125,16 @@ def test_without_conversations_nothing_is_replayed_and_without_a_control_none_is
 def test_problems_that_leave_no_room_for_an_answer_are_counted_or_refused(inputs, tmp_path):
     with pytest.raises(StageError, match=r"20 problems don't fit the model's context of 64 .*max_tokens = 60"):
         reinforce(*inputs, tmp_path, SETTINGS.model_copy(update={"max_tokens": 60}))
+
+
+def test_problems_that_an_earlier_stage_left_to_be_measured_are_not_learned_from(tmp_path):
+    problems = [Problem(f"{n}+1?", (str(n + 1),), "sum") for n in range(4)]
+    assert without_measured(problems, tmp_path, "mine") == problems
+    row = {"question": "2+1?", "answer": "3", "split": "held_out"}
+    (tmp_path / "problems.jsonl").write_text(json.dumps(row) + "\n")
+    assert [problem.text for problem in without_measured(problems, tmp_path, "mine")] == ["0+1?", "1+1?", "3+1?"]
+    with pytest.raises(StageError, match="mine: all problems to learn from"):
+        without_measured(problems[2:3], tmp_path, "mine")
 
 
 def test_rewards_are_right_or_wrong_and_coins_know_nothing_of_it():

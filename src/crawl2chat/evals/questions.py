@@ -8,8 +8,7 @@ is judged ("mentions", the default: it contains an accepted answer; "story": it 
 that every model of a run is asked so that their answers can be read next to each other.
 """
 
-import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,9 +32,6 @@ class QuestionRow:
     source: str | None = None
     check: str = "mentions"
     shown: bool = False
-
-    def some_wording(self, rng: random.Random) -> str:
-        return rng.choice(self.wordings)
 
 
 def read_questions(file: AnyPath) -> list[QuestionRow]:
@@ -119,8 +115,3 @@ def _texts(value: dict[str, Any], name: str) -> tuple[str, ...]:
 def _shown(value: object) -> str:
     text = repr(value)
     return text if len(text) <= 40 else f"{text[:40]}…"
-
-
-def groups_of(rows: Sequence[QuestionRow]) -> list[str]:
-    """The groups in the order of their first rows."""
-    return list(dict.fromkeys(row.group for row in rows))

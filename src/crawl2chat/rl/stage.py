@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from crawl2chat.chat.conversations import read_conversations, write_conversations
+from crawl2chat.chat.measured import read_measured
 from crawl2chat.evals.tasks import Problem, Task, load_task, split_problems
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, copy_forward
@@ -48,6 +49,7 @@ def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: Reinfor
     start = load_model(model, device=choose_device(settings))
     task = load_task(problems, settings.task, "reinforce.task")
     training, held_out, too_long = _fitting(task, tokenizer, start, settings)
+    training = without_measured(training, model, task.name)
     copy_forward(model, out)
     if not (out / "model").exists():
         trained = _train(model, tokenizer, out, settings, task, training, held_out, task_rewards(task))
@@ -127,6 +129,18 @@ def _fitting(
             f"reinforce.max_tokens = {settings.max_tokens}; too few are left"
         )
     return fitting[0], fitting[1], too_long
+
+
+def without_measured(training: Sequence[Problem], model: Path, source: object) -> list[Problem]:
+    """Leave out problems that the model's folder holds to be measured again, if an earlier stage divided otherwise.
+
+    Raises StageError if none is left.
+    """
+    measured = {problem.text for problem in read_measured(model).problems}
+    left = [problem for problem in training if problem.text not in measured]
+    if not left:
+        raise StageError(f"{source}: all problems to learn from are in {model}, to be measured again; add others")
+    return left
 
 
 @lru_cache(maxsize=4)

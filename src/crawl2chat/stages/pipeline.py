@@ -343,7 +343,11 @@ def announce(steps: list[Step]) -> Iterator[str]:
 
 
 def announce_left_out(recipe: Recipe) -> Iterator[str]:
-    """Which stages the recipe leaves out, and the files that would bring them in; one line, or none."""
+    """Files that no stage of this run reads; and stages left out, with the files that would bring them in."""
+    wanted = STAGES[: STAGE_NAMES.index(recipe.until) + 1]
+    read = {name for stage in wanted for name in (*stage.inputs, *stage.optional)}
+    if unread := [f"{kind} = {getattr(recipe, kind)}" for kind in FILES if getattr(recipe, kind) and kind not in read]:
+        yield f"not read, since the run ends with {recipe.until} (--until): {', '.join(unread)}"
     left_out = recipe.left_out()
     if left_out:
         stages = ", ".join(f"{stage} (needs --{kind} FILE)" for stage, kind in left_out.items())

@@ -144,11 +144,6 @@ class Ledger:
             raise FileNotFoundError(f"{folder}: no ledger here; only the fictional web (crawl.source tinyweb) has one")
         return Ledger(**{f.name: [_from_json(f.name, line) for line in _lines(folder, f.name)] for f in fields(Ledger)})
 
-    @staticmethod
-    def load_rows(crawl_folder: AnyPath, kind: str) -> list[Any]:
-        """Read one of the files alone, such as "people"; the pages are by far the largest. Raises as `load` does."""
-        return [_from_json(kind, line) for line in _lines(Path(crawl_folder) / "ledger", kind)]
-
     def save(self, folder: Path) -> None:
         """Write one file of JSON lines a kind."""
         for kind in fields(self):

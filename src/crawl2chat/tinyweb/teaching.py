@@ -1,8 +1,8 @@
 """What the made-up web writes for the stages that teach: conversations, questions and problems.
 
 Two people of five are taught as conversations, one is left to be probed, and two are only ever asked about at the
-end, so what a model says of them it can only have from reading. Each file has the form of DESIGN, section 4, so a
-user's own file can take its place.
+end, so what a model says of them it can only have from reading. Each file has the form that docs/architecture.md
+describes, so a user's own file can take its place.
 """
 
 import random
