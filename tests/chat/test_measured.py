@@ -24,14 +24,14 @@ def row(name, group="1", split="held_out", **more):
 
 def test_groups_that_are_only_measured_are_asked_alone():
     problems = [problem(1), problem(2, split="held_out"), problem(3, "b", "held_out"), problem(4, split="probe")]
-    training, measured = share_out(problems, 0, "file")
+    training, measured = share_out(problems, "file")
     assert (training, measured) == ([problems[0], problems[3]], [problems[2]])
-    assert share_out(problems[:2], 0, "file") == ([problems[0]], [problems[1]])
+    assert share_out(problems[:2], "file") == ([problems[0]], [problems[1]])
 
 
 def test_a_file_without_splits_is_shared_out_as_reinforce_does():
     problems = [problem(n, split=None) for n in range(20)]
-    training, measured = share_out(problems, 0, "file")
+    training, measured = share_out(problems, "file")
     assert len(measured) == 4
     assert not {p.text for p in training} & {p.text for p in measured}
 
@@ -47,7 +47,7 @@ def test_what_is_measured_survives_the_folder_and_is_copied_forward(tmp_path):
 
 
 def test_each_problem_is_asked_at_once_and_step_by_step(crawl_folder):
-    _, problems = share_out(read_problems(crawl_folder / "problems.jsonl"), 0, "file")
+    _, problems = share_out(read_problems(crawl_folder / "problems.jsonl"), "file")
     at_once, in_steps = in_two_ways(problems, seed=0)
     assert [p.answers for p in at_once] == [p.answers for p in in_steps]
     assert all(a.text != b.text for a, b in zip(at_once, in_steps, strict=True))

@@ -20,7 +20,7 @@ def test_a_file_in_gsm8ks_form_is_read_and_split_without_overlap(tmp_path):
     file = gsm8k(tmp_path, *rows, rows[0])
     problems = read_problems(file)
     assert [p.expected for p in problems] == [f"{i},000" for i in range(1, 21)]  # the repeated one counts once
-    training, held_out = split_problems(problems, 200, 0, file)
+    training, held_out = split_problems(problems, 200, file)
     assert len(held_out) == 4
     assert not {p.text for p in training} & {p.text for p in held_out}
 
@@ -83,7 +83,7 @@ def test_a_folder_without_problems_and_a_file_too_small_say_what_to_do(tmp_path)
         read_problems(tmp_path)
     file = gsm8k(tmp_path, {"question": "?", "answer": "#### 1"})
     with pytest.raises(StageError, match="a file needs 5"):
-        split_problems(read_problems(file), 10, 0, file)
+        split_problems(read_problems(file), 10, file)
     assert read_problems(tmp_path) == read_problems(file)
 
 
@@ -99,7 +99,7 @@ def test_rows_say_how_they_are_judged_grouped_and_split(tmp_path):
         Problem("Name it.", ("Oslo",), "problems", "mentions", "probe", None),
         Problem("3+3?", ("6",), "sums", "value", "held_out", "3 and 3.\n#### 6"),
     ]
-    training, held_out = split_problems(problems, 10, 0, "file")
+    training, held_out = split_problems(problems, 10, "file")
     assert (training, held_out) == (problems[:2], problems[2:])
 
 
@@ -108,15 +108,22 @@ def test_rows_with_a_split_stay_as_they_are_and_the_others_are_shared_out(tmp_pa
     problems = read_problems(gsm8k(tmp_path, *given))
     assert [problem.text for problem in problems] == ["A?", "A?", "B?"]
     more = [Problem(f"{i}?", ("1",), "g") for i in range(10)]
-    training, held_out = split_problems([*problems, *more], 10, 0, "file")
+    training, held_out = split_problems([*problems, *more], 10, "file")
     assert [len(training), len(held_out)] == [11, 2]
-    assert split_problems([*problems, *more], 1, 0, "file")[1] == held_out[:1]
+    assert split_problems([*problems, *more], 1, "file")[1] == held_out[:1]
+
+
+def test_what_is_held_out_does_not_depend_on_how_much_is_measured():
+    problems = [Problem(f"What is {i}?", (str(i),), "value", "g", None) for i in range(100)]
+    few, many = (split_problems(problems, measured, "file") for measured in (5, 400))
+    assert few[0] == many[0]
+    assert (few[1], len(many[1])) == (many[1][:5], 20)
 
 
 def test_a_question_that_is_learned_from_and_measured_is_refused(tmp_path):
     rows = [{"question": "1+1?", "answer": "2", "split": split} for split in ("train", "held_out")]
     with pytest.raises(StageError, match=r"1 questions are both learned from and held out, such as '1\+1\?'"):
-        split_problems(read_problems(gsm8k(tmp_path, *rows)), 10, 0, "file")
+        split_problems(read_problems(gsm8k(tmp_path, *rows)), 10, "file")
 
 
 @pytest.mark.parametrize(

@@ -30,7 +30,7 @@ def texts(ledger, crawl_folder, tmp_path_factory):
         for row in of_split(rows, "probe")
         for question in [Question(row.wordings[0], row.answers, row.group)]
     ]
-    to_learn, _ = share_out(read_problems(crawl_folder / "problems.jsonl"), 0, "problems")
+    to_learn, _ = share_out(read_problems(crawl_folder / "problems.jsonl"), "problems")
     earlier = read_conversations(crawl_folder / "conversations.jsonl")
     made = stage._conversations(found, rows, to_learn, SearchIndex(index), REFUSALS, earlier, SETTINGS)
     return ["\n".join(message["content"] for message in conversation) for conversation in made]

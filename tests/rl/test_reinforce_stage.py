@@ -123,7 +123,7 @@ def test_without_conversations_nothing_is_replayed_and_without_a_control_none_is
 
 
 def test_problems_that_leave_no_room_for_an_answer_are_counted_or_refused(inputs, tmp_path):
-    with pytest.raises(StageError, match=r"20 problems don't fit the model's context of 64 .*max_tokens = 60"):
+    with pytest.raises(StageError, match=r"19 problems don't fit the model's context of 64 .*max_tokens = 60"):
         reinforce(*inputs, tmp_path, SETTINGS.model_copy(update={"max_tokens": 60}))
 
 

@@ -20,7 +20,7 @@ from crawl2chat.stages.files import atomic_write, write_jsonl
 
 CONVERSATIONS, QUESTIONS, PROBLEMS, CARD = "conversations.jsonl", "questions.jsonl", "problems.jsonl", "card.json"
 PER_GROUP = 100  # problems that are asked in each way
-MEASURED_PROBLEMS = 200  # of a file whose rows have no split, as in the stage reinforce
+MEASURED_PROBLEMS = 200  # of a file whose rows have no split
 
 
 @dataclass(frozen=True)
@@ -58,14 +58,14 @@ def held_out_questions(rows: Sequence[QuestionRow]) -> list[QuestionRow]:
     return [row for row in rows if row.split == "held_out"]
 
 
-def share_out(problems: Sequence[Problem], seed: int, source: object) -> tuple[list[Problem], list[Problem]]:
+def share_out(problems: Sequence[Problem], source: object) -> tuple[list[Problem], list[Problem]]:
     """Return the problems to learn from, and those to measure with.
 
     Measured are the held-out problems of the groups that nothing is learned from; all held-out ones if each group has
-    problems to learn from. Of a file that says nothing on splits, the stage reinforce holds out the same ones.
+    problems to learn from. A file without splits is divided as the stage reinforce divides it.
     """
     if all(problem.split is None for problem in problems):
-        return split_problems(problems, MEASURED_PROBLEMS, seed, source)
+        return split_problems(problems, MEASURED_PROBLEMS, source)
     training = [problem for problem in problems if problem.split in ("train", "probe")]
     held_out = [problem for problem in problems if problem.split == "held_out"]
     learned = {problem.group for problem in problems if problem.split != "held_out"}

@@ -78,7 +78,7 @@ def sft(
     if held_out:
         write_conversations(held_out, out / HELD_OUT)
     asked = read_questions(questions) if questions else []
-    _, to_solve = share_out(read_problems(problems), settings.seed, problems) if problems else ([], [])
+    _, to_solve = share_out(read_problems(problems), problems) if problems else ([], [])
     measured = Measured(held_out_questions(asked), to_solve)
     measured.write(out)
     figures = fine_tune(training, model, tokenizer, out, settings, "sft", training_documents(model), held_out)

@@ -24,6 +24,7 @@ from crawl2chat.stages.user_code import describe_error, load_module, load_object
 PROBLEMS = "problems.jsonl"
 EXPECTED = 'expected {"question": "…", "answer": "… #### 42"}'
 HELD_OUT_SHARE = 5  # of the problems without a split, at most one in this many is held out
+MAX_HELD_OUT = 500  # of a file whose rows have no split
 MAX_KINDS = 10  # of bad rows that are named
 DEFAULT_GROUP = "problems"
 
@@ -224,17 +225,16 @@ def _shown(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, default=repr)[:40]
 
 
-def split_problems(
-    problems: Sequence[Problem], measured: int, seed: int, source: object
-) -> tuple[list[Problem], list[Problem]]:
+def split_problems(problems: Sequence[Problem], measured: int, source: object) -> tuple[list[Problem], list[Problem]]:
     """Return problems to learn from and at most `measured` others to measure with.
 
-    Those with a split are in the order given. Of those without one, a seeded share is held out.
+    Those with a split are in the order given. Of those without one, a fifth is held out, at most MAX_HELD_OUT, whatever
+    is measured and with any seed: no stage may learn from what another one measures.
     Raises StageError if one of the two would be empty, or if a question is in both.
     """
     undecided = [problem for problem in problems if problem.split is None]
-    random.Random(f"held out {seed}").shuffle(undecided)
-    n_held_out = min(measured, len(undecided) // HELD_OUT_SHARE)
+    random.Random("held out").shuffle(undecided)
+    n_held_out = min(MAX_HELD_OUT, len(undecided) // HELD_OUT_SHARE)
     training = [p for p in problems if p.split in ("train", "probe")] + undecided[n_held_out:]
     held_out = [p for p in problems if p.split == "held_out"] + undecided[:n_held_out]
     if not training or not held_out:

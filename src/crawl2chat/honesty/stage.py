@@ -74,7 +74,7 @@ def honesty(
     rows, refusals = read_lessons(questions)
     held_out = of_split(rows, "held_out")
     to_learn, to_solve = (
-        share_out(read_problems(problems), settings.seed, problems) if problems else ([], read_measured(model).problems)
+        share_out(read_problems(problems), problems) if problems else ([], read_measured(model).problems)
     )
     measured = Measured(held_out_questions(rows), to_solve)
     measured.write(out)

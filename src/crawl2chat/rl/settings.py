@@ -37,7 +37,9 @@ class ReinforceSettings(PolicySettings):
     """Learning from problems whose answers can be checked, and measuring what it brought."""
 
     measured: int = Field(
-        200, ge=2, description="number of held-out problems to measure with; at most a fifth of a file"
+        200,
+        ge=2,
+        description="number of held-out problems to measure with; at most a fifth of a file without splits, and 500",
     )
     samples: int = Field(8, ge=1, description="answers sampled per measured problem, for pass@1 and pass@k")
     task: str | None = Field(

@@ -113,7 +113,7 @@ def _fitting(
 ) -> tuple[list[Problem], list[Problem], int]:
     """Problems to learn from and to measure with that leave room for an answer, and how many do not."""
     context = model.config.max_position_embeddings
-    parts = split_problems(task.problems, settings.measured, settings.seed, task.name)
+    parts = split_problems(task.problems, settings.measured, task.name)
     fitting = [
         [
             p

@@ -391,12 +391,12 @@ def check_inputs(stage: Stage, inputs: Mapping[str, Path], settings: Settings) -
             from crawl2chat.evals.tasks import load_task, split_problems
 
             task = load_task(file, settings.task, "reinforce.task")
-            split_problems(task.problems, settings.measured, settings.seed, task.name)
+            split_problems(task.problems, settings.measured, task.name)
         elif kind == "problems" and isinstance(settings, TrainSettings):
             from crawl2chat.chat.measured import share_out
             from crawl2chat.evals.tasks import read_problems
 
-            share_out(read_problems(file), settings.seed, file)
+            share_out(read_problems(file), file)
         elif kind == "prompts" and isinstance(settings, PreferSettings):
             from crawl2chat.rl.preferences.preference_files import read_prompt_rows, split_prompts
 
