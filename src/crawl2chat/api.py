@@ -191,7 +191,7 @@ def load(
     place: a run's folder, a stage's, or one in Hugging Face's form. stage: which of a run's models ("base", "sft" …;
     default: the best assistant by its check-up). context: maximum length of prompt plus answer; max_batch: texts at a
     time; memory: bytes for their keys and values.
-    Raises StageError where there is no such model.
+    Raises StageError if the model does not exist.
     """
     folder, made_by = find_model(Path(place), stage)
     return Model(read_engine(folder, context=context, max_batch=max_batch, memory=memory), folder, made_by)

@@ -91,7 +91,7 @@ def _read_statement(file: Path | None) -> str | None:
 
 def add_import(add: Add) -> None:
     imported = add(
-        "import", "use a dense Qwen3 checkpoint as a run's base model", import_command,
+        "import", "start a run from a dense Qwen3 checkpoint", import_command,
         example="Qwen3-0.6B --out runs/mine",
     )  # fmt: skip
     imported.add_argument("checkpoint", type=Path, metavar="FOLDER", help="a Qwen3 in transformers' form, on disk")

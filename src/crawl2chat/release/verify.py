@@ -57,7 +57,7 @@ def verify_release(folder: AnyPath) -> list[Check]:
     """
     folder = Path(folder)
     if not folder.is_dir():
-        raise StageError(f"{folder}: there is no such folder; expected what `crawl2chat export --out` wrote")
+        raise StageError(f"{folder}: there is no such folder; expected one that `crawl2chat export --out` wrote")
     transformers = load_transformers()
     checks = [
         _check("files", check_files, folder),
