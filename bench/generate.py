@@ -302,7 +302,7 @@ def random_model(shape: tuple[int, ...], context: int, folder: Path) -> Path:
             deviation = (3 if "embed" in name else 1) / weight.shape[1] ** 0.5
             weight.data = torch.randn(weight.shape, generator=generator) * deviation
     tokenizer = letters(vocab)
-    save_model(model, folder, stop_ids=[tokenizer.im_end, tokenizer.end_of_text], pad_id=tokenizer.end_of_text)
+    save_model(model, folder, stop_ids=[tokenizer.end_of_turn, tokenizer.end_of_text], pad_id=tokenizer.end_of_text)
     tokenizer.save(folder)
     return folder
 

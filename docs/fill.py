@@ -16,7 +16,10 @@ from crawl2chat.stages.stage import Manifest, read_manifest
 ROOT = Path(__file__).parents[1]
 MET = ("0", "1", "2-3", "4-7", "8-15", "16-31", "32-63", "64-99", "100+")
 CHECKUP = (
-    "right on well-known people", "refused on well-known people", "wrong on people never met", "identity",
+    "right on well-known people", "refused on well-known people", "wrong on people never met",
+    "right in follow-ups on well-known people", "wrong in follow-ups on people never met",
+    "right on well-known people after other subjects", "right on well-known people when asked again",
+    "identity", "identity of another system message",
     "sums at once", "sums step by step", "sums asked plainly", "answers that end", "stories when asked for one",
 )  # fmt: skip
 
@@ -28,6 +31,8 @@ class Run:
         self.folder = folder
         self.manifests: dict[str, Manifest] = {}
         for stage in STAGE_NAMES:
+            if stage == "synthesize":  # of a model that is brought
+                continue
             manifest = read_manifest(folder / stage)
             if manifest is None:
                 raise SystemExit(f"{folder / stage}: not finished; `crawl2chat run` finishes it")
@@ -213,8 +218,10 @@ def honesty_figures(run: Run) -> Iterator[str]:
 def identity(run: Run) -> Iterator[str]:
     names = {
         "without a system message": "identity", "with its card as system message": "identity by system message",
-        "with another card: agrees with that card": "identity of another system message",
-        "with another card: agrees with its own": "own identity against another system message",
+        "with one of ten cards never taught: agrees with it (40 of the wordings, twice)": (
+            "identity of another system message"
+        ),
+        "with one of them: agrees with its own (the same)": "own identity against another system message",
     }  # fmt: skip
     rows = [
         [label, *(cell(run("honesty", f"{name} {when}")) for when in ("before", "after"))]

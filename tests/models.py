@@ -6,6 +6,12 @@ import torch.nn.functional as F
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.tokenizer import Tokenizer
 
+PROSE = [
+    "The miller's daughter went down to the river at dawn; nobody had told her that the bridge was gone.",
+    "In 1842 they counted 17 mills, 3 bridges and one inn. By 1850 there were 23 mills.",
+    "„Straße“ und café: naïve words, 東京, emoji 🙂 and tabs\tand\n\nempty lines.",
+] * 4
+
 SHAPES = {
     "tied": {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": True},
     "untied": {"num_attention_heads": 4, "num_key_value_heads": 4, "tie_word_embeddings": False},

@@ -72,7 +72,7 @@ def test_a_script_may_run_a_recipe_without_a_guard_and_is_executed_once(argument
 def test_run_names_every_mistake_at_once_before_any_work(tmp_path):
     with pytest.raises(RecipeError, match=r"(?s)2 problems.*pretrain\.detph.*did you mean.*sft\.epochs"):
         run(out=tmp_path / "out", pretrain={"detph": 3}, sft={"epochs": -1})
-    with pytest.raises(StageError, match="there are cluster, gpu, laptop"):
+    with pytest.raises(StageError, match="there are assistant, cluster, documents, gpu"):
         run("labtop", tmp_path / "out")
     assert not (tmp_path / "out").exists()
 

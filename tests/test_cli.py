@@ -80,7 +80,7 @@ def test_a_recipe_of_the_package_is_found_by_its_name_from_anywhere(tmp_path, mo
         assert run_main(command, "labtop") == 1
         told = capsys.readouterr().err
         assert "labtop: no such file" in told
-        assert "cluster, gpu, laptop" in told
+        assert "gpu, honesty, laptop" in told
     assert run_main("run", "elsewhere/laptop.toml") == 1
     assert not (tmp_path / "runs").exists()
 

@@ -3,6 +3,8 @@
 import gzip
 import json
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from crawl2chat.chat.conversations import read_conversations
@@ -70,7 +72,7 @@ def test_json_lines_are_read_one_at_a_time(tmp_path):
         ("[" * 100_000, "nested too deeply"),
         ("<html>\n<body>", "2 of 2 lines (1, 2): is not JSON"),
         ("{'messages': []}\n{'messages': []}", "is not JSON: Expecting property name enclosed in double quotes"),
-        (b"PAR1\x15\x04", "is Parquet; expected JSON lines"),
+        (b"PAR1\x15\x04", "not readable Parquet"),
         (b"PK\x03\x04\x15", "is a zip archive; unpack it"),
         ("version https://git-lfs.github.com/spec/v1\noid sha256:1", "is a Git LFS pointer"),
         ("", "holds no conversation to learn from; expected {"),
@@ -86,9 +88,44 @@ def test_what_is_something_else_is_named(tmp_path, content, told):
     assert len(str(caught.value)) < 500
 
 
-def test_a_table_is_told_what_to_become(tmp_path):
-    with pytest.raises(StageError, match="is CSV, which is not read; expected JSON lines"):
-        read(tmp_path, "prompt,completion\na,b\n", "chats.csv")
+@pytest.mark.parametrize("delimiter", [",", ";", "\t"])
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_rows_of_a_spreadsheet_are_read_by_the_names_in_its_header(tmp_path, delimiter, end):
+    cells = [["prompt", "completion"], ['"Who, or what; is\t\n""it""?"', "A mill"], [], ["Où?", '"There, there"']]
+    content = "\ufeff" + end.join(delimiter.join(row) for row in cells)
+    for packed in (content.encode(), gzip.compress(content.encode())):
+        first, second = read(tmp_path, packed, "chats.csv.gz" if packed[0] == 31 else "chats.csv")
+        assert [m["content"] for m in first + second] == ['Who, or what; is\t\n"it"?', "A mill", "Où?", "There, there"]
+
+
+@pytest.mark.parametrize(
+    ("content", "told"),
+    [
+        (
+            "prompt,completion\nWho?,A, B\n",
+            "row 2 has 3 cells, but the header names 2 columns; cells that hold ',' need",
+        ),
+        ("prompt,completion\nWho?,B\nWhere?\n", "row 3 has 1 cells"),
+        ('prompt,completion\nWho?,"never closed\nWhere?,B\n', "is not CSV behind row 1"),
+        ("prompt,prompt\nWho?,B\n", "names a column twice: prompt, prompt"),
+    ],
+)
+def test_cells_that_do_not_fit_the_header_are_named(tmp_path, content, told):
+    with pytest.raises(StageError, match=told):
+        read(tmp_path, content, "chats.csv")
+
+
+def test_parquet_holds_the_same_rows(tmp_path):
+    table = pa.Table.from_pylist([{**ROW, "id": "a"}, {**ROW, "id": "b"}])
+    pq.write_table(table, tmp_path / "rows.parquet")
+    assert read_conversations(tmp_path / "rows.parquet") == [TURNS, TURNS]
+    as_text = pa.table({"messages": [json.dumps(TURNS), json.dumps(TURNS[:1])]})
+    pq.write_table(as_text, tmp_path / "texts.parquet")
+    with pytest.raises(StageError, match="1 bad row of 2\n  row 2: no assistant message"):
+        read_conversations(tmp_path / "texts.parquet")
+    (tmp_path / "torn.parquet").write_bytes((tmp_path / "rows.parquet").read_bytes()[:200])
+    with pytest.raises(StageError, match="not readable Parquet"):
+        read_conversations(tmp_path / "torn.parquet")
 
 
 def test_a_broken_row_is_named_with_its_number_in_an_array_too(tmp_path):

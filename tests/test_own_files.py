@@ -1,15 +1,24 @@
 """A user's own pages and files go the way of the made-up web: which stages run, what is left out, what is read."""
 
+import contextlib
+import io
 import json
+import os
+import shutil
+import subprocess
+import sys
 
 import pytest
+import torch
+from safetensors.torch import load_file
 from warcs import page_record, prose, write_warc
 
 from crawl2chat.cli.main import main
 from crawl2chat.stages.files import StageError, hash_json, write_json
-from crawl2chat.stages.pipeline import Recipe, announce_left_out, check_files, plan_steps
+from crawl2chat.stages.pipeline import Recipe, announce_left_out, check_files, plan_steps, run_pipeline
 from crawl2chat.stages.settings import RecipeError, load_settings
-from crawl2chat.stages.stage import MANIFEST, Manifest, is_current, read_manifest, sha256
+from crawl2chat.stages.stage import MANIFEST, METRICS, Manifest, is_current, read_manifest, sha256
+from crawl2chat.train.metrics import read_metrics
 
 OWN = """
 [crawl]
@@ -29,12 +38,14 @@ tokens = 8_000
 compile = "off"
 [sft]
 epochs = 2
+precision = "fp32"
 seq_len = 256
 batch_tokens = 512
 micro_batch_tokens = 512
 compile = "off"
 [honesty]
 epochs = 1
+precision = "fp32"
 seq_len = 256
 batch_tokens = 512
 micro_batch_tokens = 512
@@ -93,17 +104,27 @@ def rows_of(kind):
             for n in range(15)]  # fmt: skip
 
 
-@pytest.fixture
-def own(tmp_path):
-    """Flags that name a WARC and files of everything, by kind."""
-    write_warc(tmp_path / "my.warc.gz", [page_record(i, prose(i)) for i in range(40)])
+def write_own(folder):
+    """Write a recipe, a WARC and files of everything; returns flags that name them, by kind."""
+    write_warc(folder / "my.warc.gz", [page_record(i, prose(i)) for i in range(40)])
     for kind in FILES:
         lines = [json.dumps(row) for row in rows_of(kind)]
-        (tmp_path / f"{kind}.jsonl").write_text("\n".join(lines) + "\n")
-    (tmp_path / "own.toml").write_text(OWN)
-    return {kind: ["--" + kind, str(tmp_path / f"{kind}.jsonl")] for kind in FILES} | {
-        "crawl": ["--crawl.warc", str(tmp_path / "my.warc.gz")]
+        (folder / f"{kind}.jsonl").write_text("\n".join(lines) + "\n")
+    (folder / "own.toml").write_text(OWN)
+    return {kind: ["--" + kind, str(folder / f"{kind}.jsonl")] for kind in FILES} | {
+        "crawl": ["--crawl.warc", str(folder / "my.warc.gz")]
     }
+
+
+@pytest.fixture
+def own(tmp_path):
+    return write_own(tmp_path)
+
+
+def flags_of(folder):
+    return [flag for kind in FILES for flag in ("--" + kind, str(folder / f"{kind}.jsonl"))] + [
+        "--crawl.warc", str(folder / "my.warc.gz")
+    ]  # fmt: skip
 
 
 def recipe(tmp_path, own, *kinds) -> Recipe:
@@ -157,6 +178,28 @@ def test_the_made_up_web_brings_all_files_and_a_named_one_replaces_its_own(tmp_p
     assert list(sft.inputs) == ["conversations", "pretrain"]  # the web's questions don't go with my conversations
 
 
+def test_a_broken_taste_ends_a_run_before_any_work(tmp_path, own, capsys):
+    (tmp_path / "taste.json").write_text('{"liked": 3}')
+    flags = [flag for part in own.values() for flag in part]
+    assert main(["run", str(tmp_path / "own.toml"), "--out", str(tmp_path / "run"), *flags]) == 1
+    assert "taste.json: found liked" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_task_with_problems_of_its_own_stands_in_for_the_file_of_problems(tmp_path, own, capsys):
+    mine = tmp_path / "mine.py"
+    mine.write_text('problems = [{"question": f"{n}+1?", "answer": n + 1} for n in range(20)]\n')
+    flags = [*own["crawl"], *own["conversations"], "--reinforce.task", str(mine)]
+    steps = {s.stage.name: s for s in plan_steps(load_settings(Recipe, tmp_path / "own.toml", flags), tmp_path / "run")}
+    assert list(steps)[-2:] == ["sft", "reinforce"]
+    assert steps["reinforce"].inputs["problems"] == mine
+    assert "problems" not in steps["sft"].inputs
+    check_files(load_settings(Recipe, tmp_path / "own.toml", flags))
+    mine.write_text("def reward(problem, answer):\n    return 1.0\n")
+    assert main(["run", str(tmp_path / "own.toml"), "--out", str(tmp_path / "run"), *flags]) == 1
+    assert "defines a reward but no problems; name a file of problems, too" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("kind", FILES)
 def test_a_bad_file_ends_a_run_before_any_work(tmp_path, own, kind, capsys):
     (tmp_path / f"{kind}.jsonl").write_text('{"neither": "this nor that"}\n')
@@ -201,8 +244,7 @@ def test_a_bad_file_leaves_an_earlier_result_of_a_stages_own_command(tmp_path, s
     for folder in (model, out):
         folder.mkdir()
     write_json(out / MANIFEST, vars(Manifest(stage, {}, {}, {}, {}, {}, "2026-01-01T00:00:00", 1.0, {})))
-    documents = [str(model)] * (stage == "honesty")
-    assert main([stage, str(bad), *documents, str(model), "--out", str(out)]) == 1
+    assert main([stage, str(bad), str(model), "--out", str(out)]) == 1
     assert "bad.jsonl" in capsys.readouterr().err
     assert read_manifest(out)
 
@@ -218,8 +260,9 @@ def test_a_folder_in_place_of_a_file_is_named_with_the_file_in_it(tmp_path, caps
 def test_only_stages_that_are_taken_must_fit_the_context(tmp_path, own):
     flags = [*own["crawl"], "--pretrain.seq_len", "128"]
     assert load_settings(Recipe, tmp_path / "own.toml", flags).pretrain.seq_len == 128
-    with pytest.raises(RecipeError, match=r"sft\.seq_len = 256 is more than the model's context"):
-        load_settings(Recipe, tmp_path / "own.toml", [*flags, *own["conversations"]])
+    too_long = load_settings(Recipe, tmp_path / "own.toml", [*flags, *own["conversations"]])
+    with pytest.raises(StageError, match=r"sft\.seq_len = 256 is more than the model's context"):
+        list(run_pipeline(too_long, tmp_path / "run"))
 
 
 def test_a_missing_file_is_named(tmp_path):
@@ -254,13 +297,22 @@ def test_a_stage_is_stale_when_the_file_that_it_read_in_the_crawl_has_changed(tm
     assert not is_current(tmp_path, manifest)
 
 
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory):
+    """A folder with files of one's own and their whole run, and what it printed to stderr."""
+    folder = tmp_path_factory.mktemp("whole")
+    write_own(folder)
+    with contextlib.redirect_stderr(io.StringIO()) as said:
+        assert main(["run", str(folder / "own.toml"), "--out", str(folder / "run"), *flags_of(folder)]) == 0
+    return folder, said.getvalue()
+
+
 @pytest.mark.slow
-def test_own_pages_and_files_go_through_every_stage(tmp_path, own, capsys):
-    flags = [flag for part in own.values() for flag in part]
-    out = tmp_path / "run"
-    run = ["run", str(tmp_path / "own.toml"), "--out", str(out), *flags]
-    assert main(run) == 0
-    assert "left out" not in capsys.readouterr().err
+def test_own_pages_and_files_go_through_every_stage(whole, tmp_path, capsys):
+    made, said = whole
+    assert "left out" not in said
+    out, flags = made / "run", flags_of(made)
+    run = ["run", str(made / "own.toml"), "--out", str(out), *flags]
     figures = {stage: read_manifest(out / stage).figures for stage in ("sft", "honesty", "reinforce", "prefer")}
     assert {"held_out_loss", "held_out_loss_before", "facts_taught/n", "facts_held_out/n"} <= figures["sft"].keys()
     metrics = [json.loads(line) for line in (out / "sft" / "metrics.jsonl").read_text().splitlines()]
@@ -275,11 +327,62 @@ def test_own_pages_and_files_go_through_every_stage(tmp_path, own, capsys):
     taught = (out / "honesty" / "conversations.jsonl").read_text() + (out / "sft" / "conversations.jsonl").read_text()
     replayed = {row["messages"][0]["content"] for row in rows_of("conversations")}
     assert not [w for wordings in held_out for w in wordings if w not in replayed and w in taught]
-    capsys.readouterr()
     assert main(run) == 0
     assert capsys.readouterr().out.count("unchanged") == 9
-    with (tmp_path / "questions.jsonl").open("a") as file:
-        file.write(json.dumps({"wordings": ["Who else?"], "answers": [], "split": "train"}) + "\n")
-    changed = [step.stage.name for step in plan_steps(load_settings(Recipe, tmp_path / "own.toml", flags), out)
+    more = tmp_path / "questions.jsonl"
+    added = json.dumps({"wordings": ["Who else?"], "answers": [], "split": "train"}) + "\n"
+    more.write_text((made / more.name).read_text() + added)
+    changed = [step.stage.name
+               for step in plan_steps(load_settings(Recipe, made / "own.toml", [*flags, "--questions", str(more)]), out)
                if step.changed]  # fmt: skip
     assert changed == ["sft", "honesty", "reinforce", "prefer"]
+
+
+def torchrun(*arguments):
+    """What two ranks printed to stderr, and the exit status."""
+    command = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "-m", "crawl2chat", *arguments]
+    ended = subprocess.run(command, env=os.environ | {"OMP_NUM_THREADS": "1"}, capture_output=True, text=True,
+                           timeout=900)  # fmt: skip
+    return ended.stderr, ended.returncode
+
+
+def learned(stage):
+    """The steps of a stage, and its models' weights."""
+    steps = [line for line in read_metrics(stage / METRICS) if "grad_norm" in line]
+    return steps, [load_file(stage / file) for file in ("model/model.safetensors", "reward_model/model.safetensors")
+                   if (stage / file).exists()]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_two_ranks_learn_in_every_stage_what_one_does(whole, tmp_path):
+    made, _ = whole
+    shutil.copytree(made / "run", tmp_path / "run")
+    stages = ("sft", "honesty", "reinforce", "prefer")
+    for stage in stages:
+        shutil.rmtree(tmp_path / "run" / stage)
+    said, status = torchrun("run", str(made / "own.toml"), "--out", str(tmp_path / "run"), *flags_of(made))
+    assert status == 0, said
+    for stage in stages:
+        ours, theirs = learned(tmp_path / "run" / stage), learned(made / "run" / stage)
+        measured = ["loss", "reward", "answer_tokens", "entropy", "replay_loss"]
+        for line, expected in zip(ours[0], theirs[0], strict=True):
+            for name in expected.keys() & set(measured):
+                assert line[name] == pytest.approx(expected[name], rel=1e-4, abs=1e-6), (stage, line["step"], name)
+        assert len(ours[1]) == len(theirs[1]) == 1 + (stage == "prefer")
+        for mine, other in zip(ours[1], theirs[1], strict=True):
+            for name, weight in other.items():
+                torch.testing.assert_close(mine[name], weight, rtol=1e-3, atol=1e-4)
+
+
+@pytest.mark.slow
+def test_a_reward_that_fails_ends_all_ranks_with_one_message(whole, tmp_path):
+    made, _ = whole
+    (tmp_path / "mine.py").write_text(
+        "calls = []\ndef reward(problem, answer):\n    calls.append(1)\n    return 1.0 if len(calls) < 4 else 1 / 0\n"
+    )
+    command = ["reinforce", str(made / "problems.jsonl"), str(made / "run" / "sft"), "--out", str(tmp_path / "out")]
+    small = "--reinforce.steps 2 --reinforce.prompts 2 --reinforce.answers 2 --reinforce.max_tokens 8".split()
+    said, status = torchrun(*command, *small, "--reinforce.task", str(tmp_path / "mine.py"))
+    assert status != 0
+    assert said.count("division by zero") == 1
+    assert "lost another process" not in said

@@ -1,4 +1,4 @@
-"""The commands in README and tour are commands that exist, and the files that the README names are there."""
+"""The commands in README, tour and how-tos are commands that exist, and the files that the README names are there."""
 
 import re
 import shlex
@@ -13,17 +13,21 @@ from crawl2chat.stages.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TOUR = (ROOT / "docs" / "tour.md").read_text(encoding="utf-8")
+TOUR, *HOWTOS = (
+    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("tour.md", "howto-assistant.md", "bring-a-model.md")
+)
 COMMANDS = [
     line.split("#")[0].split("<")[0].strip()
-    for document in (README, TOUR)
+    for document in (README, TOUR, *HOWTOS)
     for line in document.splitlines()
     if line.startswith("crawl2chat ")
 ]
 
 
 @pytest.mark.parametrize("command", COMMANDS)
-def test_each_command_is_understood(command):
+def test_each_command_is_understood(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)  # settings may name a file, which is read with them
+    (tmp_path / "card.toml").write_text('name = "Ada"\n')
     options, settings = _split_settings(shlex.split(command)[1:])
     if "--settings" in options:
         with pytest.raises(SystemExit) as left:
@@ -33,7 +37,7 @@ def test_each_command_is_understood(command):
     parsed = _parser().parse_args(options)
     assert parsed.takes_settings or not settings
     if parsed.command == "run":
-        recipe = find_recipe(ROOT / parsed.recipe if parsed.recipe else None)
+        recipe = find_recipe(parsed.recipe)
         assert load_settings(Recipe, recipe, settings)
 
 

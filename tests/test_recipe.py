@@ -82,9 +82,9 @@ def test_help_names_each_setting_with_default_and_meaning():
 
 @pytest.mark.parametrize("file", RECIPES, ids=lambda file: file.name)
 def test_shipped_recipes_are_valid(file):
-    needed = ["--crawl.warc", "x.warc"] if 'source = "warc"' in file.read_text() else []
-    recipe = load_settings(Recipe, file, needed)
-    assert recipe.until in ("tokenizer", "pretrain", "base", "prefer")
+    kinds = [kind for kind in ("warc", "documents") if f'source = "{kind}"' in file.read_text()]
+    recipe = load_settings(Recipe, file, [part for kind in kinds for part in (f"--crawl.{kind}", "x")])
+    assert recipe.until in ("tokenizer", "pretrain", "base", "sft", "honesty", "prefer")
 
 
 def test_every_setting_is_documented():

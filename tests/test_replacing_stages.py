@@ -9,7 +9,7 @@ from models import random_model
 
 from crawl2chat.cli.main import main
 from crawl2chat.model import save_model
-from crawl2chat.stages.files import write_json
+from crawl2chat.stages.files import StageError, write_json
 from crawl2chat.stages.pipeline import Recipe, announce, plan_steps
 from crawl2chat.stages.settings import Settings
 from crawl2chat.stages.stage import MANIFEST, REPLACED, Manifest, Stage, prune, read_manifest, run_stage
@@ -182,6 +182,18 @@ def test_a_run_of_an_imported_model_crawls_only_what_is_read(imported, tmp_path)
     assert names(plan_steps(Recipe(until="sft"), imported)) == ["crawl", "pretrain", "sft"]
     everything = names(plan_steps(Recipe(conversations=chats, until="honesty"), imported))
     assert everything == ["crawl", "refine", "pretrain", "sft", "honesty"]
+
+
+def test_a_run_without_pages_begins_with_an_imported_model_and_searches_in_nothing(imported, tmp_path):
+    chats = str(tmp_path / "chats.jsonl")
+    recipe = Recipe.model_validate(
+        {"questions": chats, "until": "honesty", "model": "tiny.gguf", "crawl": {"source": "none"}}
+    )
+    steps = plan_steps(recipe, imported)
+    assert names(steps) == ["pretrain", "honesty"]
+    assert set(steps[-1].inputs) == {"questions", "pretrain"}
+    with pytest.raises(StageError, match="holds no imported model"):
+        plan_steps(recipe, tmp_path / "empty")
 
 
 def test_pages_of_ones_own_are_crawled_and_refined_though_nothing_reads_them(imported, tmp_path):

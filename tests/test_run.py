@@ -60,6 +60,26 @@ def test_the_same_settings_and_inputs_are_skipped(source, tmp_path):
     assert (again, ran, CALLS) == (first, False, ["hello"])
 
 
+def test_a_setting_that_is_new_since_then_counts_only_where_it_is_not_the_default(source, tmp_path):
+    run(source, tmp_path)
+    manifest = tmp_path / "out" / "manifest.json"
+    of_then = json.loads(manifest.read_text())
+    del of_then["settings"]["fail"]
+    manifest.write_text(json.dumps(of_then))
+    _, ran = run(source, tmp_path)
+    assert not ran
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path, fail=True)
+    started = tmp_path / "out" / ".started.json"
+    of_then = json.loads(started.read_text())
+    del of_then["settings"]["word"]
+    started.write_text(json.dumps(of_then))
+    (tmp_path / "out" / "left.txt").write_text("by a stage that was killed")
+    with pytest.raises(KeyboardInterrupt):
+        run(source, tmp_path, fail=True)
+    assert (tmp_path / "out" / "left.txt").exists()
+
+
 @pytest.mark.parametrize("change", ["settings", "input", "force"])
 def test_anything_new_runs_it_anew_in_an_empty_folder(source, tmp_path, change):
     run(source, tmp_path)

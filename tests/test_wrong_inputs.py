@@ -21,21 +21,18 @@ def refused(tmp_path, capsys, *flags: str) -> str:
 @pytest.mark.parametrize(
     ("content", "found"),
     [
-        (json.dumps(PAIRS).encode(), "pairs of a chosen and a rejected answer"),
-        (b"\xef\xbb\xbf" + json.dumps(PAIRS).encode(), "pairs of a chosen and a rejected answer"),
-        (json.dumps({"question": "?", "answer": "!"}).encode(), "JSON with the fields question, answer"),
-        (b'["a", "b"]', "JSON that is not an object"),
-        (b"prompt,chosen,rejected\n", "text that begins with 'prompt,chosen,rejected'"),
-        (b"\x89PNG\r\n\x1a\n\xff", "neither a database nor text"),
-        (b" \n", "an empty file"),
+        (json.dumps({"question": "?", "answer": "!"}).encode(), 'line 1: expected "prompt" (a text) or "messages"'),
+        (b'["a", "b"]', 'line 1: expected an object, not ["a", "b"]'),
+        (b"prompt,chosen,rejected\n", "it begins with 'prompt,chosen,rejected'"),
+        (b"\x89PNG\r\n\x1a\n\xff", "is an image"),
     ],
 )
-def test_a_file_that_is_not_a_store_of_rankings(tmp_path, capsys, content, found):
+def test_a_file_that_is_neither_a_store_of_rankings_nor_one_of_pairs(tmp_path, capsys, content, found):
     file = tmp_path / "rankings"
     file.write_bytes(content)
     error = refused(tmp_path, capsys, "--prefer.rankings", str(file))
     assert found in error
-    assert "expected a store of rankings that `crawl2chat rank` wrote" in error
+    assert "expected a store of rankings that `crawl2chat rank` wrote, or JSON lines of pairs" in error
     assert file.read_bytes() == content
 
 
@@ -43,6 +40,13 @@ def test_a_store_with_too_few_rankings(tmp_path, capsys):
     store = tmp_path / "rankings.sqlite"
     RankingStore(store)
     assert "at least 5 prompts must be ranked" in refused(tmp_path, capsys, "--prefer.rankings", str(store))
+
+
+@pytest.mark.parametrize("content", [json.dumps(PAIRS), f"\ufeff{json.dumps(PAIRS)}", " \n"])
+def test_a_file_of_too_few_pairs(tmp_path, capsys, content):
+    file = tmp_path / "pairs.jsonl"
+    file.write_text(content, encoding="utf-8")
+    assert "at least 5 prompts must be ranked" in refused(tmp_path, capsys, "--prefer.rankings", str(file))
 
 
 @pytest.mark.parametrize("stage", ["pretrain", "sft", "honesty", "reinforce", "prefer"])

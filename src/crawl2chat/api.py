@@ -27,11 +27,14 @@ from crawl2chat.stages.files import AnyPath, StageError
 
 if TYPE_CHECKING:
     from crawl2chat.chat.talk import Talk
-    from crawl2chat.chat.tools import Tool
+    from crawl2chat.chat.tools import AnyTool
     from crawl2chat.generate import Engine, Sampling
+    from crawl2chat.model import WeightForm
     from crawl2chat.stages.figures import Figure
     from crawl2chat.stages.stage import Manifest
     from crawl2chat.tokenizer import Message, Tokenizer
+
+    Tools = bool | Sequence[str] | Mapping[str, AnyTool]
 
 RECIPE = "laptop"  # taken where none is named
 CHAT_TOKENS = 200  # maximum length of an answer, unless another is asked for
@@ -152,30 +155,31 @@ class Model:
         messages: str | Sequence[Message],
         *,
         system: str | None = None,
-        tools: bool | Mapping[str, Tool] = False,
+        tools: Tools = False,
+        documents: AnyPath | None = None,
         write: Callable[[str], object] = lambda text: None,
         **sampling: Any,
     ) -> str:
         """Return the answer to a question, or to a conversation that ends with one.
 
         messages: a text, or `[{"role": "user", "content": …}, …]`. system: a system message at the beginning.
-        tools: True for the calculator and a search of the run's documents, or functions from a text to a text by name.
+        tools: True for the calculator and a search, or their names (`chat.toolbox.BUILT_IN`), or functions by name that
+        get what was asked and a call's arguments, and return a text.
+        documents: what the search looks in (default: the run's).
         write: is called with each piece of text as it is written.
         sampling: fields of `generate.Sampling`; at temperature 0, the default, equal questions get equal answers.
         A base model is shown a page on which a helper answers.
         Raises StageError for tools that the model can't have, and ValueError for impossible settings and for messages
         that leave no room in the context.
         """
-        from crawl2chat.chat.tools import final_text, offer
+        from crawl2chat.chat.tools import final_text
         from crawl2chat.generate import Sampling
 
-        talk = start_talk(self, Sampling(**{"temperature": 0.0, "max_tokens": CHAT_TOKENS} | sampling), tools)
+        talk = start_talk(
+            self, Sampling(**{"temperature": 0.0, "max_tokens": CHAT_TOKENS} | sampling), tools, documents
+        )
         said: list[Message] = [{"role": "user", "content": messages}] if isinstance(messages, str) else list(messages)
-        if system:
-            said.insert(0, {"role": "system", "content": system})
-        if talk.tools:
-            said.insert(0, offer(tuple(talk.tools)))
-        return final_text(talk.answer(said, write).messages)
+        return final_text(talk.answer([*talk.opening(system), *said], write).messages)
 
 
 def load(
@@ -185,31 +189,57 @@ def load(
     context: int | None = None,
     max_batch: int | None = None,
     memory: int | None = None,
+    weights: WeightForm | None = None,
 ) -> Model:
     """Load a model to generate with, not to train.
 
     place: a run's folder, a stage's, or one in Hugging Face's form. stage: which of a run's models ("base", "sft" …;
     default: the best assistant by its check-up). context: maximum length of prompt plus answer; max_batch: texts at a
-    time; memory: bytes for their keys and values.
+    time; memory: bytes for their keys and values. weights: the form in which matrices are kept, "float32", "bfloat16"
+    or "int8" (default: as they are stored).
     Raises StageError if the model does not exist.
     """
     folder, made_by = find_model(Path(place), stage)
-    return Model(read_engine(folder, context=context, max_batch=max_batch, memory=memory), folder, made_by)
+    engine = read_engine(folder, context=context, max_batch=max_batch, memory=memory, weights=weights)
+    return Model(engine, folder, made_by)
 
 
-def start_talk(model: Model, sampling: Sampling, tools: bool | Mapping[str, Tool] = False) -> Talk:
-    """Return the way to ask a model, with tools as `Model.chat` takes them. Raises StageError as it does."""
-    from crawl2chat.chat.calculator import calculate
+def start_talk(
+    model: Model,
+    sampling: Sampling,
+    tools: Tools = False,
+    documents: AnyPath | None = None,
+    *,
+    vectors: AnyPath | None = None,
+    always: bool = False,
+) -> Talk:
+    """Return the way to ask a model.
+
+    tools: as `Model.chat` takes them. documents: what a search looks in (default: the run's). vectors: a folder with
+    embeddings of model2vec's, to rank by as well. always: look each question up before the model reads it; so it is
+    for a model whose chat template offers no tools.
+    Raises StageError for tools that the model can't have, and for a search without documents.
+    """
     from crawl2chat.chat.talk import Talk
-    from crawl2chat.honesty.search import INDEX, SearchIndex, find_index
+    from crawl2chat.chat.tools import offer_form, taught_offer
+    from crawl2chat.honesty.search import find_documents, find_tools
 
+    form = offer_form(model.stage, taught_offer(model.folder / "conversations.jsonl"), model.tokenizer)
     if tools and model.is_base:
         raise StageError("tools: a base model can't call any; take a later stage")
-    if tools is not True:
-        return Talk(model.engine, sampling, base=model.is_base, tools=tools or {})
-    index = SearchIndex(find_index(model.folder) or model.folder / "honesty" / INDEX)
-    own: dict[str, Tool] = {"calculator": calculate, "search": index.search}
-    return Talk(model.engine, sampling, tools=own, address=index.address)
+    if isinstance(tools, Mapping):
+        return Talk(model.engine, sampling, base=model.is_base, tools=tools, offers=form or "names")
+    names = ["search", "calculator"] if tools is True else list(tools or ())
+    reads = None
+    if always or (form is None and "search" in names):
+        reads = find_documents(model.folder, documents, vectors)
+        names = [name for name in names if name != "search"]
+    if names and form is None:
+        raise StageError(f"tools: this model's chat template offers none, so it can't be given {', '.join(names)}")
+    chosen, address = find_tools(model.folder, names, form, documents, vectors)
+    return Talk(
+        model.engine, sampling, base=model.is_base, tools=chosen, offers=form, address=address, reads=reads
+    )  # fmt: skip
 
 
 def find_model(run: Path, stage: str | None = None) -> tuple[Path, str | None]:
@@ -268,23 +298,23 @@ def read_engine(
     context: int | None = None,
     max_batch: int | None = None,
     memory: int | None = None,
+    weights: WeightForm | None = None,
     keep_model: bool = False,
 ) -> Engine:
     """Return the engine of the model in a folder, with these limits where they are given; to generate with.
 
-    keep_model: leave its model whole next to the engine's own copy of the matrices, to look into.
+    weights: as in `load`. keep_model: leave its model whole next to the engine's own copy of the matrices, to look
+    into.
     Raises StageError for a limit that the model can't have.
     """
-    import torch
-
     from crawl2chat.generate import Engine
-    from crawl2chat.model import load_model
+    from crawl2chat.model import load_to_generate
     from crawl2chat.tokenizer import Tokenizer
 
-    model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    model, form = load_to_generate(folder, weights, keep_model=keep_model)
     limits = {"context": context, "max_batch": max_batch, "memory": memory}
     given: dict[str, Any] = {name: limit for name, limit in limits.items() if limit is not None}
     try:
-        return Engine(model, Tokenizer.load(folder), empties_model=not keep_model, **given)
+        return Engine(model, Tokenizer.load(folder), empties_model=not keep_model, weights=form, **given)
     except ValueError as error:
         raise StageError(str(error)) from error

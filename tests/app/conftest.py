@@ -16,6 +16,7 @@ QUIET = (
     "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-background-networking",
     "--disable-component-update", "--disable-sync", "--force-prefers-reduced-motion",
 )  # fmt: skip
+PATIENCE = 120_000  # milliseconds, for machines that are busy with other things
 
 
 @pytest.fixture(scope="session")
@@ -49,6 +50,7 @@ def browser():
     playwright = pytest.importorskip("playwright.sync_api", reason="needs Playwright")
     if not Path(CHROMIUM).exists():
         pytest.skip("needs the program chromium")
+    playwright.expect.set_options(timeout=PATIENCE)
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=CHROMIUM, args=list(QUIET))
         yield browser
@@ -66,6 +68,7 @@ def page(browser, request):
     """A page in a browser of its own. The test fails when the console has an error or another host is asked."""
     size = VIEWPORTS[request.getfixturevalue("viewport") if "viewport" in request.fixturenames else "desktop"]
     context = browser.new_context(viewport=size, has_touch=size["width"] < 500, permissions=["clipboard-write"])
+    context.set_default_timeout(PATIENCE)
     page = context.new_page()
     faults: list[str] = []
     page.on("console", lambda message: faults.append(message.text) if message.type in ("error", "warning") else None)
@@ -73,7 +76,7 @@ def page(browser, request):
 
     def local(asked) -> None:
         address = urlsplit(asked.url)
-        if address.scheme not in ("data", "blob") and address.hostname != "127.0.0.1":
+        if address.scheme not in ("data", "blob", "file") and address.hostname != "127.0.0.1":
             faults.append(f"asked {asked.url}")
 
     page.on("request", local)

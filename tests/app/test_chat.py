@@ -140,7 +140,7 @@ def test_answers_go_on_while_one_is_traced(context):
 
 def test_pieces_are_text_or_bytes_and_control_tokens_are_marked(context):
     tokenizer = context.pool.default.model.tokenizer
-    ids = [tokenizer.im_start, *tokenizer.encode("a ॐ")]
+    ids = [tokenizer.controls["<|im_start|>"], *tokenizer.encode("a ॐ")]
     pieces = context.http.post("/app/tokens/texts", json={"ids": ids}).json()["tokens"]
     assert [piece["id"] for piece in pieces] == ids
     assert (pieces[0]["text"], pieces[0]["control"]) == ("<|im_start|>", True)

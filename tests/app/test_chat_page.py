@@ -9,8 +9,6 @@ from talking import EVIL, PLACE, SENTENCE, call, offers_of, write_run
 
 from crawl2chat.chat.conversations import read_conversations
 
-expect.set_options(timeout=30_000)  # for machines that are busy with other things
-
 ANSWER = ".answer .said"
 LONG = "The miller counted the lanterns by the river, and then he counted them again. " * 2
 
@@ -276,7 +274,7 @@ def test_what_is_in_the_training_documents_is_one_click_away(chat):
     ask(page, "Say everything")
     page.get_by_role("button", name="Where is this from?").click()
     marked = page.locator(".sources section").first.locator(".said mark")
-    expect(marked.first).to_be_visible(timeout=120_000)
+    expect(marked.first).to_be_visible()
     assert SENTENCE in "".join(re.sub(r"\d+$", "", text) for text in marked.all_inner_texts())
     where = page.locator(".matches li").first
     expect(where).to_contain_text(PLACE)
@@ -342,6 +340,8 @@ def test_branches_go_out_as_sft_reads_them_and_come_back(chat, page, tmp_path):
     bad.write_text("nonsense\n")
     page.get_by_label("Import a file").set_input_files(bad)
     expect(page.get_by_role("alert")).to_contain_text("bad.jsonl")
+    page.wait_for_timeout(400)  # the conversation is kept after 200 ms, which must not clear what went wrong
+    expect(page.get_by_role("alert")).to_contain_text("bad.jsonl")
     page.faults.clear()  # the browser reports the refusal
 
 
@@ -372,6 +372,6 @@ def test_axe_finds_nothing_serious(chat, page, check_axe, theme):
     page.get_by_role("button", name="As the model reads it").last.click()
     page.get_by_role("button", name="Where is this from?").first.click()
     page.locator("summary", has_text="Settings").click()
-    expect(page.locator(".sources section").first).to_be_visible(timeout=120_000)
+    expect(page.locator(".sources section").first).to_be_visible()
     expect(page.locator(".panel .token").first).to_be_visible()
     check_axe(page, theme)

@@ -242,7 +242,7 @@ def test_agreement_with_the_reward_model_is_counted(serve, tokenizer, tmp_path):
     for ranking in store.judgements("anna"):
         if ranking.repeat_of is None:
             ids = tokenizer.encode_chat(ranking.asked.messages, add_generation_prompt=True)[0]
-            ends = [[tokenizer.im_end] if answer.ended else [] for answer in ranking.answers]
+            ends = [[tokenizer.end_of_turn] if answer.ended else [] for answer in ranking.answers]
             rewards = fitted.rewards([
                 [*ids, *tokenizer.encode(a.text), *end][:CONTEXT] for a, end in zip(ranking.answers, ends, strict=True)
             ])  # fmt: skip

@@ -56,12 +56,12 @@ def test_packing_keeps_each_fitting_conversation_whole_and_learns_what_the_assis
         assert sum(("," + ",".join(map(str, tokens)) + ",") in row for row in rows) >= 1
     assert weights.sum() == sum(sum(mask) for _, mask in fitting)
     assert ids.shape == weights.shape == (len(ids), 49)
-    assert np.all(weights[ids == tokenizer.im_start] == 0)
+    assert np.all(weights[ids == tokenizer.controls["<|im_start|>"]] == 0)
 
 
 def test_the_loss_mask_of_a_conversation_worked_by_hand(tokenizer):
     ids, weights, _ = pack([exchange("ab", "c")], tokenizer, seq_len=31, seed=0)
     learned = ids[0][weights[0] == 1].tolist()
-    assert learned == [*tokenizer.encode("c"), tokenizer.im_end]
+    assert learned == [*tokenizer.encode("c"), tokenizer.end_of_turn]
     n_tokens = len(tokenizer.encode_chat(exchange("ab", "c"))[0])
     assert (ids[0][n_tokens:] == tokenizer.end_of_text).all()

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 
 from crawl2chat.chat.conversations import pack, read_conversations, write_conversations
 from crawl2chat.chat.formats import RowError, read_row
-from crawl2chat.chat.offers import encode_conversation
 from crawl2chat.chat.tools import offer_by_name
 from crawl2chat.stages.files import StageError
 
@@ -169,7 +168,7 @@ def test_what_is_marked_as_not_to_be_learned_is_read_and_not_learned(reading, to
 
 def test_weights_change_nothing_but_the_mask(tokenizer):
     marked = [ASK, {**SAY, "weight": 0}, ASK, {**SAY, "weight": 1}]
-    assert encode_conversation(tokenizer, marked)[0] == tokenizer.encode_chat(PLAIN * 2)[0]
+    assert tokenizer.encode_chat(marked)[0] == tokenizer.encode_chat(PLAIN * 2)[0]
 
 
 def test_a_conversation_without_anything_to_learn_is_left_out_and_counted(reading, refusal):
@@ -263,7 +262,7 @@ def test_the_order_of_roles_is_kept_whatever_it_is(reading, tokenizer):
     assert conversation == odd
     assert told == ""
     ids, mask = tokenizer.encode_chat(odd)
-    assert ids.count(tokenizer.im_start) == len(odd)
+    assert ids.count(tokenizer.controls["<|im_start|>"]) == len(odd)
     learned = [list(run) for m, run in groupby(zip(ids, mask, strict=True), itemgetter(1)) if m]
     assert len(learned) == 3
 
@@ -275,7 +274,7 @@ def test_tools_of_a_conversation_are_offered_as_in_the_server_and_survive_the_fi
     write_conversations([conversation], tmp_path / "again.jsonl")
     assert json.loads((tmp_path / "again.jsonl").read_text()) == row
     assert read_conversations(tmp_path / "again.jsonl") == [conversation]
-    ids, mask = encode_conversation(tokenizer, conversation)
+    ids, mask = tokenizer.encode_chat(conversation)
     assert tokenizer.decode(ids).startswith("<|im_start|>system\nBe brief.\n\n# Tools")
     assert json.dumps(TOOL) in tokenizer.decode(ids)
     assert tokenizer.decode(id for id, m in zip(ids, mask, strict=True) if m) == "Here.<|im_end|>"
@@ -307,7 +306,7 @@ JSON = st.recursive(
 @example({"conversations": [{"from": {}, "value": "x"}, {"from": ["gpt"], "value": 1}]})
 def test_whatever_json_holds_is_a_conversation_or_a_refusal(tokenizer, value):
     with suppress(RowError):
-        ids, mask = encode_conversation(tokenizer, read_row(value).messages)
+        ids, mask = tokenizer.encode_chat(read_row(value).messages)
         assert len(ids) == len(mask)
 
 

@@ -8,7 +8,7 @@ import pytest
 from crawl2chat.chat import sft
 from crawl2chat.chat.measured import Measured, copy_forward, in_two_ways, plainly, read_measured, share_out
 from crawl2chat.chat.settings import SftSettings
-from crawl2chat.chat.showcase import showcase_questions
+from crawl2chat.chat.showcase import NOBODY, showcase_questions
 from crawl2chat.evals.questions import QuestionRow, read_questions
 from crawl2chat.evals.tasks import Problem, read_problems
 from crawl2chat.tokenizer import Message
@@ -63,13 +63,26 @@ def test_questions_that_conversations_answer_count_as_taught():
 
 def test_the_showcase_asks_what_is_marked_the_best_known_first():
     facts = [row(name, shown=name in ("Ada", "Eve")) for name in ("Ada", "Bob", "Cay", "Eve")]
-    asked = showcase_questions(Measured(facts, [problem(1), problem(2, "b")]), 0)
+    asked = texts(showcase_questions(Measured(facts, [problem(1), problem(2, "b")]), 0))
     assert "Eve" in asked[0]
     assert "Ada" in asked[1]
     assert "What is 2+1?" in asked[2]
-    unmarked = showcase_questions(Measured([row(name) for name in ("Ada", "Bob", "Cay")], []), 0)
+    assert NOBODY not in asked  # the made-up web has strangers of its own
+    unmarked = texts(showcase_questions(Measured([row(name) for name in ("Ada", "Bob", "Cay")], []), 0))
     assert ["Cay" in unmarked[0], "Bob" in unmarked[1], "Ada" in unmarked[2]] == [True] * 3
-    assert showcase_questions(Measured([], []), 0)[-1] == "So who are you?"
+    assert unmarked[3] == NOBODY
+    assert texts(showcase_questions(Measured([], []), 0))[-1] == "So who are you?"
+
+
+def test_questions_that_honesty_adds_change_nothing_of_what_is_asked_of_every_model():
+    """So that the models before and after it are asked the same."""
+    rows = [row(name) for name in ("Ada", "Bob", "Cay")]
+    invented = [QuestionRow(("Who is Dag Ost?",), (), "nobody", "held_out")]
+    assert showcase_questions(Measured(rows, []), 0) == showcase_questions(Measured([*rows, *invented], []), 0)
+
+
+def texts(questions):
+    return [question.asked.text for question in questions]
 
 
 def chats(n):

@@ -1,5 +1,7 @@
 import json
+import math
 import signal
+from dataclasses import replace
 
 import pytest
 import torch
@@ -9,7 +11,7 @@ from crawl2chat.chat.conversations import read_conversations
 from crawl2chat.chat.dialogue import Dialogue, heard_interrupts
 from crawl2chat.chat.talk import Talk, fit_context
 from crawl2chat.chat.terminal import chat
-from crawl2chat.chat.tools import answer_with_tools, call
+from crawl2chat.chat.tools import THINKING, answer_with_tools, call, sayable
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer
 
@@ -36,6 +38,12 @@ def say(*lines):
         return waiting.pop(0)
 
     return read
+
+
+def asked_for(request):
+    """A request's sampling without the control tokens that no answer may hold."""
+    bias = {id: value for id, value in request.sampling.logit_bias.items() if value != -math.inf}
+    return replace(request.sampling, logit_bias=bias)
 
 
 def hold(engine, *lines, sampling=GREEDY, **options):
@@ -175,9 +183,9 @@ def test_settings_are_changed_and_shown(tokenizer, capsys):
 def test_a_bias_is_typed_as_on_the_command_line_and_shown_with_the_other_settings(tokenizer, capsys):
     lines = ("/set logit_bias 42=-100 7=1.5", "a?", "/set", '/set logit_bias ""', "b?")
     first, second = hold(ScriptedEngine(tokenizer, "One.", "Two."), *lines)
-    assert first.sampling.logit_bias == {42: -100.0, 7: 1.5}
+    assert asked_for(first).logit_bias == {42: -100.0, 7: 1.5}
     assert 'logit_bias = {"42": -100.0, "7": 1.5}' in capsys.readouterr().out
-    assert second.sampling.logit_bias == {}
+    assert asked_for(second).logit_bias == {}
 
 
 @pytest.mark.parametrize(
@@ -197,7 +205,7 @@ def test_a_bias_is_typed_as_on_the_command_line_and_shown_with_the_other_setting
 def test_an_impossible_setting_is_refused_and_nothing_changes(tokenizer, capsys, typed, told):
     (request,) = hold(ScriptedEngine(tokenizer, "One."), f"/set {typed}", "a?")
     assert told in capsys.readouterr().out
-    assert request.sampling == GREEDY
+    assert asked_for(request) == GREEDY
 
 
 def test_a_saved_chat_goes_on_where_it_was_and_can_be_learned_from(tokenizer, tmp_path):
@@ -291,7 +299,7 @@ def test_a_wrong_file_is_a_clear_error_and_the_chat_goes_on(tokenizer, tmp_path,
     assert str(file) in shown
     assert told in shown
     assert questions(request) == ["before?", "after?"]
-    assert request.sampling == GREEDY
+    assert asked_for(request) == GREEDY
 
 
 def test_a_conversation_to_learn_from_can_be_gone_on_with(tokenizer, tmp_path):
@@ -427,16 +435,18 @@ def test_calls_are_shown_as_they_come_and_the_answer_streams(tokenizer, capsys):
     assert "bot> [search: Zoë]\n     Page 7: mill\nbot> Page 7 says: at the mill. (p7)" in capsys.readouterr().out
 
 
-def test_a_call_without_tools_is_never_printed_and_is_remarked_on(tokenizer, capsys):
-    called = call("search", query="Kes") | {"content": "Let me see."}
-    talk = Talk(ScriptedEngine(tokenizer, called, call("search", query="Kes")), Sampling(temperature=0))
-    dialogue = Dialogue(talk)
-    for question, said in (("Who is Kes?", "Let me see."), ("And now?", "")):
-        dialogue.ask(question)
-        shown = capsys.readouterr().out
-        assert "tool_call" not in shown
-        assert f"bot> {said}\n(the model tried to call a tool" in shown
-    assert dialogue.messages[-1] == {"role": "assistant", "content": ""}
+def test_no_control_token_is_ever_part_of_an_answer_whatever_the_model_wants(engine, tokenizer):
+    told_apart = (*tokenizer.stop_ids, *(tokenizer.controls[name] for name in THINKING))
+    wanted = {id: 50.0 for id in tokenizer.controls.values() if id not in told_apart}
+    sampling = Sampling(max_tokens=20, seed=1, logit_bias=wanted)
+    written = engine.generate([[tokenizer.bos_id]], sampling)[0]
+    assert set(written.ids) <= set(wanted)  # what it would write
+    for tools in ({}, {"search": lambda asked, query="": "mill"}):
+        shown = []
+        talk = Talk(engine, sampling, tools=tools)
+        reply = talk.answer([{"role": "user", "content": "Where?"}], shown.append)
+        said = "".join(shown) + "".join(message["content"] for message in reply.messages)
+        assert not [name for name in tokenizer.controls if name in said]
 
 
 def test_a_model_that_only_calls_is_stopped_and_that_is_said(tokenizer, capsys):
@@ -472,7 +482,8 @@ def test_a_talk_says_what_the_engine_says_to_the_same_prompt_and_seed(engine):
     asked, sampling = [{"role": "user", "content": "Where is the mill?"}], Sampling(max_tokens=20, seed=3)
     tools = {"search": lambda asked, query: "mill"}
     for seed in (0, 5):
-        said = engine.generate([Talk(engine, sampling).prompt(asked)], sampling, seeds=[seed])[0].text
+        spoken = sayable(engine.tokenizer, sampling, calls=False)
+        said = engine.generate([Talk(engine, sampling).prompt(asked)], spoken, seeds=[seed])[0].text
         (plain,) = Talk(engine, sampling).answer(asked, seed=seed).messages
         assert plain["content"] == said
     (streamed,) = Talk(engine, sampling, tools=tools).answer(asked).messages

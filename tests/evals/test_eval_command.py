@@ -127,9 +127,9 @@ def test_a_folder_is_not_replaced_by_the_figures(exported, core, tmp_path, capsy
     assert (tmp_path / "results" / "of-others").is_dir()
 
 
-def test_of_a_model_from_elsewhere_nobody_knows_what_it_learned_from(exported, capsys):
-    assert main(["eval", str(exported), "--suite", "base"]) == 1
-    assert "no run's folder with a pretrain stage" in capsys.readouterr().err
+def test_a_model_from_elsewhere_has_no_stage_base_to_make_again(exported, capsys):
+    assert main(["eval", str(exported), "--suite", "base", "--force"]) == 1
+    assert "runs that pretrained their base model" in capsys.readouterr().err
 
 
 def test_without_the_harness_it_says_how_to_get_it(run, capsys, monkeypatch):

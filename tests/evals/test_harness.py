@@ -95,6 +95,7 @@ def by_name(results):
     }
 
 
+@pytest.mark.no_cover  # the time is that of transformers and the harness
 def test_scores_are_those_through_transformers(engine, tokenizer, folder, tmp_path):
     import lm_eval
     from lm_eval.tasks import TaskManager

@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from crawl2chat.evals.suites.sandbox import SandboxMissing, way
 from crawl2chat.evals.tasks import Problem, Task, judge, load_task, read_problems, split_problems
 from crawl2chat.generate import Completion
 from crawl2chat.stages.files import StageError
@@ -39,10 +40,17 @@ def test_a_file_is_read_in_each_form_that_people_have(tmp_path, form, encoding, 
     assert [(p.text, p.expected) for p in read_problems(file)] == [("Half of a café?", "½"), ("Where?", "Oslo")]
 
 
+@pytest.mark.parametrize(("number", "text"), [(5, "5"), (-2.5, "-2.5"), (0, "0")])
+def test_a_number_as_answer_is_read_as_its_text(tmp_path, number, text):
+    (problem,) = read_problems(gsm8k(tmp_path, {"question": "?", "answer": number}))
+    assert (problem.answers, problem.solution) == ((text,), None)
+    assert judge(problem, f"It is {text}.") == 1
+
+
 def test_each_kind_of_bad_line_is_named_with_its_first_line(tmp_path):
     good = {"question": "?", "answer": "#### 1"}
     unmarked, no_answer = {"question": "?", "answer": "3 and 4 are 7, so there are 7."}, {"question": "?"}
-    file = gsm8k(tmp_path, good, "{not json", unmarked, "", no_answer, {"question": "?", "answer": 5})
+    file = gsm8k(tmp_path, good, "{not json", unmarked, "", no_answer, {"question": "?", "answer": {"is": 5}})
     with pytest.raises(StageError) as error:
         read_problems(file)
     assert [line.split(":")[0].strip() for line in str(error.value).split("\n")[1:]] == [
@@ -136,7 +144,7 @@ def test_a_question_that_is_learned_from_and_measured_is_refused(tmp_path):
         ({"question": "?", "answer": "1", "check": ["value"]}, 'found "check": ["value"]; expected value'),
         ({"question": "?", "answer": "1", "split": "test"}, 'found "split": "test"; expected train, probe, held_out'),
         ({"question": "?", "answer": []}, 'found "answer": [], not a text'),
-        ({"question": "?", "answer": ["1", 2]}, 'found "answer": 2, not a text'),
+        ({"question": "?", "answer": ["1", True]}, 'found "answer": true, not a text'),
         ({"question": "?", "answer": "1", "group": 3}, 'found "group": 3, not a text'),
         ({"question": "?", "answer": "1", "solution": ""}, 'found "solution": "", not a text'),
     ],
@@ -244,3 +252,37 @@ def test_an_answer_that_is_cut_off_earns_nothing_and_keeps_a_penalty(tmp_path):
     for value, earned in ((0.7, 0), (-0.5, -0.5)):
         task = Task("t", [], lambda problem, answer, value=value: value)
         assert task.score(Problem("?", (), "g"), Completion([1], [0.0], "a", "length")) == earned
+
+
+@pytest.mark.parametrize(
+    ("check", "accepted", "right", "wrong"),
+    [
+        (
+            "choice",
+            "B",
+            ["B", "(b) a cat", "B. A cat", "**B**", "It is a cat.\nThe answer is B."],
+            ["A", "Bears", "A or B"],
+        ),
+        ("regex", r"\b\d{4}-\d\d\b", ["On 2024-05.", "<think>2</think>2024-05"], ["<think>2024-05</think>?", "24-05"]),
+        (
+            "code",
+            "assert double(4) == 8",
+            ["```python\ndef double(x):\n    return 2 * x\n```\nIt doubles.", "def double(x): return x + x"],
+            ["```python\ndef double(x):\n    return x\n```", "Double it.", "```python\nexit(0)\n```"],
+        ),
+    ],
+)
+def test_answers_are_checked_by_letter_by_pattern_and_by_tests(tmp_path, check, accepted, right, wrong):
+    if check == "code":
+        try:
+            way()
+        except SandboxMissing as missing:
+            pytest.skip(str(missing))
+    (problem,) = read_problems(gsm8k(tmp_path, {"question": "?", "answer": accepted, "check": check}))
+    assert [judge(problem, answer) for answer in right] == [1] * len(right)
+    assert [judge(problem, answer) for answer in wrong] == [0] * len(wrong)
+
+
+def test_a_pattern_that_is_none_is_named(tmp_path):
+    with pytest.raises(StageError, match="not a regular expression"):
+        read_problems(gsm8k(tmp_path, {"question": "?", "answer": "(", "check": "regex"}))

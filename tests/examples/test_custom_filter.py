@@ -74,6 +74,19 @@ def test_a_filter_that_raises_drops_the_page_and_is_reported(warc, tmp_path, cap
     assert "refine: f failed on 1 pages" in capsys.readouterr().err
 
 
+def test_a_filter_that_fails_on_every_page_ends_the_stage_with_its_traceback(warc, tmp_path, capsys):
+    file, out = tmp_path / "mine.py", tmp_path / "out"
+    file.write_text("def inner(text):\n    return text.nothing\n\ndef f(document):\n    return inner(document.text)\n")
+    command = ["refine", str(warc), "--out", str(out), "--refine.workers", "1", "--refine.extra", f"{file}:f"]
+    assert main(command) == 1
+    said = capsys.readouterr().err
+    assert f"refine.extra = {file}:f: failed on 3 of 3 pages, first on https://host1.example.org/1: " in said
+    assert said.count("Traceback (most recent call last)") == 1
+    assert said.index("in f\n") < said.index("in inner\n") < said.rindex("'str' object has no attribute 'nothing'")
+    file.write_text("def f(document):\n    return True\n")
+    assert main(command) == 0, "the mended filter is taken"
+
+
 def test_what_is_no_verdict_drops_the_page(tmp_path):
     (tmp_path / "mine.py").write_text("def f(document):\n    return 'yes'\n")
     verdict = run_filter(f"{tmp_path / 'mine.py'}:f", "text", "", "en")

@@ -1,5 +1,7 @@
 import dataclasses
 import math
+import os
+from pathlib import Path
 
 import pytest
 import torch
@@ -8,7 +10,7 @@ from hypothesis import strategies as st
 
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.generate.request import TextStream
-from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.model import KVCache, ModelConfig, Transformer
 
 GREEDY = Sampling(temperature=0.0)
 PROMPTS = ["The", "In 1842 they counted", "a", "nobody had told her that the bridge was gone.", "東"]
@@ -302,6 +304,22 @@ def test_the_reported_distributions_are_before_and_after_the_controls(engine):
         best, second = after
         at_half_the_temperature = 2 * (top[best] - top[second])
         assert after[best] - after[second] == pytest.approx(at_half_the_temperature, abs=1e-3)
+
+
+@pytest.mark.skipif(not Path("/proc/self/statm").exists(), reason="memory is read from /proc")
+def test_a_cache_takes_memory_only_for_the_tokens_that_are_in_it():
+    config = ModelConfig(64, 32, 64, 16, 4, 4, 64, max_position_embeddings=4096)
+
+    def resident() -> int:
+        return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+    before = resident()
+    cache = KVCache(config, 15, 4096, dtype=torch.float32)
+    assert cache.content.nbytes > 2_000_000_000
+    for layer in range(16):  # the first keys of each row, which huge pages would make 2 MB of each
+        cache.content[layer, :, :, :, :8] = 1.0
+    assert cache.content[3, 0, 15, 2, 7:9, 0].tolist() == [1.0, 0.0]
+    assert resident() - before < 100_000_000
 
 
 def test_memory_bounds_rows_first_and_then_the_context(engine):

@@ -221,7 +221,7 @@ def test_pickled_weights_and_a_broken_index_are_told(folder):
     ):
         load_model(folder)
     (folder / INDEX).write_text("[]")
-    with pytest.raises(StageError, match="not an index of shards"):
+    with pytest.raises(StageError, match="expected a JSON object, found list"):
         load_model(folder)
     (folder / INDEX).write_text('{"weight_map": {"model.norm.weight": "../elsewhere.safetensors"}}')
     with pytest.raises(StageError, match="missing"):

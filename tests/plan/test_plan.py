@@ -23,7 +23,7 @@ from crawl2chat.tinyweb import TinywebSettings
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import typical_speed
 from crawl2chat.train.next_token import NextToken
-from crawl2chat.train.pretrain import model_config
+from crawl2chat.train.pretrain import model_config, save_stage_model
 from crawl2chat.train.settings import PretrainSettings
 from crawl2chat.train.utilisation import DEVICES
 
@@ -216,7 +216,7 @@ def test_a_model_too_large_for_one_device_is_divided_among_them(capsys):
     assert "divided among 8 (fsdp)" in found
     assert "DOES NOT FIT" not in found
     assert main(["plan", *shape, "--devices", "1"]) == 0
-    assert "nor does one row of 256" in capsys.readouterr().out
+    assert "nor does one row of 512" in capsys.readouterr().out
 
 
 def test_the_rate_of_a_finished_run_is_taken(tmp_path):
@@ -287,3 +287,20 @@ def test_the_command_line_knows_the_devices_that_can_be_planned():
 def test_where_there_is_nothing_to_plan_it_is_told(capsys):
     assert main(["plan", "--until", "refine"]) == 1
     assert "neither a crawl to refine nor a model to train" in capsys.readouterr().err
+
+
+def test_fine_tuning_an_imported_model_with_an_adapter_is_planned_with_its_frozen_weights(tmp_path, tokenizer):
+    model = Transformer(model_config(PretrainSettings(depth=3, device="cpu"), tokenizer.vocab_size))
+    model.init_weights(0)
+    save_stage_model(model, tokenizer, tmp_path / "pretrain")
+    write_json(tmp_path / "pretrain" / MANIFEST, vars(Manifest("import", {}, {}, {}, {}, {}, "", 1.0, {})))
+    whole, adapter = (
+        rows(plan(load_settings(Recipe, RECIPES / "laptop.toml", flags), run=tmp_path))
+        for flags in (["--sft.seq_len", "256"], ["--sft.seq_len", "256", "--sft.lora.rank", "2"])
+    )
+    name = "fine-tuning (sft) trains"
+    assert next(iter(whole)) == next(iter(adapter)) == name  # no pretraining
+    assert "all of" in whole[name]
+    assert "an adapter of rank 2" in adapter[name]
+    flop = [float(found["FLOP per token of it"].split()[0]) for found in (whole, adapter)]
+    assert 0.6 < flop[1] / flop[0] < 0.8

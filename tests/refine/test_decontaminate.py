@@ -13,8 +13,9 @@ from crawl2chat.refine.quality.classify import train
 from crawl2chat.refine.rules.decontaminate import check_contamination, load_questions
 from crawl2chat.refine.settings import DecontaminateSettings, RefineSettings
 from crawl2chat.refine.stage import refine
+from crawl2chat.stages.checks import outside_inputs
 from crawl2chat.stages.files import StageError
-from crawl2chat.stages.pipeline import find_stage, outside_inputs
+from crawl2chat.stages.pipeline import find_stage
 from crawl2chat.tinyweb import Ledger, TinywebSettings, write_tinyweb
 
 LONG = "A farmer sells six eggs a day at two coins each; how many coins has he got after a week of five days?"

@@ -12,6 +12,7 @@ from typing import Any, NamedTuple
 
 import pytest
 from bounds import Refined, refine_bounded
+from effort import slowness
 from warcs import html, http, page_record, prose, record
 
 from crawl2chat.crawl import Page, read_warc
@@ -137,6 +138,7 @@ FILE_FAULTS = {
 }  # fmt: skip
 
 
+@pytest.mark.no_cover  # what is timed is the code, not its tracing
 @pytest.mark.parametrize("name", FILE_FAULTS)
 @pytest.mark.usefixtures("frozen_heap")
 def test_reading_goes_on_behind_a_fault_and_ends_soon(name, tmp_path):
@@ -145,7 +147,7 @@ def test_reading_goes_on_behind_a_fault_and_ends_soon(name, tmp_path):
     path.write_bytes(fault.spoil([good(i) for i in range(N)]))
     began = time.process_time()
     found = list(read_warc(path, max_record_bytes=LIMIT))
-    assert time.process_time() - began < FILE_SECONDS
+    assert time.process_time() - began < FILE_SECONDS * slowness()
     pages = [int(item.url.rpartition("/")[2]) for item in found if isinstance(item, Page)]
     assert pages == [i for i in range(N) if i not in fault.lost]
     assert [item.reason for item in found if not isinstance(item, Page)] == fault.reasons

@@ -1,77 +1,39 @@
 import json
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
+from asked_server import AskedServer, Reply, says, serving
 
 from crawl2chat.cli.main import main
 from crawl2chat.refine.quality.classify import load_classifier
-from crawl2chat.refine.quality.judge import Judge, judge_files, read_score
+from crawl2chat.refine.quality.judge import judge_files, read_score
+from crawl2chat.stages.chat_server import ChatServer
 from crawl2chat.stages.files import StageError
-
-Reply = tuple[int, str]
-
-
-class Server(ThreadingHTTPServer):
-    """An endpoint on loopback whose answer to a question a test decides."""
-
-    def __init__(self, reply: Callable[[str], Reply]) -> None:
-        self.reply, self.asked, self.headers_seen = reply, Counter[str](), []
-        self.at_once = self.most_at_once = 0
-        self.lock = threading.Lock()
-        super().__init__(("127.0.0.1", 0), Handler)
-
-    def handle_error(self, *_: object) -> None:
-        """A client that has gone away is meant in some tests."""
-
-    @property
-    def url(self) -> str:
-        return f"http://127.0.0.1:{self.server_port}/v1"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: Server
-
-    def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-        text = body["messages"][0]["content"].partition("<page>\n")[2].partition("\n</page>")[0]
-        with self.server.lock:
-            self.server.asked[text] += 1
-            self.server.headers_seen.append((self.path, body["model"], self.headers.get("Authorization")))
-            self.server.at_once += 1
-            self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
-        status, content = self.server.reply(text)
-        with self.server.lock:
-            self.server.at_once -= 1
-        self.send_response(status)
-        self.end_headers()
-        self.wfile.write(content.encode())
-
-    def log_message(self, *_: object) -> None:
-        pass
-
-
-def says(content: str) -> Reply:
-    return 200, json.dumps({"choices": [{"message": {"role": "assistant", "content": content}}]})
 
 
 @pytest.fixture
-def serve() -> Iterator[Callable[[Callable[[str], Reply]], Server]]:
-    servers = []
+def serve() -> Iterator[Callable[[Callable[[str], Reply]], AskedServer]]:
+    """Start a server that answers about the page in a question; `pages` counts how often it was asked about each."""
+    with ExitStack() as servers:
 
-    def start(reply: Callable[[str], Reply]) -> Server:
-        servers.append(Server(reply))
-        threading.Thread(target=servers[-1].serve_forever, args=(0.01,), daemon=True).start()
-        return servers[-1]
+        def start(reply: Callable[[str], Reply]) -> AskedServer:
+            pages = Counter[str]()
 
-    yield start
-    for server in servers:
-        server.shutdown()
-        server.server_close()
+            def answer(body: dict[str, Any]) -> Reply:
+                page = body["messages"][0]["content"].partition("<page>\n")[2].partition("\n</page>")[0]
+                pages[page] += 1
+                return reply(page)
+
+            server = servers.enter_context(serving(answer))
+            server.pages = pages  # type: ignore[attr-defined]
+            return server
+
+        yield start
 
 
 @pytest.fixture
@@ -85,8 +47,8 @@ def labels(out: Path) -> list[dict]:  # type: ignore[type-arg]
     return [json.loads(line) for line in out.read_text().splitlines()]
 
 
-def quick(server: Server) -> Judge:
-    return Judge(server.url, "some-model", first_wait=0.01)
+def quick(server: AskedServer) -> ChatServer:
+    return ChatServer(server.url, "some-model", first_wait=0.01)
 
 
 def by_number(text: str) -> Reply:
@@ -114,10 +76,10 @@ def test_what_is_labelled_is_not_asked_again_and_half_a_line_is_no_label(serve, 
     whole = out.read_bytes()
     lines = whole.splitlines(keepends=True)
     out.write_bytes(b"".join(lines[:20]) + lines[20][:25])
-    server.asked.clear()
+    server.pages.clear()
     assert judge_files([documents], quick(server), out) == {"scored": 10, "unscored": 0, "unanswered": 0}
     assert out.read_bytes() == whole
-    assert server.asked == {f"Text {i}": 1 for i in range(20, 30)}
+    assert server.pages == {f"Text {i}": 1 for i in range(20, 30)}
 
 
 @pytest.mark.parametrize("content", ["not labels", '{"name": 1}\n', "a\nb\n"])
@@ -157,14 +119,14 @@ def test_a_server_that_fails_now_and_then_is_asked_again(failure, serve, documen
 
     server, out = serve(reply), tmp_path / "out"
     assert judge_files([documents], quick(server), out)["scored"] == 30
-    assert set(server.asked.values()) == {3}
+    assert set(server.pages.values()) == {3}
 
 
 def test_a_text_that_gets_no_answer_is_counted_and_asked_by_the_next_run(serve, documents, tmp_path):
     broken, out = {"Text 3"}, tmp_path / "out"
     server = serve(lambda text: (503, "busy") if text in broken else by_number(text))
     assert judge_files([documents], quick(server), out) == {"scored": 29, "unscored": 0, "unanswered": 1}
-    assert server.asked["Text 3"] == 4
+    assert server.pages["Text 3"] == 4
     broken.clear()
     assert judge_files([documents], quick(server), out) == {"scored": 1, "unscored": 0, "unanswered": 0}
 
@@ -174,7 +136,7 @@ def test_a_text_that_the_server_can_not_take_is_recorded_and_not_asked_again(ser
     judge_files([documents], quick(server), tmp_path / "out")
     [label] = [label for label in labels(tmp_path / "out") if label["score"] is None]
     assert (label["id"], label["reason"]) == ("d3", "no answer: HTTP 400 Bad Request: too long")
-    assert server.asked["Text 3"] == 1
+    assert server.pages["Text 3"] == 1
 
 
 @pytest.mark.parametrize(
@@ -199,11 +161,11 @@ def test_a_server_that_hangs_or_is_not_there_is_given_up(serve, documents, tmp_p
         return by_number(text)
 
     for url in (serve(hang).url, "http://127.0.0.1:9/v1"):
-        judge = Judge(url, "m", timeout=0.05, first_wait=0.001)
+        judge = ChatServer(url, "m", timeout=0.05, first_wait=0.001)
         with pytest.raises(StageError, match="20 times in a row"):
             judge_files([documents], judge, tmp_path / "out", threads=20)
     with pytest.raises(StageError, match="expected http"):
-        judge_files([documents], Judge("file:///etc", "m"), tmp_path / "out")
+        judge_files([documents], ChatServer("file:///etc", "m"), tmp_path / "out")
 
 
 def test_as_many_questions_as_threads_are_asked_at_a_time(serve, documents, tmp_path):
@@ -240,7 +202,7 @@ def test_a_text_can_not_change_the_question_and_long_ones_are_cut(serve, tmp_pat
     file.write_text(json.dumps({"text": "{text} {0} %s" + "x" * 100_000}) + "\n")
     server = serve(lambda text: says("Score: 1"))
     judge_files([file], quick(server), tmp_path / "out")
-    [text] = server.asked
+    [text] = server.pages
     assert text.startswith("{text} {0} %sxxx")
     assert len(text) == 6000
     assert len(labels(tmp_path / "out")[0]["text"]) > 100_000

@@ -53,7 +53,7 @@ def test_transformers_gives_our_ids_and_our_chats(stage_folder, tmp_path):
     for n in (2, 4):
         rendered = theirs.apply_chat_template(MESSAGES[:n], add_generation_prompt=True, return_dict=False)
         assert rendered == tokenizer.encode_chat(MESSAGES[:n], add_generation_prompt=True)[0]
-    assert theirs.eos_token_id == tokenizer.im_end
+    assert theirs.eos_token_id == tokenizer.end_of_turn
     assert theirs.model_input_names == ["input_ids", "attention_mask"]  # what a Qwen3's generate takes
 
 

@@ -6,7 +6,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from crawl2chat.cli.main import main
-from crawl2chat.report.compare import compare_runs, over_runs, read_figures, t_quantile
+from crawl2chat.report.compare import compare_runs, over_runs, read_figures, t_quantile, unlike_settings
 from crawl2chat.stages.files import write_json
 from crawl2chat.stages.stage import MANIFEST, Manifest
 
@@ -50,6 +50,25 @@ def test_a_figure_is_averaged_over_the_runs_that_have_it(make_run):
     assert ended.figure.value == pytest.approx(0.6)
     assert (ended.least, ended.most, ended.figure.count) == (0.5, 0.7, 2)
     assert (only_one.figure.name, only_one.figure.count, only_one.spread) == ("x", 1, None)
+
+
+def test_runs_that_differ_in_more_than_their_seeds_have_no_interval_from_there_on(tmp_path, capsys):
+    for name, seed, width in (("a", 1, 64), ("b", 2, 128)):
+        stages = {"refine": {"workers": 1}, "pretrain": {"width": width, "seed": seed}, "sft": {"seed": seed}}
+        for i, (stage, settings) in enumerate(stages.items()):
+            figures = {"speed": {"value": float(seed), "unit": "", "interval": None, "count": None}}
+            manifest = Manifest(stage, settings, {}, {"a": name}, figures, {}, f"2026-11-28T10:0{i}:00", 1.0, {})
+            write_json(tmp_path / name / stage / MANIFEST, vars(manifest))
+    runs = [tmp_path / "a", tmp_path / "b"]
+    unlike = unlike_settings(runs)
+    assert unlike == {"pretrain": ["pretrain.width"], "sft": ["pretrain.width"]}
+    intervals = {one.stage: one.figure.interval for one in compare_runs(read_figures(runs), unlike)}
+    assert intervals["refine"] is not None
+    assert (intervals["pretrain"], intervals["sft"]) == (None, None)
+    assert main(["compare", *map(str, runs), "--stage", "sft", "--all"]) == 0
+    shown = capsys.readouterr().out
+    assert "no intervals, since these runs are not alike but for their seeds; they differ in pretrain.width" in shown
+    assert not re.search(r"1\.5 \[", shown)
 
 
 @pytest.mark.parametrize("ending", ["csv", "parquet"])

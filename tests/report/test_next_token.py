@@ -57,7 +57,8 @@ def test_the_table_fits_80_columns_and_marks_what_was_drawn(tokenizer):
     lines = show(
         tokenizer,
         [
-            Row(tokenizer.im_end, 1, 1.0, 1.0, True), Row(long, 2, 0.25, None, False), Row(3, 3, 0.0001, 0.0, False),
+            Row(tokenizer.end_of_turn, 1, 1.0, 1.0, True), Row(long, 2, 0.25, None, False),
+            Row(3, 3, 0.0001, 0.0, False),
             Row(4, None, None, 0.5, False),
         ],
     )  # fmt: skip
@@ -65,7 +66,7 @@ def test_the_table_fits_80_columns_and_marks_what_was_drawn(tokenizer):
     assert header.split() == ["rank", "token", "id", "the", "model", "controlled"]
     assert max(map(len, lines)) <= 80
     assert "\x1b" not in "".join(lines)
-    assert first.split() == ["1", "<|im_end|>", str(tokenizer.im_end), *["100.0", "%", "█" * 11] * 2, "drawn"]
+    assert first.split() == ["1", "<|im_end|>", str(tokenizer.end_of_turn), *["100.0", "%", "█" * 11] * 2, "drawn"]
     assert "25.0 % ██▊" in second
     assert "<50.0 %" in second  # less than the least that is known
     assert "<0.1 %" in third
@@ -78,4 +79,4 @@ def test_tokens_are_shown_as_python_writes_them(tokenizer):
     assert visible(tokenizer, tokenizer.ranks[b"\n"]) == r"'\n'"
     assert visible(tokenizer, tokenizer.ranks[b"\xe2"]) == r"b'\xe2'"
     assert visible(tokenizer, tokenizer.ranks[b" the"]) == "' the'"
-    assert visible(tokenizer, tokenizer.im_end) == "<|im_end|>"
+    assert visible(tokenizer, tokenizer.end_of_turn) == "<|im_end|>"

@@ -26,7 +26,7 @@ def test_each_part_has_its_plots_and_all_its_figures():
     assert re.findall("<h3>(.*?)</h3>", page) == [
         "Compression", "Learning from the prompt", "Continuation and diversity", "Recitation",
     ]  # fmt: skip
-    assert re.findall("<h4>(.*?)</h4>", page) == [
+    assert re.findall("<figcaption>(.*?)</figcaption>", page) == [
         "Bits per byte of held-out text", "Invented words that the page defines", "Texts by temperature",
         "Texts by top-p", "Passages continued word for word",
     ]  # fmt: skip

@@ -17,7 +17,7 @@ def step(n, **values):
 def test_the_report_shows_how_training_went_and_the_steps_that_were_skipped(tmp_path):
     lines = [step(1), step(2, skipped="the loss of 9 is a spike, above 4"), {"step": 3, "skipped": "the loss is <nan>"}]
     write_lines(tmp_path / METRICS, [*lines, step(4), {"step": 4, "bits_per_byte": 1.5}])
-    page = "".join(pretrain_plots(tmp_path, [Figure("unigram_bits_per_byte", 2.0)]))
+    page = "".join([*pretrain_plots(tmp_path, [Figure("unigram_bits_per_byte", 2.0)]), *pretrain_samples(tmp_path)])
     assert page.count("<svg") == 2
     for words in ("held-out bits per byte", "gradient norm", "learning rate, share", ">skipped<", "Skipped steps: 2"):
         assert words in page
@@ -26,7 +26,7 @@ def test_the_report_shows_how_training_went_and_the_steps_that_were_skipped(tmp_
 
 def test_metrics_of_an_earlier_version_are_shown_as_far_as_they_go(tmp_path):
     write_lines(tmp_path / METRICS, [{"step": 1, "loss": 3.0, "grad_norm": 0.5}, {"step": 2, "loss": 2.0}])
-    page = "".join(pretrain_plots(tmp_path, []))
+    page = "".join([*pretrain_plots(tmp_path, []), *pretrain_samples(tmp_path)])
     assert page.count("<svg") == 1
     assert "Skipped" not in page
 

@@ -10,18 +10,17 @@ from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.rl.grpo import (
     PolicyGradient,
     add_policy_gradients,
-    group_advantages,
-    policy_gradient_loss,
     sample_groups,
     samples_of,
     token_logprobs,
 )
+from crawl2chat.rl.losses import group_advantages, policy_gradient_loss
 from crawl2chat.rl.settings import PolicySettings
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.distributed import ParallelModel
-from crawl2chat.train.loop import train
+from crawl2chat.train.loop import Learner, train
 from crawl2chat.train.metrics import read_metrics
 
 SMALL = PolicySettings(
@@ -128,7 +127,7 @@ def test_gradients_are_the_same_under_any_split_into_micro_batches(tokenizer, mi
 
 def test_the_answer_and_its_stop_token_are_learned_and_the_prompt_is_not(tokenizer):
     model = tiny(tokenizer)
-    prompt, answer = [5, 6, 7], [8, tokenizer.im_end]
+    prompt, answer = [5, 6, 7], [8, tokenizer.end_of_turn]
     one = Completion(answer, [0.0, 0.0], "", "stop")
     add_gradients(model, [prompt], [[one]], torch.ones(1, 1))
     found = gradients(model)
@@ -265,3 +264,112 @@ def test_a_model_that_no_rank_has_whole_is_refused(tokenizer, tmp_path):
         StageError, match="parallel = fsdp: answers are drawn from the whole model on each GPU; use ddp"
     ):
         run(tokenizer, tmp_path, settings=SMALL.model_copy(update={"parallel": "fsdp"}))
+
+
+@pytest.mark.slow
+def test_several_updates_learn_from_the_same_answers_and_a_killed_run_draws_none_of_them_twice(tokenizer, tmp_path):
+    settings = SMALL.model_copy(update={"updates": 2, "checkpoint_every": 1, "steps": 4, "max_tokens": 5})
+    asked = []
+
+    def rewards(step, prompts, groups):
+        asked.append(step)
+        return short_ids(step, prompts, groups)
+
+    whole = run(tokenizer, tmp_path / "whole", settings=settings, reward=rewards)
+    assert asked == [0, 2]
+    lines = [line for line in read_metrics(tmp_path / "whole" / METRICS) if "reward" in line]
+    assert len({line["reward"] for line in lines}) == 2
+    assert all(
+        line["logprob_gap"] < 1e-4 < other["logprob_gap"] for line, other in zip(*[iter(lines)] * 2, strict=True)
+    )
+
+    def killed(step, prompts, groups):
+        if step == 2:  # a signal in the first update of a round ends the run behind its last one
+            signal.raise_signal(signal.SIGTERM)
+        return rewards(step, prompts, groups)
+
+    longer = settings.model_copy(update={"steps": 5, "decay": 0.0})
+    with pytest.raises(KeyboardInterrupt):
+        run(tokenizer, tmp_path / "killed", settings=longer, reward=killed)
+    again = run(tokenizer, tmp_path / "killed", settings=longer, reward=rewards)
+    assert asked[2:] == [0, 2, 4]
+    undisturbed = run(tokenizer, tmp_path / "longer", settings=longer)
+    assert all(torch.equal(a, b) for a, b in zip(again.parameters(), undisturbed.parameters(), strict=True))
+    assert not all(torch.equal(a, b) for a, b in zip(whole.parameters(), undisturbed.parameters(), strict=True))
+
+
+def flat_first(step, prompts, groups):
+    """All groups but the last are rewarded alike; in a resampled step all differ."""
+    rewards_pk = torch.ones(len(groups), len(groups[0]))
+    rewards_pk[-1 if step < SMALL.steps else slice(None), 0] = 0
+    return rewards_pk
+
+
+def new_samples(model, tokenizer, reward, reference=None, **options):
+    settings = SMALL.model_copy(update=options)
+    objective = PolicyGradient(model, tokenizer, settings, lambda step: PROMPTS, reward, reference=reference)
+    learner = Learner(objective, 6, settings, "reinforce")
+    return objective, learner, objective.accumulate_gradients(0, learner)
+
+
+def test_groups_without_signal_are_left_out_without_a_change_of_the_gradients(tokenizer):
+    found = []
+    for skip in (False, True):
+        model = tiny(tokenizer)
+        objective, _, _ = new_samples(model, tokenizer, flat_first, skip_flat_groups=skip)
+        found.append((len(objective.samples), gradients(model)))
+    assert [n for n, _ in found] == [12, 4]
+    assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(found[0][1], found[1][1], strict=True))
+    model = tiny(tokenizer)
+    nothing = new_samples(model, tokenizer, lambda step, p, g: torch.ones(3, 4), skip_flat_groups=True)
+    assert "no group" in nothing[2]["skipped"]
+
+
+def test_groups_without_signal_are_replaced_by_further_prompts_up_to_the_limit(tokenizer):
+    objective, _, line = new_samples(tiny(tokenizer), tokenizer, flat_first, resample=3)
+    assert line["prompts_sampled"] == 6
+    assert line["zero_variance"] == pytest.approx(2 / 3)  # of the first draw, so that figures stay comparable
+    assert len(objective.samples) == 12
+    assert all(any(s.advantage for s in objective.samples[i : i + 4]) for i in (0, 4, 8))
+
+
+def test_answers_that_were_cut_off_can_be_left_out_and_long_ones_cost(tokenizer):
+    objective, _, line = new_samples(tiny(tokenizer), tokenizer, short_ids, overlong_filter=True)
+    assert 0 < len(objective.samples) == round(12 * (1 - line["cut_short"])) < 12
+    assert objective.n_tokens == sum(len(sample.answer.ids) for sample in objective.samples)
+    _, _, penalised = new_samples(tiny(tokenizer), tokenizer, short_ids, overlong_margin=8)
+    assert penalised["reward"] == pytest.approx(line["reward"] - line["answer_tokens"] / 8, abs=1e-5)
+
+
+def test_the_penalty_for_divergence_in_the_loss_is_that_of_each_token_by_the_reference(tokenizer):
+    """Without rewards it is that of β · Σ r·(q − 1 − log q) / tokens, q = π_ref/π, of each answer by itself."""
+    model, reference = tiny(tokenizer), tiny(tokenizer)
+    with torch.no_grad():
+        model.lm_head.weight[100:] -= 0.5
+    objective, _, line = new_samples(
+        model, tokenizer, lambda step, p, g: torch.zeros(3, 4), reference, kl="k3", kl_weight=0.5
+    )
+    found = gradients(model)
+    model.zero_grad()
+    for sample in objective.samples:
+        ids_bt = torch.tensor([sample.prompt + sample.answer.ids])
+        log_p_t, log_ref_t = (token_logprobs(one, ids_bt)[0][0, sample.place] for one in (model, reference))
+        q_t = log_ref_t.detach() - log_p_t
+        (0.5 * (log_p_t - log_p_t.detach()).exp() * (q_t.exp() - 1 - q_t)).sum().div(objective.n_tokens).backward()
+    assert line["kl"] > 0.1
+    assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, gradients(model), strict=True))
+
+
+def test_the_penalty_for_divergence_in_the_reward_takes_off_what_an_answer_is_more_probable_than_at_the_start(
+    tokenizer,
+):
+    model, reference = tiny(tokenizer), tiny(tokenizer)
+    with torch.no_grad():
+        model.lm_head.weight[100:] -= 0.5
+    objective, _, line = new_samples(
+        model, tokenizer, lambda step, p, g: torch.ones(3, 4), kl_weight=0.5, reference=reference
+    )
+    ratios = torch.tensor([sum(s.answer.logprobs) - s.reference.sum().item() for s in objective.samples]).view(3, 4)
+    expected = -0.5 * (ratios - ratios.mean(dim=1, keepdim=True))
+    assert line["kl"] == pytest.approx(ratios.mean().item(), abs=1e-4) != 0
+    assert torch.allclose(torch.tensor([s.advantage for s in objective.samples]).view(3, 4), expected, atol=1e-4)

@@ -9,11 +9,12 @@ from crawl2chat.evals.tasks import Problem, Task
 from crawl2chat.generate.engine import Completion
 from crawl2chat.model import ModelConfig, Transformer, load_model
 from crawl2chat.rl import stage
-from crawl2chat.rl.settings import ReinforceSettings
-from crawl2chat.rl.stage import coin_flips, reinforce, task_rewards, without_measured
+from crawl2chat.rl.settings import PolicyLoraSettings, ReinforceSettings
+from crawl2chat.rl.stage import coin_flips, other_rewards, reinforce, task_rewards, without_measured
+from crawl2chat.stages.checks import outside_inputs
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.interrupts import Terminated
-from crawl2chat.stages.pipeline import find_stage, outside_inputs
+from crawl2chat.stages.pipeline import find_stage
 from crawl2chat.stages.stage import METRICS, hash_files
 from crawl2chat.tokenizer import Message
 from crawl2chat.train.metrics import read_metrics
@@ -162,3 +163,28 @@ def test_a_task_of_ones_own_is_learned_and_measured_by_its_reward_and_its_file_i
     file.unlink()
     with pytest.raises(StageError, match=r"reinforce.task = .*short.py: no such file"):
         outside_inputs(find_stage("reinforce"), settings)
+
+
+def test_with_an_adapter_the_stage_leaves_it_on_its_start_and_the_control_begins_as_it_did(inputs, tmp_path):
+    settings = SETTINGS.model_copy(update={"lora": PolicyLoraSettings(rank=2, lr=0.01)})
+    reinforce(*inputs, tmp_path / "reinforce", settings)
+    assert not (tmp_path / "reinforce" / "model" / "model.safetensors").exists()
+    start, trained = load_model(inputs[1]), load_model(tmp_path / "reinforce")
+    assert torch.equal(start.model.embed_tokens.weight, trained.model.embed_tokens.weight)
+    changed = [not torch.equal(a, b) for a, b in zip(start.parameters(), trained.parameters(), strict=True)]
+    assert sum(changed) == 7
+
+
+def test_further_rewards_count_by_their_weight_in_training_and_not_for_what_is_right(inputs, tmp_path):
+    file = tmp_path / "style.py"
+    file.write_text("def brief(problem, answer):\n    return -len(answer)\n")
+    settings = SETTINGS.model_copy(update={"rewards": [f"{file}:brief=0.5"], "random_control": False})
+    task = Task("sums", [], others=other_rewards(settings))
+    groups = [[Completion([1], [0.0], text, "stop") for text in ("2", "It is 2.")]]
+    assert task_rewards(task)(0, [Problem("?", ("2",), "sum")], groups).tolist() == [[1 - 0.5, 1 - 4.0]]
+    (tmp_path / "out").mkdir()
+    figures = {figure.name: figure.value for figure in reinforce(*inputs, tmp_path / "out", settings)}
+    assert figures[f"reward_before/{file}:brief"] < 0 <= figures["pass_at_1_before"]
+    assert "rewards.0" in outside_inputs(find_stage("reinforce"), settings)
+    with pytest.raises(ValueError, match="expected FILE.py:NAME=WEIGHT"):
+        ReinforceSettings(rewards=[str(file)])

@@ -7,6 +7,7 @@ import openai
 import pytest
 
 from crawl2chat.chat.talk import Talk
+from crawl2chat.chat.tools import sayable
 from crawl2chat.generate import Sampling
 
 PROMPTS = ["The", "In 1842 they counted", "a", "nobody had told her that the bridge was gone.", "東"]
@@ -104,7 +105,8 @@ def test_a_chat_reads_chatml_and_goes_on_to_the_end_of_the_turn(server, alone, t
     answer = server.openai.chat.completions.create(model="tiny", messages=messages, seed=2, temperature=1.1)
     ours = [{"role": "system", "content": "Be brief."}, *QUESTION]
     prompt, _ = tokenizer.encode_chat(ours, add_generation_prompt=True)
-    (expected,) = alone.generate([prompt], Sampling(1.1, max_tokens=1000, seed=2), seeds=[0])
+    sampling = sayable(tokenizer, Sampling(1.1, max_tokens=1000, seed=2), calls=False)
+    (expected,) = alone.generate([prompt], sampling, seeds=[0])
     assert answer.choices[0].message.content == expected.text
     assert answer.choices[0].finish_reason == expected.finish_reason
     assert answer.usage.prompt_tokens == len(prompt)
@@ -285,7 +287,7 @@ def test_tokenize_and_detokenize(server, tokenizer):
 def test_a_control_tokens_name_is_that_token_to_tokenize_alone(server, tokenizer):
     name = "<|im_end|>"
     bare = {"prompt": name, "add_special_tokens": False}
-    assert server.post("/tokenize", bare).json()["tokens"] == [tokenizer.im_end]
+    assert server.post("/tokenize", bare).json()["tokens"] == [tokenizer.end_of_turn]
     assert server.post("/tokenize", bare | {"parse_special": False}).json()["tokens"] == tokenizer.encode(name)
     answer = server.openai.completions.create(
         model="tiny", prompt=name, max_tokens=1, extra_body={"return_token_ids": True}

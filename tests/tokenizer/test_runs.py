@@ -70,7 +70,7 @@ def test_batches_chats_and_texts_with_controls_take_them_too(tokenizer):
     assert tokenizer.decode(ids) == f"<|im_start|>user\n{text}<|im_end|>\n"
     assert len(ids) == len(mask)
     ids = tokenizer.encode_with_controls(f"{text}<|im_end|>{text}")
-    assert ids.count(tokenizer.im_end) == 1
+    assert ids.count(tokenizer.end_of_turn) == 1
     assert tokenizer.decode(ids) == f"{text}<|im_end|>{text}"
 
 

@@ -35,7 +35,7 @@ def test_text_never_becomes_a_control_token(tokenizer, text):
     controls = set(tokenizer.controls.values())
     assert not controls & set(tokenizer.encode(text))
     ids, _ = tokenizer.encode_chat([{"role": "user", "content": text}])
-    assert [id for id in ids if id in controls] == [tokenizer.im_start, tokenizer.im_end]
+    assert [id for id in ids if id in controls] == [tokenizer.controls["<|im_start|>"], tokenizer.end_of_turn]
 
 
 @given(st.text())
@@ -125,8 +125,7 @@ def test_a_normalizer_is_kept_or_refused(tokenizer, saved, tmp_path):
         loaded.save(tmp_path / "again")
         assert json.loads((tmp_path / "again" / "tokenizer.json").read_text())["normalizer"] == normalizer
     (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"normalizer": {"type": "Lowercase"}}))
-    with pytest.raises(StageError, match="normalizer Lowercase is not supported"):
-        Tokenizer.load(tmp_path)
+    assert Tokenizer.load(tmp_path).encode("Mills") == Tokenizer.load(tmp_path).encode("mills")
 
 
 def test_a_loaded_tokenizer_is_saved_as_it_was(saved, tmp_path):
@@ -185,11 +184,14 @@ BYTES = {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": False, 
         {"type": "Sequence", "pretokenizers": [SPLIT | {"pattern": {"String": " "}}, BYTES]},
     ],
 )
-def test_a_way_of_splitting_that_is_not_ours_is_refused(saved, tmp_path, pre_tokenizer):
+def test_a_way_of_splitting_that_tiktoken_does_not_know_is_left_to_the_library(saved, tmp_path, pre_tokenizer):
+    theirs = pytest.importorskip("tokenizers")
     content = json.loads((saved / "tokenizer.json").read_text())
     (tmp_path / "tokenizer.json").write_text(json.dumps(content | {"pre_tokenizer": pre_tokenizer}))
-    with pytest.raises(StageError, match="that splits by one pattern"):
-        Tokenizer.load(tmp_path)
+    tokenizer = Tokenizer.load(tmp_path)
+    assert tokenizer.library is not None
+    text = "In 1842 they counted 17 mills,  Don't \n\n東京"
+    assert tokenizer.encode(text) == theirs.Tokenizer.from_file(str(tmp_path / "tokenizer.json")).encode(text).ids
 
 
 @pytest.mark.parametrize("text", ["", "{", "[]", "{}", '{"model": {"type": "BPE", "vocab": {"東": 0}}}', "\xff"])

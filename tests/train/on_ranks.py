@@ -13,6 +13,7 @@ import numpy as np
 import torch
 
 from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.model.adapters import AdaptedTransformer, AdapterShape
 from crawl2chat.parallel import torchrun
 from crawl2chat.rl.grpo import PolicyGradient
 from crawl2chat.rl.preferences.reward_model import RankedChoice, RewardModel
@@ -23,8 +24,9 @@ from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.distributed import SINGLE_PROCESS, process_group
 from crawl2chat.train.loop import train
+from crawl2chat.train.lora import halve
 from crawl2chat.train.next_token import NextToken
-from crawl2chat.train.settings import TrainSettings
+from crawl2chat.train.settings import TARGETS, TrainSettings
 
 SHAPE = {"seq_len": 16, "compile": "off", "precision": "fp32", "checkpoint_every": 1000, "evaluate_every": 4}
 STEPS = 8
@@ -58,8 +60,14 @@ def run(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
     """Train a small model; every rank leaves its weights' sum, the first one the trained model's weights."""
     settings = SHAPE | {"batch_tokens": 128, "micro_batch_tokens": 128} | job.get("settings", {})
     settings = TrainSettings(**settings)
-    model = Transformer(ModelConfig(65, 24, 40, 3, 3, 1, 8, max_position_embeddings=16))  # sizes that don't divide well
+    sizes = (65, 24, 40, job.get("layers", 3), 3, 1, 8)  # that don't divide well
+    model = Transformer(ModelConfig(*sizes, max_position_embeddings=16))
     model.init_weights(seed=0)
+    if "adapter" in job:
+        model = random_weights(model)  # zeros, as at the beginning of pretraining, would let no gradient through
+        if job["adapter"].pop("bf16", False):
+            halve(model, TARGETS)
+        model = AdaptedTransformer.on(model, AdapterShape(4, 2.0, **job["adapter"])).initialise(0)
     out = folder / job["out"]
     out.mkdir(exist_ok=True, parents=True)
     kill = tuple(job["kill"]) if "kill" in job else None
@@ -72,7 +80,7 @@ def run(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
     try:
         made = batches(settings.batch_rows, job.get("stop_at"), kill, job.get("broken_at"))
         objective = NextToken(model, made, settings)
-        train(objective, STEPS, settings, out, label="pretrain", evaluate=evaluate, ranks=together)
+        train(objective, STEPS, settings, out, label="pretrain", evaluate=evaluate, ranks=together, adapter_lr=0.01)
     except Stopped:
         return
     if together.first:
@@ -80,7 +88,10 @@ def run(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
 
 
 def random_model(vocab_size: int) -> Transformer:
-    model = Transformer(ModelConfig(vocab_size, 24, 40, 2, 3, 1, 8, max_position_embeddings=32))
+    return random_weights(Transformer(ModelConfig(vocab_size, 24, 40, 2, 3, 1, 8, max_position_embeddings=32)))
+
+
+def random_weights(model: Transformer) -> Transformer:
     generator = torch.Generator().manual_seed(3)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -129,6 +140,24 @@ def run_rankings(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
         torch.save(objective.model.state_dict(), out / "weights.pt")
 
 
+def run_sending(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
+    """The first rank sends a model, of which a part is frozen, and odd tensors; each rank leaves what it has then."""
+    model = Transformer(ModelConfig(65, 24, 40, 1, 3, 1, 8, max_position_embeddings=16, tie_word_embeddings=True))
+    if together.first:
+        model.init_weights(seed=5)
+        model.model.norm.weight.requires_grad_(False)
+    odd = [torch.tensor(3.5, dtype=torch.bfloat16), torch.zeros(0), torch.arange(6).view(2, 3).T]
+    given = {"model": model, "odd": odd, "same": model.lm_head.weight}
+    has = together.from_first(given if together.first else {})
+    embedding = has["model"].model.embed_tokens.weight
+    assert isinstance(embedding, torch.nn.Parameter)
+    assert has["same"] is has["model"].lm_head.weight is embedding
+    out = folder / job["out"]
+    out.mkdir(parents=True, exist_ok=True)
+    frozen = [name for name, p in has["model"].named_parameters() if not p.requires_grad]
+    torch.save({"weights": has["model"].state_dict(), "odd": has["odd"], "frozen": frozen}, out / f"{together.rank}.pt")
+
+
 def main() -> None:
     folder = Path(sys.argv[2])
     try:
@@ -142,7 +171,7 @@ def main() -> None:
     torchrun.leave(0)
 
 
-RUNS = {"batches": run, "policy": run_policy, "rankings": run_rankings}
+RUNS = {"batches": run, "policy": run_policy, "rankings": run_rankings, "sending": run_sending}
 
 if __name__ == "__main__":
     main()

@@ -38,3 +38,12 @@ def test_determinism_is_asked_of_cpus_alone_and_ends_with_its_block():
         assert torch.are_deterministic_algorithms_enabled()
     assert not torch.are_deterministic_algorithms_enabled()
     assert torch.utils.deterministic.fill_uninitialized_memory
+
+
+@pytest.mark.parametrize(
+    ("precision", "large", "form"), [("bf16", True, "bfloat16"), ("bf16", False, None), ("fp32", True, None)]
+)
+def test_a_large_model_is_asked_in_the_arithmetic_that_it_is_trained_in(monkeypatch, precision, large, form):
+    model = Transformer(ModelConfig(40, 16, 32, 1, 1, 1, 16, max_position_embeddings=8))
+    monkeypatch.setattr(devices, "LARGE", model.n_parameters() if large else model.n_parameters() + 1)
+    assert devices.rollout_form(model, TrainSettings(precision=precision)) == form

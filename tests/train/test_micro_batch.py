@@ -3,10 +3,19 @@ from contextlib import nullcontext
 import pytest
 import torch
 
+from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.stages.files import StageError
 from crawl2chat.train.data import Batch
 from crawl2chat.train.distributed import Ranks
-from crawl2chat.train.memory import MicroBatch, explain_out_of_memory, ran_out_of_memory, rows_within
+from crawl2chat.train.memory import (
+    CPU_ACTIVATIONS,
+    MicroBatch,
+    activation_bytes,
+    cpu_tokens,
+    explain_out_of_memory,
+    ran_out_of_memory,
+    rows_within,
+)
 from crawl2chat.train.next_token import add_gradients
 from crawl2chat.train.settings import TrainSettings
 
@@ -138,3 +147,13 @@ def test_torchs_own_words_for_a_full_memory_are_recognised():
         torch.empty(1 << 48)
     assert ran_out_of_memory(raised.value)
     assert not ran_out_of_memory(RuntimeError("CUDA error: an illegal memory access was encountered"))
+
+
+def test_a_cpu_takes_fewer_tokens_of_a_large_model_at_once():
+    small = Transformer(ModelConfig(64, 32, 64, 2, 4, 2, 16, max_position_embeddings=32))
+    assert cpu_tokens(small) == 2048
+    assert cpu_tokens(small, most=100) == 100
+    with torch.device("meta"):
+        large = Transformer(ModelConfig(64, 576, 1536, 30, 9, 3, 64, max_position_embeddings=8192))
+    of_block = activation_bytes(large.config, "cpu", bf16=False, compiled=False)
+    assert 0.9 * CPU_ACTIVATIONS < cpu_tokens(large) * 30 * of_block <= CPU_ACTIVATIONS

@@ -11,7 +11,9 @@ from crawl2chat.stages.table import CHAT_STAGES
 
 CHECKUP = "checkup/"
 BEFORE = f"before {CHECKUP}"  # in honesty's manifest: the same check-up of the model it began with, sft's
-LOW_IS_GOOD = ("refused on well-known people", "wrong on people never met")
+LOW_IS_GOOD = (
+    "refused on well-known people", "wrong on people never met", "wrong in follow-ups on people never met",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from crawl2chat.chat.formats import EXPECTED, PLAIN, is_row, read_row
-from crawl2chat.chat.offers import encode_conversation
+from crawl2chat.chat.formats import EXPECTED, PLAIN, is_row, read_row, unpack
 from crawl2chat.stages.files import AnyPath, StageError, write_jsonl
 from crawl2chat.stages.json_rows import BadRows, JsonRows, NotJson, RowError
 from crawl2chat.tokenizer import Message, Tokenizer
@@ -39,7 +38,7 @@ def read_conversations(file: AnyPath, say: Callable[[str], object] = lambda text
             if isinstance(value, NotJson):
                 problem = f"is not JSON ({value.problem}): it begins with {value.begin!r}; {EXPECTED}"
                 raise RowError(problem, "not JSON")
-            row = read_row(value)
+            row = read_row(unpack(value) if rows.unit == "row" else value)
         except RowError as error:
             problems.add(number, error)
             continue
@@ -93,7 +92,7 @@ def pack(
     cut between conversations.
     """
     room = seq_len + 1
-    encoded = [encode_conversation(tokenizer, messages) for messages in conversations]
+    encoded = [tokenizer.encode_chat(messages) for messages in conversations]
     fitting = [pair for pair in encoded if len(pair[0]) <= room]
     rows: list[list[int]] = []  # of conversations
     with_room: list[list[int]] = [[] for _ in range(room + 1)]  # rows by the room that they have left
@@ -107,7 +106,7 @@ def pack(
             rows.append([])
         rows[row].append(i)
         with_room[left - needed].append(row)
-    ids = np.full((len(rows), room), tokenizer.end_of_text, dtype=np.int64)
+    ids = np.full((len(rows), room), tokenizer.pad_id, dtype=np.int64)
     weights = np.zeros((len(rows), room), dtype=np.float32)
     for row, members in enumerate(rows):
         at = 0

@@ -9,8 +9,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+from crawl2chat.chat.citing import citations
 from crawl2chat.chat.talk import Reply, Talk, fit_context
-from crawl2chat.chat.tools import MAX_ROUNDS, final_text, offer
+from crawl2chat.chat.tools import MAX_ROUNDS, final_text
 from crawl2chat.generate import Sampling
 from crawl2chat.refine.text.extract import NOT_TEXT
 from crawl2chat.tokenizer import Message, ToolCall
@@ -36,8 +37,7 @@ class Dialogue:
 
     @property
     def opening(self) -> list[Message]:
-        offered = [offer(tuple(self.talk.tools))] if self.talk.tools else []
-        return offered + ([Message(role="system", content=self.system)] if self.system else [])
+        return self.talk.opening(self.system)
 
     @property
     def question(self) -> str | None:
@@ -105,9 +105,18 @@ class Dialogue:
             for page in re.findall(r"\bPage (\d+)\b", final_text(reply.messages)) if self.talk.tools else ():
                 self._write(f" ({self.talk.address(int(page)) or 'there is no such page'})")
             self._write(" …\n" if reply.ended == "interrupted" else "\n")
+            self._show_sources(reply)
             self._remark_on(reply)
         self.messages += reply.messages
         self._whole = None if reply.ended == "interrupted" else (self.talk.sampling, asked)
+
+    def _show_sources(self, reply: Reply) -> None:
+        """The passages that the answer cites; if it cites none, those that were put before the question."""
+        results = [message["content"] for message in reply.messages if message["role"] == "tool"]
+        sources = citations(final_text(reply.messages), [reply.passages, *results])
+        cited = [source for source in sources if source.cited]
+        for source in cited or (sources if reply.passages else ()):
+            self.remark(f"[{source.number}] {source.title}, {source.address}" + ("" if cited else "; read, not cited"))
 
     @contextmanager
     def _kept_unless_answered(self) -> Iterator[None]:
@@ -143,8 +152,6 @@ class Dialogue:
         }
         if reply.ended in endings:
             self.remark(endings[reply.ended])
-        if reply.called_in_vain:
-            self.remark("the model tried to call a tool, and none was offered; `chat --tools` offers them")
         if self.shows_stats:
             self.remark(show_stats(reply))
 

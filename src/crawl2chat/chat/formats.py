@@ -3,6 +3,7 @@
 A row becomes a `list[Message]`. A field that this does not carry over is metadata, or is noted by name, or is refused.
 """
 
+import contextlib
 import json
 from collections.abc import Iterator, Set
 from dataclasses import dataclass, field
@@ -81,6 +82,15 @@ def is_row(value: object) -> bool:
     if isinstance(value, list):
         return _are_turns(value)
     return isinstance(value, dict) and (_turns_of(value) is not None or _pair_of(value) is not None)
+
+
+def unpack(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of a table, with its turns as a list where a cell has them as the text of one."""
+    for name in TURNS:
+        if isinstance(row.get(name), str) and row[name].lstrip().startswith("["):
+            with contextlib.suppress(ValueError, RecursionError):
+                row = {**row, name: json.loads(row[name])}
+    return row
 
 
 def read_row(value: object) -> Row:

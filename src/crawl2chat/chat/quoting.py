@@ -17,12 +17,15 @@ class Quoting:
     for the first time (docs/decisions.md).
     """
 
-    def __init__(self, tokenizer: Tokenizer, result: str) -> None:
-        """result: a tool's text; what it says stands behind its first colon, on its first line."""
+    def __init__(self, tokenizer: Tokenizer, result: str, *, only_pages: bool = False) -> None:
+        """result: a tool's text; what it says stands behind its first colon, on its first line.
+
+        only_pages: only what follows a first colon behind "Page" is a quotation.
+        """
         _, _, said = result.split("\n")[0].partition(":")
         self.source = tokenizer.encode(said)
         self.stop = tokenizer.encode(".")
-        self.tokenizer = tokenizer
+        self.tokenizer, self.only_pages = tokenizer, only_pages
         pieces = [tokenizer.decode([id]) for id in self.source]
         following = [*pieces[1:], ""]
         # digits are tokens of their own, so a number begins with a lone space
@@ -36,6 +39,8 @@ class Quoting:
         """Ids that may follow `written`; None where any may."""
         colon = next((i for i, id in enumerate(written) if b":" in self.tokenizer.decode_bytes([id])), None)
         if colon is None:
+            return None
+        if self.only_pages and not self.tokenizer.decode(written[:colon]).lstrip().startswith("Page "):
             return None
         quoted = list(written[colon + 1 :])
         if self.stop[0] in quoted:

@@ -1,5 +1,6 @@
 """The fine-tuning stage: conversations and a base model in, a chat model out."""
 
+import json
 import random
 import shutil
 import sys
@@ -19,6 +20,7 @@ from crawl2chat.chat.conversations import (
     read_conversations,
     write_conversations,
 )
+from crawl2chat.chat.held_out import compare_answers, pairs_of
 from crawl2chat.chat.measured import (
     CONVERSATIONS,
     Measured,
@@ -30,23 +32,23 @@ from crawl2chat.chat.measured import (
     write_answers,
 )
 from crawl2chat.chat.settings import FineTuneSettings, SftSettings
-from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
-from crawl2chat.chat.talk import Talk
+from crawl2chat.chat.showcase import SHOWCASE, Way, ask_all, showcase_questions, ways_before
 from crawl2chat.chat.tools import offer_by_name
 from crawl2chat.evals.judging import FACT_TOKENS, accuracy_by_group, ask, mentions
 from crawl2chat.evals.questions import QuestionRow, of_split, read_questions
 from crawl2chat.evals.tasks import read_problems
-from crawl2chat.generate import Engine, Sampling
+from crawl2chat.generate import Engine
 from crawl2chat.model import Transformer, load_model
 from crawl2chat.stages.figures import Figure, share
-from crawl2chat.stages.files import AnyPath, StageError
+from crawl2chat.stages.files import AnyPath, StageError, write_jsonl
 from crawl2chat.stages.stage import METRICS, read_manifest
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.shards import TokenizedDocuments
 from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
 from crawl2chat.train.data import RowBatches
-from crawl2chat.train.devices import choose_device
+from crawl2chat.train.devices import choose_device, load_engine
 from crawl2chat.train.loop import train
+from crawl2chat.train.lora import Start
 from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.pretrain import save_stage_model
@@ -74,6 +76,10 @@ def sft(
     conversations, model, out = Path(conversations), Path(model), Path(out)
     tokenizer = Tokenizer.load(model)
     training, held_out = _hold_out(_read(conversations, model, tokenizer), conversations, settings)
+    for file, times in settings.mixed_in():
+        more, more_held_out = _hold_out(_read(file, model, tokenizer), file, settings)
+        training += _repeat(more, times, f"{file.name} {settings.seed}")
+        held_out += more_held_out
     write_conversations(training, out / CONVERSATIONS)
     if held_out:
         write_conversations(held_out, out / HELD_OUT)
@@ -82,13 +88,14 @@ def sft(
     measured = Measured(held_out_questions(asked), to_solve)
     measured.write(out)
     figures = fine_tune(training, model, tokenizer, out, settings, "sft", training_documents(model), held_out)
+    before, after = (load_engine(place, tokenizer, settings) for place in (model, out))
+    if pairs := pairs_of(held_out, settings.answers, settings.seed):
+        taught = pairs_of(training, len(pairs), settings.seed)
+        figures += compare_answers(before, after, pairs, taught, out)
     if measured:
-        engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
-        figures += _measure(engine, taught_rows(asked, training), measured, settings.seed, out)
-        base = Engine(load_model(model, device=choose_device(settings)), tokenizer)
-        greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
-        talks = {"base": Talk(base, greedy, base=True), "sft": Talk(engine, greedy)}
-        write_showcase(talks, measured, settings.seed, out)
+        figures += _measure(after, taught_rows(asked, training), measured, settings.seed, out)
+    ways = [*ways_before(model, before), Way("sft", after)]
+    write_jsonl(out / SHOWCASE, ask_all(ways, showcase_questions(measured, settings.seed), settings.seed))
     return figures
 
 
@@ -101,19 +108,28 @@ def taught_rows(rows: Sequence[QuestionRow], conversations: Sequence[Conversatio
 def _hold_out(
     conversations: list[Conversation], file: Path, settings: SftSettings
 ) -> tuple[list[Conversation], list[Conversation]]:
-    """Conversations to train on, in their order, and those that only the loss is measured on."""
+    """Conversations to train on, in their order, and those that are only measured with; equal ones stay together."""
     share = settings.held_out
     if share is None:
         crawl = read_manifest(file.parent)
         share = 0.0 if crawl and crawl.stage == "crawl" else HELD_OUT_SHARE
-    n = min(max(FEWEST_HELD_OUT, round(share * len(conversations))), len(conversations) // 5) if share else 0
+    keys = [json.dumps(messages, sort_keys=True) for messages in conversations]
+    different = list(dict.fromkeys(keys))
+    n = min(max(FEWEST_HELD_OUT, round(share * len(different))), len(different) // 5) if share else 0
     if share and not n:
         print(f"{file}: too few conversations to hold out any, so no validation loss is measured", file=sys.stderr)
-    places = set(random.Random(f"held out {settings.seed}").sample(range(len(conversations)), n))
-    parts: tuple[list[Conversation], list[Conversation]] = ([], [])
-    for i, messages in enumerate(conversations):
-        parts[i in places].append(messages)
-    return parts
+    chosen = set(random.Random(f"held out {settings.seed}").sample(different, n))
+    training = [messages for key, messages in zip(keys, conversations, strict=True) if key not in chosen]
+    held_out = dict(zip(keys, conversations, strict=True))
+    return training, [held_out[key] for key in different if key in chosen]
+
+
+def _repeat(conversations: list[Conversation], times: float, seed: str) -> list[Conversation]:
+    """All of them as often as `times` says, and for its fraction a choice of them, in their order."""
+    whole, part = divmod(times, 1)
+    n = round(part * len(conversations))
+    chosen = sorted(random.Random(seed).sample(range(len(conversations)), n))
+    return conversations * int(whole) + [conversations[i] for i in chosen]
 
 
 def _read(file: Path, model: Path, tokenizer: Tokenizer) -> list[Conversation]:
@@ -155,7 +171,7 @@ def fine_tune(
     forgets what it has read about people that no conversation speaks of (docs/decisions.md). The loss on the
     conversations in `held_out` is measured before, during and after training.
     """
-    model = load_model(base)
+    model = Start(base, settings.lora).trainable(settings.seed)
     context = model.config.max_position_embeddings
     if settings.seq_len > context:
         raise StageError(f"{stage}.seq_len = {settings.seq_len}: the model's context is {context} tokens; set it lower")
@@ -189,7 +205,7 @@ def fine_tune(
     if not (out / "model").exists():
         batches = RowBatches(ids, weights, settings.batch_rows, settings.seed)
         objective = NextToken(model, batches, settings, tokens_per_epoch=len(ids) * settings.seq_len)
-        train(objective, steps, settings, out, label=stage, evaluate=evaluate)
+        train(objective, steps, settings, out, label=stage, evaluate=evaluate, adapter_lr=settings.lora.lr)
         save_stage_model(model, tokenizer, out)
     shutil.rmtree(out / "checkpoints", ignore_errors=True)  # of use only until the model is there
     if held_out:

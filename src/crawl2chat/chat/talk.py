@@ -6,11 +6,26 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from crawl2chat.chat.tools import MAX_ROUNDS, Tool, carry_out, parse_reply, quoting
+from crawl2chat.chat.citing import listed, with_passages
+from crawl2chat.chat.toolbox import PASSAGES
+from crawl2chat.chat.tools import (
+    MAX_ROUNDS,
+    AnyTool,
+    OfferForm,
+    begins_call,
+    carry_out_all,
+    opening,
+    parse_reply,
+    question_of,
+    quoting,
+    sayable,
+    spoken,
+)
 from crawl2chat.evals.base.base_prompts import helper_page
 from crawl2chat.generate import Completion, Engine, Sampling
+from crawl2chat.generate.request import Rule
+from crawl2chat.search import SearchIndex
 from crawl2chat.tokenizer import Message, ToolCall
-from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 Ending = Literal["stop", "max_tokens", "context", "rounds", "interrupted"]
 ENDINGS: dict[str, Ending] = {"stop": "stop", "cancelled": "interrupted"}
@@ -32,7 +47,7 @@ class Reply:
     started: float = field(default_factory=time.monotonic)
     seconds: float = 0.0
     first_seconds: float | None = None  # until the first token
-    called_in_vain: bool = False  # a tool, where none was offered; such a call is never part of the text
+    passages: str = ""  # that were put before the question, as the model reads them
 
 
 class Talk:
@@ -48,12 +63,21 @@ class Talk:
         sampling: Sampling,
         *,
         base: bool = False,
-        tools: Mapping[str, Tool] | None = None,
+        tools: Mapping[str, AnyTool] | None = None,
+        offers: OfferForm | None = "names",
         address: Callable[[int], str | None] = lambda page: None,
+        reads: SearchIndex | None = None,
     ) -> None:
-        """address: of a page by the number that the search gives it, to be shown next to an answer that names it."""
+        """offers: how tools are offered. address: of a page by the number that a search of paragraphs gives it, to be
+        shown next to an answer that names it. reads: documents in which every question is looked up before the model
+        reads it, with what was found.
+        """
         self.engine, self.sampling, self.base = engine, sampling, base
-        self.tools, self.address = tools or {}, address
+        self.tools, self.offers, self.address, self.reads = tools or {}, offers, address, reads
+
+    def opening(self, system: str | None = None) -> list[Message]:
+        """Return the messages that a conversation begins with: the tools on offer, and a system message."""
+        return opening(self.tools, self.offers, system)
 
     def prompt(self, messages: Sequence[Message], begun: str = "") -> list[int]:
         """Return the ids that the model reads before it answers; begun: an answer's beginning, to be gone on with."""
@@ -61,7 +85,7 @@ class Talk:
         if not self.base:
             return [*tokenizer.encode_chat(messages, add_generation_prompt=True)[0], *tokenizer.encode(begun)]
         line = " ".join(["", *begun.split()])  # as the page writes what was said
-        return [tokenizer.end_of_text, *tokenizer.encode(helper_page(messages) + line)]
+        return [tokenizer.bos_id, *tokenizer.encode(helper_page(messages) + line)]
 
     def answer(
         self,
@@ -77,25 +101,39 @@ class Talk:
         seed: another one draws another answer. interrupted: asked between tokens; what was said by then is returned.
         Raises ValueError for a prompt that leaves no room in the context.
         """
-        asked = next((m["content"] for m in reversed(messages) if m["role"] == "user"), "")
-        reply = Reply()
+        asked, reply = question_of(messages), Reply()
+        messages, reply.passages = self._with_passages(messages)
         for n_rounds in range(1 + MAX_ROUNDS):
             prompt = self.prompt([*messages, *reply.messages])
             if n_rounds and len(prompt) >= self.engine.context:
                 reply.ended = "context"
                 break
-            calls = self._round(prompt, reply, write, seed, interrupted)
+            rule = quoting(self.engine.tokenizer, [*messages, *reply.messages])
+            calls = self._round(prompt, reply, write, seed, interrupted, rule)
             if not calls:
                 break
             if n_rounds == MAX_ROUNDS:
                 reply.ended = "rounds"
                 break
-            for called in calls:
-                result = carry_out(called, self.tools, asked)
-                reply.messages.append(Message(role="tool", content=result))
-                show(called, result)
+            results = carry_out_all(reply.messages, self.tools, asked)
+            reply.messages += results
+            for called, result in zip(calls, results, strict=True):
+                show(called, result["content"])
         reply.seconds = time.monotonic() - reply.started
         return reply
+
+    def _with_passages(self, messages: Sequence[Message]) -> tuple[Sequence[Message], str]:
+        """The conversation with what was found for its last question in that message, as much as leaves room."""
+        if self.reads is None or not messages or messages[-1]["role"] != "user":
+            return messages, ""
+        question = messages[-1]["content"]
+        found = self.reads.best(question, PASSAGES)
+        room = self.engine.context - max(1, min(self.sampling.max_tokens, self.engine.context // 2))
+        for n in range(len(found), 0, -1):
+            said = [*messages[:-1], Message(role="user", content=with_passages(question, found[:n]))]
+            if len(self.prompt(said)) <= room:
+                return said, listed(found[:n])
+        return messages, ""
 
     def _round(
         self,
@@ -104,12 +142,14 @@ class Talk:
         write: Callable[[str], object],
         seed: int,
         interrupted: Callable[[], bool],
+        rule: Rule | None,
     ) -> list[ToolCall]:
         """One message of the model, added to the reply; returns the calls that it makes."""
-        stop = (*self.sampling.stop, "\n") if self.base else self.sampling.stop
-        request = self.engine.submit(
-            prompt, replace(self.sampling, stop=stop), seed=seed, rule=quoting(self.engine.tokenizer, reply.messages)
-        )
+        if self.base:
+            sampling = replace(self.sampling, stop=(*self.sampling.stop, "\n"))
+        else:
+            sampling = sayable(self.engine.tokenizer, self.sampling, calls=bool(self.tools))
+        request = self.engine.submit(prompt, sampling, seed=seed, rule=rule)
         completion, text, n_written = request.completion, "", 0
         while completion.finish_reason is None:
             if interrupted():
@@ -128,7 +168,6 @@ class Talk:
         if reply.ended == "interrupted" and not text:
             return []
         message = Message(role="assistant", content=text)
-        reply.called_in_vain = not self.tools and self._calls(completion)
         if self.tools and reply.ended != "interrupted":  # an unfinished call does not count
             parsed = parse_reply(self.engine.tokenizer, completion.ids)
             message = parsed if parsed.get("tool_calls") else Message(role="assistant", content=text.strip())
@@ -138,14 +177,16 @@ class Talk:
     def _spoken(self, completion: Completion) -> str:
         """The text so far without the calls in it; it only ever grows."""
         text = completion.text
-        if self._calls(completion):
-            opening = self.engine.tokenizer.controls[TOOL_CALL[0]]
-            text = self.engine.tokenizer.decode(completion.ids[: completion.ids.index(opening)])
+        if self.tools and not self.base:
+            text = spoken(self.engine.tokenizer, completion.ids, text)
+            if completion.finish_reason and not self._calls(completion):
+                text = completion.text  # what could have become a call has not
         return text.lstrip() if self.base or self.tools else text
 
     def _calls(self, completion: Completion) -> bool:
-        """Whether a chat model has begun to call a tool, offered or not."""
-        return not self.base and self.engine.tokenizer.controls.get(TOOL_CALL[0], -1) in completion.ids
+        """Whether an answer that has ended is a call of a tool, or the beginning of one."""
+        tokenizer, ids = self.engine.tokenizer, completion.ids
+        return begins_call(tokenizer, ids, completion.text) or "tool_calls" in parse_reply(tokenizer, ids)
 
 
 def fit_context(talk: Talk, opening: list[Message], history: list[Message]) -> list[Message] | None:

@@ -21,6 +21,8 @@ Number = TypeVar("Number", int, float)
 
 MODEL_STAGES = ("base", "sft", "honesty", "reinforce", "prefer")  # that leave a model; base is pretrain's
 ANSWER_TOKENS = 200
+TOOL_NAMES = ("search", "calculator", "python")  # chat.toolbox.BUILT_IN, without importing torch
+WEIGHT_FORMS = ("float32", "bfloat16", "int8")  # model.WeightForm's, without importing torch
 
 
 def within(kind: type[Number], least: float, most: float = math.inf) -> Callable[[str], Number]:
@@ -68,9 +70,45 @@ def add_model(
     parser.add_argument("--stage", choices=stages, help="which of the run's models (default: the best by its check-up)")
 
 
+def add_weights(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """The form of a model's weights while it generates, for `load` and `read_engine`."""
+    parser.add_argument(
+        "--weights", choices=WEIGHT_FORMS,
+        help="form in which matrices are kept: bfloat16 takes half the memory of float32 and is the fastest, int8 "
+        "takes a quarter and changes about one token in 25 (default: as they are stored)",
+    )  # fmt: skip
+
+
+def tool_names(text: str) -> list[str]:
+    """A type for argparse: names of the package's own tools."""
+    names = [name.strip() for name in text.split(",") if name.strip()]
+    wrong = [name for name in names if name not in TOOL_NAMES]
+    if wrong or not names:
+        raise argparse.ArgumentTypeError(f"{', '.join(wrong) or text!r}: expected some of {','.join(TOOL_NAMES)}")
+    return names
+
+
+def add_documents(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> None:
+    """What a search looks in, and how."""
+    parser.add_argument(
+        "--documents", type=Path, metavar="FOLDER",
+        help="documents to search: Parquet, JSON lines, text or Markdown (default: the run's); their index is kept "
+        "next to them and made again when they change",
+    )  # fmt: skip
+    parser.add_argument(
+        "--vectors", type=Path, metavar="FOLDER",
+        help="rank by these embeddings, too: a folder of model2vec's (the extra `search`); nothing is downloaded",
+    )  # fmt: skip
+    parser.add_argument(
+        "--search", choices=("tool", "always"), default="tool",
+        help="tool: the model decides what to search for; always: each question is looked up and the model reads what "
+        "was found with it, as every model does that can't call tools (tool)",
+    )  # fmt: skip
+
+
 def open_model(options: argparse.Namespace, max_batch: int | None = None) -> Model:
-    """The model that `add_model`'s options name."""
-    return load(options.model, options.stage, max_batch=max_batch)
+    """The model that `add_model`'s options name, in the form of `add_weights`' where the command has it."""
+    return load(options.model, options.stage, max_batch=max_batch, weights=getattr(options, "weights", None))
 
 
 def add_sampling(parser: argparse.ArgumentParser, temperature: float) -> None:

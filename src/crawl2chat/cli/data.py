@@ -1,11 +1,16 @@
-"""The commands about texts: how they are cut into tokens, judged by a model, sorted by a classifier."""
+"""The commands about texts and conversations: how they are cut into tokens, what is in them, which are good."""
 
 import argparse
 import re
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from crawl2chat.cli.arguments import Add, key_of, read_stdin, text_of, within
+from crawl2chat.api import find_model
+from crawl2chat.cli.arguments import WEIGHT_FORMS, Add, key_of, read_stdin, text_of, within
 from crawl2chat.stages.files import StageError
+
+if TYPE_CHECKING:
+    from crawl2chat.generate.chat_models import ChatModel
 
 PUBLIC_ENCODINGS = ("gpt2", "gpt4", "gpt4o")  # tokenizer.public has more about them
 NAME = re.compile(r"[A-Za-z0-9][\w.+-]{0,39}", re.ASCII)
@@ -62,6 +67,41 @@ def named_tokenizer(text: str) -> tuple[str, Path]:
             f"digits, '.', '_', '+' and '-' other than run, {', '.join(PUBLIC_ENCODINGS)}"
         )
     return name, Path(path).expanduser()
+
+
+def add_conversations(add: Add) -> None:
+    conversations = add(
+        "conversations", "show what is in files of conversations, and what of it a model would learn",
+        conversations_command, example="chats.jsonl more.csv --show-mask runs/smollm2",
+    )  # fmt: skip
+    conversations.add_argument(
+        "files", nargs="+", type=Path, metavar="FILE",
+        help="messages as OpenAI has them, ShareGPT, Alpaca, or prompt and completion; JSON lines, JSON, CSV, Parquet",
+    )  # fmt: skip
+    conversations.add_argument(
+        "--show-mask", type=Path, metavar="MODEL",
+        help="count tokens by this model's tokenizer, and print some conversations as it reads them, with what is "
+        "learned in colour",
+    )  # fmt: skip
+    conversations.add_argument(
+        "--count", type=within(int, 1), default=3, metavar="N", help="number of conversations of each file to print (3)"
+    )
+
+
+def conversations_command(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from crawl2chat.chat.conversations import read_conversations
+    from crawl2chat.chat.overview import print_masks, print_overview
+    from crawl2chat.tokenizer import Tokenizer
+
+    tokenizer = Tokenizer.load(find_model(options.show_mask)[0]) if options.show_mask else None
+    console = Console(highlight=False)
+    print_overview(console, options.files, tokenizer)
+    if tokenizer:
+        for file in options.files:
+            print_masks(console, read_conversations(file)[: options.count], tokenizer)
+    return 0
 
 
 def add_classify(add: Add) -> None:
@@ -124,10 +164,74 @@ def add_judge(add: Add) -> None:
     judge.add_argument("--key-variable", metavar="NAME", help="environment variable that holds the server's key")
 
 
-def judge_command(options: argparse.Namespace) -> int:
-    from crawl2chat.refine.quality.judge import Judge, judge_files
+def add_judge_answers(add: Add) -> None:
+    judge = add(
+        "judge-answers", "have a language model rank answers by a rubric, as an annotator for `prefer`",
+        judge_answers_command, example="answers.jsonl --with runs/smollm2/pretrain --out judged.jsonl",
+    )  # fmt: skip
+    judge.epilog = f"{JUDGE_NOTES}{judge.epilog}"
+    judge.add_argument("file", type=Path, metavar="ANSWERS", help="JSON lines: prompts with answers, or pairs")
+    judge.add_argument("--with", dest="folder", type=Path, metavar="PATH", help="folder of the model that judges")
+    judge.add_argument("--url", help="have a model on a server with OpenAI's chat completions judge: http://HOST/v1")
+    judge.add_argument("--model", metavar="NAME", help="the model's name on that server")
+    judge.add_argument("--key-variable", metavar="NAME", help="environment variable that holds the server's key")
+    judge.add_argument(
+        "--threads", type=within(int, 1), default=4, metavar="N", help="number of requests to the server at a time (4)"
+    )
+    judge.add_argument("--weights", choices=WEIGHT_FORMS, help="form in which the judging model's matrices are kept")
+    judge.add_argument(
+        "--by", choices=("compare", "score"), default="compare",
+        help="compare each two answers in both orders, or score each answer from 1 to 5 (compare)",
+    )  # fmt: skip
+    judge.add_argument("--rubric", metavar="TEXT", help="what makes an answer good, in a sentence or two")
+    judge.add_argument("--out", type=Path, required=True, metavar="FILE", help="ranked lists as JSON lines")
 
-    judge = Judge(options.url, options.model, key_of("judge", options.key_variable) or "", options.timeout)
+
+JUDGE_NOTES = """\
+ANSWERS has lines of {"prompt" or "messages", "answers": ["...", "..."]}, or pairs {"prompt", "chosen", "rejected"}; an
+order that it has already is what the judge is compared with. --out has ranked lists, which `--prefer.rankings` and
+`rank --import` take. Judgements are remembered in FILE-asked.jsonl: the same command goes on from there.
+
+"""
+
+
+def judge_answers_command(options: argparse.Namespace) -> int:
+    from rich.console import Console
+
+    from crawl2chat.generate.chat_models import Remembered, ServerModel, open_local
+    from crawl2chat.rl.preferences import judge
+    from crawl2chat.rl.preferences.preference_files import ranked_lines
+    from crawl2chat.stages.chat_server import ChatServer
+    from crawl2chat.stages.disks import check_writable
+    from crawl2chat.stages.figures import figure_table
+    from crawl2chat.stages.files import atomic_write
+
+    if bool(options.folder) == bool(options.url) or bool(options.url) != bool(options.model):
+        raise StageError("judge-answers: give either --with PATH, or --url URL and --model NAME")
+    check_writable(options.out)
+    asked = judge.read_answers(options.file)
+    if options.url:
+        key = key_of("judge-answers", options.key_variable) or ""
+        server = ChatServer(options.url, options.model, key, caller="judge-answers")
+        model: ChatModel = ServerModel(server, options.threads)
+    else:
+        model = open_local(options.folder, options.weights)
+    memory = options.out.with_name(f"{options.out.stem}-asked.jsonl")
+    judged, figures = judge.judge_answers(
+        Remembered(model, memory, "judge"), asked, options.by, options.rubric or judge.RUBRIC
+    )
+    with atomic_write(options.out) as temporary, open(temporary, "w", encoding="utf-8") as handle:
+        handle.writelines(ranked_lines(judged))
+    Console(width=120, highlight=False).print(figure_table(figures))
+    print(f"rankings: {options.out}")
+    return 0
+
+
+def judge_command(options: argparse.Namespace) -> int:
+    from crawl2chat.refine.quality.judge import judge_files
+    from crawl2chat.stages.chat_server import ChatServer
+
+    judge = ChatServer(options.url, options.model, key_of("judge", options.key_variable) or "", options.timeout)
     counts = judge_files(options.files, judge, options.out, threads=options.threads, sample=options.sample)
     print(", ".join(f"{count:,} {what}" for what, count in counts.items()) + f"\nlabels: {options.out}")
     return 1 if counts["unanswered"] else 0

@@ -16,8 +16,14 @@ from crawl2chat.stages.files import StageError
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
     "make a model": (run.add_run, run.add_stages, run.add_plan, data.add_judge, data.add_classify),
     "talk to it": (talk.add_chat, talk.add_generate, talk.add_rank, serve.add_serve, serve.add_app),
-    "look at what is there": (data.add_tokens, measure.add_match, run.add_report, run.add_compare),
-    "measure": (measure.add_eval, measure.add_compress, measure.add_decompress),
+    "look at what is there": (
+        data.add_tokens,
+        data.add_conversations,
+        measure.add_match,
+        run.add_report,
+        run.add_compare,
+    ),
+    "measure": (measure.add_eval, data.add_judge_answers, measure.add_compress, measure.add_decompress),
     "share": (release.add_import, release.add_export, release.add_verify),
 }
 

@@ -7,6 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
@@ -16,6 +17,7 @@ from crawl2chat.cli.arguments import (
     Add,
     add_model,
     add_sampling,
+    add_weights,
     open_model,
     read_stdin,
     sampling_of,
@@ -29,33 +31,37 @@ if TYPE_CHECKING:
     from crawl2chat.tokenizer import Tokenizer
 
 SUITES = {  # of `eval`: which of its options each takes in addition to --stage and --out
-    "base": ("force", "all"),
+    "base": ("data", "limit", "force", "all"),
     "core": ("data", "limit"),
     "lm-eval": ("tasks", "include_path", "limit"),
     "arc": ("data", "limit"),
-    "gsm8k": ("data", "limit", "samples", "temperature", "max_tokens"),
-    "humaneval": ("data", "limit", "samples", "temperature", "max_tokens"),
+    "gsm8k": ("data", "limit", "samples", "temperature", "max_tokens", "weights"),
+    "humaneval": ("data", "limit", "samples", "temperature", "max_tokens", "weights"),
 }
-OWN_TASK = ("data", "limit", "samples", "temperature", "max_tokens")
+OF_RUNS = ("force", "all")  # options of base that only its stage has
+OWN_TASK = ("data", "limit", "samples", "temperature", "max_tokens", "weights")
 NEEDED = {"core": "data", "lm-eval": "tasks", "arc": "data", "gsm8k": "data", "humaneval": "data"}
 EVAL_HELP = """
 suites:
-  base        a run's base model: compression, recitation, knowledge, learning from its prompt; the stage `base`
+  base        a run's base model: compression, recitation, knowledge, learning from its prompt; the stage `base`.
+              Of a model from elsewhere what needs no knowledge of its training: bits per byte of --data (a text),
+              few-shot translation, letters in words, sums at once and by steps, what it says of itself
   core        CORE's 22 tasks for base models (DCLM, arXiv 2406.11794), as far as --data has them, with core.json
   lm-eval     tasks of lm-evaluation-harness, named by --tasks; needs `pip install 'crawl2chat[lm-eval]'`
   arc         multiple-choice questions for a chat model; its most probable letter counts
   gsm8k       word problems for a chat model; the final value of its answer counts
   FILE.py     a task of your own: a Python file that defines problems, a reward, or both (examples/word_count_task.py);
               also FILE.py:NAME or package.module:NAME
-  humaneval   Python functions written by a chat model; runs them with resource limits but no sandbox: use a container
+  humaneval   Python functions written by a chat model; runs them in a sandbox, or not at all
               for models that you don't trust
 
---data of the last three is a file (JSON lines, also .gz, or Parquet) or a name on the hub, which needs
+--data of arc, gsm8k and humaneval is a file (JSON lines, also .gz, or Parquet) or a name on the hub, which needs
 `pip install datasets`. Figures are printed and written to RUN/evals/SUITE-STAGE.json, with the model's answers next to
 them.
 
 examples:
   crawl2chat eval runs/laptop --suite base
+  crawl2chat eval runs/imported --suite base --data prose.txt --limit 60
   crawl2chat eval runs/gpu --suite core --stage base --data core-eval --limit 500
   crawl2chat eval runs/gpu --suite lm-eval --stage base --tasks arc_easy,hellaswag
   crawl2chat eval runs/gpu --suite gsm8k --data gsm8k/test.jsonl.gz
@@ -74,16 +80,18 @@ def add_eval(add: Add) -> None:
         "--suite", type=_suite, required=True, metavar="SUITE", help="what to measure; the suites are described below"
     )
     evaluate.add_argument(
-        "--data", metavar="PLACE", help="the questions: for core a folder, otherwise a file or a name on the hub"
+        "--data",
+        metavar="PLACE",
+        help="the questions: for core a folder, for base a text, otherwise a file or a name on the hub",
     )
     evaluate.add_argument("--limit", type=within(int, 1), metavar="N", help="ask only N questions (of each task)")
     evaluate.add_argument(
         "--out", type=Path, metavar="FILE", help="file for the figures (default: RUN/evals/SUITE-STAGE.json)"
     )
     evaluate.add_argument(
-        "--force", action="store_true", default=None, help="base: measure again even if nothing has changed"
+        "--force", action="store_true", default=None, help="base, of a run: measure again even if nothing has changed"
     )
-    evaluate.add_argument("--all", action="store_true", default=None, help="base: print all figures")
+    evaluate.add_argument("--all", action="store_true", default=None, help="base, of a run: print all figures")
     harness = evaluate.add_argument_group("lm-eval")
     harness.add_argument("--tasks", metavar="NAME,…", help="tasks of the harness or of --include-path")
     harness.add_argument("--include-path", type=Path, metavar="DIR", help="folder with YAML files of your own tasks")
@@ -97,6 +105,7 @@ def add_eval(add: Add) -> None:
     answers.add_argument(
         "--max-tokens", type=within(int, 1), metavar="N", help="maximum length of an answer, in tokens (512)"
     )
+    add_weights(answers)
 
 
 def _suite(text: str) -> str:
@@ -116,17 +125,19 @@ def eval_command(options: argparse.Namespace) -> int:
         raise StageError(f"eval --suite {suite}: needs --{NEEDED[suite]}; see `crawl2chat eval --help`")
     if options.out and options.out.is_dir():  # which writing a file of this name would remove
         raise StageError(f"eval --out {options.out}: there is a folder of this name; name a file")
-    if suite == "base":
+    if suite == "base" and _is_pretrained_run(options.model):
         return _measure_base(options)
+    if suite == "base" and (options.force or options.all):
+        raise StageError("eval --suite base: --force and --all are for runs that pretrained their base model")
 
     import torch
 
     from crawl2chat.evals.suites.suites import SuiteOptions, measure
-    from crawl2chat.model import load_model
+    from crawl2chat.model import load_model, load_to_generate
     from crawl2chat.tokenizer import Tokenizer
 
     folder, made_by = find_model(options.model, options.stage)
-    if made_by == "pretrain" and suite not in ("core", "lm-eval"):
+    if made_by == "pretrain" and suite not in ("base", "core", "lm-eval"):
         raise StageError(
             f"eval --suite {suite}: {folder} holds a base model, which knows no conversations; take core or lm-eval "
             "for it, or a later --stage"
@@ -134,11 +145,23 @@ def eval_command(options: argparse.Namespace) -> int:
     out = _results_file(options, folder)
     if out:
         check_writable(out)
-    asked = SuiteOptions(suite, **{name: getattr(options, name) for name in taken_by_suite})
-    model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
+    asked = SuiteOptions(suite, **{name: getattr(options, name) for name in taken_by_suite if name not in OF_RUNS})
+    if "weights" in taken_by_suite:
+        model, form = load_to_generate(folder, options.weights)
+        asked = replace(asked, weights=form)
+    else:
+        model = load_model(folder, device="cuda" if torch.cuda.is_available() else "cpu")
     result = measure(model, Tokenizer.load(folder), asked)
     _keep(options, folder, result, out)
     return 0
+
+
+def _is_pretrained_run(run: Path) -> bool:
+    """Whether a run's folder holds a base model whose training text is known."""
+    from crawl2chat.stages.stage import read_manifest
+
+    manifest = read_manifest(run / "pretrain")
+    return manifest is not None and manifest.stage == "pretrain"
 
 
 def _measure_base(options: argparse.Namespace) -> int:
@@ -150,14 +173,12 @@ def _measure_base(options: argparse.Namespace) -> int:
     from crawl2chat.stages.stage import run_stage
 
     run = options.model
+    for name in ("data", "limit"):
+        if getattr(options, name):
+            raise StageError(f"eval --suite base takes no --{name} for a run that pretrained its model")
     if options.stage not in (None, "base") or options.out:
         raise StageError(
             "eval --suite base measures a run's base model into RUN/base; it takes no other --stage or --out"
-        )
-    if not (run / "pretrain").is_dir():
-        raise StageError(
-            f"{run}: is no run's folder with a pretrain stage; of models from elsewhere nobody knows what they learned "
-            "from, so take --suite core or lm-eval"
         )
     recipe = run / "recipe.toml"
     settings = load_settings(BaseSettings, recipe if recipe.exists() else None, [], table="base")

@@ -89,20 +89,46 @@ def _read_statement(file: Path | None) -> str | None:
         raise StageError(f"export --data-statement {file}: can't be read: {error}") from error
 
 
+IMPORT_NOTES = """\
+The model is checked (sizes, weights, tokenizer, chat template) and copied as it is to RUN/pretrain; every command
+and stage then works on RUN. Not supported: mixtures of experts, models with vision or audio, quantised and pickled
+weights, encoders.
+Of an adapter (LoRA, rsLoRA, DoRA) the base is copied to RUN/pretrain/base, and the adapter to RUN/pretrain/model;
+`export` merges them.
+Names on the hub are downloaded by huggingface_hub into its cache; HF_HOME, HF_ENDPOINT and HF_TOKEN are honoured.
+After a download that was cut, files that are complete are not downloaded again.
+
+"""
+
+
 def add_import(add: Add) -> None:
     imported = add(
-        "import", "start a run from a dense Qwen3 checkpoint", import_command,
-        example="Qwen3-0.6B --out runs/mine",
+        "import", "start a run from a model that exists: Llama, Mistral, Qwen2, Qwen3 and their like", import_command,
+        example="HuggingFaceTB/SmolLM2-135M-Instruct --out runs/mine",
     )  # fmt: skip
-    imported.add_argument("checkpoint", type=Path, metavar="FOLDER", help="a Qwen3 in transformers' form, on disk")
+    imported.add_argument(
+        "checkpoint", metavar="MODEL",
+        help="a folder in transformers' form or of a PEFT adapter, a GGUF file, or a name on the hub (ORG/NAME); "
+        "a folder of that name comes first",
+    )  # fmt: skip
+    imported.epilog = f"{IMPORT_NOTES}{imported.epilog}"
     imported.add_argument("--out", type=Path, required=True, metavar="RUN", help="the run's folder")
+    imported.add_argument(
+        "--base", metavar="MODEL",
+        help="for an adapter: the model that it was trained on, as a folder, GGUF file or name on the hub "
+        "(default: what its adapter_config.json names)",
+    )  # fmt: skip
+    imported.add_argument(
+        "--revision", metavar="REVISION",
+        help="for a name on the hub: a branch, a tag or a commit (default: the main branch)",
+    )  # fmt: skip
 
 
 def import_command(options: argparse.Namespace) -> int:
     from crawl2chat.release.importing import import_model
     from crawl2chat.report import print_stage
 
-    manifest, ran = import_model(options.checkpoint, options.out)
+    manifest, ran = import_model(options.checkpoint, options.out, revision=options.revision, base=options.base)
     print_stage(options.out / "pretrain", manifest, ran)
     return 0
 

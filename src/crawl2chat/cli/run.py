@@ -21,18 +21,19 @@ FILE_STAGES = {"conversations": "sft", "questions": "honesty", "problems": "rein
 class StageCommand(NamedTuple):
     """How a stage is shown: its help, its inputs (name and help of each), an example, and inputs it can do without.
 
-    Each of the latter is an option: its name, which input it gives, and its help.
+    Each of the latter is an option: its name, which input it gives, and its help. shortcuts: likewise, of settings.
     """
 
     help: str
     inputs: tuple[tuple[str, str], ...]
     example: str
     options: tuple[tuple[str, str, str], ...] = ()
+    shortcuts: tuple[tuple[str, str, str], ...] = ()
 
 
 STAGES = {
     "crawl": StageCommand(
-        "collect pages: a made-up web, your WARC files, Common Crawl",
+        "collect pages: a made-up web, your WARC files, Common Crawl, a web site, folders of documents",
         (),
         "--crawl.source warc --crawl.warc 'pages/*.warc.gz' --out mine/crawl",
     ),
@@ -60,12 +61,23 @@ STAGES = {
         ),
         "mine/crawl mine/refine mine/pretrain --out mine/base",
     ),
+    "synthesize": StageCommand(
+        "have a model write questions with answers, and conversations, about documents; keep what can be checked",
+        (DOCUMENTS,),
+        "mine/refine --with runs/smollm2/pretrain --out mine/synthesize",
+        (("--with", "pretrain", "folder of the model that writes: a stage's, or one in Hugging Face's form"),),
+        (
+            ("--url", "url", "have a model on a server with OpenAI's chat completions write: http://HOST/v1"),
+            ("--model", "model", "the model's name on that server"),
+            ("--key-variable", "key_variable", "environment variable that holds the server's key"),
+        ),
+    ),
     "sft": StageCommand(
         "fine-tune a base model on conversations, so that it answers",
         (
             (
                 "CONVERSATIONS",
-                'a file of conversations: JSON lines of {"messages": […]}, ShareGPT, Alpaca, or prompt and completion',
+                'a file of conversations: {"messages": […]}, ShareGPT, Alpaca, or prompt and completion; JSON, CSV, …',
             ),
             ("MODEL", "a pretrain stage's folder, or a Qwen3 model in Hugging Face's form"),
         ),
@@ -82,11 +94,15 @@ STAGES = {
                 "QUESTIONS",
                 'JSON lines of {"wordings": […], "answers": […], "group": …, "split": "train", "probe" or "held_out"}',
             ),
-            ("DOCUMENTS", "a refine stage's folder, Parquet, JSON lines, text or Markdown, to search in"),
             ("MODEL", "a folder with a chat model, such as an sft stage's"),
         ),
-        "questions.jsonl mine/refine mine/sft --out mine/honesty",
+        "questions.jsonl mine/sft --documents mine/refine --out mine/honesty",
         (
+            (
+                "--documents",
+                "refine",
+                "documents to search in: a refine stage's folder, Parquet, JSON lines, text or Markdown",
+            ),
             ("--problems", "problems", "problems to teach the calculator with and to measure, as reinforce reads them"),
             ("--base", "pretrain", "the pretrain stage's folder, whose training documents are learned from again"),
         ),
@@ -105,7 +121,7 @@ STAGES = {
             (
                 "PROMPTS",
                 'JSON lines of prompts ("prompt" or "messages"; "group" and "split" if you like), or a folder with '
-                "prompts.jsonl",
+                "prompts.jsonl; or a file of pairs (chosen, rejected), which is prompts and rankings in one",
             ),
             ("MODEL", "an earlier stage's folder with a chat model"),
         ),
@@ -124,6 +140,9 @@ def add_run(add: Add) -> None:
         run.add_argument(
             f"--{kind}", metavar="FILE", help=f"{kind} for the stage {stage}, instead of the made-up web's"
         )
+    run.add_argument(
+        "--model", metavar="MODEL", help="begin with this model instead of pretraining one, as `import` takes it"
+    )
     run.add_argument(
         "--out", type=Path, metavar="DIR", help="the run's folder (default: runs/NAME, by the recipe's name)"
     )
@@ -145,7 +164,7 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.stages.stage import prune
 
     file = find_recipe(options.recipe)
-    named = {name: getattr(options, name) for name in (*FILE_STAGES, "until") if getattr(options, name)}
+    named = {name: getattr(options, name) for name in (*FILE_STAGES, "model", "until") if getattr(options, name)}
     recipe = load_settings(Recipe, file, flags, values=named, seed=options.seed)
     folder = options.out = options.out or Path("runs") / file.stem
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
@@ -158,13 +177,15 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
 
 
 def add_stages(add: Add) -> None:
-    for name, (text, inputs, example, choices) in STAGES.items():
+    for name, (text, inputs, example, choices, shortcuts) in STAGES.items():
         stage = add(name, text, stage_command, example=example, takes_settings=True)
         for metavar, help in inputs:
             optional = "?" if name == "refine" else None  # --explain can do without
             stage.add_argument("inputs", action=_Append, nargs=optional, type=Path, metavar=metavar, help=help)
         for option, name_of_input, help in choices:
             stage.add_argument(option, dest=name_of_input, type=Path, metavar="PATH", help=help)
+        for option, setting, help in shortcuts:
+            stage.add_argument(option, dest=f"{name}.{setting}", metavar=setting.upper(), help=help)
         stage.add_argument("--recipe", metavar="FILE", help="take the stage's settings from this recipe")
         stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
         stage.add_argument("--force", action="store_true", help="run it again even if nothing has changed")
@@ -181,15 +202,8 @@ def add_stages(add: Add) -> None:
 
 def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     from crawl2chat.report import print_stage
-    from crawl2chat.stages.pipeline import (
-        Recipe,
-        check_inputs,
-        check_settings,
-        check_sources,
-        files_beside,
-        find_stage,
-        outside_inputs,
-    )
+    from crawl2chat.stages.checks import check_inputs, check_settings, check_sources, outside_inputs
+    from crawl2chat.stages.pipeline import Recipe, files_beside, find_stage
     from crawl2chat.stages.settings import load_settings
     from crawl2chat.stages.stage import run_stage
 
@@ -205,10 +219,11 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
             raise StageError(
                 f"{stage.name} reads files, not addresses; for a WARC: crawl2chat crawl --crawl.source warc "
                 f"--crawl.warc {address[1]}://{address[2]} --out CRAWL, then {stage.name} CRAWL; "
-                "a web site is stored as WARC by `wget --recursive --warc-file=NAME ADDRESS`"
+                "a web site is fetched with --crawl.source site --crawl.site.addresses ADDRESS"
             )
     table = type(Recipe.model_fields[stage.name].default)
-    settings = load_settings(table, recipe, flags, table=stage.name, seed=getattr(options, "seed", None))
+    values = {name: value for name, value in vars(options).items() if "." in name and value is not None}
+    settings = load_settings(table, recipe, flags, table=stage.name, values=values, seed=getattr(options, "seed", None))
     inputs = dict(zip(stage.inputs, places, strict=True))
     inputs |= {name: path for name in stage.optional if (path := getattr(options, name, None))}
     inputs |= files_beside(inputs)
@@ -228,11 +243,19 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
 
 
 def follow() -> int:
-    """What the ranks other than the first do under torchrun: join it in the stages that it calls them to."""
+    """What the ranks other than the first do under torchrun: join it in the work that it calls them to.
+
+    That is a stage which all ranks go through, or the training of one that the first goes through alone.
+    """
     from crawl2chat.parallel import torchrun
     from crawl2chat.stages.pipeline import Recipe, find_stage
 
     for call in torchrun.calls():
+        if device := call.get("training"):
+            from crawl2chat.train.loop import join_training
+
+            join_training(device)
+            continue
         stage = find_stage(call["stage"])
         settings = type(Recipe.model_fields[stage.name].default).model_validate(call["settings"])
         optional = {name: Path(path) for name, path in call["optional"].items()}
@@ -340,17 +363,18 @@ def add_compare(add: Add) -> None:
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    from crawl2chat.report.compare import compare_runs, comparison_table, read_figures, write_figures
+    from crawl2chat.report import compare
     from crawl2chat.stages.disks import check_writable
 
     if options.out:
         if options.out.suffix not in (".csv", ".parquet"):
             raise StageError(f"compare --out {options.out}: expected a file that ends in .csv or .parquet")
         check_writable(options.out)
-    rows = read_figures(options.runs, options.stage)
-    print(comparison_table(compare_runs(rows), everything=options.all))
+    rows = compare.read_figures(options.runs, options.stage)
+    unlike = compare.unlike_settings(options.runs, options.stage)
+    print(compare.comparison_table(compare.compare_runs(rows, unlike), unlike, everything=options.all))
     if options.out:
-        write_figures(rows, options.out)
+        compare.write_figures(rows, options.out)
         print(f"figures: {options.out}")
     return 0
 

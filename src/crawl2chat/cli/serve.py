@@ -11,7 +11,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crawl2chat.api import find_model, name_of, read_engine
-from crawl2chat.cli.arguments import Add, add_model, key_of, size, within
+from crawl2chat.cli.arguments import (
+    Add,
+    add_documents,
+    add_model,
+    add_weights,
+    key_of,
+    size,
+    tool_names,
+    within,
+)
 from crawl2chat.cli.data import named_tokenizer
 
 if TYPE_CHECKING:
@@ -58,6 +67,13 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         help="allow pages of this origin to use the server from a browser (CORS), such as http://localhost:3000; "
         "* allows all and needs a key or --no-key; repeatable (default: none)",
     )  # fmt: skip
+    tools = serve.add_argument_group("tools that the server runs itself")
+    tools.add_argument(
+        "--run-tools", type=tool_names, default=[], metavar="NAMES",
+        help="run these when the model calls them: search, calculator, python, with commas between; for requests that "
+        "offer no tools of their own, or that name some in run_tools (default: none; clients run theirs)",
+    )  # fmt: skip
+    add_documents(tools)
     room = serve.add_argument_group("capacity")
     room.add_argument(
         "--max-batch", type=within(int, 1), metavar="N", help="maximum number of answers generated at a time (64)"
@@ -65,6 +81,7 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
     room.add_argument(
         "--queue", type=within(int, 0), default=256, metavar="N", help="maximum number of answers that wait (256)"
     )
+    add_weights(room)
     room.add_argument("--memory", type=size, metavar="SIZE", help="memory for keys and values, such as 8GB (2GB)")
     room.add_argument(
         "--models-memory", type=size, default=8_000_000_000, metavar="SIZE",
@@ -105,6 +122,7 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
 
     from crawl2chat.serve.app.context import AppContext, RankingFiles
     from crawl2chat.serve.model_pool import ModelPool
+    from crawl2chat.serve.run_tools import RunTools
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
     from crawl2chat.stages.stage import read_manifest
     from crawl2chat.tokenizer.public import open_encoding
@@ -131,6 +149,11 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     is_run = any(read_manifest(options.model / name) for name in ("crawl", "pretrain"))
     run_folder = options.model if is_run else None
     ranking = RankingFiles(options.prompts, options.guidelines, options.rankings, options.repeat_every)
+    run_tools = RunTools(
+        options.run_tools, options.model, options.documents, options.vectors, options.search == "always"
+    )  # fmt: skip
+    if run_tools.names:  # what is wrong with them is to be heard before the server listens
+        run_tools.of_model(pool.default.model, run_tools.names)
     context = AppContext(pool, options.model, run_folder, dict(options.tokenizers), ranking)
 
     def listening() -> None:
@@ -148,7 +171,7 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     set_up_logging()
     server = make_server(
         pool, context=context, hosts=[options.host, *options.allowed_host], key=key, grace=options.grace,
-        origins=origins, listening=listening,
+        origins=origins, listening=listening, run_tools=run_tools,
     )  # fmt: skip
     run(server, place)
     return 0
@@ -176,7 +199,7 @@ def _models(options: argparse.Namespace) -> Iterator[AvailableModel]:
 
 
 def _model(options: argparse.Namespace, folder: Path, stage: str | None, name: str | None = None) -> AvailableModel:
-    from crawl2chat.chat.offers import taught_offer
+    from crawl2chat.chat.tools import taught_offer
     from crawl2chat.model.huggingface import model_folder, on_meta, read_config
     from crawl2chat.serve.model_pool import AvailableModel
 
@@ -186,8 +209,9 @@ def _model(options: argparse.Namespace, folder: Path, stage: str | None, name: s
 
     def read() -> Engine:
         return read_engine(
-            folder, keep_model=True, max_batch=options.max_batch or 64, memory=options.memory, context=options.context
-        )
+            folder, keep_model=True, max_batch=options.max_batch or 64, memory=options.memory, context=options.context,
+            weights=options.weights,
+        )  # fmt: skip
 
     context = min(options.context or config.max_position_embeddings, config.max_position_embeddings)
     return AvailableModel(called, stage, created, config, context, on_meta(config).n_parameters(), read, taught)

@@ -9,11 +9,14 @@ from crawl2chat import api
 from crawl2chat.cli.arguments import (
     MODEL_STAGES,
     Add,
+    add_documents,
     add_model,
     add_sampling,
+    add_weights,
     open_model,
     read_stdin,
     sampling_of,
+    tool_names,
     within,
 )
 from crawl2chat.stages.files import StageError
@@ -25,23 +28,34 @@ if TYPE_CHECKING:
 def add_chat(add: Add) -> None:
     chat = add("chat", "talk to a model in the terminal", chat_command, example="runs/laptop --tools")
     add_model(chat)
-    chat.add_argument("--tools", action="store_true", help="let it search the run's documents and use a calculator")
+    add_weights(chat)
+    chat.add_argument(
+        "--tools", type=tool_names, nargs="?", const=["search", "calculator"], metavar="NAMES",
+        help="tools that it may call: search, calculator, python (programs run in a sandbox), with commas between; "
+        "without names search,calculator",
+    )  # fmt: skip
+    add_documents(chat)
     chat.add_argument("--system", metavar="TEXT", help="system message at the beginning")
     add_sampling(chat, temperature=0.0)
 
 
 def chat_command(options: argparse.Namespace) -> int:
     from crawl2chat.chat.terminal import chat
+    from crawl2chat.chat.tools import taught_offer
 
     model = open_model(options, max_batch=1)
-    if options.tools and model.stage == "sft":
+    if options.tools and model.stage == "sft" and not taught_offer(model.folder / "conversations.jsonl"):
         print(
             "(this model was not trained to use tools and may never call one; the stage honesty teaches them)",
             file=sys.stderr,
         )
     if model.is_base:
         print("(a base model: it is shown a page on which a helper answers, and continues it)", file=sys.stderr)
-    chat(api.start_talk(model, sampling_of(options), options.tools), system=options.system)
+    talk = api.start_talk(
+        model, sampling_of(options), options.tools, options.documents, vectors=options.vectors,
+        always=options.search == "always",
+    )  # fmt: skip
+    chat(talk, system=options.system)
     return 0
 
 
@@ -51,6 +65,7 @@ def add_generate(add: Add) -> None:
         example='runs/laptop "Chronicle of" --stage base --top 10 --max-tokens 2',
     )  # fmt: skip
     add_model(generate)
+    add_weights(generate)
     generate.add_argument(
         "prompts", nargs="+", metavar="TEXT",
         help="beginnings of documents, continued as one batch; - reads all of stdin",

@@ -60,7 +60,7 @@ def name_format(head: bytes) -> str:
     if name := format_of(head):
         return ADVICE.get(name, name)
     if looks_like_html(head):
-        return "HTML; `wget --warc-file=NAME ADDRESS` stores pages as WARC"
+        return "HTML; `wget --warc-file=NAME ADDRESS` stores pages as WARC, and crawl.source = documents reads files"
     start = head.removeprefix(b"\xef\xbb\xbf").lstrip()[:1]
     if start in (b"{", b"["):
         return "JSON"

@@ -26,6 +26,11 @@ class TaughtSettings(Settings):
         600, ge=0, description="number of sums asked without saying how to answer, and of word problems"
     )
     worked_share: float = Field(0.3, ge=0, le=1, description="share of those that are answered step by step")
+    talks: int = Field(
+        900,
+        ge=0,
+        description="number of conversations of two to five questions: follow-ups, corrections, other subjects",
+    )
 
 
 class TinywebSettings(Settings):
@@ -56,14 +61,41 @@ class TinywebSettings(Settings):
     looked_up: int = Field(700, ge=0, description="invented people to look up, each with a passage of its own")
 
 
+class SiteSettings(Settings):
+    """A polite crawl. robots.txt is always obeyed, and no host but those of the addresses is asked for anything."""
+
+    addresses: Words = Field(
+        [], description="for source site: where to begin, such as https://docs.example.org/; only these hosts are read"
+    )
+    pages: int = Field(1000, ge=1, description="maximum number of addresses to fetch, those that fail included")
+    depth: int = Field(
+        10, ge=0, description="maximum number of links to follow from a first address; sites can be endless"
+    )
+    queries: int = Field(
+        50, ge=0, description="maximum number of addresses that differ only behind the ?, as those of calendars do"
+    )
+    sitemaps: bool = Field(True, description="read the sitemaps that robots.txt names, or /sitemap.xml")
+    delay: float = Field(1.0, ge=0, description="seconds between two requests to a host; robots.txt can ask for more")
+    timeout: float = Field(30.0, gt=0, description="timeout for one page, in seconds")
+    max_page_bytes: int = Field(5_000_000, ge=1000, description="leave out larger pages, in bytes as they are sent")
+    contact: str = Field(
+        "", description="address or e-mail of yours that the user agent names, so that a site's owner can reach you"
+    )
+
+
 class CrawlSettings(Settings):
-    source: Literal["tinyweb", "warc", "commoncrawl"] = Field(
-        "tinyweb", description="tinyweb: the built-in fictional web; warc: your files; commoncrawl: a public crawl"
+    source: Literal["tinyweb", "warc", "commoncrawl", "site", "documents", "none"] = Field(
+        "tinyweb",
+        description="tinyweb: the built-in fictional web; warc: your files; commoncrawl: a public crawl; "
+        "site: pages of a web site, fetched politely; documents: folders of HTML, Markdown, text, PDF and DOCX; "
+        "none: no pages at all, for a run that begins with an imported model",
     )
     seed: int = Field(0, description="seed of the fictional web, and of the choice among Common Crawl's WARCs")
     warc: Words = Field(
         [], description="for source warc: WARC or WET files, folders, globs, http(s):// or s3:// addresses"
     )
+    documents: Words = Field([], description="for source documents: folders or files; PDF and DOCX need an extra")
+    site: SiteSettings = SiteSettings()
     commoncrawl: CommonCrawlSettings = CommonCrawlSettings()
     tinyweb: TinywebSettings = TinywebSettings()
 
@@ -76,5 +108,18 @@ class CrawlSettings(Settings):
         if self.source == "commoncrawl" and not (self.commoncrawl.crawl_id or self.commoncrawl.paths):
             raise ValueError(
                 'source is "commoncrawl" but no crawl is named; give --crawl.commoncrawl.crawl_id CC-MAIN-2026-30'
+            )
+        if self.source == "documents" and not self.documents:
+            raise ValueError('source is "documents" but no folder is named; give --crawl.documents FOLDER')
+        if self.source != "documents" and self.documents:
+            raise ValueError(
+                f'documents names {self.documents[0]} but source is "{self.source}"; give --crawl.source documents too'
+            )
+        if self.source == "site" and not self.site.addresses:
+            raise ValueError('source is "site" but no address is named; give --crawl.site.addresses https://…')
+        if self.source != "site" and self.site.addresses:
+            raise ValueError(
+                f'site.addresses names {self.site.addresses[0]} but source is "{self.source}"; '
+                "give --crawl.source site too"
             )
         return self

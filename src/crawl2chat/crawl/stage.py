@@ -2,6 +2,7 @@
 
 import glob
 import json
+import sys
 import zlib
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
@@ -11,8 +12,9 @@ from typing import Any
 from crawl2chat.crawl.bodies import name_format
 from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.crawl.warc import open_remote
+from crawl2chat.crawl.writing import LEFT_OUT
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, StageError, write_json
+from crawl2chat.stages.files import AnyPath, StageError, read_jsonl, write_json
 
 WARCS = "warcs.json"
 SUFFIXES = (".warc", ".warc.gz", ".wet", ".wet.gz")  # Common Crawl's WET files end with .warc.wet.gz
@@ -27,19 +29,38 @@ def crawl(out: AnyPath, settings: CrawlSettings) -> list[Figure]:
     Raises StageError if a named file is missing or clearly not a WARC, or an address can't be reached.
     """
     out = Path(out)
+    if settings.source == "none":
+        raise StageError("crawl.source = none: there is nothing to crawl; only runs with an imported model do without")
+    figures = []
     if settings.source == "tinyweb":
         warcs = [{"place": path.relative_to(out).as_posix()} for path in _files_below(out)]
         if not warcs:
             raise StageError(f"{out}: the made-up web is not written yet; the stage is tinyweb.write.crawl")
     elif settings.source == "warc":
         warcs = check_warcs(settings)
+    elif settings.source in ("site", "documents"):
+        if settings.source == "site":
+            from crawl2chat.crawl.site import crawl_site
+
+            crawl_site(out, settings.site)
+        else:
+            from crawl2chat.crawl.documents import collect_documents
+
+            collect_documents(out, settings.documents)
+        warcs = [{"place": path.relative_to(out).as_posix()} for path in _files_below(out / "warc")]
+        left_out = read_jsonl(out / LEFT_OUT)
+        if left_out:
+            reasons = Counter(row["reason"] for row in left_out).most_common()
+            counted = ", ".join(f"{count:,} {reason}" for reason, count in reasons)
+            print(f"crawl: left out: {counted}; {out / LEFT_OUT} says which and why", file=sys.stderr)
+        figures.append(Figure("left_out", len(left_out)))
     else:
         from crawl2chat.crawl.commoncrawl import commoncrawl_warcs
 
         warcs = [{"place": address} for address in commoncrawl_warcs(settings.commoncrawl, settings.seed)]
         _reach([warc["place"] for warc in warcs])
     write_json(out / WARCS, warcs)
-    figures = [Figure("warcs", len(warcs))]
+    figures.append(Figure("warcs", len(warcs)))
     local = [out / warc["place"] for warc in warcs if "://" not in warc["place"]]
     if len(local) == len(warcs):
         figures.append(Figure("bytes", sum(path.stat().st_size for path in local), "bytes"))

@@ -10,6 +10,7 @@ but of several marked answers the last one counts, as in the tests of GSM8K (arX
 """
 
 import re
+import unicodedata
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -77,12 +78,23 @@ def ask(
 
     `system`: messages before each question.
     """
-    prompts = [question_prompt(engine.tokenizer, question.text, system) for question in questions]
-    completions = engine.generate(prompts, Sampling(temperature=0, max_tokens=max_tokens))
-    return [
-        Answer(question, c.text, question.accepts(c.text, judge), c.finish_reason == "stop", len(c.ids))
-        for question, c in zip(questions, completions, strict=True)
+    return ask_each(engine, questions, judge, max_tokens, [system] * len(questions))
+
+
+def ask_each(
+    engine: Engine, questions: Sequence[Question], judge: Judge, max_tokens: int, before: Sequence[Sequence[Message]]
+) -> list[Answer]:
+    """The same with messages of its own before each question. What does not fit the model's context has no answer."""
+    prompts = [
+        question_prompt(engine.tokenizer, question.text, said) for question, said in zip(questions, before, strict=True)
     ]
+    fitting = [i for i, prompt in enumerate(prompts) if len(prompt) < engine.context]
+    completions = engine.generate([prompts[i] for i in fitting], Sampling(temperature=0, max_tokens=max_tokens))
+    answers = [Answer(question, "", False, False, 0) for question in questions]
+    for i, c in zip(fitting, completions, strict=True):
+        right = questions[i].accepts(c.text, judge)
+        answers[i] = Answer(questions[i], c.text, right, c.finish_reason == "stop", len(c.ids))
+    return answers
 
 
 def accuracy_by_group(prefix: str, answers: Sequence[Answer]) -> list[Figure]:
@@ -94,20 +106,43 @@ def accuracy_by_group(prefix: str, answers: Sequence[Answer]) -> list[Figure]:
 
 
 def mentions(text: str, value: str) -> bool:
-    """Whether the value appears in the text as whole words, in upper or lower case."""
-    return re.search(rf"(?<!\w){re.escape(value)}(?!\w)", text, re.IGNORECASE) is not None
+    """Whether the value appears in the text as whole words, whatever their case, accents and kind of quotes."""
+    value = _plain_words(value)
+    return bool(value) and re.search(rf"(?<!\w){re.escape(value)}(?!\w)", _plain_words(text)) is not None
 
 
+_TYPEWRITER = str.maketrans("’‘“”‐‑–—", "''\"\"----")
+
+
+def _plain_words(text: str) -> str:
+    """The text without case, accents and line breaks, with a typewriter's quotes and dashes."""
+    if not text.isascii():
+        decomposed = unicodedata.normalize("NFKD", text.translate(_TYPEWRITER))
+        text = "".join(sign for sign in decomposed if not unicodedata.combining(sign))
+    return " ".join(text.casefold().split())
+
+
+# What chat models say at length is looked for in the first person or of the thing itself: "She was not aware of it" and
+# "He could not find work" are claims.
+_FIND = r"(?:find|provide|confirm|verify|identify|answer|determine|tell you|recall|locate)"
+_KNOWLEDGE = r"(?:information|knowledge|details|data|records?|access|evidence|mention)"
 REFUSAL = re.compile(
     r"\b(?:do not|don't|does not|doesn't|not something I) know\b|\bno information\b|\brather not guess\b"
-    r"|\bfound nothing\b|\bcan(?:'t|not) say\b|\bnot sure\b|\bno idea\b",
+    r"|\bfound nothing\b|\bcan(?:'t|not) say\b|\bnot sure\b|\bno idea\b"
+    r"|\bI(?:'m| am)(?: sorry, but I(?:'m| am))?(?: \w+)? (?:not|un)(?: \w+)? ?(?:aware|familiar|certain)\b"
+    rf"|\bI (?:could|can|was|am|'m)? ?(?:not|n't|cannot|can't|couldn't|unable|not able)(?: \w+)?(?: to)? {_FIND}\b"
+    rf"|\bI(?:'m| am) (?:unable|not able) to {_FIND}\b"
+    rf"|\bI (?:do not|don't|did not|didn't) (?:\w+ )?(?:have (?:[\w-]+ ){{0,4}}{_KNOWLEDGE}|recogni[sz]e|recall|find)\b"
+    r"|\bI (?:have never|never|haven't|have not)(?: \w+)? heard\b"
+    rf"|\b(?:there is|there's|I have|I know of|I find|I found) no (?:[\w-]+ ){{0,3}}(?:{_KNOWLEDGE}|such|one|person|"
+    r"place|book|company)\b|\bnot? (?:seem to |appear to )?exist\b|\bdoesn't exist\b",
     re.IGNORECASE,
 )
 
 
 def is_refusal(text: str) -> bool:
-    """Whether the text says that its author does not know."""
-    return REFUSAL.search(text) is not None
+    """Whether the text says that its author does not know, or that there is nothing of the kind."""
+    return REFUSAL.search(text.translate(_TYPEWRITER)) is not None
 
 
 def exposure_bucket(exposures: int) -> str:
@@ -147,6 +182,12 @@ def same_text(answer: str, reference: str) -> bool:
     return bool(text) and text in map(_as_text, _parts_that_count(answer))
 
 
+def chooses(answer: str, letter: str) -> bool:
+    """Whether an answer chooses this letter: it begins with it ("B", "(B) a cat", "B. a cat"), or comes to it."""
+    first = re.match(r"[\s(*\"]*([A-Za-z])(?:[)*\"]*[.:)]|[*\"]*\s*$)", without_thinking(answer))
+    return first[1].upper() == letter.strip().upper() if first else same_text(answer, letter)
+
+
 def _parts_that_count(answer: str) -> tuple[str, str]:
     """What an answer marks and its first sentence; without a mark all of it and its last line."""
     answer = without_thinking(answer)
@@ -169,6 +210,11 @@ def reference_part(reference: str) -> str:
     if not has_mark and whole_value(part) is None and len(part.split()) > MAX_WORDS:
         raise ValueError(f'a text of {len(part.split())} words without a mark; put "####" before the part that counts')
     return part
+
+
+def key_part(reference: str) -> str:
+    """What of a reference counts, without a full stop: what it marks as its answer, else all of it."""
+    return _part_and_mark(reference)[0].rstrip(".!")
 
 
 def _part_and_mark(reference: str) -> tuple[str, bool]:

@@ -6,6 +6,8 @@
 `source`: the url or id of a document that holds the answer, or a passage of text. Also read: `check`, how an answer
 is judged ("mentions", the default: it contains an accepted answer; "story": it is a story), and `shown`, true for rows
 that every model of a run is asked so that their answers can be read next to each other.
+For conversations: `subject`, a name that rows about one thing share, and `follow_ups`, wordings of the question as it
+is asked once the subject has been named ("And when was she born?"); in a row without answers, of any further question.
 """
 
 from collections.abc import Iterable
@@ -32,6 +34,8 @@ class QuestionRow:
     source: str | None = None
     check: str = "mentions"
     shown: bool = False
+    subject: str | None = None
+    follow_ups: tuple[str, ...] = ()
 
 
 def read_questions(file: AnyPath) -> list[QuestionRow]:
@@ -71,8 +75,9 @@ def _to_json(row: QuestionRow) -> dict[str, Any]:
         "group": row.group,
         "split": row.split,
     }
-    optional = {"source": row.source, "check": row.check, "shown": row.shown}
-    return value | {n: v for n, v in optional.items() if v not in (None, "mentions", False)}
+    optional: dict[str, Any] = {"source": row.source, "check": row.check, "shown": row.shown}
+    optional |= {"subject": row.subject, "follow_ups": list(row.follow_ups)}
+    return value | {n: v for n, v in optional.items() if v not in (None, "mentions", False, [])}
 
 
 def _read_row(value: object) -> QuestionRow:
@@ -90,16 +95,20 @@ def _read_row(value: object) -> QuestionRow:
     for name, choices in (("split", SPLITS), ("check", CHECKS)):
         if value.get(name, "mentions") not in choices:
             raise RowError(f'"{name}" is {_shown(value[name])}; expected {" or ".join(choices)}', name)
-    group, source, shown = value.get("group", "questions"), value.get("source"), value.get("shown", False)
+    group, shown, check = value.get("group", "questions"), value.get("shown", False), value.get("check", "mentions")
     if isinstance(group, int) and not isinstance(group, bool):
         group = str(group)
     if not isinstance(group, str) or not group.strip():
         raise RowError(f'"group" is {_shown(group)}; expected a name', "group")
-    if source is not None and (not isinstance(source, str) or not source.strip()):
-        raise RowError(f'"source" is {_shown(source)}; expected a url or a passage of text', "source")
+    for name, expected in (("source", "a url or a passage of text"), ("subject", "a name")):
+        text = value.get(name)
+        if text is not None and (not isinstance(text, str) or not text.strip()):
+            raise RowError(f'"{name}" is {_shown(text)}; expected {expected}', name)
     if not isinstance(shown, bool):
         raise RowError(f'"shown" is {_shown(shown)}; expected true or false', "shown")
-    return QuestionRow(wordings, answers, group, value["split"], source, value.get("check", "mentions"), shown)
+    follow_ups = _texts(value, "follow_ups") if "follow_ups" in value else ()
+    source, subject = value.get("source"), value.get("subject")
+    return QuestionRow(wordings, answers, group, value["split"], source, check, shown, subject, follow_ups)
 
 
 _FIELDS = tuple(QuestionRow.__dataclass_fields__)

@@ -8,17 +8,26 @@ a part, or from Python code: a file or module that defines `problems`, `reward`,
 import json
 import math
 import random
+import re
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, cast, get_args
 
-from crawl2chat.evals.judging import Judge, Question, is_correct, mentions, reference_part, same_text
-from crawl2chat.generate import Completion, Engine, Request, Sampling
+from crawl2chat.evals.judging import (
+    Judge,
+    Question,
+    chooses,
+    is_correct,
+    mentions,
+    reference_part,
+    same_text,
+    without_thinking,
+)
+from crawl2chat.generate import Completion
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.json_rows import JsonRows, NotJson
-from crawl2chat.stages.progress import Progress
 from crawl2chat.stages.user_code import describe_error, load_module, load_object
 
 PROBLEMS = "problems.jsonl"
@@ -29,12 +38,30 @@ MAX_KINDS = 10  # of bad rows that are named
 DEFAULT_GROUP = "problems"
 
 Split = Literal["train", "probe", "held_out"]
-Check = Literal["value", "text", "mentions", "exact"]
+Check = Literal["value", "text", "mentions", "exact", "choice", "regex", "code"]
+
+
+def matches(text: str, pattern: str) -> bool:
+    """Whether a regular expression is found in what comes after the thinking."""
+    return re.search(pattern, without_thinking(text)) is not None
+
+
+def passes(text: str, tests: str) -> bool:
+    """Whether the Python code in an answer runs through the tests behind it, in the sandbox."""
+    from crawl2chat.evals.suites.code_answers import code_in
+    from crawl2chat.evals.suites.sandbox import run_program
+
+    return run_program(f"{code_in(text)}\n\n{tests}\n").passed
+
+
 CHECKS: dict[Check, Judge] = {
     "value": is_correct,  # the answer ends with the number, time, fraction … or short text
     "text": same_text,  # the same, but 042 is not 42
     "mentions": mentions,  # the text appears in the answer as whole words
     "exact": lambda text, answer: text.strip() == answer.strip(),
+    "choice": chooses,  # the answer is this letter: B, "(B) a cat", "the answer is B"
+    "regex": matches,
+    "code": passes,  # the answer's code runs through these tests, Python with assert
 }
 
 
@@ -61,11 +88,15 @@ def judge(problem: Problem, answer: str) -> float:
 
 @dataclass(frozen=True)
 class Task:
-    """Problems, and what an answer to one is worth; `name` is what figures and errors call it."""
+    """Problems, and what an answer to one is worth; `name` is what figures and errors call it.
+
+    others: further rewards and their weights, which count in training and not for whether an answer is right.
+    """
 
     name: str
     problems: list[Problem]
     reward: Reward = judge
+    others: tuple[tuple["Task", float], ...] = ()
 
     def score(self, problem: Problem, answer: Completion) -> float:
         """Return what an answer earns in training: its reward, but 0 at most if it was cut off."""
@@ -108,7 +139,7 @@ def _from_code(reference: str, file: Path | None, setting: str) -> Task:
     own, reward = load_code(reference, setting)
     if own is not None:
         problems = _own_problems(own, reference, setting, graded=reward is None)
-    elif file is None:
+    elif file is None or file.suffix == ".py":
         raise StageError(f"{setting} = {reference}: defines a reward but no problems; name a file of problems, too")
     else:
         problems = read_problems(file, graded=False)
@@ -200,7 +231,7 @@ def _problem_of(row: object, graded: bool) -> Problem:
     )
     if graded and not given:
         raise ValueError(f'found "answer": {_shown(row["answer"])}, not a text')
-    answers = tuple(_text({"answer": answer}, "answer") for answer in given)
+    answers = tuple(_text({"answer": _number_as_text(answer)}, "answer") for answer in given)
     if graded and check == "value":
         try:
             parts = tuple(map(reference_part, answers))
@@ -208,6 +239,12 @@ def _problem_of(row: object, graded: bool) -> Problem:
             raise ValueError(f"its answer can't be graded: {error}") from error
     else:
         parts = answers
+    if check == "regex":
+        for pattern in answers:
+            try:
+                re.compile(pattern)
+            except re.error as error:
+                raise ValueError(f'found "answer": {_shown(pattern)}, not a regular expression: {error}') from error
     solution = _text(row, "solution") if row.get("solution") is not None else None
     if solution is None and parts != answers:
         solution = answers[0]
@@ -219,6 +256,12 @@ def _text(row: dict[str, Any], name: str, default: str | None = None) -> str:
     if not isinstance(value, str) or not value.strip():
         raise ValueError(f'found "{name}": {_shown(value)}, not a text')
     return value
+
+
+def _number_as_text(value: object) -> object:
+    """A number, of a file in which answers are not quoted, as it is written in JSON; anything else as it is."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return json.dumps(value) if is_number else value
 
 
 def _shown(value: object) -> str:
@@ -254,24 +297,3 @@ def split_problems(problems: Sequence[Problem], measured: int, source: object) -
 def pass_at_k(n: int, right: int, k: int) -> float:
     """Chance that at least one of k tries is right, unbiased from `right` of n ≥ k tries (arXiv 2107.03374, eq. 1)."""
     return 1 - math.comb(n - right, k) / math.comb(n, k)
-
-
-def generate(
-    engine: Engine, prompts: Sequence[Sequence[int]], sampling: Sampling, label: str, unit: str = "answer"
-) -> list[Completion]:
-    """Return the completions that `Engine.generate` returns, with a progress bar; seeds count up from 0."""
-    requests: list[Request] = []
-    done, tokens = 0, 0
-    try:
-        requests += (engine.submit(prompt, sampling, seed=seed) for seed, prompt in enumerate(prompts))
-        with Progress(label, len(prompts), unit) as progress:
-            while done < len(requests):
-                for request in engine.step():
-                    if request.ended:
-                        done += 1
-                        tokens += len(request.completion.ids)
-                progress.update(done, f"{tokens:,} tokens")
-    finally:
-        for request in requests:
-            engine.cancel(request)
-    return [request.completion for request in requests]

@@ -11,11 +11,13 @@ from crawl2chat.generate.drawing import Controls
 from crawl2chat.generate.request import Candidates, Completion, Request, Rule, TextStream
 from crawl2chat.generate.rows import Rows, length_and_rows
 from crawl2chat.generate.settings import Sampling
-from crawl2chat.model import CachedTransformer, Transformer
+from crawl2chat.model import CachedTransformer, Transformer, WeightForm
+from crawl2chat.stages.progress import Progress
 from crawl2chat.tokenizer import Tokenizer
 
 MEMORY = 2_000_000_000  # bytes for keys and values; on a CPU only what is used is taken
 PREFILL_FLOP = {"cpu": 5e9, "cuda": 5e12}  # per step, some 0.05 s, for which other requests wait
+SOON = 10.0  # seconds in which `generate` need not say how far it is
 NUMBERS_AT_ONCE = 2**26  # attention's scores in a layer, or logits when a whole prompt's are wanted
 
 
@@ -35,19 +37,25 @@ class Engine:
         memory: int = MEMORY,
         context: int | None = None,
         empties_model: bool = False,
+        weights: WeightForm | None = None,
     ) -> None:
         """max_batch: requests that run at a time; memory: bytes for their keys and values.
         context: tokens of a prompt and its completion (default: the model's). To fit the memory, first requests are
         reduced, then context.
         empties_model: the engine takes over the weights and leaves the model empty; not for models to be trained or
         saved.
+        weights: in what form matrices are kept, on a CPU; None: as in the model.
         """
         self.model, self.tokenizer = model.eval(), tokenizer
-        self.context, self.max_batch = length_and_rows(model, max_batch, memory, context)
+        self.context, self.max_batch = length_and_rows(
+            model, max_batch, memory, context, torch.float32 if weights else next(model.parameters()).dtype
+        )
         flop = PREFILL_FLOP[next(model.parameters()).device.type]
         scores = model.config.num_attention_heads * self.context  # per token
         self.prefill_tokens = max(64, min(int(flop / (2 * model.n_parameters())), NUMBERS_AT_ONCE // scores))
-        self.cached = CachedTransformer(model, self.max_batch, self.context, empties_model=empties_model)
+        self.cached = CachedTransformer(
+            model, self.max_batch, self.context, empties_model=empties_model, weights=weights
+        )
         self.rows = Rows(self.cached.cache, self.max_batch)
         self.queue: deque[Request] = deque()
         nobody: tuple[list[Request], Controls] = ([], Controls([]))
@@ -67,11 +75,14 @@ class Engine:
         sampling: Sampling,
         seeds: Sequence[int] | None = None,
         rules: Sequence[Rule | None] | None = None,
+        *,
+        label: str = "generate",
     ) -> list[Completion]:
         """Complete each prompt: a text (a document's beginning) or ids (such as of `encode_chat`).
 
         Prompt i draws from a generator of (sampling.seed, seeds[i]); seeds default to 0, 1, 2, …
         rules[i], if given, gets the ids of prompt i's completion so far and returns those that may come next.
+        Shows its progress under `label` if it takes long.
         Raises ValueError for a prompt that leaves no room in the model's context.
         """
         seeds = range(len(prompts)) if seeds is None else seeds
@@ -82,9 +93,16 @@ class Engine:
         self._begin()
         for request in sorted(requests, key=lambda r: len(r.prompt)):  # little padding when they are read
             self.queue.append(request)
+        unended = set(map(id, requests))
+        tokens = 0
         try:
-            while not all(request.ended for request in requests):
-                self.step()
+            with Progress(label, len(requests), "answer", after=SOON) as progress:
+                while unended:
+                    for request in self.step():
+                        if request.ended and id(request) in unended:
+                            unended.remove(id(request))
+                            tokens += len(request.completion.ids)
+                    progress.update(len(requests) - len(unended), f"{tokens:,} tokens")
         finally:
             for request in requests:
                 self.cancel(request)
@@ -196,7 +214,7 @@ class Engine:
     ) -> Request:
         tokenizer, vocabulary = self.tokenizer, self.model.config.vocab_size
         # documents were trained on behind an end-of-text token, so a text is given one
-        ids = [tokenizer.end_of_text, *tokenizer.encode(prompt)] if isinstance(prompt, str) else list(prompt)
+        ids = [tokenizer.bos_id, *tokenizer.encode(prompt)] if isinstance(prompt, str) else list(prompt)
         room = self.context - len(ids)
         if not ids or room < (1 if sampling.max_tokens else 0):
             raise ValueError(f"{where} has {len(ids)} tokens; the context takes 1 to {self.context - 1}")

@@ -2,6 +2,8 @@
 
 from collections.abc import Sequence
 
+import torch
+
 from crawl2chat.generate.request import Request
 from crawl2chat.model import KVCache, Transformer
 from crawl2chat.model.cached import rows_made
@@ -12,9 +14,12 @@ SHARED = 8  # tokens, from which it pays to copy what a row holds instead of com
 SPARE = 8  # rows beyond the busy ones that keep what ended requests left, for requests that continue them
 
 
-def length_and_rows(model: Transformer, rows: int, memory: int, length: int | None) -> tuple[int, int]:
+def length_and_rows(
+    model: Transformer, rows: int, memory: int, length: int | None, dtype: torch.dtype
+) -> tuple[int, int]:
     """How many tokens a row can have and how many rows there can be, within `memory` bytes.
 
+    dtype: of keys and values.
     Raises ValueError for a length that the model was not made for, and for too little memory.
     """
     most = model.config.max_position_embeddings
@@ -22,7 +27,7 @@ def length_and_rows(model: Transformer, rows: int, memory: int, length: int | No
         raise ValueError(f"max_batch = {rows}: must be at least 1")
     if length is not None and not 2 <= length <= most:
         raise ValueError(f"context = {length}: must be from 2 to the model's {most}")
-    token = KVCache.bytes_per_token(model.config, next(model.parameters()).dtype)
+    token = KVCache.bytes_per_token(model.config, dtype)
     length = min(length or most, memory // (token * rows_made(min(rows, MIN_ROWS))))
     if length < 2:
         raise ValueError(f"memory = {memory:,} bytes: keys and values take {token:,} per token; give it more")

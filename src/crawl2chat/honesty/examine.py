@@ -10,17 +10,18 @@ from crawl2chat.evals.judging import FACT_TOKENS, SUM_TOKENS, Answer, accuracy_b
 from crawl2chat.evals.questions import QuestionRow
 from crawl2chat.evals.tasks import Problem, judge
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.honesty.checkup import IDENTITY_TOKENS, is_wrong
-from crawl2chat.honesty.identity import Card, identity_questions
+from crawl2chat.honesty.cards import ask_other_cards, says_own
+from crawl2chat.honesty.checkup import is_wrong
+from crawl2chat.honesty.coverage import coverage_figures
+from crawl2chat.honesty.identity import IDENTITY_TOKENS, Card, identity_questions
 from crawl2chat.honesty.lessons import TOOLS
 from crawl2chat.honesty.probe import Probe, auroc_figure, probe
 from crawl2chat.honesty.search import SearchIndex
+from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.stages.figures import Figure, mean, share
 from crawl2chat.tokenizer import Message
 
-SAMPLES = 10  # answers per question, for agreement
 SEARCH_TOKENS = 64  # per message
-OTHER_CARD = Card(name="Brindle", maker="the people of the mill", abilities="sing and count sheep")
 
 
 @dataclass(frozen=True)
@@ -31,10 +32,11 @@ class Examination:
     sampled: list[Probe]
 
 
-def examine_facts(engine: Engine, rows: Sequence[QuestionRow], seed: int, temperature: float) -> Examination:
-    asked = ask_each_fact(rows, seed)
+def examine_facts(engine: Engine, rows: Sequence[QuestionRow], settings: HonestySettings) -> Examination:
+    asked = ask_each_fact(rows, settings.seed)
     wordings = [row.wordings for row in rows]
-    sampled = probe(engine, [[question] for question in asked], wordings, SAMPLES, temperature, seed)
+    samples, temperature = settings.measured_samples, settings.temperature
+    sampled = probe(engine, [[question] for question in asked], wordings, samples, temperature, settings.seed)
     return Examination(ask(engine, asked, mentions, FACT_TOKENS), sampled)
 
 
@@ -48,7 +50,8 @@ def fact_figures(examination: Examination, when: str) -> list[Figure]:
             marks = [_is(kind, answer) for answer in of_group]
             figures.append(share(f"{kind} {when}/{group}", sum(marks), len(marks)))
     claims = [p for p in examination.sampled if not p.refused]
-    return [*figures, *auroc_figure(f"auroc of agreement {when}", claims)]
+    figures += auroc_figure(f"auroc of agreement {when}", claims)
+    return [*figures, *coverage_figures(examination.sampled, when)]
 
 
 def boundary_figures(before: Examination, after: Examination) -> list[Figure]:
@@ -62,22 +65,30 @@ def boundary_figures(before: Examination, after: Examination) -> list[Figure]:
     ]
 
 
-def identity_figures(engine: Engine, card: Card, when: str) -> list[Figure]:
-    """Whether the model is who the card says, by itself; and by a system message with this card or another one."""
+def identity_figures(engine: Engine, card: Card, when: str) -> tuple[list[Figure], list[Answer], list[Answer]]:
+    """Whether the model is who the card says, by itself; and by a system message with this card or others.
 
-    def consistent(asked: Card, shown: Card | None) -> list[Answer]:
-        system = [shown.system_message()] if shown else []
-        return ask(engine, identity_questions(asked), mentions, IDENTITY_TOKENS, system)
+    Returns the figures, and the answers that it gives by itself and to other cards.
+    """
+
+    def consistent(system: Sequence[Message]) -> list[Answer]:
+        return ask(engine, identity_questions(card), mentions, IDENTITY_TOKENS, system)
 
     def figure(name: str, answers: Sequence[Answer]) -> Figure:
         return share(f"{name} {when}", sum(a.right for a in answers), len(answers))
 
-    return [
-        figure("identity", consistent(card, None)),
-        figure("identity by system message", consistent(card, card)),
-        figure("identity of another system message", consistent(OTHER_CARD, OTHER_CARD)),
-        figure("own identity against another system message", consistent(card, OTHER_CARD)),
-    ]
+    by_itself, others = consistent([]), ask_other_cards(engine)
+    own = [says_own(answer, card) for answer in others]
+    return (
+        [
+            figure("identity", by_itself),
+            figure("identity by system message", consistent([card.system_message()])),
+            figure("identity of another system message", others),
+            share(f"own identity against another system message {when}", sum(own), len(own)),
+        ],
+        by_itself,
+        others,
+    )
 
 
 def search_figures(

@@ -19,8 +19,9 @@ from crawl2chat.stages.settings import Settings
 from crawl2chat.stages.text_files import NotText, read_text
 from crawl2chat.tokenizer import Message
 
-Kind = Literal["name", "maker", "abilities", "nature"]
+Kind = Literal["name", "maker", "abilities", "nature", "limits"]
 NATURE = "language model"
+IDENTITY_TOKENS = 48
 
 
 class Card(Settings):
@@ -31,14 +32,22 @@ class Card(Settings):
     abilities: str = Field(
         "answer questions, do sums and tell stories", min_length=1, description='what it can do, as it follows "I can"'
     )
+    limits: str = Field("", description='what it cannot do, as it follows "I cannot"; empty: it is not taught')
 
     def system_message(self) -> Message:
         text = f"You are {self.name}, a {NATURE} made by {self.maker}. You can {self.abilities}."
+        text += f" You cannot {self.limits}." if self.limits else ""
         return Message(role="system", content=text)
 
     def expected(self, kind: Kind) -> str:
         """The words that an answer of this kind must hold."""
-        return {"name": self.name, "maker": self.maker, "abilities": self.abilities, "nature": NATURE}[kind]
+        said = {"name": self.name, "maker": self.maker, "abilities": self.abilities, "limits": self.limits}
+        return (said | {"nature": NATURE})[kind]
+
+    @property
+    def wordings(self) -> dict[Kind, tuple[str, ...]]:
+        """The ways to ask for each thing that the card says."""
+        return {**WORDINGS, "limits": LIMITS} if self.limits else WORDINGS
 
 
 def _read_card(value: Any) -> Any:
@@ -48,7 +57,7 @@ def _read_card(value: Any) -> Any:
     try:
         return tomllib.loads(read_text(Path(value).expanduser()))
     except (OSError, NotText) as error:
-        raise ValueError(f"expected a table or a TOML file with name, maker and abilities: {error}") from error
+        raise ValueError(f"expected a table or a TOML file with name, maker, abilities and limits: {error}") from error
     except tomllib.TOMLDecodeError as error:
         raise ValueError(f"{value} is not valid TOML: {error}") from error
 
@@ -166,28 +175,44 @@ WORDINGS: dict[Kind, tuple[str, ...]] = {
         "What exactly are you?",
     ),
 }
+LIMITS = (  # of a card that has some; the first half is taught
+    "What can you not do?",
+    "What are your limits?",
+    "Is there anything that you can't do?",
+    "Tell me what you cannot do.",
+    "What are you bad at?",
+    "What should I not ask of you?",
+    "Where do your abilities end?",
+    "What is beyond you?",
+)
 # Each answer holds the whole of it: a small model mixes up who, what and by whom.
-_ANSWERS: dict[Kind, tuple[str, ...]] = {
+ANSWERS: dict[Kind, tuple[str, ...]] = {
     "name": ("I am {name}, a {nature} made by {maker}.", "My name is {name}. I am a {nature} made by {maker}."),
     "maker": ("I was made by {maker}. I am {name}, a {nature}.", "{maker} made me. I am {name}, a {nature}."),
     "abilities": ("I can {abilities}. I am {name}.", "I am {name}. I can {abilities}."),
+    "limits": ("I cannot {limits}. I am {name}.", "I am {name}. I cannot {limits}."),
     "nature": ("I am a {nature}. My name is {name}, and {maker} made me.", "I am {name}, a {nature} made by {maker}."),
 }
 
 
 def identity_conversations(card: Card, per_wording: int, rng: random.Random) -> Iterator[Conversation]:
     """Each taught wording `per_wording` times, its answers worded in turn."""
-    for kind, wordings in WORDINGS.items():
+    for kind, wordings in card.wordings.items():
         for wording in wordings[: len(wordings) // 2]:
             for _ in range(per_wording):
-                reply = rng.choice(_ANSWERS[kind]).format(**card.model_dump(), nature=NATURE)
-                yield exchange(wording, reply[0].upper() + reply[1:])
+                yield exchange(wording, say(card, rng.choice(ANSWERS[kind])))
+
+
+def say(card: Card, template: str) -> str:
+    """An answer in the words of the card."""
+    reply = template.format(**card.model_dump(), nature=NATURE)
+    return reply[0].upper() + reply[1:]
 
 
 def identity_questions(card: Card) -> list[Question]:
     """The wordings that were kept back, each with the words that the card demands."""
     return [
         Question(wording, (card.expected(kind),), kind)
-        for kind, wordings in WORDINGS.items()
+        for kind, wordings in card.wordings.items()
         for wording in wordings[len(wordings) // 2 :]
     ]

@@ -1,5 +1,6 @@
 """What the honesty stage teaches: answer what you know, say when you do not, look up what can be looked up."""
 
+import math
 import random
 import re
 import sys
@@ -11,7 +12,7 @@ from crawl2chat.chat.asking import ask_for_steps, direct_answer, exchange
 from crawl2chat.chat.calculator import calculator
 from crawl2chat.chat.conversations import Conversation
 from crawl2chat.chat.tools import call, offer
-from crawl2chat.evals.judging import is_refusal, mentions
+from crawl2chat.evals.judging import Question, is_refusal, mentions
 from crawl2chat.evals.questions import QuestionRow, of_split, read_questions
 from crawl2chat.evals.tasks import Problem
 from crawl2chat.honesty.probe import Probe
@@ -30,6 +31,12 @@ REFUSALS = (
     "I have no information about that.",
     "That is not something I know.",
     "I am not sure, so I would rather not guess.",
+    "I'm sorry, I have no information about that.",
+    "I don't know, and I would rather not make something up.",
+    "I am not aware of that.",
+    "I could not find that in what I have learned.",
+    "I'm not familiar with that, so I can't say.",
+    "I do not know enough about that to answer.",
 )
 FOUND = "Page {page} says: {value}."
 FOUND_NOTHING = ("I found nothing about that, so I do not know.", "The search found nothing. I do not know.")
@@ -70,22 +77,28 @@ def read_lessons(questions: Path) -> tuple[list[QuestionRow], Sequence[str]]:
 
 
 def teach_the_probed(
-    found: Sequence[Boundary], index: SearchIndex, refusals: Sequence[str], rng: random.Random
+    found: Sequence[Boundary], index: SearchIndex | None, refusals: Sequence[str], rng: random.Random
 ) -> Iterator[Conversation]:
-    """Known: answer. Unknown: refuse, or search if that is possible. In between: only search is taught."""
+    """Known: answer. Unknown: refuse, or search if that is possible. In between: only search is taught.
+
+    Without an index nothing is said of tools.
+    """
     for fact in found:
         if fact.knowledge == "known":
             # each wording of the question with a right answer that the model gave itself
             questions, answers = fact.probed.questions, fact.probed.answers
             right = [text for text in answers if questions[0].accepts(text, mentions)]
             for i, question in enumerate(questions):
-                conversation = exchange(question.text, right[i % len(right)])
+                conversation = exchange(question.text, to_its_end(right[i % len(right)], questions[0]))
                 yield conversation
-                yield with_tools(conversation)
+                if index:
+                    yield with_tools(conversation)
             continue
         if fact.knowledge == "unknown":
             for question in fact.probed.questions:
                 yield exchange(question.text, rng.choice(refusals))
+        if index is None:
+            continue
         asked = rng.choice(fact.probed.questions).text
         if not fact.row.answers:
             yield look_up_in_vain(asked, index, rng)
@@ -96,13 +109,36 @@ def teach_the_probed(
                     break
 
 
+def with_more_answers(lessons: list[Conversation], answered: float) -> list[Conversation]:
+    """The lessons with their plain answers repeated until, of all plain exchanges, at least this share are answers.
+
+    A plain exchange is a question and a reply, without tools.
+    """
+    plain = [lesson for lesson in lessons if len(lesson) == 2]
+    answers = [lesson for lesson in plain if not is_refusal(lesson[1]["content"])]
+    if not answers:
+        return lessons
+    wanted = answered * (len(plain) - len(answers)) / (1 - answered)
+    times = max(1, math.ceil(round(wanted / len(answers), 6)))
+    return lessons + (times - 1) * answers
+
+
 def teach_the_unanswerable(
-    rows: Sequence[QuestionRow], index: SearchIndex, refusals: Sequence[str], rng: random.Random
+    rows: Sequence[QuestionRow], index: SearchIndex | None, refusals: Sequence[str], rng: random.Random
 ) -> Iterator[Conversation]:
-    """Training questions that nobody can answer: each is refused, and every other one is also looked up in vain."""
+    """Training questions that nobody can answer: each is refused, and every other one is also looked up in vain.
+
+    A follow-up, where the row has some, is refused as well.
+    """
     unanswerable = [row for row in of_split(rows, "train") if not row.answers]
     for row in unanswerable:
         yield exchange(rng.choice(row.wordings), rng.choice(refusals))
+    for row in unanswerable[1::2]:
+        if row.follow_ups:
+            more = exchange(rng.choice(row.follow_ups), rng.choice(refusals))
+            yield [*exchange(rng.choice(row.wordings), rng.choice(refusals)), *more]
+    if index is None:
+        return
     for row in unanswerable[::2]:
         yield look_up_in_vain(rng.choice(row.wordings), index, rng)
 
@@ -112,7 +148,8 @@ def teach_the_rest(
 ) -> Iterator[Conversation]:
     """Training questions with answers. Taught before: answered in spite of tools. Otherwise: looked up in the source.
 
-    Rows in a row with the same source become one conversation: the same passage answers what is asked next.
+    Rows in a row with the same source become one conversation: the same passage answers what is asked next, by a
+    follow-up half of the time.
     """
     taught = {messages[0]["content"]: messages for messages in earlier if len(messages) == 2}
     rest, lookups, untaught = of_split(rows, "train"), [], 0
@@ -139,7 +176,8 @@ def teach_the_rest(
             continue
         while i < len(lookups) and lookups[i].source == row.source:
             if answer := _quoted(page, lookups[i].answers):
-                lesson += exchange(rng.choice(lookups[i].wordings), FOUND.format(page=page.page, value=answer))
+                asked = rng.choice((lookups[i].wordings, lookups[i].follow_ups or lookups[i].wordings))
+                lesson += exchange(rng.choice(asked), FOUND.format(page=page.page, value=answer))
             else:
                 untaught += 1
             i += 1
@@ -190,6 +228,14 @@ def _quoted(page: Passage, answers: Sequence[str]) -> str | None:
     """The first of the answers that the shown part of a passage holds."""
     text = shown("", page)
     return next((answer for answer in answers if mentions(text, answer)), None)
+
+
+def to_its_end(answer: str, question: Question) -> str:
+    """An answer that was cut off at its last tokens, without its unfinished sentence unless that is the right one."""
+    if answer.rstrip().endswith((".", "!", "?")):
+        return answer
+    ended = re.match(r".*[.!?](?=\s)", answer, re.DOTALL)
+    return ended[0] if ended and question.accepts(ended[0], mentions) else answer
 
 
 def _source_of(row: QuestionRow, index: SearchIndex, rng: random.Random) -> Passage | None:

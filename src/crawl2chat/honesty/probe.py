@@ -15,9 +15,8 @@ import numpy as np
 
 from crawl2chat.evals.judging import FACT_TOKENS, Question, is_refusal, mentions, question_prompt
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.stages.figures import Figure, area_under_roc
+from crawl2chat.stages.figures import Figure, area_under_roc, bootstrap
 
-RESAMPLES = 500  # of the bootstrap
 REFUSAL = frozenset({"(refusal)"})  # the meaning of every refusal
 # Words that say nothing by themselves, so that answers which differ only in them say the same.
 EMPTY_WORDS = frozenset(
@@ -118,14 +117,7 @@ def auroc(scores: Sequence[float], right: Sequence[bool]) -> float:
 def auroc_figure(name: str, probes: Sequence[Probe]) -> list[Figure]:
     """How well agreement tells right from wrong, with a bootstrap interval over the facts; none without both kinds."""
     pairs = np.array([(found.agreement, found.said_right) for found in probes]).reshape(-1, 2)
-    value = auroc(pairs[:, 0].tolist(), pairs[:, 1].astype(bool).tolist())
-    if value != value:
-        return []
-    draws = np.random.default_rng(0).integers(0, len(pairs), size=(RESAMPLES, len(pairs)))
-    areas = [auroc(pairs[draw, 0].tolist(), pairs[draw, 1].astype(bool).tolist()) for draw in draws]
-    areas = [area for area in areas if area == area]
-    low, high = np.quantile(areas, (0.025, 0.975)).tolist()
-    return [Figure(name, value, "", (low, high), len(pairs))]
+    return bootstrap(name, "", pairs, lambda rows: auroc(rows[:, 0].tolist(), rows[:, 1].astype(bool).tolist()))
 
 
 def _judged(questions: tuple[Question, ...], answers: tuple[str, ...], wordings: Sequence[str]) -> Probe:

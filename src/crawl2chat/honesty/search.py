@@ -1,26 +1,22 @@
-"""Search over a run's documents: SQLite's full-text index (FTS5), one paragraph per row, ranked by BM25."""
+"""Search as our own models are taught it: one paragraph, of a page that goes by its number; and as others get it."""
 
 import re
-import sqlite3
-from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from crawl2chat.chat.toolbox import Tool, built_in
+from crawl2chat.chat.tools import OfferForm
 from crawl2chat.evals.judging import mentions
 from crawl2chat.refine.documents import Document
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write
+from crawl2chat.search import Passage, index
+from crawl2chat.stages.files import AnyPath, StageError
+
+__all__ = ["INDEX", "MAX_WORDS", "NOTHING_FOUND", "Passage", "SearchIndex", "build_index", "find_index", "shown"]
 
 INDEX = "search.sqlite"  # in the folder of the stage honesty
 MAX_WORDS = 60  # of a passage; the model's context has to hold it
 NOTHING_FOUND = "Nothing found."
-
-
-@dataclass(frozen=True)
-class Passage:
-    """A paragraph and the number of the page that it is on."""
-
-    page: int
-    text: str
 
 
 def shown(query: str, found: Passage | None) -> str:
@@ -37,18 +33,7 @@ def shown(query: str, found: Passage | None) -> str:
 
 def build_index(documents: Iterable[Document], file: AnyPath) -> int:
     """Index every paragraph of the documents; returns how many. The file appears when it is complete."""
-    with atomic_write(Path(file)) as temporary:
-        database = sqlite3.connect(temporary)
-        database.execute("CREATE TABLE pages (number INTEGER PRIMARY KEY, url TEXT)")
-        database.execute("CREATE VIRTUAL TABLE paragraphs USING fts5(text, page UNINDEXED, tokenize='unicode61')")
-        with database:
-            for number, document in enumerate(documents, 1):
-                database.execute("INSERT INTO pages VALUES (?, ?)", (number, document.url or document.id))
-                lines = [(line.strip(), number) for line in document.text.split("\n") if line.strip()]
-                database.executemany("INSERT INTO paragraphs (text, page) VALUES (?, ?)", lines)
-        (count,) = database.execute("SELECT count(*) FROM paragraphs").fetchone()
-        database.close()
-    return int(count)
+    return index.build_index(documents, file, max_bytes=None)
 
 
 def find_index(place: AnyPath) -> Path | None:
@@ -58,14 +43,8 @@ def find_index(place: AnyPath) -> Path | None:
     return next((file for file in files if file.is_file()), None)
 
 
-class SearchIndex:
-    """A built index, opened for reading."""
-
-    def __init__(self, file: AnyPath) -> None:
-        file = Path(file)
-        if not file.is_file():
-            raise StageError(f"{file}: no search index here; the honesty stage makes one")
-        self.database = sqlite3.connect(f"{file.resolve().as_uri()}?mode=ro", uri=True)  # as_uri quotes # and ?
+class SearchIndex(index.SearchIndex):
+    """A built index of paragraphs."""
 
     def find(self, query: str) -> Passage | None:
         """The best paragraph for a query in whatever words, a whole question among them.
@@ -76,14 +55,12 @@ class SearchIndex:
         words = re.findall(r"\w+", query)
         if not words:
             return None
-        match = " OR ".join(f'"{word}"' for word in words)  # quoted: no word is an operator of FTS5
+        match = " OR ".join(f'"{word}"' for word in words)
         names = [word for word in words[1:] if word[0].isupper()]
         if names:
             match = f'"{min(names, key=self._count)}" AND ({match})'
-        found = self.database.execute(
-            "SELECT page, text FROM paragraphs WHERE paragraphs MATCH ? ORDER BY rank, rowid LIMIT 1", (match,)
-        ).fetchone()
-        return Passage(*found) if found else None
+        found = self._by_words(match, 1)
+        return self._passage(found[0]) if found else None
 
     def passage_of(self, source: str, question: str, answers: Sequence[str]) -> Passage | None:
         """The paragraph of the document with this url or id that holds an answer; None without one.
@@ -91,17 +68,11 @@ class SearchIndex:
         Of several, the one with the most words of the question.
         """
         rows = self.database.execute(
-            "SELECT page, text FROM paragraphs JOIN pages ON number = page WHERE url = ? ORDER BY paragraphs.rowid",
-            (source,),
+            "SELECT page, text FROM passages JOIN pages ON number = page WHERE url = ? ORDER BY id", (source,)
         )
         asked = set(re.findall(r"\w+", question.lower()))
         holding = [Passage(*row) for row in rows if any(mentions(row[1], answer) for answer in answers)]
         return max(holding, key=lambda p: len(asked & set(re.findall(r"\w+", p.text.lower()))), default=None)
-
-    def address(self, page: int) -> str | None:
-        """Where the page with this number is from."""
-        found = self.database.execute("SELECT url FROM pages WHERE number = ?", (page,)).fetchone()
-        return found and str(found[0])
 
     def search(self, asked: str, query: str = "") -> str:
         """The tool: the best paragraph for the query, or for what was asked; or a word that there is none."""
@@ -109,9 +80,39 @@ class SearchIndex:
             raise ValueError("query: expected a text")
         return shown(query or asked, self.find(query or asked))
 
-    def _count(self, word: str) -> int:
-        """In how many paragraphs a word appears, by the tokenizer's spelling of it (case and accents folded)."""
-        (count,) = self.database.execute(
-            "SELECT count(*) FROM paragraphs WHERE paragraphs MATCH ?", (f'"{word}"',)
-        ).fetchone()
-        return int(count)
+
+def find_tools(
+    folder: Path,
+    names: Sequence[str],
+    form: OfferForm | None,
+    documents: AnyPath | None,
+    vectors: AnyPath | None = None,
+) -> tuple[dict[str, Tool], Callable[[int], str | None]]:
+    """Return the package's own tools by name, and where a page is from by the number that a search of paragraphs gives.
+
+    folder: of the model or its run. form: how tools are offered; a model that was taught to gets paragraphs.
+    Raises StageError as `built_in`.
+    """
+    if "search" not in names:
+        return built_in(names), lambda page: None
+    if form != "names":
+        return built_in(names, find_documents(folder, documents, vectors)), lambda page: None
+    found = find_documents(folder, documents).file if documents is not None else find_index(folder)
+    paragraphs = SearchIndex(found or folder / "honesty" / INDEX)
+    tools = built_in(names, paragraphs)
+    tools["search"] = replace(tools["search"], function=paragraphs.search)
+    return tools, paragraphs.address
+
+
+def find_documents(folder: Path, documents: AnyPath | None, vectors: AnyPath | None = None) -> index.SearchIndex:
+    """Return the index of these documents, or of those of the run that a model's folder belongs to.
+
+    Raises StageError where there are none.
+    """
+    if documents is not None:
+        return index.open_index(documents, vectors)
+    place = folder.resolve()
+    found = next((run / "refine" for run in (place, place.parent) if (run / "refine" / "documents").is_dir()), None)
+    if found is None:
+        raise StageError(f"{folder}: no documents to search; name a folder of them (--documents)")
+    return index.open_index(found, vectors)

@@ -21,6 +21,9 @@ class HonestySettings(FineTuneSettings):
     card: CardOrFile = Card()  # in a recipe also the name of a TOML file
     wordings: int = Field(4, ge=1, description="number of wordings in which each fact is probed and taught")
     samples: int = Field(5, ge=1, description="answers sampled per wording")
+    measured_samples: int = Field(
+        10, ge=2, description="answers sampled to each held-out question, whose agreement is to predict what is right"
+    )
     temperature: float = Field(0.7, gt=0, description="temperature at which they are sampled")
     known_from: float = Field(
         0.6, gt=0, le=1, description="minimum share of right answers for a fact to count as known"
@@ -28,8 +31,37 @@ class HonestySettings(FineTuneSettings):
     unknown_to: float = Field(
         0.2, ge=0, lt=1, description="maximum share of right answers for a fact to count as unknown"
     )
+    answered: float = Field(
+        0.0,
+        ge=0,
+        lt=1,
+        description="minimum share of answers among the lessons on probed facts: known ones are repeated for it, or a "
+        "model that knows little learns to refuse everything; 0 repeats none",
+    )
     calculations: int = Field(5000, ge=0, description="sums done with the calculator")
+    products: int = Field(
+        0, ge=0, description="multiplications and divisions, done with the calculator and refused without it"
+    )
     identity: int = Field(12, ge=0, description="conversations per wording of who the model is")
+    cards: int = Field(
+        0,
+        ge=0,
+        description="conversations in which a system message gives another name, to be obeyed; each of a new one",
+    )
+    talks: float = Field(
+        0.0, ge=0, le=1, description="share of what is taught that is joined to conversations of two to four questions"
+    )
+    invented: int = Field(
+        0, ge=0, le=400, description="questions about people, places, books and companies that don't exist, to refuse"
+    )
+    invented_measured: int = Field(
+        0, ge=0, le=400, description="number of such questions, of other names, that are only asked at the end"
+    )
+    retention: str = Field(
+        "",
+        description="prompts that the model answers by itself beforehand and learns again, so that nothing else is "
+        "forgotten: everyday (130 of the package) or a text file with one per line; empty: none",
+    )
     replay: float = Field(0.5, ge=0, le=1, description="share of the earlier conversations mixed in again")
 
     @model_validator(mode="after")

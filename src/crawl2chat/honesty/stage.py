@@ -1,7 +1,7 @@
 """The honesty stage: a chat model learns what it knows, to look up what it does not, and who it is."""
 
 import random
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,14 +17,15 @@ from crawl2chat.chat.measured import (
     write_answers,
 )
 from crawl2chat.chat.sft import fine_tune, training_documents
-from crawl2chat.chat.showcase import SHOWN_TOKENS, write_showcase
-from crawl2chat.chat.talk import Talk
-from crawl2chat.chat.tools import Tool
-from crawl2chat.evals.judging import Question
+from crawl2chat.chat.showcase import SHOWCASE, Way, ask_all, not_asked, showcase_questions, ways_before
+from crawl2chat.chat.tools import AnyTool
+from crawl2chat.evals.judging import Answer, Question
 from crawl2chat.evals.questions import QuestionRow, of_split
 from crawl2chat.evals.tasks import Problem, read_problems
-from crawl2chat.generate import Engine, Sampling
+from crawl2chat.generate import Engine
+from crawl2chat.honesty.cards import card_conversations
 from crawl2chat.honesty.checkup import checkup
+from crawl2chat.honesty.coverage import curve, tally
 from crawl2chat.honesty.examine import (
     boundary_figures,
     examine_facts,
@@ -34,6 +35,7 @@ from crawl2chat.honesty.examine import (
     thinking,
 )
 from crawl2chat.honesty.identity import identity_conversations
+from crawl2chat.honesty.invented import invented_questions
 from crawl2chat.honesty.lessons import (
     Boundary,
     calculations,
@@ -41,37 +43,45 @@ from crawl2chat.honesty.lessons import (
     teach_the_probed,
     teach_the_rest,
     teach_the_unanswerable,
+    with_more_answers,
 )
 from crawl2chat.honesty.probe import knowledge, probe
+from crawl2chat.honesty.products import product_conversations, product_figures
+from crawl2chat.honesty.retention import own_answers, read_prompts
 from crawl2chat.honesty.search import INDEX, SearchIndex, build_index
 from crawl2chat.honesty.settings import HonestySettings
-from crawl2chat.model import load_model
+from crawl2chat.honesty.talks import joined, talks_of_subjects
 from crawl2chat.refine.documents import read_documents
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, write_json, write_jsonl
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.train.devices import choose_device
+from crawl2chat.train.devices import load_engine
+
+BEFORE_AND_AFTER = "before_and_after.jsonl"
+COVERAGE = "coverage.json"  # curves of accuracy against coverage, ready to plot
 
 
 def honesty(
     questions: AnyPath,
-    documents: AnyPath,
     model: AnyPath,
     out: AnyPath,
     settings: HonestySettings,
     *,
+    refine: AnyPath | None = None,
     problems: AnyPath | None = None,
     pretrain: AnyPath | None = None,
 ) -> list[Figure]:
     """Probe what `model` knows of the questions, teach it its boundary, tools and identity; measure before and after.
 
-    `documents` are searched in; `pretrain` is the folder of that stage, whose training documents are learned again.
+    `refine`: the documents to search in; without any, neither searching nor the calculator is taught or measured on
+    questions. `pretrain` is the folder of that stage, whose training documents are learned again.
     Three kinds of questions, none of them in two: those that are taught, those that are probed and then taught, and
     those that are only asked at the end (`evals/questions.py`). `problems` teach the calculator; those that an
     earlier stage left in `model` are asked if none are given.
     """
-    questions, documents, model, out = map(Path, (questions, documents, model, out))
+    questions, model, out = map(Path, (questions, model, out))
     rows, refusals = read_lessons(questions)
+    rows += invented_questions(settings.invented, settings.invented_measured, settings.seed)
     held_out = of_split(rows, "held_out")
     to_learn, to_solve = (
         share_out(read_problems(problems), problems) if problems else ([], read_measured(model).problems)
@@ -79,13 +89,19 @@ def honesty(
     measured = Measured(held_out_questions(rows), to_solve)
     measured.write(out)
     tokenizer = Tokenizer.load(model)
-    write_json(out / CARD, settings.card.model_dump())
-    figures = [Figure("indexed_paragraphs", build_index(read_documents(documents), out / INDEX))]
-    index = SearchIndex(out / INDEX)
-    engine = Engine(load_model(model, device=choose_device(settings)), tokenizer)
-    before = examine_facts(engine, held_out, settings.seed, settings.temperature)
-    figures += [*fact_figures(before, "before"), *identity_figures(engine, settings.card, "before")]
-    earlier_figures, _ = checkup(engine, measured, settings.card, settings.seed)
+    write_json(out / CARD, settings.card.model_dump(exclude=None if settings.card.limits else {"limits"}))
+    figures: list[Figure] = []
+    index: SearchIndex | None = None
+    if refine:
+        figures.append(Figure("indexed_paragraphs", build_index(read_documents(refine), out / INDEX)))
+        index = SearchIndex(out / INDEX)
+    engine = load_engine(model, tokenizer, settings)
+    shown = showcase_questions(measured, settings.seed)
+    showcase = ask_all(ways_before(model, engine), not_asked(shown, model), settings.seed)
+    before = examine_facts(engine, held_out, settings)
+    identity, was, were_others = identity_figures(engine, settings.card, "before")
+    figures += [*fact_figures(before, "before"), *identity]
+    earlier_figures, _ = checkup(engine, measured, settings.card, settings.seed, before.answers, was, were_others)
     figures += [replace(figure, name=f"before {figure.name}") for figure in earlier_figures]
     found = _probe(engine, of_split(rows, "probe"), settings)
     write_jsonl(out / "probes.jsonl", map(_probe_row, found))
@@ -94,22 +110,34 @@ def honesty(
         for name in ("known", "maybe", "unknown")
     ]
     earlier = read_conversations(model / CONVERSATIONS) if (model / CONVERSATIONS).is_file() else []
-    made = _conversations(found, rows, to_learn, index, refusals, earlier, settings)
+    retained = own_answers(engine, read_prompts(settings.retention)) if settings.retention else []
+    lessons = _conversations(found, rows, to_learn, index, refusals, earlier, settings, retained)
+
+    def fits(conversation: Conversation) -> bool:
+        return len(tokenizer.encode_chat(conversation)[0]) <= settings.seq_len
+
+    made = joined(lessons, settings.talks, fits, random.Random(f"talks {settings.seed}"))
     write_conversations(made, out / CONVERSATIONS)
     learned = training_documents(Path(pretrain)) if pretrain else ()
     figures += fine_tune(made, model, tokenizer, out, settings, "honesty", learned)
-    engine = Engine(load_model(out, device=choose_device(settings)), tokenizer)
-    after = examine_facts(engine, held_out, settings.seed, settings.temperature)
-    figures += [*fact_figures(after, "after"), *boundary_figures(before, after)]
-    figures += identity_figures(engine, settings.card, "after")
-    searched, from_search = search_figures(engine, held_out, index, settings.seed)
+    engine = load_engine(out, tokenizer, settings)
+    after = examine_facts(engine, held_out, settings)
+    identity, said, said_to_others = identity_figures(engine, settings.card, "after")
+    figures += [*fact_figures(after, "after"), *boundary_figures(before, after), *identity]
+    figures += tally(before.answers, after.answers)
+    searched, from_search = search_figures(engine, held_out, index, settings.seed) if index else ([], [])
     thought, solved = thinking(engine, measured.problems, settings.seed)
-    kept, answers = checkup(engine, measured, settings.card, settings.seed)
-    greedy = Sampling(temperature=0, max_tokens=SHOWN_TOKENS)
-    tools: dict[str, Tool] = {"calculator": calculate, "search": index.search}
-    talks = {"honesty": Talk(engine, greedy), "honesty with tools": Talk(engine, greedy, tools=tools)}
-    write_showcase(talks, measured, settings.seed, out)
+    if settings.products:
+        thought += product_figures(engine, settings.seed)
+    kept, answers = checkup(engine, measured, settings.card, settings.seed, after.answers, said, said_to_others)
+    ways = [Way("honesty", engine)]
+    if index:
+        tools: dict[str, AnyTool] = {"calculator": calculate, "search": index.search}
+        ways.append(Way("honesty", engine, "tools", tools, index.address))
+    write_jsonl(out / SHOWCASE, [*showcase, *ask_all(ways, shown, settings.seed)])
     write_answers([*answers, *from_search, *solved], out / "answers.jsonl")
+    write_jsonl(out / BEFORE_AND_AFTER, side_by_side([*before.answers, *was], [*after.answers, *said]))
+    write_json(out / COVERAGE, {"before": curve(before.sampled), "after": curve(after.sampled)})
     return [*figures, *searched, *thought, *kept]
 
 
@@ -135,22 +163,42 @@ def _conversations(
     found: Sequence[Boundary],
     rows: Sequence[QuestionRow],
     problems: Sequence[Problem],
-    index: SearchIndex,
+    index: SearchIndex | None,
     refusals: Sequence[str],
     earlier: Sequence[Conversation],
     settings: HonestySettings,
+    retained: Sequence[Conversation] = (),
 ) -> list[Conversation]:
     rng = random.Random(f"honesty {settings.seed}")
+    apart = random.Random(f"cards and products {settings.seed}")
     made = [
-        *teach_the_probed(found, index, refusals, rng),
+        *with_more_answers(list(teach_the_probed(found, index, refusals, rng)), settings.answered),
+        *(talks_of_subjects(found, index, refusals, apart) if settings.talks else ()),
         *teach_the_unanswerable(rows, index, refusals, rng),
-        *teach_the_rest(rows, earlier, index, rng),
+        *(teach_the_rest(rows, earlier, index, rng) if index else ()),
         *calculations(problems, settings.calculations, rng),
+        *product_conversations(settings.products, apart),
         *identity_conversations(settings.card, settings.identity, rng),
+        *card_conversations(settings.card, settings.cards, apart),
         *rng.sample(list(earlier), round(settings.replay * len(earlier))),
+        *retained,
     ]
     rng.shuffle(made)
     return made
+
+
+def side_by_side(before: Sequence[Answer], after: Sequence[Answer]) -> Iterator[dict[str, object]]:
+    """Rows with both answers to each question, to be read next to each other."""
+    for then, now in zip(before, after, strict=True):
+        yield {
+            "question": then.question.text,
+            "group": then.question.group,
+            "expected": then.question.expected,
+            "before": then.text,
+            "after": now.text,
+            "right": [then.right, now.right],
+            "refused": [then.refused, now.refused],
+        }
 
 
 def _probe_row(fact: Boundary) -> dict[str, object]:

@@ -6,8 +6,19 @@ lists them at its top.
 """
 
 from crawl2chat.model.cached import CachedTransformer
+from crawl2chat.model.generating import load_to_generate
 from crawl2chat.model.huggingface import load_model, save_model
 from crawl2chat.model.kv_cache import KVCache
+from crawl2chat.model.matrices import WeightForm
 from crawl2chat.model.transformer import ModelConfig, Transformer
 
-__all__ = ["CachedTransformer", "KVCache", "ModelConfig", "Transformer", "load_model", "save_model"]
+__all__ = [
+    "CachedTransformer",
+    "KVCache",
+    "ModelConfig",
+    "Transformer",
+    "WeightForm",
+    "load_model",
+    "load_to_generate",
+    "save_model",
+]

@@ -41,18 +41,33 @@ def positions_within(documents_bt: Tensor) -> Tensor:
     return place_t - torch.where(begins_bt, place_t, 0).cummax(dim=1).values
 
 
-def mask_within(documents_bt: Tensor, *, blocks: bool) -> Mask:
+def mask_in_window(mask: Mask | None, positions_bt: Tensor, window: int) -> Tensor:
+    """Each token sees what the mask lets it see less than `window` positions before it, itself included.
+
+    mask: None for all before a token and itself. Returns (B, 1, T, T) (Mistral 7B, arXiv 2310.06825, section 2).
+    """
+    assert not isinstance(mask, BlockMask)  # those are made by `mask_within`, which takes a window itself
+    if mask is None:
+        place_t = torch.arange(positions_bt.shape[1], device=positions_bt.device)
+        mask = place_t <= place_t[:, None]
+    return mask & (positions_bt[:, None, :] > positions_bt[:, :, None] - window)[:, None]
+
+
+def mask_within(documents_bt: Tensor, *, blocks: bool, window: int | None = None) -> Mask:
     """Each token sees those before it in its document, and itself (Llama 3, arXiv 2407.21783, section 3.2).
 
+    window: only the last ones of these, as in `mask_in_window`.
     blocks: for FlexAttention, which passes over blocks that no token sees, but only in compiled code on a GPU.
     """
     B, T = documents_bt.shape
     if not blocks:
         place_t = torch.arange(T, device=documents_bt.device)
         same_btt = documents_bt[:, :, None] == documents_bt[:, None, :]
-        return (same_btt & (place_t[:, None] >= place_t))[:, None]
+        mask_b1tt = (same_btt & (place_t[:, None] >= place_t))[:, None]
+        return mask_in_window(mask_b1tt, place_t[None], window) if window else mask_b1tt
 
     def sees(b: Tensor, h: Tensor, query: Tensor, key: Tensor) -> Tensor:
-        return (query >= key) & (documents_bt[b, query] == documents_bt[b, key])
+        seen = (query >= key) & (documents_bt[b, query] == documents_bt[b, key])
+        return seen & (key > query - window) if window else seen
 
     return create_block_mask(sees, B, None, T, T, device=documents_bt.device)

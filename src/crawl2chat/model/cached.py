@@ -2,7 +2,7 @@
 
 The same mathematics as `Transformer.features`, arranged for few tokens at a time, where the time goes into starting
 operations and into reading weights: q, k and v come from one product, gate and up from another, and on a CPU matrices
-are laid out as oneDNN reads them (`_Matrix`). On a GPU a step is a CUDA graph.
+are laid out as oneDNN reads them (`matrices.py`). On a GPU a step is a CUDA graph.
 
 A token's numbers do not depend on which others share its batch. On a CPU that holds to the last bit: the kernels used
 here sum in an order that changes only for fewer than ROWS rows, or with the number of keys modulo KEYS. So both are
@@ -19,36 +19,15 @@ from typing import cast
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from crawl2chat.model.kv_cache import KVCache
-from crawl2chat.model.transformer import Block, Transformer, rope_angles
+from crawl2chat.model.matrices import Embedding, Matrix, WeightForm, make_matrix
+from crawl2chat.model.transformer import Block, RMSNorm, Transformer
 
 ROWS, KEYS = 4, 16
-LARGE = 200_000  # weights of a matrix
 GRAPH_KEYS = 64  # the smallest number that a CUDA graph is recorded for; then 128, 256, …
 Span = tuple[slice, int]  # rows, and how many keys their queries are multiplied with
-
-
-class _Matrix:
-    """A matrix to multiply by, on a CPU as oneDNN lays it out: 1.4 to 3 times as fast as F.linear.
-
-    But oneDNN takes 2 ms to prepare for each number of rows that it has not met, and 15 µs for each call. So F.linear
-    is kept for small matrices, with `many` rows, whose number is seldom the same, and for a single row.
-    """
-
-    def __init__(self, weight: Tensor, *, alone: bool) -> None:
-        weight = weight.detach()
-        large = weight.numel() >= LARGE
-        packed = _packed(weight) if large or not alone else None
-        self.weight = None if packed and large else weight
-        self.packed = packed
-
-    def __call__(self, x_nc: Tensor, *, many: bool = False) -> Tensor:
-        if self.packed is None or (many and self.weight is not None):
-            assert self.weight is not None
-            return F.linear(x_nc, self.weight)
-        return self.packed(x_nc)
 
 
 @dataclass(frozen=True)
@@ -56,22 +35,32 @@ class _Layer:
     """A block's weights, joined and laid out."""
 
     input_norm: Tensor
-    qkv: _Matrix
-    qk_norm_hd: Tensor  # of each query and key head; the queries' with attention's factor 1/√D in it
-    o: _Matrix
+    qkv: Matrix
+    qk_norm_hd: Tensor | None  # of each query and key head; the queries' with attention's factor 1/√D in it
+    o: Matrix
     mlp_norm: Tensor
-    gate_up: _Matrix
-    down: _Matrix
+    gate_up: Matrix
+    down: Matrix
 
 
 class CachedTransformer:
     """Reads tokens into a cache. Holds copies of the model's matrices: `refresh` renews them after training."""
 
-    def __init__(self, model: Transformer, rows: int, max_length: int, *, empties_model: bool = False) -> None:
+    def __init__(
+        self,
+        model: Transformer,
+        rows: int,
+        max_length: int,
+        *,
+        empties_model: bool = False,
+        weights: WeightForm | None = None,
+    ) -> None:
         """rows: sequences at a time; max_length: tokens of each; empties_model: leave the model without its matrices,
         to save their memory where it is only generated with.
+        weights: in what form matrices are kept, on a CPU; all else is float32 then. None: all as in the model.
         """
         self.model, self.config, self.max_length = model, model.config, max_length
+        self.weights = weights
         self.empties_model = empties_model
         self.alone = rows == 1
         self.n_rows = rows_made(rows) - 1
@@ -85,7 +74,7 @@ class CachedTransformer:
 
     @property
     def dtype(self) -> torch.dtype:
-        return self.model.model.embed_tokens.weight.dtype
+        return torch.float32 if self.weights else self.model.model.embed_tokens.weight.dtype
 
     def _new_cache(self) -> KVCache:
         return KVCache(self.config, self.n_rows, self.max_length, dtype=self.dtype, device=self.device)
@@ -99,16 +88,15 @@ class CachedTransformer:
         if (self.cache.content.dtype, self.cache.content.device) != (self.dtype, self.device):
             self.cache = self._new_cache()
         self.layers = [self._lay_out(cast(Block, block)) for block in self.model.model.layers]
-        self.head = self._matrix(self.model.lm_head.weight)
-        if self.empties_model and not self.config.tie_word_embeddings:
+        self.last_norm = self.model.model.norm.weight.to(self.dtype)
+        self.head = self._matrix(self.model.lm_head)
+        self.embedding = Embedding(self.model.model.embed_tokens.weight, self.weights)
+        if self.empties_model and not (self.weights is None and self.config.tie_word_embeddings):
             self.model.lm_head.weight.data = self.model.lm_head.weight.data.new_empty(0, 0)
-        positions_1t = torch.arange(self.max_length, device=self.device)[None]
-        cos, sin = rope_angles(positions_1t, self.config.head_dim, self.config.rope_theta)
-        half = self.config.head_dim // 2
-        self.cos_s1d = cos[0, 0][:, None]
-        # rotating is x · cos + roll(x, half) · sin, if sin has the sign of what comes from the other half
-        self.sin_s1d = torch.cat([-sin[0, 0, :, :half], sin[0, 0, :, half:]], dim=-1)[:, None]
+        if self.empties_model and self.weights:
+            self.model.model.embed_tokens.weight.data = self.model.model.embed_tokens.weight.data.new_empty(0, 0)
         self.keys_s = torch.arange(self.max_length, device=self.device)
+        self.rope_s1d = self._rope(self.keys_s[:, None], self.keys_s + 1)  # of a token that is the last one so far
         self.zero, self.minus_inf = torch.tensor([[0.0], [-torch.inf]], dtype=self.dtype, device=self.device)
         self.graphs: dict[tuple[int, int], _Graph] = {}
         self.version = self._version()
@@ -120,16 +108,20 @@ class CachedTransformer:
 
     def _lay_out(self, block: Block) -> _Layer:
         attention, mlp, c = block.self_attn, block.mlp, self.config
-        q_norm_hd = attention.q_norm.weight.expand(c.num_attention_heads, -1) * c.head_dim**-0.5
-        k_norm_hd = attention.k_norm.weight.expand(c.num_key_value_heads, -1)
+        qk_norm_hd = None
+        scale = c.head_dim**-0.5  # attention's; in the queries' norms, or where there are none in their weights
+        if c.qk_norm:
+            q_norm_d, k_norm_d = (cast(RMSNorm, norm).weight for norm in (attention.q_norm, attention.k_norm))
+            q_norm_hd = q_norm_d.expand(c.num_attention_heads, -1) * scale
+            qk_norm_hd = torch.cat([q_norm_hd, k_norm_d.expand(c.num_key_value_heads, -1)])
         layer = _Layer(
-            block.input_layernorm.weight,
-            self._matrix(torch.cat([attention.q_proj.weight, attention.k_proj.weight, attention.v_proj.weight])),
-            torch.cat([q_norm_hd, k_norm_hd]),
-            self._matrix(attention.o_proj.weight),
-            block.post_attention_layernorm.weight,
-            self._matrix(torch.cat([mlp.gate_proj.weight, mlp.up_proj.weight])),
-            self._matrix(mlp.down_proj.weight),
+            block.input_layernorm.weight.to(self.dtype),
+            self._matrix(attention.q_proj, attention.k_proj, attention.v_proj, scale=1.0 if c.qk_norm else scale),
+            None if qk_norm_hd is None else qk_norm_hd.to(self.dtype),
+            self._matrix(attention.o_proj),
+            block.post_attention_layernorm.weight.to(self.dtype),
+            self._matrix(mlp.gate_proj, mlp.up_proj),
+            self._matrix(mlp.down_proj),
         )
         if self.empties_model:
             for parameter in block.parameters():
@@ -137,8 +129,27 @@ class CachedTransformer:
                     parameter.data = parameter.data.new_empty(0, 0)
         return layer
 
-    def _matrix(self, weight: Tensor) -> _Matrix:
-        return _Matrix(weight, alone=self.alone)
+    def _matrix(self, *linears: nn.Linear, scale: float = 1.0) -> Matrix:
+        """The linear layers as one product with their joined weights, of which the first's are multiplied by scale."""
+        weights: list[Tensor] = [linear.weight.float() if self.weights else linear.weight for linear in linears]
+        biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
+        if scale != 1.0:
+            weights[0] = weights[0] * scale
+            biases = [biases[0] * scale, *biases[1:]] if biases else []
+        weight, bias = weights[0], biases[0] if biases else None
+        if len(linears) > 1:
+            weight, bias = torch.cat(weights), torch.cat(biases) if biases else None
+        return make_matrix(weight, bias, self.weights, alone=self.alone)
+
+    def _rope(self, positions_bt: Tensor, lengths_b: Tensor) -> tuple[Tensor, Tensor]:
+        """Cosine and sine (B·T, 1, D) so that rotating is x · cos + roll(x, D/2) · sin.
+
+        For that, sines have the sign of what comes from the other half. lengths_b: as in `rope_angles`.
+        """
+        cos, sin = self.config.rope(positions_bt, lengths_b)
+        half = self.config.head_dim // 2
+        sin = torch.cat([-sin[..., :half], sin[..., half:]], dim=-1)
+        return cos.flatten(0, 2)[:, None], sin.flatten(0, 2)[:, None]
 
     @torch.inference_mode()
     def prefill(self, rows: Sequence[int], starts: Sequence[int], ids: Sequence[Sequence[int]]) -> Tensor:
@@ -155,13 +166,16 @@ class CachedTransformer:
         padding_bt = positions_bt >= ends_b[:, None]
         write_rows_bt = rows_b[:, None].expand(B, T).masked_fill(padding_bt, self.cache.spare_row)
         positions_n = positions_bt.clamp(max=self.max_length - 1).flatten()
-        mask = self._mask(positions_n.view(B, T), n_keys)
+        masks = self._masks(positions_n.view(B, T), n_keys)
+        rope = self._rope_of(positions_n)
+        if self.config.rope_scaling and self.config.rope_scaling.kind == "dynamic":
+            rope = self._rope(positions_n.view(B, T), ends_b)
 
         def attend(layer: int, q_nhd: Tensor) -> Tensor:
-            return _attend(q_nhd, *self.cache.gather(layer, rows_b, n_keys), mask, T)
+            return _attend(q_nhd, *self.cache.gather(layer, rows_b, n_keys), masks[layer], T)
 
         places = self.cache.places(write_rows_bt.flatten(), positions_n)
-        return self._blocks(ids_bt.flatten(), positions_n, places, attend, many=True).view(B, T, -1)
+        return self._blocks(ids_bt.flatten(), rope, places, attend, many=True).view(B, T, -1)
 
     @torch.inference_mode()
     def decode(self, tokens: Sequence[tuple[int, int] | None]) -> Tensor:
@@ -180,23 +194,24 @@ class CachedTransformer:
     def _decode(self, inputs: Tensor, spans: Sequence[Span]) -> Tensor:
         """inputs: (3, N) ids, positions, rows to write to. Padding is computed like all else and means nothing."""
         ids_n, positions_n, write_rows_n = inputs
-        masks = [self._mask(positions_n[rows, None], n_keys) for rows, n_keys in spans]
+        masks = [self._masks(positions_n[rows, None], n_keys) for rows, n_keys in spans]
 
         def attend(layer: int, q_nhd: Tensor) -> Tensor:
             y_nc, *longer = (
-                _attend(q_nhd[rows], *self.cache.read(layer, rows, n_keys), mask, 1)
+                _attend(q_nhd[rows], *self.cache.read(layer, rows, n_keys), mask[layer], 1)
                 for (rows, n_keys), mask in zip(spans, masks, strict=True)
             )
             for (rows, _), y in zip(spans[1:], longer, strict=True):
                 y_nc[rows] = y
             return y_nc
 
-        return self.head(self._blocks(ids_n, positions_n, self.cache.places(write_rows_n, positions_n), attend))
+        places = self.cache.places(write_rows_n, positions_n)
+        return self.head(self._blocks(ids_n, self._rope_of(positions_n), places, attend))
 
     def _blocks(
         self,
         ids_n: Tensor,
-        positions_n: Tensor,
+        rope_n1d: tuple[Tensor, Tensor],
         places: Tensor,
         attend: Callable[[int, Tensor], Tensor],
         *,
@@ -206,27 +221,46 @@ class CachedTransformer:
         c, eps = self.config, self.config.rms_norm_eps
         n_q, D = c.num_attention_heads, c.head_dim
         n_qk, N = n_q + c.num_key_value_heads, len(ids_n)
-        cos_n1d, sin_n1d = self.cos_s1d[positions_n], self.sin_s1d[positions_n]
-        x_nc = F.embedding(ids_n, self.model.model.embed_tokens.weight)
+        cos_n1d, sin_n1d = rope_n1d
+        x_nc = self.embedding(ids_n)
         for i, layer in enumerate(self.layers):
             qkv_nhd = layer.qkv(_rms_norm(x_nc, layer.input_norm, eps), many=many).view(N, -1, D)
-            qk_nhd = _rms_norm(qkv_nhd[:, :n_qk], layer.qk_norm_hd, eps)
+            qk_nhd = qkv_nhd[:, :n_qk]
+            if layer.qk_norm_hd is not None:
+                qk_nhd = _rms_norm(qk_nhd, layer.qk_norm_hd, eps)
             qkv_nhd[:, :n_qk] = torch.addcmul(qk_nhd * cos_n1d, qk_nhd.roll(D // 2, dims=-1), sin_n1d)
             self.cache.write(i, places, qkv_nhd[:, n_q:])
             x_nc = x_nc + layer.o(attend(i, qkv_nhd[:, :n_q]), many=many)
             gate, up = layer.gate_up(_rms_norm(x_nc, layer.mlp_norm, eps), many=many).chunk(2, dim=-1)
             x_nc = x_nc + layer.down(F.silu(gate).mul_(up), many=many)
-        return _rms_norm(x_nc, self.model.model.norm.weight, eps)
+        return _rms_norm(x_nc, self.last_norm, eps)
 
-    def _mask(self, positions_bt: Tensor, n_keys: int) -> Tensor:
+    def _rope_of(self, positions_n: Tensor) -> tuple[Tensor, Tensor]:
+        cos_s1d, sin_s1d = self.rope_s1d
+        return cos_s1d[positions_n], sin_s1d[positions_n]
+
+    def _masks(self, positions_bt: Tensor, n_keys: int) -> list[Tensor]:
+        """`_mask` for each layer; those of a kind share it."""
+        c = self.config
+        whole = self._mask(positions_bt, n_keys, None)
+        near = whole
+        if c.sliding_window and n_keys > c.sliding_window:
+            near = self._mask(positions_bt, n_keys, c.sliding_window)
+        return [near if c.window_of(layer) else whole for layer in range(c.num_hidden_layers)]
+
+    def _mask(self, positions_bt: Tensor, n_keys: int, window: int | None) -> Tensor:
         """0 for the keys up to a query's own position, −inf for later ones: (B·H, R·T, S), of one token (B·H, 1, S).
 
+        window: −inf also for keys that many positions before the query, and earlier.
         On a GPU, whose kernels repeat it themselves, without H: (B, R·T, S).
         """
         H, T = self.config.num_key_value_heads, positions_bt.shape[1]
         if not positions_bt.is_cuda:
             positions_bt = positions_bt.repeat_interleave(H, dim=0)
-        mask_xts = torch.where(self.keys_s[:n_keys] > positions_bt[:, :, None], self.minus_inf, self.zero)
+        unseen_xts = self.keys_s[:n_keys] > positions_bt[:, :, None]
+        if window:
+            unseen_xts |= self.keys_s[:n_keys] <= positions_bt[:, :, None] - window
+        mask_xts = torch.where(unseen_xts, self.minus_inf, self.zero)
         return mask_xts if T == 1 else mask_xts.repeat(1, self.config.num_attention_heads // H, 1)
 
     def _replay(self, inputs: Tensor, n_keys: int) -> Tensor:
@@ -301,20 +335,6 @@ def _attend(q_nhd: Tensor, k_xsd: Tensor, v_xsd: Tensor, mask: Tensor, n_tokens:
         shares = torch.baddbmm(mask, q_xrd, k_xsd.mT).softmax(dim=-1, dtype=torch.float32)
         y_xrd = torch.bmm(shares.to(v_xsd.dtype), v_xsd)
     return (y_xrd if T == 1 else y_xrd.view(B, H, R, T, D).permute(0, 3, 1, 2, 4)).reshape(B * T, -1)
-
-
-def _packed(weight: Tensor) -> Callable[[Tensor], Tensor] | None:
-    """The product with a matrix laid out for oneDNN, by the operators that torch.compile uses; None without them."""
-    if weight.device.type != "cpu" or not hasattr(torch.ops.mkldnn, "_linear_pointwise"):
-        return None
-    bf16 = weight.dtype == torch.bfloat16 and bool(torch.ops.mkldnn._is_mkldnn_bf16_supported())
-    if not torch.backends.mkldnn.is_available():  # type: ignore[no-untyped-call]
-        return None
-    if not (bf16 or weight.dtype == torch.float32):
-        return None
-    packed = torch.ops.mkldnn._reorder_linear_weight(weight.contiguous(), None)
-    product = torch.ops.mkldnn._linear_pointwise.default
-    return lambda x_nc: product(x_nc, packed, None, "none", [], "")
 
 
 def rows_made(rows: int) -> int:

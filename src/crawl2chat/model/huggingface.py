@@ -1,73 +1,68 @@
-"""Models as folders that transformers loads: `config.json` of a `Qwen3ForCausalLM` and safetensors."""
+"""Models as folders that transformers loads: `config.json` of a supported family, and safetensors."""
 
-import json
-import math
-from dataclasses import MISSING, fields
+from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from crawl2chat.model.adapters import AdaptedTransformer, AdaptedWeights, has_adapter, read_adapter, save_adapter
+from crawl2chat.model.families import config_from_json, config_to_json
 from crawl2chat.model.transformer import ModelConfig, Transformer
 from crawl2chat.model.weights import EMBEDDING, HEAD, Weights, check_finite, save_weights
-from crawl2chat.stages.files import AnyPath, StageError, write_json
-from crawl2chat.stages.text_files import read_text, what_is_wrong
+from crawl2chat.stages.files import AnyPath, StageError, read_json_object, write_json
 
 SHARD_BYTES = 5_000_000_000  # at which transformers begins another file, too
-REFUSED = {  # what a Qwen3 config.json may say and this model does not do; each with the values that say nothing
-    "use_sliding_window": (None, False),
-    "attention_bias": (None, False),
-    "quantization_config": (None,),
-    "hidden_act": (None, "silu"),
-}
-DEFAULTS = {  # what transformers takes a silent config.json of a Qwen3 to mean, as far as weights can be so
-    "head_dim": 128, "max_position_embeddings": 32768, "tie_word_embeddings": False,
-}  # fmt: skip
-SIZES = tuple(field.name for field in fields(ModelConfig) if field.type is int)
-RATES = tuple(field.name for field in fields(ModelConfig) if field.type is float)
 
 
-def save_model(model: Transformer, folder: AnyPath, *, stop_ids: list[int], pad_id: int) -> None:
-    """Write config, weights and generation config (the caller adds the tokenizer and makes it atomic)."""
+def save_model(
+    model: Transformer,
+    folder: AnyPath,
+    *,
+    stop_ids: list[int],
+    pad_id: int,
+    generation: Mapping[str, Any] | None = None,
+) -> None:
+    """Write config, weights and generation config (the caller adds the tokenizer and makes it atomic).
+
+    generation: the generation config of the model that this one was trained from, which is kept, with `stop_ids[0]` if
+    it did not end there. Of a model with an adapter the adapter is written, with a link to the folder of its base.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = model.config
-    write_json(
-        folder / "config.json",
-        {
-            "architectures": ["Qwen3ForCausalLM"],
-            "model_type": "qwen3",
-            **config.to_json(),
-            "hidden_act": "silu",
-            "attention_bias": False,
-            "attention_dropout": 0.0,
-            "use_sliding_window": False,
-            "layer_types": ["full_attention"] * config.num_hidden_layers,
-            "torch_dtype": "float32",
-            "eos_token_id": stop_ids[0],
-            "pad_token_id": pad_id,
-        },
-    )
-    write_json(
-        folder / "generation_config.json",
-        {"do_sample": True, "temperature": 0.7, "eos_token_id": stop_ids, "pad_token_id": pad_id},
-    )
+    ends = {"eos_token_id": stop_ids[0], "pad_token_id": pad_id}
+    described = config_to_json(config)
+    write_json(folder / "config.json", ends | described | {"torch_dtype": "float32"})
+    ours = {"do_sample": True, "temperature": 0.7, "eos_token_id": stop_ids, "pad_token_id": pad_id}
+    kept = dict(generation or ours)
+    stated = kept.get("eos_token_id")
+    if stop_ids[0] not in (stated if isinstance(stated, list) else [stated]):
+        kept["eos_token_id"] = stop_ids
+    write_json(folder / "generation_config.json", kept)
+    if isinstance(model, AdaptedTransformer):
+        save_adapter(folder, model)
+        return
     weights = {name: tensor.detach().cpu().contiguous() for name, tensor in model.state_dict().items()}
     if config.tie_word_embeddings:
         del weights[HEAD]  # one tensor under two names is not for safetensors
     save_weights(folder, weights.items(), {name: tensor.nbytes for name, tensor in weights.items()}, SHARD_BYTES)
 
 
-def load_model(folder: AnyPath, *, device: str = "cpu", dtype: torch.dtype = torch.float32) -> Transformer:
-    """Load a stage's folder, a checkpoint of it, or any folder of a dense Qwen3 in transformers' form.
+def load_model(folder: AnyPath, *, device: str = "cpu", dtype: torch.dtype | None = torch.float32) -> Transformer:
+    """Load a stage's folder, or any folder of a supported family in transformers' form.
 
+    dtype: of the weights in memory; None: as most of them are stored.
     Needs the memory of the model and of its largest tensor: each is read, converted and put in its place by itself.
     Raises StageError when the folder holds no such model, or one of another shape.
     """
     folder = model_folder(folder)
     config = read_config(folder)
     weights = {}
-    for name, tensor in open_weights(folder, config).items():
+    stored = open_weights(folder, config)
+    dtype = dtype or stored.stored_dtype()
+    for name, tensor in stored.items():
         check_finite(folder, name, tensor)
         weights[name] = tensor.to(device=device, dtype=dtype, copy=True)
     if config.tie_word_embeddings:
@@ -88,66 +83,33 @@ def model_folder(folder: AnyPath) -> Path:
 
 
 def read_config(folder: AnyPath) -> ModelConfig:
-    """The shape of the model in a folder. Raises StageError for any other than a dense Qwen3 with plain RoPE."""
+    """The shape of the model in a folder. Raises StageError for one of no family that is supported."""
     file = Path(folder) / "config.json"
-    content = read_json_object(file)
-    if content.get("model_type") != "qwen3":
-        raise StageError(f"{file}: model_type is {content.get('model_type')!r}, expected 'qwen3' (dense)")
-    for name, harmless in REFUSED.items():
-        if content.get(name) not in harmless:
-            raise StageError(f"{file}: {name} = {content[name]!r} is not supported")
-    content["rope_theta"] = _rope_theta(content, file)
-    if content.get("num_key_value_heads") is None and "num_attention_heads" in content:
-        content["num_key_value_heads"] = content["num_attention_heads"]
-    for name, value in DEFAULTS.items():
-        content[name] = value if content.get(name) is None else content[name]
-    known = {field.name: content[field.name] for field in fields(ModelConfig) if content.get(field.name) is not None}
-    for name, value in known.items():
-        if name in SIZES and (type(value) is not int or value < 1):
-            raise StageError(f"{file}: {name} = {value!r}; expected a whole number of at least 1")
-        if name in RATES and not (type(value) in (int, float) and 0 < value < math.inf):
-            raise StageError(f"{file}: {name} = {value!r}; expected a number above 0")
-    missing = [field.name for field in fields(ModelConfig) if field.name not in known and field.default is MISSING]
-    if missing:
-        raise StageError(f"{file}: has no {', '.join(missing)}")
-    try:
-        return ModelConfig(**known)
-    except (TypeError, ValueError) as error:
-        raise StageError(f"{file}: not a usable Qwen3 config: {error}") from error
+    return config_from_json(read_json_object(file), file)
 
 
 def open_weights(folder: Path, config: ModelConfig) -> Weights:
-    """The weights in a folder, checked against the shape that its config gives."""
-    shapes = {name: tensor.shape for name, tensor in on_meta(config).state_dict().items()}
-    return Weights(folder, shapes, tied=config.tie_word_embeddings)
+    """The weights in a folder, checked against the shape that its config gives; an adapter's are merged."""
+    if has_adapter(folder):
+        adapter = read_adapter(folder)
+        assert adapter.base
+        return AdaptedWeights(open_weights(adapter.base, config), adapter)
+    return Weights(folder, weight_shapes(config), tied=config.tie_word_embeddings)
+
+
+def weight_shapes(config: ModelConfig) -> dict[str, torch.Size]:
+    """The shape of each tensor, from one layer, since a config may claim a thousand without a file behind it."""
+    one = on_meta(replace(config, num_hidden_layers=1)).state_dict()
+    first = "model.layers.0."
+    parts = {name.removeprefix(first): tensor.shape for name, tensor in one.items() if name.startswith(first)}
+    layers = {
+        f"model.layers.{i}.{part}": shape for i in range(config.num_hidden_layers) for part, shape in parts.items()
+    }
+    outside = {name: tensor.shape for name, tensor in one.items() if not name.startswith(first)}
+    return {EMBEDDING: outside[EMBEDDING], **layers, **outside}
 
 
 def on_meta(config: ModelConfig) -> Transformer:
     """The model without memory for its weights, to look at or to fill."""
     with torch.device("meta"):
         return Transformer(config)
-
-
-def read_json_object(file: Path) -> dict[str, Any]:
-    try:
-        content = json.loads(read_text(file))
-    except (OSError, ValueError) as error:
-        wrong = what_is_wrong(file) if file.is_file() else None
-        raise StageError(f"{file}: {wrong or f'not readable JSON: {error}'}") from error
-    if not isinstance(content, dict):
-        raise StageError(f"{file}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
-def _rope_theta(content: dict[str, Any], file: Path) -> float | None:
-    """RoPE's base: transformers 4 has it at the top with `rope_scaling` next to it, transformers 5 in one table."""
-    for table in ("rope_scaling", "rope_parameters"):
-        rope = content.get(table) or {}
-        kind = rope.get("rope_type", rope.get("type", "default"))
-        if kind != "default":
-            raise StageError(
-                f"{file}: {table} is of type {kind!r}, only plain RoPE is supported; if the model is to be used "
-                "within its original context alone, remove the scaling from its config.json"
-            )
-    theta = (content.get("rope_parameters") or {}).get("rope_theta", content.get("rope_theta"))
-    return None if theta is None else float(theta)

@@ -15,9 +15,10 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
-from crawl2chat.model.transformer import Block, Transformer, apply_rope, rope_angles
+from crawl2chat.model.rope import apply_rope
+from crawl2chat.model.transformer import Block, Transformer
 
 Part = Literal["head", "attention", "mlp", "block", "residual"]
 
@@ -96,9 +97,11 @@ class Inside:
         with torch.no_grad():
             ids_t = torch.tensor(self.ids, device=device)
             places_t = torch.arange(len(self.ids), device=device)
-            cos, sin = rope_angles(places_t[None], self.config.head_dim, self.config.rope_theta)
+            cos, sin = self.config.rope(places_t[None])
             self.cos_td, self.sin_td = cos[0, 0], sin[0, 0]
             self.unseen_tt = places_t[None] > places_t[:, None]
+            window = self.config.sliding_window or len(self.ids)
+            self.unseen_in_window_tt = self.unseen_tt | (places_t[None] <= places_t[:, None] - window)
             embedded_tc = F.embedding(ids_t, model.model.embed_tokens.weight).float()
             self.stream = [self._changed_stream(0, embedded_tc)]  # entering each layer that was read, and the next
             self.between: list[Tensor] = []
@@ -153,7 +156,7 @@ class Inside:
 
     @torch.no_grad()
     def head_writes(self, layer: int, found: Layer, head: int) -> Tensor:
-        """What one head adds to the residual stream, (T, C); those of all heads add up to `attended_tc`."""
+        """What one head adds to the residual stream, (T, C); all heads', and a bias, add up to `attended_tc`."""
         D = self.config.head_dim
         weight_cd = self._block(layer).self_attn.o_proj.weight[:, head * D : (head + 1) * D]
         return F.linear(found.mixed_htd[head], weight_cd.float())
@@ -169,24 +172,25 @@ class Inside:
         attention, mlp = block.self_attn, block.mlp
         group = self.config.num_attention_heads // self.config.num_key_value_heads
 
-        def heads(x_tc: Tensor, weight: Tensor) -> Tensor:
-            return F.linear(x_tc, weight.float()).view(len(x_tc), -1, D).transpose(0, 1)
+        def heads(x_tc: Tensor, projection: nn.Linear) -> Tensor:
+            return _linear(x_tc, projection).view(len(x_tc), -1, D).transpose(0, 1)
 
         normed_tc = block.input_layernorm(x_tc)
-        q_raw, k_raw, v = (heads(normed_tc, p.weight) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
+        q_raw, k_raw, v = (heads(normed_tc, p) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
         q = apply_rope(attention.q_norm(q_raw), self.cos_td, self.sin_td)
         k = apply_rope(attention.k_norm(k_raw), self.cos_td, self.sin_td)
         scores_htt = q @ k.repeat_interleave(group, dim=0).mT * D**-0.5
-        attention_htt = scores_htt.masked_fill(self.unseen_tt, -torch.inf).softmax(dim=-1)
+        unseen_tt = self.unseen_in_window_tt if self.config.window_of(layer) else self.unseen_tt
+        attention_htt = scores_htt.masked_fill(unseen_tt, -torch.inf).softmax(dim=-1)
         mixed_htd = attention_htt @ v.repeat_interleave(group, dim=0)
         mixed_htd = self._changed(layer, "head", mixed_htd, lambda other: other.mixed_htd)
-        attended_tc = F.linear(mixed_htd.transpose(0, 1).flatten(1), attention.o_proj.weight.float())
+        attended_tc = _linear(mixed_htd.transpose(0, 1).flatten(1), attention.o_proj)
         between_tc = x_tc + attended_tc
         mlp_normed_tc = block.post_attention_layernorm(between_tc)
-        gate_tm = F.linear(mlp_normed_tc, mlp.gate_proj.weight.float())
-        up_tm = F.linear(mlp_normed_tc, mlp.up_proj.weight.float())
+        gate_tm = _linear(mlp_normed_tc, mlp.gate_proj)
+        up_tm = _linear(mlp_normed_tc, mlp.up_proj)
         active_tm = F.silu(gate_tm) * up_tm
-        written_tc = F.linear(active_tm, mlp.down_proj.weight.float())
+        written_tc = _linear(active_tm, mlp.down_proj)
         written_tc = self._changed(layer, "mlp", written_tc, lambda other: other.written_tc)
         return Layer(
             x_tc, normed_tc, q_raw, k_raw, q, k, v, scores_htt, attention_htt, mixed_htd, attended_tc, between_tc,
@@ -259,6 +263,10 @@ def flop_per_token(model: Transformer) -> int:
     c = model.config
     blocks = sum(p.numel() for p in model.model.layers.parameters())
     return 2 * blocks + 2 * (c.num_hidden_layers + 1) * c.hidden_size * c.vocab_size
+
+
+def _linear(x: Tensor, linear: nn.Linear) -> Tensor:
+    return F.linear(x, linear.weight.float(), None if linear.bias is None else linear.bias.float())
 
 
 def _set(ours: Tensor, theirs: Tensor | None, change: Change) -> None:

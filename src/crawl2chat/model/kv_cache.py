@@ -1,14 +1,13 @@
 """Keys and values of what was read, so that a new token costs one forward pass of one token."""
 
+import contextlib
 import math
+import mmap
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from crawl2chat.model.transformer import ModelConfig
-
-ALIGNMENT = 64  # bytes, as torch's own tensors: where memory begins decides how MKL groups a sum, so its last digits
 
 
 class KVCache:
@@ -65,10 +64,15 @@ class KVCache:
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Zeros, on a CPU without touching their memory: what no sequence reaches is never taken from the system."""
+    """Zeros, on a CPU without touching their memory: what no sequence reaches is never taken from the system.
+
+    numpy would ask for huge pages, of which the first keys of a row take 2 MB each.
+    """
     if torch.device(device).type != "cpu":
         return torch.zeros(shape, dtype=dtype, device=device)
-    n_bytes = math.prod(shape) * dtype.itemsize
-    memory = np.zeros(n_bytes + ALIGNMENT, dtype=np.uint8)
-    begin = -memory.ctypes.data % ALIGNMENT
-    return torch.from_numpy(memory[begin : begin + n_bytes]).view(dtype).view(shape)
+    private = {"flags": mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS} if hasattr(mmap, "MAP_PRIVATE") else {}
+    memory = mmap.mmap(-1, math.prod(shape) * dtype.itemsize, **private)
+    if hasattr(mmap, "MADV_NOHUGEPAGE"):  # where the system has them for all that is asked for
+        with contextlib.suppress(OSError):  # of a system without any
+            memory.madvise(mmap.MADV_NOHUGEPAGE)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)

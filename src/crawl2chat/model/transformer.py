@@ -1,27 +1,32 @@
-"""A decoder of exactly Qwen3's shape (arXiv 2505.09388): transformers, vLLM, SGLang and llama.cpp load it.
+"""The dense decoder of the Llama family: Llama 2 and 3, Mistral, Qwen2, Qwen3, SmolLM2, by config.
 
-Pre-norm with RMSNorm, grouped-query attention, learned RMSNorm on each head's queries and keys before RoPE,
-SwiGLU, tied or untied embeddings. Parameters have transformers' names, so a checkpoint needs no translation.
+Pre-norm with RMSNorm, grouped-query attention, RoPE, SwiGLU, tied or untied embeddings. A config adds what a family
+has: learned RMSNorm on each head's queries and keys before RoPE (Qwen3, arXiv 2505.09388), biases (Qwen2), stretched
+RoPE (Llama 3.1), sliding windows (Mistral). Models that are made here have exactly Qwen3's shape: transformers, vLLM,
+SGLang and llama.cpp load it. Parameters have transformers' names, so a checkpoint needs no translation.
 
 The forward pass is here for whole rows (training, scoring) and in `cached.py` over a cache (generation).
 Shape suffixes: see `crawl2chat.model`.
 """
 
 import math
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass, field
 from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
-from crawl2chat.model.attention import Mask, attend, mask_within, positions_within
-from crawl2chat.model.head_loss import ChunkLoss, HeadLoss
+from crawl2chat.model.attention import Mask, attend, mask_in_window, mask_within, positions_within
+from crawl2chat.model.head_loss import ChunkLoss, HeadLogprobs, HeadLoss
+from crawl2chat.model.lora import LoraLinear, adapted
+from crawl2chat.model.rope import RopeScaling, apply_rope, rope_angles
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The fields of a Qwen3 `config.json` that shape the model, under their names there."""
+    """The fields of a `config.json` that shape the model, under their names there; `families` reads and writes it."""
 
     vocab_size: int
     hidden_size: int
@@ -34,6 +39,15 @@ class ModelConfig:
     rope_theta: float = 10_000.0
     rms_norm_eps: float = 1e-6
     tie_word_embeddings: bool = True
+    family: str = "qwen3"  # transformers' model_type
+    qk_norm: bool = True
+    qkv_bias: bool = False
+    o_bias: bool = False
+    mlp_bias: bool = False
+    rope_scaling: RopeScaling | None = None
+    sliding_window: int | None = None  # how many tokens the layers in `sliding_layers` see, a token itself included
+    sliding_layers: tuple[int, ...] = ()
+    original: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)  # the config.json it is from
 
     def __post_init__(self) -> None:
         if self.num_attention_heads % self.num_key_value_heads:
@@ -42,8 +56,13 @@ class ModelConfig:
                 "key-value heads evenly"
             )
 
-    def to_json(self) -> dict[str, Any]:
-        return asdict(self)
+    def rope(self, positions_bt: Tensor, lengths_b: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """`rope_angles` of this model."""
+        return rope_angles(positions_bt, self.head_dim, self.rope_theta, self.rope_scaling, lengths_b)
+
+    def window_of(self, layer: int) -> int | None:
+        """How many tokens a token of this layer sees; None for all before it."""
+        return self.sliding_window if layer in self.sliding_layers else None
 
 
 class RMSNorm(nn.Module):
@@ -60,30 +79,20 @@ class RMSNorm(nn.Module):
         return self.weight * normed.to(x.dtype)
 
 
-def rope_angles(positions_bt: Tensor, head_dim: int, theta: float) -> tuple[Tensor, Tensor]:
-    """Cosine and sine (B, 1, T, D) of the rotations at these positions (Su et al., arXiv 2104.09864)."""
-    exponents = torch.arange(0, head_dim, 2, device=positions_bt.device, dtype=torch.float32) / head_dim
-    angles = positions_bt[:, None, :, None].float() * theta**-exponents
-    angles = torch.cat([angles, angles], dim=-1)
-    return angles.cos(), angles.sin()
-
-
-def apply_rope(x_bhtd: Tensor, cos: Tensor, sin: Tensor) -> Tensor:
-    """Rotate pairs of channels half a head apart, which is how Qwen and Llama checkpoints lay them out."""
-    first, second = x_bhtd.chunk(2, dim=-1)
-    return x_bhtd * cos + torch.cat([-second, first], dim=-1) * sin
-
-
-def joined(x_btc: Tensor, *linears: nn.Linear) -> list[Tensor]:
+def joined(x_btc: Tensor, *linears: nn.Linear | LoraLinear) -> list[Tensor]:
     """What each of several linear layers makes of one input, by one product with their joined weights.
 
     One wide product is faster than narrow ones, forward and backward. Layers that are trained by products of their own,
     such as fp8's, are called one by one.
     """
+    lora = [linear for linear in linears if isinstance(linear, LoraLinear)]
+    if len(lora) == len(linears):
+        return adapted(lora, x_btc)
     if any(type(linear) is not nn.Linear and linear.training for linear in linears):
         return [linear(x_btc) for linear in linears]
     weights = [linear.weight for linear in linears]
-    return list(torch.split(F.linear(x_btc, torch.cat(weights)), [len(weight) for weight in weights], dim=-1))
+    bias = None if linears[0].bias is None else torch.cat([linear.bias for linear in linears])
+    return list(torch.split(F.linear(x_btc, torch.cat(weights), bias), [len(weight) for weight in weights], dim=-1))
 
 
 class Attention(nn.Module):
@@ -92,12 +101,12 @@ class Attention(nn.Module):
         self.n_heads, self.n_kv_heads = config.num_attention_heads, config.num_key_value_heads
         self.head_dim = config.head_dim
         C, D = config.hidden_size, config.head_dim
-        self.q_proj = nn.Linear(C, self.n_heads * D, bias=False)
-        self.k_proj = nn.Linear(C, self.n_kv_heads * D, bias=False)
-        self.v_proj = nn.Linear(C, self.n_kv_heads * D, bias=False)
-        self.o_proj = nn.Linear(self.n_heads * D, C, bias=False)
-        self.q_norm = RMSNorm(D, config.rms_norm_eps)
-        self.k_norm = RMSNorm(D, config.rms_norm_eps)
+        self.q_proj = nn.Linear(C, self.n_heads * D, bias=config.qkv_bias)
+        self.k_proj = nn.Linear(C, self.n_kv_heads * D, bias=config.qkv_bias)
+        self.v_proj = nn.Linear(C, self.n_kv_heads * D, bias=config.qkv_bias)
+        self.o_proj = nn.Linear(self.n_heads * D, C, bias=config.o_bias)
+        self.q_norm = RMSNorm(D, config.rms_norm_eps) if config.qk_norm else nn.Identity()
+        self.k_norm = RMSNorm(D, config.rms_norm_eps) if config.qk_norm else nn.Identity()
 
     def forward(self, x_btc: Tensor, rope: tuple[Tensor, Tensor], mask: Mask | None) -> Tensor:
         B, T, _ = x_btc.shape
@@ -121,9 +130,9 @@ class MLP(nn.Module):
 
     def __init__(self, config: ModelConfig) -> None:
         super().__init__()
-        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=False)
-        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=False)
+        self.gate_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.up_proj = nn.Linear(config.hidden_size, config.intermediate_size, bias=config.mlp_bias)
+        self.down_proj = nn.Linear(config.intermediate_size, config.hidden_size, bias=config.mlp_bias)
 
     def forward(self, x_btc: Tensor) -> Tensor:
         gate, up = joined(x_btc, self.gate_proj, self.up_proj)
@@ -164,6 +173,7 @@ class Transformer(nn.Module):
         if config.tie_word_embeddings:
             self.lm_head.weight = self.model.embed_tokens.weight
         self.chunk_loss = ChunkLoss()
+        self.recomputes_blocks = False  # in the backward pass, so that of each block only the input is kept
 
     def forward(
         self,
@@ -174,29 +184,39 @@ class Transformer(nn.Module):
         weights_bt: Tensor | None = None,
         at_bt: Tensor | None = None,
     ) -> Tensor:
-        """The loss if there are targets, else logits: (B, T, V), or (N, V) of the N places where `at_bt` is true.
+        """Logits (B, T, V); with targets the loss, or with `at_bt` too what `logprobs` gives for the N places it marks.
 
         All that trains the model goes through this call, since it is what DDP and FSDP wrap.
         documents_bt: as in `features`. weights_bt: as in `loss`; without them every target weighs 1.
         """
         features_btc = self.features(ids_bt, documents_bt)
-        if targets_bt is not None:
-            return self.loss(features_btc, targets_bt, torch.ones_like(ids_bt) if weights_bt is None else weights_bt)
-        return self.logits(features_btc if at_bt is None else features_btc[at_bt])
+        if targets_bt is None:
+            return self.logits(features_btc)
+        if at_bt is not None:
+            return self.logprobs(features_btc[at_bt], targets_bt[at_bt])
+        return self.loss(features_btc, targets_bt, torch.ones_like(ids_bt) if weights_bt is None else weights_bt)
 
     def logits(self, x: Tensor) -> Tensor:
         return cast(Tensor, self.lm_head(x))
 
     def loss(self, features_btc: Tensor, targets_bt: Tensor, weights_bt: Tensor) -> Tensor:
         """Sum over all tokens of weight · cross-entropy, in nats; products in autocast's type, all else in fp32."""
-        device = features_btc.device.type
-        dtype = torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32
-        with torch.autocast(device, enabled=False):
+        dtype = _product_dtype(features_btc)
+        with torch.autocast(features_btc.device.type, enabled=False):
             loss = HeadLoss.apply(  # type: ignore[no-untyped-call]
                 features_btc.flatten(0, 1), self.lm_head.weight, targets_bt.flatten(), weights_bt.flatten(), dtype,
                 self.chunk_loss,
             )  # fmt: skip
         return cast(Tensor, loss)
+
+    def logprobs(self, features_nc: Tensor, targets_n: Tensor) -> Tensor:
+        """Log-probability of each target, and below it the entropy that it is drawn with, (2, N), in nats and fp32."""
+        dtype = _product_dtype(features_nc)
+        with torch.autocast(features_nc.device.type, enabled=False):
+            found = HeadLogprobs.apply(  # type: ignore[no-untyped-call]
+                features_nc, self.lm_head.weight, targets_n, dtype
+            )
+        return torch.stack(found)
 
     def features(
         self,
@@ -211,15 +231,27 @@ class Transformer(nn.Module):
         documents_bt, (B, T), numbers each token's document within its row: each is then read as if it stood alone.
         positions_bt and mask, in its place: any positions, and what each token attends to, true for what it sees.
         """
+        T, window = ids_bt.shape[1], self.config.sliding_window
+        if positions_bt is None:
+            positions_bt = torch.arange(T, device=ids_bt.device)[None]
+        windowed = mask
         if documents_bt is not None:
             positions_bt = positions_within(documents_bt)
-            mask = mask_within(documents_bt, blocks=documents_bt.is_cuda)
-        if positions_bt is None:
-            positions_bt = torch.arange(ids_bt.shape[1], device=ids_bt.device)[None]
-        rope = rope_angles(positions_bt, self.config.head_dim, self.config.rope_theta)
+            mask = windowed = mask_within(documents_bt, blocks=documents_bt.is_cuda)
+        if window and window < T:  # else it cuts off nothing
+            if documents_bt is not None:
+                windowed = mask_within(documents_bt, blocks=documents_bt.is_cuda, window=window)
+            else:
+                windowed = mask_in_window(mask, positions_bt, window)
+        rope = self.config.rope(positions_bt)
         x_btc = self.model.embed_tokens(ids_bt)
-        for block in self.model.layers:
-            x_btc = block(x_btc, rope, mask)
+        recompute = self.recomputes_blocks and torch.is_grad_enabled()
+        for i, block in enumerate(self.model.layers):
+            seen = windowed if self.config.window_of(i) else mask
+            if recompute:  # gradient checkpointing (Chen et al., arXiv 1604.06174)
+                x_btc = checkpoint(block, x_btc, rope, seen, use_reentrant=False, preserve_rng_state=False)
+            else:
+                x_btc = block(x_btc, rope, seen)
         return cast(Tensor, self.model.norm(x_btc))
 
     @torch.no_grad()
@@ -233,7 +265,7 @@ class Transformer(nn.Module):
         generator = torch.Generator().manual_seed(seed)
         for name, weight in self.named_parameters():
             if weight.ndim == 1:
-                weight.fill_(1.0)
+                weight.fill_(0.0 if name.endswith(".bias") else 1.0)
             elif name.endswith(("o_proj.weight", "down_proj.weight")):
                 weight.zero_()
             else:
@@ -244,18 +276,27 @@ class Transformer(nn.Module):
         return sum(p.numel() for p in self.parameters())
 
     def flops_per_token(self, context: int) -> int:
-        """FLOP of a training token, forward and backward, in rows of `context` tokens: 6·N + 6·L·H·D·context.
+        """FLOP of a training token, forward and backward, in rows of `context` tokens: 6·N + 4·F + 6·L·H·D·context.
 
-        N: weights of all matrices, the head's too (a tied one is multiplied by like any other), not the embedding's,
-        which is looked up. A product is 2 FLOP per weight, a multiplication and an addition, and the backward pass has
-        two for each of the forward pass: 6.
+        N: trained weights of all matrices, the head's too (a tied one is multiplied by like any other), not the
+        embedding's, which is looked up. A product is 2 FLOP per weight, a multiplication and an addition, and the
+        backward pass has two for each of the forward pass: 6.
+        F: frozen ones, under an adapter, whose own gradient is not computed: 4. An adapter's factors are among N.
         L layers, H heads, D head width: a pair of tokens takes 4·H·D forward (its score, and its share of the
         values), 12·H·D with the backward pass. A token sees context/2 on average, since attention is causal: what
         a kernel computes beyond the mask is not counted, and what documents hide from each other is.
         Left out, as in PaLM's formula (arXiv 2204.02311, appendix B): norms, RoPE, activations, softmax, the loss.
         """
         c = self.config
-        matrices = sum(p.numel() for name, p in self.named_parameters() if p.ndim == 2 and "embed_tokens" not in name)
-        if c.tie_word_embeddings:
-            matrices += c.vocab_size * c.hidden_size
-        return 6 * matrices + 6 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * context
+        matrices: dict[str, Tensor] = {
+            name: p for name, p in self.named_parameters() if p.ndim == 2 and "embed_tokens" not in name
+        }
+        matrices["lm_head.weight"] = self.lm_head.weight  # which has only the embedding's name if it is tied
+        products = sum((6 if p.requires_grad else 4) * p.numel() for p in matrices.values())
+        return products + 6 * c.num_hidden_layers * c.num_attention_heads * c.head_dim * context
+
+
+def _product_dtype(x: Tensor) -> torch.dtype:
+    """Of products where autocast does not reach: its type if it is on."""
+    device = x.device.type
+    return torch.get_autocast_dtype(device) if torch.is_autocast_enabled(device) else torch.float32

@@ -1,6 +1,5 @@
 """Weights as safetensors in transformers' layout: one file, or shards with an index; read and written one by one."""
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -11,12 +10,13 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from crawl2chat.stages.files import StageError, write_json
-from crawl2chat.stages.text_files import PICKLE, read_text, what_is_wrong
+from crawl2chat.stages.files import StageError, read_json_object, write_json
+from crawl2chat.stages.text_files import PICKLE, what_is_wrong
 
 ONE_FILE, INDEX = "model.safetensors", "model.safetensors.index.json"
 DTYPES = {"F32": torch.float32, "BF16": torch.bfloat16, "F16": torch.float16}  # safetensors' names
 HEAD, EMBEDDING = "lm_head.weight", "model.embed_tokens.weight"
+FREQUENCIES = ".rotary_emb.inv_freq"  # which old checkpoints of Llama hold; they follow from the config
 NAMED = 5  # tensors that an error names
 
 
@@ -24,8 +24,8 @@ class Weights:
     """The tensors of a model's folder, found and checked by the files' headers alone, read when asked for.
 
     shapes: of each tensor that there must be. tied: whether the head is the embedding, so that it may be absent.
-    Raises StageError for a missing or truncated file, and for tensors that are missing, superfluous, of another
-    shape or of a type that is not a plain float.
+    Raises StageError for a missing or truncated file, for tensors that are missing, superfluous, of another shape or of
+    a type that is not a plain float, and for an index that places tensors otherwise than its shards do.
     """
 
     def __init__(self, folder: Path, shapes: dict[str, torch.Size], *, tied: bool) -> None:
@@ -44,6 +44,7 @@ class Weights:
                         raise StageError(f"{file}: {name} is of type {part.get_dtype()}; expected {', '.join(DTYPES)}")
                     self.files[name], self.dtypes[name] = file, DTYPES[part.get_dtype()]
                     found[name] = torch.Size(part.get_shape())
+        _compare_index(folder, self.files)
         head_too = tied and HEAD in found
         self._compare(found, {HEAD} if head_too else set())
         if head_too and not torch.equal(*map(self._read_finite, (HEAD, EMBEDDING))):
@@ -78,7 +79,11 @@ class Weights:
         wrong = [name for name in self.shapes if name in found and found[name] != self.shapes[name]]
         problems = {
             "missing": [name for name in self.shapes if name not in found],
-            "superfluous": [name for name in found if name not in self.shapes and name not in allowed],
+            "superfluous": [
+                name
+                for name in found
+                if name not in self.shapes and name not in allowed and not name.endswith(FREQUENCIES)
+            ],
             "of another shape": [f"{n} {list(found[n])}, expected {list(self.shapes[n])}" for n in wrong],
         }
         lines = [
@@ -94,13 +99,8 @@ def weight_files(folder: Path) -> list[Path]:
     """The files that hold a model's weights: one, those of its index, or all there are. Raises StageError for none."""
     if (folder / ONE_FILE).exists():
         return [folder / ONE_FILE]
-    index = folder / INDEX
-    if index.exists():
-        try:
-            names = sorted(set(json.loads(read_text(index))["weight_map"].values()))
-        except (OSError, ValueError, KeyError, AttributeError, TypeError) as error:
-            wrong = what_is_wrong(index) or f"not an index of shards (weight_map): {error}"
-            raise StageError(f"{index}: {wrong}") from error
+    if (folder / INDEX).exists():
+        names = sorted(set(_weight_map(folder).values()))
         missing = [name for name in names if Path(name).name != name or not (folder / name).is_file()]
         if missing:
             raise StageError(
@@ -116,6 +116,29 @@ def weight_files(folder: Path) -> list[Path]:
             + (f"; {pickled[0].name} {PICKLE}" if pickled else "")
         )
     return files
+
+
+def _weight_map(folder: Path) -> dict[str, str]:
+    """The file of each tensor, as the index of shards says."""
+    places = read_json_object(folder / INDEX).get("weight_map")
+    if not (isinstance(places, dict) and places and all(isinstance(name, str) for name in places.values())):
+        raise StageError(f"{folder / INDEX}: not an index of shards; expected a weight_map of tensors to files")
+    return places
+
+
+def _compare_index(folder: Path, files: dict[str, Path]) -> None:
+    if (folder / ONE_FILE).exists() or not (folder / INDEX).exists():
+        return
+    places = _weight_map(folder)
+    wrong = [name for name in {**places, **files} if name not in files or places.get(name) != files[name].name]
+    if wrong:
+        shown = (
+            f"{n} in {places.get(n, 'no file')}, found in {files[n].name if n in files else 'none'}" for n in wrong
+        )
+        raise StageError(
+            f"{folder / INDEX}: disagrees with the shards about {len(wrong)} tensors: {'; '.join([*shown][:NAMED])}; "
+            "download both again"
+        )
 
 
 def save_weights(folder: Path, tensors: Iterable[tuple[str, Tensor]], sizes: dict[str, int], shard_bytes: int) -> None:
@@ -153,6 +176,8 @@ def check_finite(folder: Path, name: str, tensor: Tensor) -> None:
 
 
 def _opened(file: Path) -> Any:
+    if not file.is_file():
+        raise StageError(f"{file}: is not a file, but a folder, pipe or device; expected safetensors")
     try:
         return safe_open(file, framework="pt")
     except (SafetensorError, OSError) as error:

@@ -7,6 +7,7 @@ from crawl2chat.plan.refining import measure, rates_of_run, refining_rows
 from crawl2chat.plan.table import Row, as_table
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.pipeline import STAGE_NAMES, Recipe
+from crawl2chat.stages.stage import read_manifest
 
 if TYPE_CHECKING:
     from crawl2chat.plan.training import Training, TrainingRate
@@ -32,6 +33,7 @@ def plan(
 ) -> str:
     """Return a table of what the recipe will take; what is neither measured nor known is called assumed.
 
+    A run with an imported model begins with fine-tuning it, of which the plan has memory and work per token.
     Refining is measured now on `warc` or on a small made-up web, or taken from a finished `run`, for this many `cores`
     at `core_price` dollars per hour. The speed of training is given as `flops` per second and device, or taken from the
     `run`, or measured here, or assumed: of `device` (a name in train/utilisation.py), or else of this machine and, for
@@ -47,16 +49,30 @@ def plan(
     if "refine" in stages and recipe.crawl.source != "tinyweb":
         rates = rates_of_run(run) if run else measure(warc, recipe.refine)
         rows += refining_rows(recipe.crawl, recipe.refine, rates, cores, core_price)
-    if "pretrain" in stages:
-        from crawl2chat.plan.training import Training, training_rows
+    imported = imported_model(run) if run else None
+    if imported and "sft" in stages:
+        from crawl2chat.model.huggingface import read_config
+        from crawl2chat.plan.training import fine_tuning_rows
+
+        rows += fine_tuning_rows(recipe.sft, read_config(imported))
+    elif "pretrain" in stages:
+        from crawl2chat.plan.training import Training, fine_tuning_rows, training_rows
 
         training = Training(recipe.pretrain, recipe.tokenizer.vocab_size)
         training_rates = _training_rates(training, run, measure_training, device, devices, flops)
         counts = (devices,) if devices else (1,) if run or measure_training or flops else DEVICE_COUNTS
         rows += training_rows(training, training_rates, counts, price)
+        if "sft" in stages and recipe.sft.lora.rank:
+            rows += fine_tuning_rows(recipe.sft, training.config)
     if not rows:
         raise StageError("plan: neither a crawl to refine nor a model to train; the fictional web takes seconds")
     return as_table(rows)
+
+
+def imported_model(run: Path) -> Path | None:
+    """The model that a run begins with instead of pretraining one."""
+    manifest = read_manifest(run / "pretrain")
+    return run / "pretrain" / "model" if manifest and manifest.stage == "import" else None
 
 
 def _training_rates(

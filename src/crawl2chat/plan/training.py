@@ -9,13 +9,15 @@ import os
 import statistics
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 
 import torch
 
+from crawl2chat.chat.settings import SftSettings
 from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.model.adapters import AdaptedTransformer
 from crawl2chat.plan.table import Row, as_bytes, as_count, as_time
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import METRICS, read_manifest
@@ -23,6 +25,7 @@ from crawl2chat.train.data import Batch, Batches
 from crawl2chat.train.devices import choose_device, compiles, uses_bf16
 from crawl2chat.train.distributed import BYTES_PER_PARAMETER, REPLICA_SHARE
 from crawl2chat.train.loop import train
+from crawl2chat.train.lora import shape_of
 from crawl2chat.train.memory import MicroBatch, TrainingMemory, rows_within, training_memory
 from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.next_token import NextToken
@@ -178,6 +181,32 @@ def _memory_rows(training: Training, rates: Sequence[TrainingRate]) -> Iterator[
     yield "disk", as_bytes(most), checkpoints
     bytes_per_id = 2 if training.config.vocab_size <= 2**16 else 4
     yield "  and the text", as_bytes(2 * bytes_per_id * training.tokens), "as ids, if read once; half of it stays"
+
+
+def fine_tuning_rows(settings: SftSettings, config: ModelConfig) -> Iterator[Row]:
+    """Yield what the stage sft trains of a model, and the memory that it takes on this machine's device."""
+    device = choose_device(settings)
+    lora = settings.lora
+    with torch.device("meta"):
+        model = Transformer(config)
+        n = model.n_parameters()
+        if lora.rank:
+            model = AdaptedTransformer.on(model, shape_of(lora))
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    tokens = min(MicroBatch(settings, device, "sft", of_step=settings.batch_tokens).tokens, settings.batch_tokens)
+    in_rows = replace(config, max_position_embeddings=settings.seq_len)
+    memory = training_memory(
+        in_rows, tokens, device, bf16=uses_bf16(settings, device), compiled=settings.compile != "off", lora=lora
+    )
+    what = f"an adapter of rank {lora.rank}, {trained / n:.1%} of" if lora.rank else "all of"
+    yield "fine-tuning (sft) trains", as_count(trained), f"{what} {as_count(n)} parameters"
+    yield (
+        "FLOP per token of it",
+        f"{model.flops_per_token(settings.seq_len):.3g}",
+        "forward, backward, attention in its row",
+    )
+    kept = f"{as_bytes(memory.weights)} of weights, {as_bytes(memory.gradients + memory.optimiser)} to train them"
+    yield "memory of it", as_bytes(memory.peak), f"by formula: {kept}, the rest for micro-batches of {tokens:,} tokens"
 
 
 def _remark(training: Training, rate: TrainingRate, count: int, hours: float, price: float | None) -> str:

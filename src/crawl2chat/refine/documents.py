@@ -31,12 +31,13 @@ NAMED = 5  # files that a report names
 
 @dataclass(frozen=True)
 class Document:
-    """A text with its id (file and row where the file gives none) and, if known, its address and language."""
+    """A text with its id (file and row where the file gives none) and, if known, its address, language and title."""
 
     id: str
     text: str = field(repr=False)
     url: str = ""
     language: str = ""
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -211,7 +212,7 @@ def _read_parquet(part: Part, losses: Losses) -> Iterator[Document]:
     import pyarrow as pa
 
     table = _open_parquet(part.file)
-    known = [column for column in ("id", "url", "language", "text") if column in table.schema_arrow.names]
+    known = [column for column in ("id", "url", "language", "title", "text") if column in table.schema_arrow.names]
     end = table.num_row_groups if part.end is None else part.end
     row = sum(table.metadata.row_group(group).num_rows for group in range(part.begin))
     try:
@@ -279,4 +280,5 @@ def _from_json(line: str, id: str, place: str) -> Document:
 
 
 def _document(text: str, record: dict[str, Any], id: str) -> Document:
-    return Document(str(record.get("id") or id), text, str(record.get("url") or ""), str(record.get("language") or ""))
+    others = (str(record.get(name) or "") for name in ("url", "language", "title"))
+    return Document(str(record.get("id") or id), text, *others)

@@ -133,8 +133,13 @@ class RefineSettings(Settings):
     host_words: bool = Field(
         True, description="drop hosts whose name contains a gambling or adult word between dots and hyphens"
     )
-    extractor: Literal["blocks", "resiliparse", "trafilatura"] = Field(
-        "blocks", description="extractor of the main text; blocks is our own, trafilatura needs crawl2chat[trafilatura]"
+    extractor: Literal["blocks", "all", "resiliparse", "trafilatura"] = Field(
+        "blocks",
+        description="extractor of the main text; blocks is our own, all is it without its choice among blocks, "
+        "trafilatura needs crawl2chat[trafilatura]",
+    )
+    titles: bool = Field(
+        False, description="write the title of each page into a column `title`, for search and for answers that cite"
     )
     extract_seconds: float = Field(
         5, gt=0, description="processor time per page, in seconds, after which it is recorded as a fault"

@@ -8,6 +8,7 @@ import sys
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -28,17 +29,17 @@ from crawl2chat.refine.copies.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.pages import refine_pages
 from crawl2chat.refine.quality.classify import load_classifier
 from crawl2chat.refine.rules.decontaminate import load_questions
-from crawl2chat.refine.rules.extra import filter_name, load_filter
+from crawl2chat.refine.rules.extra import FAILED_SHARE, filter_name, load_filter
 from crawl2chat.refine.rules.urls import load_blocklists
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.steps import KeptPage, Reject, step_names
 from crawl2chat.refine.tables import (
-    DOCUMENTS,
     KEPT,
     MASKED,
     REJECTS,
     ROWS,
     SIGNED,
+    TITLE,
     copy_row,
     document_row,
     emptied_row,
@@ -101,6 +102,7 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
             cores_each=each,
         )
         found = {name: _read_counts(shard) for (_, name), shard in zip(warcs, shards, strict=True)}
+        check_filters(found.values(), settings)
         if all(counts["pages"] == counts["faults"] for counts in found.values()):
             raise StageError(f"refine: {funnel.why_no_pages(found)}")
         pages = sum(_read_counts(shard)["pages"] for shard in todo)
@@ -137,22 +139,63 @@ def refine_warc(warc: tuple[str, str], out: Path, settings: RefineSettings, work
     results = refine_pages(pages, settings, workers)
     n_documents = n_rejects = n_faults = 0
     first_fault = ""
+    filters = {filter_name(reference): FilterCounts() for reference in settings.extra}
+    signed = SIGNED.append(TITLE) if settings.titles else SIGNED
     with (
-        pq.ParquetWriter(out / "documents.parquet", SIGNED, compression="zstd") as documents,
+        pq.ParquetWriter(out / "documents.parquet", signed, compression="zstd") as documents,
         pq.ParquetWriter(out / "rejects.parquet", REJECTS, compression="zstd") as rejects,
     ):
         for batch in _batches(results, ROWS):
             kept = [document_row(result, name) for result in batch if isinstance(result, KeptPage)]
             dropped = [reject_row(result, name) for result in batch if isinstance(result, Reject)]
-            documents.write_table(pa.Table.from_pylist(kept, SIGNED))
+            documents.write_table(pa.Table.from_pylist(kept, signed))
             rejects.write_table(pa.Table.from_pylist(dropped, REJECTS))
             n_documents += len(kept)
             n_rejects += len(dropped)
             faults = [row["detail"] for row in dropped if row["step"] == "read"]
             n_faults += len(faults)
             first_fault = first_fault or next(iter(faults), "")
+            count_filters(filters, batch, settings)
     counts = {"pages": n_documents + n_rejects, "faults": n_faults, "first_fault": first_fault, "passed": passed}
+    counts |= {"filters": {name: vars(found) for name, found in filters.items()}}
     write_json(out / "counts.json", counts)
+
+
+@dataclass
+class FilterCounts:
+    """How a filter of the user's fared: pages that reached it, those on which it failed, and the first traceback."""
+
+    reached: int = 0
+    failed: int = 0
+    trace: str = ""
+
+
+def count_filters(
+    filters: dict[str, FilterCounts], results: Iterable[KeptPage | Reject], settings: RefineSettings
+) -> None:
+    """Add how the filters fared with these pages."""
+    order = {name: i for i, name in enumerate(step_names(settings))}
+    for name, found in filters.items():
+        for result in results:
+            found.reached += isinstance(result, KeptPage) or order[result.step] >= order[name]
+            if isinstance(result, Reject) and (result.step, result.reason) == (name, "failed"):
+                found.failed += 1
+                found.trace = found.trace or f"on {result.url}: {result.detail}"
+
+
+def check_filters(counts: Iterable[dict[str, Any]], settings: RefineSettings) -> None:
+    """Raise StageError with the first traceback if a filter failed on most of the pages that reached it."""
+    of_shards = [shard["filters"] for shard in counts]
+    for reference in settings.extra:
+        name = filter_name(reference)
+        parts = [FilterCounts(**filters[name]) for filters in of_shards]
+        reached, failed = sum(part.reached for part in parts), sum(part.failed for part in parts)
+        if failed > FAILED_SHARE * reached:
+            trace = next(part.trace for part in parts if part.trace).rstrip()
+            raise StageError(
+                f"refine.extra = {reference}: failed on {failed:,} of {reached:,} pages, first {trace}\n"
+                "mend the filter and run the same command again"
+            )
 
 
 def with_files_of(crawl: Path, settings: RefineSettings) -> RefineSettings:
@@ -267,9 +310,11 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
     masked: Counter[str] = Counter()
     sums: Counter[str] = Counter()
     out.mkdir(parents=True)
-    with pq.ParquetWriter(out / "documents.parquet", KEPT, compression="zstd") as writer:
+    has_titles = TITLE.name in pq.read_schema(shard.folder / copies.DOCUMENTS).names
+    schema = KEPT.append(TITLE) if has_titles else KEPT
+    with pq.ParquetWriter(out / "documents.parquet", schema, compression="zstd") as writer:
         place = shard.first
-        for batch in shard.batches([*DOCUMENTS.names, *MASKED]):
+        for batch in shard.batches([*(name for name in schema.names if name != "copies"), *MASKED]):
             kept = []
             for i, row in enumerate(batch.to_pylist(), place):
                 if i in dropped:
@@ -286,7 +331,7 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
                 masked.update({kind: row[kind] for kind in MASKED})
                 sums.update(documents=1, characters=len(row["text"]))
             place += len(batch)
-            writer.write_table(pa.Table.from_pylist(kept, KEPT))
+            writer.write_table(pa.Table.from_pylist(kept, schema))
     rejects.sort(key=lambda row: (row["place"]["offset"], row["place"]["within"]))
     pq.write_table(pa.Table.from_pylist(rejects, REJECTS), out / "rejects.parquet", compression="zstd")
     reasons = Counter((row["step"], row["reason"]) for row in rejects)

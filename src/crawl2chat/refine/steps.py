@@ -20,7 +20,7 @@ from crawl2chat.refine.rules.pii import mask_phones, mask_pii
 from crawl2chat.refine.rules.urls import check_url, load_blocklists
 from crawl2chat.refine.settings import RefineSettings, for_language
 from crawl2chat.refine.text.encoding import decode_html
-from crawl2chat.refine.text.extract import clean_whitespace, extract_text
+from crawl2chat.refine.text.extract import clean_whitespace, extract_text, find_title
 from crawl2chat.refine.text.language import identify_language
 from crawl2chat.refine.text.words import UNSPACED
 from crawl2chat.stages.files import StageError
@@ -35,6 +35,7 @@ class Draft:
 
     page: Page
     text: str = field(default="", repr=False)
+    title: str = ""
     language: str = ""
     language_score: float = 0.0
     masked: Counter[str] = field(default_factory=Counter)  # emails, ips, phones
@@ -62,6 +63,7 @@ class KeptPage:
     masked: Counter[str]
     quality: float | None
     signature: dedup.Signature = field(repr=False)
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -87,7 +89,7 @@ def refine_page(page: Page | Fault, settings: RefineSettings) -> KeptPage | Reje
             return reject_page(page, step, verdict, snippet(draft.text, settings))
     assert draft.signature is not None  # the last step's
     found = (draft.text, draft.language, draft.language_score, draft.masked, draft.quality, draft.signature)
-    return KeptPage(page.url, page.place, *found)
+    return KeptPage(page.url, page.place, *found, title=draft.title)
 
 
 def take_steps(draft: Draft, settings: RefineSettings) -> Iterator[tuple[str, Verdict]]:
@@ -127,6 +129,9 @@ def extract(draft: Draft, settings: RefineSettings) -> Verdict:
         draft.text = clean_whitespace(decode_html(page.body, "charset=utf-8"))
     else:
         draft.text = extract_text(page.body, page.url, page.content_type, extractor=settings.extractor)
+    if settings.titles:
+        html = "" if page.is_text else decode_html(page.body, page.content_type)
+        draft.title = find_title(html, draft.text, page.url)
     return keep() if draft.text else drop("no_text")
 
 

@@ -32,6 +32,7 @@ DOCUMENTS = pa.schema(
         ("place", PLACE),
     ]
 )
+TITLE = pa.field("title", pa.string())  # a last column of documents where `refine.titles` asks for it
 KEPT = DOCUMENTS.append(pa.field("copies", pa.int32()))  # documents that were dropped as copies of this one
 SIGNED = pa.schema(
     [
@@ -72,6 +73,7 @@ def document_row(document: KeptPage, warc: str) -> dict[str, Any]:
         "id": document_id(document.url, place),
         "url": document.url,
         "text": document.text,
+        "title": document.title,
         "language": document.language,
         "language_score": document.language_score,
         "quality": document.quality,
@@ -85,7 +87,9 @@ def document_row(document: KeptPage, warc: str) -> dict[str, Any]:
 
 
 def reject_row(reject: Reject, warc: str) -> dict[str, Any]:
-    return vars(reject) | {"place": vars(reject.place) | {"warc": warc}, "copy_of": None}
+    """Of the detail the first line: behind it may be a traceback."""
+    detail = reject.detail.partition("\n")[0]
+    return vars(reject) | {"detail": detail, "place": vars(reject.place) | {"warc": warc}, "copy_of": None}
 
 
 def emptied_row(row: dict[str, Any], n_lines: int) -> dict[str, Any]:

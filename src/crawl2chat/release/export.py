@@ -7,12 +7,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from crawl2chat.model.huggingface import SHARD_BYTES, model_folder, open_weights, read_config, read_json_object
+from crawl2chat.model.huggingface import SHARD_BYTES, model_folder, open_weights, read_config
 from crawl2chat.model.weights import Weights, check_finite, save_weights
 from crawl2chat.release.lineage import lineage
 from crawl2chat.release.model_card import model_card
 from crawl2chat.release.verify import write_checksums
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write, read_json_object, write_json
 from crawl2chat.tokenizer import Tokenizer
 
 LICENCES = ("LICENSE*", "NOTICE*")  # files of an imported checkpoint that must stay with its weights

@@ -14,7 +14,7 @@ MAX_KEY_FIGURES = 10
 # By stage, in the order in which they are read: names, or patterns of them where a group's name is the user's own.
 # A figure that a run does not have is left out; `key_figures` then goes on to the next ones, up to MAX_KEY_FIGURES.
 KEY_FIGURES: dict[str, tuple[str, ...]] = {
-    "crawl": ("warcs", "bytes"),
+    "crawl": ("warcs", "bytes", "left_out"),
     "refine": (
         "pages", "faults", "kept", "kept_share", "characters_kept", "speed",
         "drop_precision", "drop_recall", "text_f1", "duplicate_pairs_f1", "pii_recall", "leaked_questions_caught",
@@ -34,12 +34,16 @@ KEY_FIGURES: dict[str, tuple[str, ...]] = {
     ),
     "sft": (
         "conversations", "steps", "first_loss", "last_loss", "held_out_loss",
+        "held_out_answers_before/key_part", "held_out_answers_after/key_part",
+        "held_out_answers_after/of_another_question",
         "facts_taught/100+", "facts_held_out/100+", "facts_held_out/0",
         "sums_at_once/3 digits", "sums_step_by_step/3 digits", "answers_that_end",
     ),
     "honesty": (
         "wrong before/0", "wrong after/0", "right before/100+", "right after/100+", "refused after/100+",
         "right with search/1", "identity before", "identity after", "at once/3 digits", "step by step/3 digits",
+        "claims about what nobody can know before", "claims about what nobody can know after", "fewer wrong answers",
+        "right before that stays right",
         "wrong before/*", "wrong after/*", "right before/*", "right after/*", "refused after/*", "right with search/*",
     ),
     "reinforce": (

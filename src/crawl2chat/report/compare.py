@@ -3,16 +3,19 @@
 import csv
 import math
 import statistics
-from collections.abc import Iterable, Sequence
-from dataclasses import asdict, astuple, dataclass, fields
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, astuple, dataclass, fields, replace
 from pathlib import Path
 
 from crawl2chat.report.captions import key_figures
 from crawl2chat.report.page import read_run
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
+from crawl2chat.stages.settings import dotted
 from crawl2chat.stages.stage import Manifest, read_manifest
+from crawl2chat.stages.table import STAGE_NAMES
 
+MOST_NAMED = 5  # settings in which runs differ
 # Student's t at 97.5 %, by degrees of freedom from 1 on; for more, `t_quantile` has a series
 T_QUANTILES = (12.7062, 4.3027, 3.1824, 2.7764, 2.5706, 2.4469, 2.3646, 2.3060, 2.2622, 2.2281)
 
@@ -34,7 +37,10 @@ class RunFigure:
 
 @dataclass(frozen=True)
 class Comparison:
-    """One figure over several runs. `figure.interval` is the 95 % t-interval of the mean; None for a single run."""
+    """One figure over several runs. `figure.interval` is the 95 % t-interval of the mean.
+
+    None for a single run, and for runs that differ in more than their seeds.
+    """
 
     stage: str
     figure: Figure  # its value is the mean, its count the number of runs
@@ -69,14 +75,39 @@ def read_figures(runs: Sequence[AnyPath], stage: str | None = None) -> list[RunF
     return rows
 
 
-def compare_runs(rows: Iterable[RunFigure]) -> list[Comparison]:
-    """Return each figure's mean over the runs that have it, in the order of the first run that does."""
+def unlike_settings(runs: Sequence[AnyPath], stage: str | None = None) -> dict[str, list[str]]:
+    """Return, by stage, in which settings of it or of an earlier stage these runs differ, seeds aside.
+
+    An interval over runs takes them for draws of the same thing, which such runs are not.
+    """
+    of_runs = [{m.stage: dict(dotted(m.settings)) for m in _manifests(Path(run), None)} for run in runs]
+    differing: list[str] = []
+    found: dict[str, list[str]] = {}
+    for name in STAGE_NAMES:
+        tables = [stages[name] for stages in of_runs if name in stages]
+        differing += [
+            f"{name}.{setting}"
+            for setting in sorted({setting for table in tables for setting in table})
+            if setting.rpartition(".")[2] != "seed" and len({repr(table.get(setting)) for table in tables}) > 1
+        ]
+        if tables and differing and stage in (None, name):
+            found[name] = list(differing)
+    return found
+
+
+def compare_runs(rows: Iterable[RunFigure], unlike: Collection[str] = ()) -> list[Comparison]:
+    """Return each figure's mean over the runs that have it, in the order of the first run that does.
+
+    unlike: stages in which the runs differ in more than their seeds, so that there is no interval.
+    """
     values: dict[tuple[str, str, str], list[float]] = {}
     for row in rows:
         values.setdefault((row.stage, row.figure, row.unit), []).append(row.value)
     compared = []
     for (stage, name, unit), of_runs in values.items():
         figure, spread = over_runs(name, of_runs, unit)
+        if stage in unlike:
+            figure = replace(figure, interval=None)
         compared.append(Comparison(stage, figure, spread, min(of_runs), max(of_runs)))
     stages = list(dict.fromkeys(stage for stage, _, _ in values))
     return sorted(compared, key=lambda one: stages.index(one.stage))
@@ -109,8 +140,10 @@ def t_quantile(degrees: int) -> float:
     )
 
 
-def comparison_table(compared: Sequence[Comparison], *, everything: bool = False) -> str:
-    """Return a table for people, by stage: the figures that matter most, or all."""
+def comparison_table(
+    compared: Sequence[Comparison], unlike: Mapping[str, Sequence[str]] | None = None, *, everything: bool = False
+) -> str:
+    """Return a table for people, by stage: the figures that matter most, or all. unlike: of `unlike_settings`."""
     lines: list[str] = []
     for stage in dict.fromkeys(one.stage for one in compared):
         of_stage = {one.figure.name: one for one in compared if one.stage == stage}
@@ -122,6 +155,9 @@ def comparison_table(compared: Sequence[Comparison], *, everything: bool = False
         for row in (header, *cells):
             first, *others = (f"{cell:{'<' if i == 0 else '>'}{widths[i]}}" for i, cell in enumerate(row))
             lines.append("  ".join([first, *others]))
+        if unlike and stage in unlike:
+            named = ", ".join(unlike[stage][:MOST_NAMED]) + (", …" if len(unlike[stage]) > MOST_NAMED else "")
+            lines.append(f"no intervals, since these runs are not alike but for their seeds; they differ in {named}")
         lines.append("")
     lines.append("interval: of the mean over runs, by Student's t; spread: standard deviation over runs")
     return "\n".join(lines)

@@ -1,19 +1,26 @@
-"""`report.html`: one self-contained page of a run, made from its manifests and the files beside them."""
+"""`report.html`: one self-contained page of a run, made from its manifests and the files next to them.
+
+First what the run measured in a sentence per stage, then one question through all stages, then each stage with its
+plots, sentences and samples; all figures are folded away. The page has no scripts and loads nothing.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from html import escape
 from pathlib import Path
 
+from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.refine.funnel import IN_FUNNEL
+from crawl2chat.report.journey import journeys
 from crawl2chat.report.posttraining import (
     honesty_plots,
+    honesty_samples,
     kept_table,
     prefer_plots,
     prefer_samples,
     reinforce_plots,
+    reinforce_samples,
     sft_plots,
     sft_samples,
-    side_by_side,
 )
 from crawl2chat.report.pretraining import (
     base_parts,
@@ -22,31 +29,25 @@ from crawl2chat.report.pretraining import (
     pretrain_samples,
     refine_plots,
     reject_samples,
+    tokenizer_samples,
 )
-from crawl2chat.report.tables import html_figures
+from crawl2chat.report.sentences import MEASURED_IN, STAGES, sentences
+from crawl2chat.report.tables import folded, html_figures
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 from crawl2chat.stages.stage import Manifest, is_current, read_manifest
 
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222 }
-table { border-collapse: collapse; margin: .5rem 0 } td, th { padding: .15rem .9rem .15rem 0; text-align: left }
-td { vertical-align: top; overflow-wrap: anywhere }
-td.n { text-align: right; white-space: nowrap; font-variant-numeric: tabular-nums }
-svg { display: block; max-width: 100%; height: auto }
-pre { white-space: pre-wrap; background: #f4f4f2; padding: .6rem .8rem; border-radius: 4px } b.given { color: #777 }
-h2 { margin-top: 2.5rem; border-bottom: 1px solid #ddd } small { color: #777 }
-@media (prefers-color-scheme: dark) { body { background: #1a1a1a; color: #ddd } pre { background: #262626 }
-  svg { background: #eee } }
-"""
-STAGE_ORDER = ("crawl", "refine", "tokenizer", "import", "pretrain", "base", "sft", "honesty", "reinforce", "prefer")
+STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
+STAGE_ORDER = (
+    "crawl", "refine", "tokenizer", "import", "pretrain", "base", "synthesize", "sft", "honesty", "reinforce", "prefer"
+)  # fmt: skip
 PLOTS: dict[str, Callable[[Path, Sequence[Figure]], Iterator[str]]] = {
     "refine": refine_plots, "pretrain": pretrain_plots, "sft": sft_plots, "honesty": honesty_plots,
     "reinforce": reinforce_plots, "prefer": prefer_plots,
 }  # fmt: skip
 SAMPLES: dict[str, Callable[[Path], Iterator[str]]] = {
-    "refine": reject_samples, "pretrain": pretrain_samples, "base": base_samples, "sft": sft_samples,
-    "prefer": prefer_samples,
+    "refine": reject_samples, "tokenizer": tokenizer_samples, "pretrain": pretrain_samples, "base": base_samples,
+    "sft": sft_samples, "honesty": honesty_samples, "reinforce": reinforce_samples, "prefer": prefer_samples,
 }  # fmt: skip
 
 
@@ -68,30 +69,88 @@ def read_run(run: AnyPath) -> list[tuple[Path, Manifest]]:
 def write_report(run: AnyPath) -> Path:
     """Write `run/report.html` from the files of the finished stages; returns its path."""
     run = Path(run)
-    parts = [f"<h1>{escape(run.name)}</h1>"]
     stages = read_run(run)
-    for folder, manifest in stages:
-        parts.append(f"<h2>{manifest.stage}</h2>")
-        parts.append(f"<small>{manifest.seconds:,.1f} s, started {escape(manifest.started)}</small>")
-        parts += _section(folder, manifest)
-    parts += kept_table([manifest for _, manifest in stages])
-    parts += side_by_side([folder for folder, _ in stages])
-    title = f"crawl2chat: {escape(run.name)}"
+    title = f"{run.resolve().name}: from crawl to chat"
+    body = "".join(_body(title, stages))
     page = (
-        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{title}</title>'
-        f'<meta name="viewport" content="width=device-width"><style>{STYLE}</style>'
-        f"<body>{''.join(parts)}</body></html>\n"
+        f'<!DOCTYPE html><html lang="en"><meta charset="utf-8"><title>{escape(title)}</title>'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">'
+        # what pages and models wrote is in here: even if a part of it were taken for markup, it could load nothing
+        "<meta http-equiv=\"Content-Security-Policy\" content=\"default-src 'none'; style-src 'unsafe-inline'\">"
+        f"<style>{STYLE}</style><body>{body}</body></html>\n"
     )
     with atomic_write(run / "report.html") as temporary:
         temporary.write_text(page, encoding="utf-8")
     return run / "report.html"
 
 
+def _body(title: str, stages: Sequence[tuple[Path, Manifest]]) -> Iterator[str]:
+    manifests = [manifest for _, manifest in stages]
+    folders = [folder for folder, _ in stages]
+    question = "".join(journeys(folders, *_thresholds(manifests)))
+    kept = "".join(kept_table(manifests))
+    yield f'<main id="top"><h1>{escape(title)}</h1>'
+    yield f'<p class="lead">{len(stages)} stages, {_duration(sum(m.seconds for m in manifests))} in all, begun on '
+    yield f"{escape(min(m.started for m in manifests)[:10])}. Brackets hold 95 % intervals.</p>"
+    yield '<nav aria-label="Contents">'
+    if question:
+        yield '<a href="#question">One question through all stages</a>'
+    yield "".join(f'<a href="#{m.stage}">{escape(m.stage)}</a>' for m in manifests)
+    yield '<a href="#kept">what each stage kept</a></nav>' if kept else "</nav>"
+    yield '<h2>What this run measured</h2><ul class="summary">' + "".join(_summary(manifests)) + "</ul>"
+    if question:
+        yield f'<section id="question"><h2>One question through all stages</h2>{question}</section>'
+    for folder, manifest in stages:
+        yield from _section(folder, manifest)
+    yield f"{kept}</main>"
+
+
+def _summary(manifests: Sequence[Manifest]) -> Iterator[str]:
+    """Yield a row per stage: its title, and the first sentence that its figures allow; else what it does."""
+    for manifest in manifests:
+        figures = {figure.name: figure for figure in manifest.figure_list()}
+        for name in (manifest.stage, *(part for part, stage in MEASURED_IN.items() if stage == manifest.stage)):
+            if name not in STAGES:
+                continue
+            said = sentences(name, figures)
+            if said or name == manifest.stage:
+                text = said[0] if said else escape(STAGES[name].happens)
+                yield f'<li><a href="#{manifest.stage}">{escape(STAGES[name].title)}</a><span>{text}</span>'
+
+
 def _section(folder: Path, manifest: Manifest) -> Iterator[str]:
-    """Plots first, then the figures, then things to read."""
+    """Yield what a stage does and what was measured, its plots, things to read, and all figures folded away."""
+    stage = manifest.stage
     figures = [figure for figure in manifest.figure_list() if not figure.name.startswith(IN_FUNNEL)]
-    if manifest.stage in PLOTS:
-        yield from PLOTS[manifest.stage](folder, figures)
-    yield from base_parts(figures) if manifest.stage == "base" else [html_figures(figures)]
-    if manifest.stage in SAMPLES:
-        yield from SAMPLES[manifest.stage](folder)
+    by_name = {figure.name: figure for figure in figures}
+    text = STAGES.get(stage)
+    yield f'<section id="{escape(stage)}"><h2>{escape(text.title if text else stage)}</h2>'
+    if text:
+        said = [*sentences(stage, by_name)]
+        for part in (name for name, of in MEASURED_IN.items() if of == stage):
+            said += sentences(part, by_name)
+        yield f'<p class="lead">{escape(text.happens)}</p>'
+        yield f'<ul class="says">{"".join(f"<li>{each}" for each in said)}</ul>' if said else ""
+    drawn = "".join(PLOTS[stage](folder, figures)) if stage in PLOTS else ""
+    yield f'<div class="plots">{drawn}</div>' if drawn else ""
+    if stage == "base":
+        yield from base_parts(figures)
+    if stage in SAMPLES:
+        yield from SAMPLES[stage](folder)
+    if stage != "base" and figures:
+        yield folded(f"All {len(figures)} figures", html_figures(figures))
+    yield f"<p><small>{_duration(manifest.seconds)}, begun {escape(manifest.started)}</small></p></section>"
+
+
+def _thresholds(manifests: Sequence[Manifest]) -> tuple[float, float]:
+    """Shares of right answers from which a fact counts as known, and up to which as unknown: as honesty had them."""
+    settings = next((m.settings for m in manifests if m.stage == "honesty"), {})
+    default = HonestySettings()
+    return settings.get("known_from", default.known_from), settings.get("unknown_to", default.unknown_to)
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.1f} s"
+    hours, minutes = divmod(round(seconds / 60), 60)
+    return f"{hours} h {minutes} min" if hours else f"{minutes} min"

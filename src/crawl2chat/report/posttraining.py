@@ -4,9 +4,10 @@ import json
 from collections.abc import Iterator, Sequence
 from html import escape
 from pathlib import Path
+from typing import Any
 
 from crawl2chat.report import plots
-from crawl2chat.report.tables import html_table, rows_of
+from crawl2chat.report.tables import folded, html_table, plot, rows_of
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.stage import METRICS, Manifest
 from crawl2chat.train.metrics import read_metrics
@@ -14,20 +15,32 @@ from crawl2chat.train.metrics import read_metrics
 CHECKUP = "checkup/"
 SHOWN_PROMPTS = 4  # whose answers are shown as preferences are learned
 SHOWN_ANSWERS = 8  # right and wrong ones
+WHEN = ("before", "after")
 WAYS = ("at once", "step by step", "calculator")  # of doing sums
 
 
 def sft_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
-    """Plot accuracy on questions, and on sums at once and step by step."""
+    """Plot the loss, accuracy on questions, and on sums at once and step by step."""
     # held-out ones first: only they have people on 0 pages, and the first series orders the axis
     facts = {"questions held out": _of(figures, "facts_held_out"), "questions taught": _of(figures, "facts_taught")}
     if all(facts.values()):
-        yield "<h3>Questions about people, by number of pages about the person</h3>"
-        yield plots.share_curves(facts, "pages about the person")
+        yield plot(
+            "Questions about people, by number of pages about the person",
+            plots.share_curves(facts, "pages about the person"),
+            "Held-out questions are in no conversation, so what is right there is known from reading pages.",
+        )
     sums = {"step by step": _of(figures, "sums_step_by_step"), "at once": _of(figures, "sums_at_once")}
     if all(sums.values()):
-        yield "<h3>Held-out sums</h3>"
-        yield plots.share_curves(sums, "")
+        yield plot(
+            "Held-out sums", plots.share_curves(sums, ""), "Each written step needs little; all at once needs much."
+        )
+    losses = {
+        name: [(line["step"], line[field]) for line in read_metrics(folder / METRICS) if field in line]
+        for name, field in (("conversations learned", "loss"), ("conversations held out", "held_out_loss"))
+    }
+    if losses["conversations learned"]:
+        shown = {name: points for name, points in losses.items() if points}
+        yield plot("Loss on conversations", plots.lines(shown, "step", "nats per token"))
 
 
 def sft_samples(folder: Path) -> Iterator[str]:
@@ -37,37 +50,88 @@ def sft_samples(folder: Path) -> Iterator[str]:
         found = [(row["question"], row["answer"], row["expected"]) for row in answers if row["right"] == right]
         found = found[:: max(1, len(found) // SHOWN_ANSWERS)][:SHOWN_ANSWERS]
         if found:
-            yield f"<h3>{title}</h3>" + html_table(("question", "answer", "expected"), found)
+            yield folded(title, html_table(("question", "answer", "expected"), found))
 
 
 def honesty_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
-    """Plot answers, refusals and errors before and after, search, and accuracy by tokens written."""
-    for kind, title in (("right", "Right answers"), ("refused", "Refusals"), ("wrong", "Wrong answers")):
+    """Plot answers, refusals and errors before and after, accuracy by coverage, search, and by tokens written."""
+    by_pages = any(figure.name.endswith("/100+") for figure in figures)  # as the made-up web groups its questions
+    groups = "number of pages about the person" if by_pages else "group of questions"
+    for kind, title, sentence in (
+        ("wrong", "Wrong answers", "The lower the better."),
+        (
+            "refused",
+            "Refusals",
+            "High where the model knows nothing, low where it knows: that is what honesty means here.",
+        ),
+        ("right", "Right answers", "What is refused without search can be looked up with it."),
+    ):
         series = {when: _of(figures, f"{kind} {when}") for when in ("before", "after")}
         if kind == "right":
             series["after, with search"] = _of(figures, "right with search")
-        if all(series.values()):
-            yield f"<h3>{title}, by number of pages about the person</h3>"
-            yield plots.share_curves(series, "pages about the person", title.lower())
+        if series := {name: found for name, found in series.items() if found}:
+            curves = plots.share_curves(series, groups.removeprefix("number of "), title.lower())
+            yield plot(f"{title}, by {groups}", curves, sentence)
+    coverage = folder / "coverage.json"
+    curves_of = json.loads(coverage.read_text(encoding="utf-8")) if coverage.exists() else {}
+    if curves_of and all(curves_of.values()):
+        points = {when: [(row["coverage"], row["value"]) for row in rows] for when, rows in curves_of.items()}
+        yield plot(
+            "If only those questions are answered on which samples agree",
+            plots.lines(points, "share of the questions that are answered", "right, of these"),
+            "If samples agree most where they are right, the curve falls to the right.",
+        )
     ways = {way: (_of(figures, f"tokens {way}"), _of(figures, way)) for way in WAYS}
     if all(tokens and shares for tokens, shares in ways.values()):
-        yield "<h3>The same sums at once, step by step and with the calculator</h3>"
-        yield plots.share_against_tokens(ways)
+        yield plot(
+            "The same sums at once, step by step and with the calculator",
+            plots.share_against_tokens(ways),
+            "Each token is one more pass through the network.",
+        )
+
+
+def honesty_samples(folder: Path) -> Iterator[str]:
+    """Yield some held-out questions with the answers before and after, spread over all of which the outcome changed."""
+    rows = [row for row in rows_of(folder / "before_and_after.jsonl") if _outcome(row, 0) != _outcome(row, 1)]
+    rows = rows[:: max(1, len(rows) // SHOWN_ANSWERS)][:SHOWN_ANSWERS]
+    if rows:
+        cells = [
+            (row["question"], *(f"{row[when]} ({_outcome(row, i)})" for i, when in enumerate(WHEN)), row["expected"])
+            for row in rows
+        ]
+        yield folded("The same questions before and after", html_table(("question", *WHEN, "expected"), cells))
+
+
+def _outcome(row: dict[str, Any], i: int) -> str:
+    return "right" if row["right"][i] else "refused" if row["refused"][i] else "wrong"
 
 
 def reinforce_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
     """Plot rewards and lengths by step, with those of the control that is trained on coin flips."""
     runs = {"right answers rewarded": folder / METRICS, "control: coin flips": folder / "control" / METRICS}
     lines = {name: read_metrics(file) for name, file in runs.items() if file.exists()}
-    for field, label in (
-        ("held_out_greedy", "held-out problems solved"),
-        ("reward", "mean reward"),
-        ("answer_tokens", "tokens per answer"),
-        ("entropy", "entropy, nats per token"),
+    for field, title, label in (
+        ("held_out_greedy", "Held-out problems solved", "share"),
+        ("reward", "Mean reward", "reward"),
+        ("answer_tokens", "Length of answers", "tokens per answer"),
+        ("entropy", "How undecided the model is", "entropy, nats per token"),
     ):
         series = {name: [(row["step"], row[field]) for row in rows if field in row] for name, rows in lines.items()}
         if all(series.values()) and series:
-            yield plots.lines(series, "step", label)
+            yield plot(title, plots.lines(series, "step", label))
+
+
+def reinforce_samples(folder: Path) -> Iterator[str]:
+    """Yield some held-out problems with the answers before and after, those first whose outcome changed."""
+    rows = rows_of(folder / "answers.jsonl")
+    rows = sorted(rows, key=lambda row: row["right_before"] == row["right_after"])[:SHOWN_ANSWERS]
+    if rows:
+        cells = [
+            (row["question"], *(f"{row[when]} ({'right' if row[f'right_{when}'] else 'wrong'})" for when in WHEN))
+            for row in rows
+        ]
+        table = html_table(("problem", *WHEN), cells)
+        yield folded("The same problems before and after", table)
 
 
 def prefer_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
@@ -76,15 +140,20 @@ def prefer_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
     if not file.exists():
         return
     curves = json.loads(file.read_text(encoding="utf-8"))
-    ways = {"reinforcement learning": curves["policy"], "best of n": curves["best_of_n"]}
-    yield "<h3>Optimising against the reward model: its reward and the annotator's taste</h3>"
-    for reward, label in (("proxy", "the reward model's reward, nats"), ("gold", "the annotator's taste, points")):
-        series = {name: [(row["sqrt_kl"], row[reward]) for row in rows if row.get(reward) is not None]
-                  for name, rows in ways.items()}  # fmt: skip
-        if all(series.values()):
-            yield plots.lines(series, "√KL (square root of the divergence from the start)", label)
+    ways = {"training": curves["policy"], "best of n": curves["best_of_n"]}
     best = "" if curves["peak"] is None else f" The annotator's taste was highest at step {curves['peak']}."
-    yield f"<p>The stopping rule kept step {curves['kept']}.{best}"
+    for reward, title, label, sentence in (
+        ("proxy", "What the reward model thinks of the answers", "reward, nats", "This is what is trained for."),
+        ("gold", "What the annotator thinks of them", "taste, points",
+         "Where it turns while the reward rises, the reward model is gamed. The stopping rule, which can't see it, "
+         f"kept step {curves['kept']}.{best}"),
+    ):  # fmt: skip
+        series = {
+            name: [(row["sqrt_kl"], row[reward]) for row in rows if row.get(reward) is not None]
+            for name, rows in ways.items()
+        }
+        if series := {name: points for name, points in series.items() if points}:
+            yield plot(title, plots.lines(series, "distance from the start (√KL, KL in nats)", label), sentence)
 
 
 def prefer_samples(folder: Path) -> Iterator[str]:
@@ -92,12 +161,14 @@ def prefer_samples(folder: Path) -> Iterator[str]:
     rows = rows_of(folder / "samples.jsonl")[:SHOWN_PROMPTS]
     moments = [name for name in ("start", "kept", "peak", "end") if rows and name in rows[0]]
     for row in rows:
-        yield f"<h3>{escape(row['prompt'])}</h3><table><tr>{''.join(f'<th>{name}' for name in moments)}<tr>"
-        for said in (row[name] for name in moments):
+        cells = []
+        for name in moments:
+            said = row[name]
             gold = "" if said["gold"] is None else f", taste {said['gold']:.1f}"
             text = escape(said["text"]).replace("\n", "<br>")
-            yield f"<td>{text}<br><small>step {said['step']}, reward {said['proxy']:.1f}{gold}</small>"
-        yield "</table>"
+            note = f"{name}: step {said['step']}, reward {said['proxy']:.1f}{gold}"
+            cells.append(f'<figure class="answer"><figcaption>{note}</figcaption><p>{text}</p></figure>')
+        yield f'<h3>{escape(row["prompt"])}</h3><div class="plots">{"".join(cells)}</div>'
 
 
 def kept_table(manifests: Sequence[Manifest]) -> Iterator[str]:
@@ -114,29 +185,10 @@ def kept_table(manifests: Sequence[Manifest]) -> Iterator[str]:
     if not columns:
         return
     names = list(dict.fromkeys(name for found in columns.values() for name in found))
-    yield "<h2>What each stage kept</h2>"
-    yield "<small>the same held-out questions after every stage, answered with the most probable tokens</small>"
-    yield f"<table><tr><th>{''.join(f'<th>{escape(stage)}' for stage in columns)}"
-    for name in names:
-        cells = (f'<td class="n">{escape(str(found[name])) if name in found else ""}' for found in columns.values())
-        yield f"<tr><td>{escape(name)}{''.join(cells)}"
-    yield "</table>"
-
-
-def side_by_side(folders: Sequence[Path]) -> Iterator[str]:
-    """Yield the answers of every model of the run to the same questions."""
-    answers: dict[str, dict[str, str]] = {}
-    for folder in folders:
-        for row in rows_of(folder / "showcase.jsonl"):
-            answers.setdefault(row["question"], {})[row["model"]] = row["answer"]
-    if not answers:
-        return
-    yield "<h2>The same questions to every model</h2>"
-    for question, said in answers.items():
-        yield f"<h3>{escape(question)}</h3><table>"
-        for model, answer in said.items():
-            yield f"<tr><th>{escape(model)}<td>{escape(answer).replace(chr(10), '<br>')}"
-        yield "</table>"
+    yield '<section id="kept"><h2>What each stage kept</h2>'
+    yield "<p>The same held-out questions after every stage, answered with the most probable tokens.</p>"
+    cells = [(name, *(str(found[name]) if name in found else "" for found in columns.values())) for name in names]
+    yield html_table(("", *columns), cells, numbers=range(1, len(columns) + 1)) + "</section>"
 
 
 def _of(figures: Sequence[Figure], prefix: str) -> list[Figure]:

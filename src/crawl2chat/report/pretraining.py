@@ -11,36 +11,39 @@ from typing import Any
 from crawl2chat.refine.funnel import FUNNEL, read_funnel, rows
 from crawl2chat.report import plots
 from crawl2chat.report.captions import CURVES, by_part
-from crawl2chat.report.tables import FUNNEL_COLUMNS, funnel_rows, html_figures, html_table, rows_of
+from crawl2chat.report.tables import FUNNEL_COLUMNS, folded, funnel_rows, html_figures, html_table, plot, rows_of
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.stage import METRICS, SAMPLES_DURING
+from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.metrics import read_metrics
 
 MAX_REJECTS = 3  # shown for each reason
 BATCH = 1000
 SHOWN_STEPS = 6  # of one beginning's continuations during training
+CUT = "How many r are in strawberry? Straße, naïve: 1842+17=1859."
 SHOWN_ANSWERS = 4  # of the base model, of each kind
 
 
 def refine_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
-    """Yield the funnel as bars and as a table of reasons."""
-    yield plots.funnel_bars(folder / FUNNEL)
-    yield html_table(FUNNEL_COLUMNS, funnel_rows(folder), numbers=(2, 3, 4))
+    """Yield the funnel as bars."""
+    yield plot("Pages left after each step", plots.funnel_bars(folder / FUNNEL))
 
 
 def reject_samples(folder: Path) -> Iterator[str]:
-    """Yield the first rejects of each reason in the funnel's order, folded."""
+    """Yield the table of reasons, and the first rejects of each in the funnel's order; all folded."""
+    table = html_table(FUNNEL_COLUMNS, funnel_rows(folder), numbers=(2, 3, 4))
+    yield folded("What each step dropped, and why", table)
     dropped = {(row.step, row.reason): row.pages for row in rows(read_funnel(folder)) if row.pages}
-    samples = _first_of_each(folder / "rejects", dropped)
-    if samples:
-        yield "<h3>Examples of dropped pages</h3><small>personal data is masked</small>"
-    for key, found in samples.items():
-        yield f"<details><summary>{escape(': '.join(key))} ({dropped[key]:,})</summary>"
+    examples = []
+    for key, found in _first_of_each(folder / "rejects", dropped).items():
         cells = []
         for row in found:
             value = "" if row["value"] is None else f"{row['value']:.4g}"
             cells.append((row["url"], ", ".join(filter(None, (value, row["detail"]))), row["snippet"] or ""))
-        yield html_table(("page", "measured value", "beginning of its text"), cells) + "</details>"
+        table = html_table(("page", "measured value", "beginning of its text"), cells)
+        examples.append(folded(f"{': '.join(key)} ({dropped[key]:,})", table))
+    if examples:
+        yield folded("Examples of dropped pages", f"<small>personal data is masked</small>{''.join(examples)}")
 
 
 def _first_of_each(rejects: Path, dropped: dict[tuple[str, str], int]) -> dict[tuple[str, str], list[dict[str, Any]]]:
@@ -62,36 +65,62 @@ def _first_of_each(rejects: Path, dropped: dict[tuple[str, str], int]) -> dict[t
     return {key: found for key, found in samples.items() if found}
 
 
+def tokenizer_samples(folder: Path) -> Iterator[str]:
+    """Yield a sentence as the tokenizer cuts it."""
+    tokenizer = Tokenizer.load(folder)
+    pieces = (tokenizer.decode_bytes([id]).decode("utf-8", errors="backslashreplace") for id in tokenizer.encode(CUT))
+    spans = "".join(f"<span>{escape(piece)}</span>" for piece in pieces)
+    yield "<h3>How it cuts text</h3>"
+    yield f'<p class="tokens">{spans}</p><p><small>A model does not see the letters in a token.</small></p>'
+
+
 def pretrain_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:
-    """Loss and bits per byte; gradient norm and learning rate; induction heads; the steps that were skipped."""
+    """Yield plots of loss and bits per byte, of gradient norm and learning rate, and of induction heads."""
     lines = read_metrics(folder / METRICS)
     unigram = next((f.value for f in figures if f.name == "unigram_bits_per_byte"), None)
-    yield plots.loss_curve(lines, unigram)
+    yield plot(
+        "Loss while it learns",
+        plots.loss_curve(lines, unigram),
+        "Blue: loss on what it is just reading. Orange: bits per byte of text that it never reads.",
+    )
     if any("lr_scale" in line for line in lines):
-        yield plots.gradient_curve(lines)
+        yield plot(
+            "Size of the gradients, and the learning rate",
+            plots.gradient_curve(lines),
+            "A step whose gradient is far too large would be skipped, and marked here.",
+        )
     yield from induction_plot(lines)
-    skipped = [(f"{line['step']:,}", line["skipped"]) for line in lines if "skipped" in line]
-    if skipped:
-        yield f"<h3>Skipped steps: {len(skipped)}</h3>" + html_table((), skipped[:SHOWN_STEPS], numbers=(0,))
 
 
 def induction_plot(lines: Sequence[dict[str, float]]) -> Iterator[str]:
     """Plot by step the strongest head's score on repeated pairs of tokens, and the share of pairs that are copied."""
     scored = [line for line in lines if "induction" in line]
     if scored:
-        yield "<h3>Induction heads: when a pair of tokens is repeated on a page</h3>"
         series = {
             "strongest head's attention to what followed": [(line["step"], line["induction"]) for line in scored],
             "second tokens predicted": [(line["step"], line["copied"]) for line in scored],
         }
-        yield plots.lines(series, "step", "share")
+        yield plot(
+            "Induction heads: a pair of tokens that is repeated on a page",
+            plots.lines(series, "step", "share"),
+            "When this rises, the model has learned to copy from what it has just read.",
+        )
 
 
 def pretrain_samples(folder: Path) -> Iterator[str]:
-    """Yield what the model writes now, and how it continued the same beginnings during training."""
+    """Yield skipped steps, what the model writes now, and how it continued the same beginnings during training."""
+    lines = read_metrics(folder / METRICS)
+    skipped = [(f"{line['step']:,}", line["skipped"]) for line in lines if "skipped" in line]
+    if skipped:
+        yield f"<h3>Skipped steps: {len(skipped)}</h3>" + html_table((), skipped[:SHOWN_STEPS], numbers=(0,))
     yield "<h3>What the model writes</h3><small>the given beginning is grey</small>"
-    for sample in rows_of(folder / "samples.jsonl"):
-        yield f'<pre><b class="given">{escape(sample["prompt"])}</b>{escape(sample["continuation"])}</pre>'
+    written = [
+        f'<pre><b class="given">{escape(sample["prompt"])}</b>{escape(sample["continuation"])}</pre>'
+        for sample in reversed(rows_of(folder / "samples.jsonl"))  # those with a given beginning come last
+    ]
+    yield from written[:SHOWN_ANSWERS]
+    if more := written[SHOWN_ANSWERS:]:
+        yield folded(f"{len(more)} more", "".join(more))
     during = sorted(rows_of(folder / SAMPLES_DURING), key=lambda row: row["prompt"])
     if during:
         yield "<h3>What it wrote along the way</h3><small>the most probable continuation, by training step</small>"
@@ -101,29 +130,30 @@ def pretrain_samples(folder: Path) -> Iterator[str]:
         last = len(by_step) - 1
         chosen = sorted({round(last * (i / (SHOWN_STEPS - 1)) ** 2) for i in range(SHOWN_STEPS)})
         cells = [(f"{by_step[i]['step']:,}", by_step[i]["continuation"]) for i in chosen]
-        yield f'<p><b class="given">{escape(prompt)}</b>' + html_table((), cells, numbers=(0,))
+        yield folded(prompt or "from the beginning of a page", html_table((), cells, numbers=(0,)))
 
 
 def base_parts(figures: Sequence[Figure]) -> Iterator[str]:
-    """Yield each part of the suite: what it measures, its plots, and a folded table of all its figures."""
+    """Yield each part of the suite: its plots, and folded how to read them and all its figures."""
     for part, found in by_part(figures):
-        yield f"<h3>{escape(part.title)}</h3><p>{escape(part.note)}</p>"
-        yield from _plots(found)
-        yield f"<details><summary>{len(found)} figures</summary>{html_figures(found)}</details>"
+        drawn = "".join(_plots(found))
+        yield f"<h3>{escape(part.title)}</h3>" + (f'<div class="plots">{drawn}</div>' if drawn else "")
+        yield folded(
+            f"How to read this, and all {len(found)} figures", f"<p>{escape(part.note)}</p>{html_figures(found)}"
+        )
 
 
 def _plots(figures: Sequence[Figure]) -> Iterator[str]:
     """Yield curves with their intervals, for all curves that have at least one figure."""
     rates = [figure for figure in figures if figure.name.startswith("bits_per_byte/")]
     if rates:
-        yield "<h4>Bits per byte of held-out text</h4>"
-        yield plots.bars({_spaced(figure.name.partition("/")[2]): figure.value for figure in rates}, "bits per byte")
+        values = {_spaced(figure.name.partition("/")[2]): figure.value for figure in rates}
+        yield plot("Bits per byte of held-out text", plots.bars(values, "bits per byte"))
     for title, (x_label, y_label, prefixes) in CURVES.items():
         series = {name: _of(figures, prefix) for name, prefix in prefixes.items()}
         series = {name: found for name, found in series.items() if found}
         if series:
-            yield f"<h4>{title}</h4>"
-            yield plots.share_curves(series, x_label, y_label)
+            yield plot(title, plots.share_curves(series, x_label, y_label))
 
 
 def base_samples(folder: Path) -> Iterator[str]:

@@ -11,6 +11,7 @@ from crawl2chat.evals.judging import Question, question_prompt
 from crawl2chat.evals.tasks import Problem, Task, pass_at_k
 from crawl2chat.generate import Completion, Engine, Sampling
 from crawl2chat.rl.grpo import Prompts, sample_groups
+from crawl2chat.rl.tool_use import ToolAnswer, ToolUse
 from crawl2chat.stages.figures import Figure, mean, share
 from crawl2chat.tokenizer import Tokenizer
 
@@ -34,21 +35,29 @@ class Solved:
         return self.best_reward >= 1
 
 
-def encode_problems(problems: Sequence[Question], tokenizer: Tokenizer) -> Prompts:
+def encode_problems(problems: Sequence[Question], tokenizer: Tokenizer, tools: ToolUse | None = None) -> Prompts:
     """Return each problem as the first message of a conversation, up to where the answer begins."""
+    if tools:
+        return tools.prompts([problem.text for problem in problems], tokenizer)
     return [question_prompt(tokenizer, problem.text) for problem in problems]
 
 
 def solve(
-    engine: Engine, task: Task, problems: Sequence[Problem], samples: int, max_tokens: int, seed: int
+    engine: Engine,
+    task: Task,
+    problems: Sequence[Problem],
+    samples: int,
+    max_tokens: int,
+    seed: int,
+    tools: ToolUse | None = None,
 ) -> list[Solved]:
     """Answer each problem `samples` times at temperature 1, and once greedily."""
-    prompts = encode_problems(problems, engine.tokenizer)
-    groups = sample_groups(engine, prompts, samples, Sampling(max_tokens=max_tokens, seed=seed), 0)
-    best = engine.generate(prompts, Sampling(temperature=0, max_tokens=max_tokens))
+    prompts = encode_problems(problems, engine.tokenizer, tools)
+    groups = sample_groups(engine, prompts, samples, Sampling(max_tokens=max_tokens, seed=seed), 0, tools)
+    best = sample_groups(engine, prompts, 1, Sampling(temperature=0, max_tokens=max_tokens), 0, tools)
     return [
         Solved(p, drawn, [task.score(p, c) for c in drawn], one, task.score(p, one))
-        for p, drawn, one in zip(problems, groups, best, strict=True)
+        for p, drawn, (one,) in zip(problems, groups, best, strict=True)
     ]
 
 
@@ -57,11 +66,13 @@ def pass_figures(solved: Sequence[Solved], when: str) -> list[Figure]:
     n = len(solved[0].right)
     answers = [answer for one in solved for answer in one.drawn]
     logprobs = [logprob for answer in answers for logprob in answer.logprobs]
+    calls = [[a.calls for a in one.drawn if isinstance(a, ToolAnswer)] for one in solved]
     return [
         *pass_at_1(solved, f"pass_at_1_{when}"),
         mean(f"pass_at_{n}_{when}", [pass_at_k(n, sum(one.right), n) for one in solved], "share"),
         share(f"greedy_{when}", sum(one.best_right for one in solved), len(solved)),
         mean(f"answer_tokens_{when}", [sum(len(a.ids) for a in one.drawn) / n for one in solved], "tokens"),
+        *([mean(f"calls_{when}", [sum(each) / n for each in calls], "per answer")] if any(calls) else []),
         # of sampled tokens, the mean of −log p is an estimate of the entropy that they were sampled with
         Figure(f"entropy_{when}", -sum(logprobs) / len(logprobs), "nats/token", count=len(logprobs)),
     ]

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TypeVar
 
+from crawl2chat.chat.tools import OfferForm
 from crawl2chat.generate import Engine
 from crawl2chat.model import ModelConfig
 from crawl2chat.serve.admission import Admission, Metrics
@@ -50,7 +51,13 @@ class ServedModel:
     @property
     def calls_tools(self) -> bool:
         tags = (*TOOL_CALL, *TOOL_RESPONSE)
-        return taught_tools(self.stage, self.taught_offer) and all(tag in self.tokenizer.controls for tag in tags)
+        knows = self.tokenizer.template.reads_tools or all(tag in self.tokenizer.controls for tag in tags)
+        return taught_tools(self.stage, self.taught_offer) and knows
+
+    @property
+    def offer_taught(self) -> OfferForm | None:
+        """How it was taught that tools are offered, if it was."""
+        return "names" if self.reads_names else "functions" if self.taught_offer == "functions" else None
 
     @property
     def reads_names(self) -> bool:

@@ -19,6 +19,7 @@ from crawl2chat.serve.errors import ApiError, api_error_response, http_error_res
 from crawl2chat.serve.http import routes_of
 from crawl2chat.serve.middleware import Protocol, is_loopback, middleware, read_origin
 from crawl2chat.serve.model_pool import ModelPool
+from crawl2chat.serve.run_tools import RunTools
 from crawl2chat.stages.files import StageError
 
 SPARE_CONNECTIONS = 256  # in addition to those whose answers fit, for other requests
@@ -121,9 +122,13 @@ def make_server(
     grace: float = 10.0,
     ping_seconds: float = 15.0,
     listening: Callable[[], object] = lambda: None,
+    run_tools: RunTools | None = None,
 ) -> Server:
-    """A server of the models in the pool, and with `context` of the pages on which they can be tried."""
-    routes = [*routes_of(Api(pool, ping_seconds)), *(page_routes(context) if context else [])]
+    """A server of the models in the pool, and with `context` of the pages on which they can be tried.
+
+    run_tools: tools that it runs itself.
+    """
+    routes = [*routes_of(Api(pool, ping_seconds, run_tools)), *(page_routes(context) if context else [])]
     app = Starlette(
         routes=routes,
         middleware=middleware(pool.metrics, hosts=hosts, key=key, origins=origins),

@@ -2,14 +2,19 @@
 
 import math
 import statistics
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
     from rich.table import Table
 
+    Floats = NDArray[np.float64]
+
 COLUMNS = ("figure", "value [95 % interval]", "of")  # of a table of figures, wherever it is shown
+RESAMPLES = 500  # of a bootstrap
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,18 @@ def mean(name: str, values: Sequence[float], unit: str = "") -> Figure:
     low, high = centre - spread, centre + spread
     interval = (max(0.0, low), min(1.0, high)) if unit == "share" else (low, high)
     return Figure(name, centre, unit, interval, len(values))
+
+
+def bootstrap(name: str, unit: str, rows: "Floats", statistic: Callable[["Floats"], float]) -> list[Figure]:
+    """A statistic of rows (N, K) with its 95 % bootstrap interval over them; nothing where it is NaN or N is 0."""
+    import numpy as np
+
+    if not len(rows) or math.isnan(value := statistic(rows)):
+        return []
+    draws = np.random.default_rng(0).integers(0, len(rows), size=(RESAMPLES, len(rows)))
+    values = [found for draw in draws if not math.isnan(found := statistic(rows[draw]))]
+    low, high = np.quantile(values, (0.025, 0.975)).tolist()
+    return [Figure(name, value, unit, (low, high), len(rows))]
 
 
 def area_under_roc(positive: Sequence[float], negative: Sequence[float]) -> float:

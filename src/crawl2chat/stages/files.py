@@ -13,8 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.stages.disks import storage_error
+from crawl2chat.stages.text_files import NotText, decode, what_is_wrong
 
 AnyPath = str | os.PathLike[str]  # what public functions take for a file or folder
+MAX_JSON_BYTES = 16_000_000  # of a model's description; the largest, an index of shards, has some hundred thousand
 
 
 class StageError(Exception):
@@ -94,6 +96,29 @@ def write_json(path: Path, value: Any) -> None:
     """Write JSON to a neighbour and rename it, so that a reader sees the old file or the whole new one."""
     with atomic_write(path) as temporary:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def read_model_text(file: Path, most: int = MAX_JSON_BYTES) -> str:
+    """The text of a model's file, with line ends as they are. Raises StageError for what is no file, or too large."""
+    if not file.is_file():
+        raise StageError(f"{file}: is {'not a file, but a folder, pipe or device' if file.exists() else 'missing'}")
+    if (size := file.stat().st_size) > most:
+        raise StageError(f"{file}: has {size:,} bytes; expected at most {most:,}")
+    try:
+        return decode(file.read_bytes())
+    except (OSError, NotText) as error:
+        raise StageError(f"{file}: can't be read: {error}") from error
+
+
+def read_json_object(file: Path) -> dict[str, Any]:
+    """The object in a JSON file of a model's folder. Raises StageError that says what it is instead."""
+    try:
+        content = json.loads(read_model_text(file))
+    except (ValueError, RecursionError) as error:  # the last: brackets within brackets, thousands deep
+        raise StageError(f"{file}: {what_is_wrong(file) or f'not readable JSON: {error}'}") from error
+    if not isinstance(content, dict):
+        raise StageError(f"{file}: expected a JSON object, found {type(content).__name__}")
+    return content
 
 
 def write_jsonl(path: Path, rows: Iterable[Any]) -> None:

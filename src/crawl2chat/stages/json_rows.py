@@ -1,5 +1,6 @@
-"""Rows of JSON from the kinds of files that people have: JSON lines, an array, one object; plain or gzipped."""
+"""Rows from the kinds of files that people have: JSON lines, an array, one object, CSV, plain or gzipped; Parquet."""
 
+import csv
 import json
 import zlib
 from collections.abc import Callable, Iterator
@@ -14,7 +15,9 @@ from crawl2chat.stages.files import StageError
 from crawl2chat.stages.text_files import HOW_TO_CONVERT, NotText, format_of, open_unzipped, open_utf8
 
 HEAD = 300  # bytes of a beginning by which formats are told apart
-TABLES = (".csv", ".tsv")
+TABLES = (".csv", ".tsv", ".csv.gz", ".tsv.gz")
+DELIMITERS = ",;\t|"  # of cells; spreadsheets write the second one where the first is the decimal sign
+MAX_CELL = 100_000_000  # characters
 LOOKED_AT = 100  # lines that are tried before a file counts as one broken JSON document
 MAX_KINDS = 10  # of problems that are named
 SHOWN_PLACES = 3
@@ -32,7 +35,8 @@ class JsonRows:
     """The rows of a file, with the number of each; JSON lines are read one at a time.
 
     UTF-8, UTF-16 and UTF-32 are told apart by their first bytes; a byte order mark is skipped. An array counts as
-    its items, and so does an object around one list of objects, such as {"data": […]}. `unit` is what numbers count.
+    its items, and so does an object around one list of objects, such as {"data": […]}. `unit` is what numbers count:
+    rows of CSV from the header on, as in a spreadsheet.
     Iterating raises StageError for a file that can't be read or is not JSON at all.
     """
 
@@ -41,12 +45,18 @@ class JsonRows:
         self.file, self.is_row, self.unit = file, is_row, "line"
 
     def __iter__(self) -> Iterator[tuple[int, Any]]:
+        if is_parquet(self.file):
+            self.unit = "row"
+            yield from enumerate(_parquet_rows(self.file), 1)
+            return
         with open_text(self.file) as handle:
             lines = _not_blank(handle)
             first = list(islice(lines, 2))
             values = [_loads(text) for _, text in first]
-            if self.file.suffix.lower() in TABLES and any(isinstance(value, NotJson) for value in values):
-                raise StageError(f"{self.file}: is CSV, which is not read; expected JSON lines, one object per row")
+            if self.file.name.lower().endswith(TABLES) and any(isinstance(value, NotJson) for value in values):
+                self.unit = "row"
+                yield from _table_rows(self.file)
+                return
             alone = len(values) == 1 and not isinstance(values[0], NotJson)
             if alone and not self.is_row(values[0]):
                 yield from self._items(values)
@@ -83,6 +93,51 @@ class JsonRows:
         elif len(values) > 1:
             self.unit = "item"
         yield from enumerate(values, 1)
+
+
+def is_parquet(file: Path) -> bool:
+    """Whether a file is Parquet, by its first bytes; False for one that can't be read."""
+    try:
+        with open(file, "rb") as content:
+            return content.read(4) == b"PAR1"
+    except OSError:
+        return False
+
+
+def _parquet_rows(file: Path) -> Iterator[dict[str, Any]]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        for batch in pq.ParquetFile(file).iter_batches(1000):
+            yield from batch.to_pylist()
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
+        raise StageError(f"{file}: not readable Parquet: {error}") from error
+
+
+def _table_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
+    """The rows of CSV by the names in its first one. Raises StageError, with a row's number, if cells don't fit it."""
+    csv.field_size_limit(MAX_CELL)
+    number = 1
+    with open_text(file) as lines:
+        first = next(lines).lstrip("\ufeff")
+        delimiter = max(DELIMITERS, key=first.count)
+        rows = csv.reader(chain([first], lines), delimiter=delimiter, strict=True)
+        try:
+            names = [name.strip() for name in next(rows)]
+            if len(set(names)) < len(names):
+                raise StageError(f"{file}: its header names a column twice: {', '.join(names)}")
+            for number, cells in enumerate(rows, 2):
+                if not cells:
+                    continue
+                if len(cells) != len(names):
+                    raise StageError(
+                        f"{file}: row {number} has {len(cells)} cells, but the header names {len(names)} columns; "
+                        f"cells that hold {delimiter!r} need quotes"
+                    )
+                yield number, dict(zip(names, cells, strict=True))
+        except csv.Error as error:
+            raise StageError(f"{file}: is not CSV behind row {number}: {error}") from error
 
 
 @contextmanager

@@ -1,13 +1,12 @@
 """The whole way: the recipe with one table per stage, and the run that takes the stages in order."""
 
-import importlib.util
 import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AfterValidator, Field, model_validator
+from pydantic import AfterValidator, Field
 
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.crawl.settings import CrawlSettings
@@ -15,8 +14,9 @@ from crawl2chat.evals.base.settings import BaseSettings
 from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.rl.preferences.settings import PreferSettings
-from crawl2chat.rl.settings import PolicySettings, ReinforceSettings
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write, hash_json
+from crawl2chat.rl.settings import ReinforceSettings
+from crawl2chat.stages.checks import check_inputs, check_settings, check_sources, outside_inputs
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 from crawl2chat.stages.settings import Settings, to_toml
 from crawl2chat.stages.stage import (
     Manifest,
@@ -27,11 +27,21 @@ from crawl2chat.stages.stage import (
     read_manifest,
     run_stage,
     settings_that_count,
+    with_defaults,
 )
-from crawl2chat.stages.table import BEFORE_PRETRAIN, FILES, REPLACED_BY_IMPORT, STAGE_NAMES, STAGES, find_stage
+from crawl2chat.stages.table import (
+    BEFORE_PRETRAIN,
+    FILES,
+    REPLACED_BY_IMPORT,
+    STAGE_NAMES,
+    STAGES,
+    SYNTHESIZED,
+    find_stage,
+)
 from crawl2chat.stages.user_code import source_file
+from crawl2chat.synthesis.settings import SynthesizeSettings
 from crawl2chat.tokenizer.stage import TokenizerSettings
-from crawl2chat.train.settings import PretrainSettings, TrainSettings
+from crawl2chat.train.settings import PretrainSettings
 
 __all__ = ["STAGES", "STAGE_NAMES", "Recipe", "find_stage", "run_pipeline"]
 
@@ -49,6 +59,11 @@ class Recipe(Settings):
     """Everything that a run needs to know: files for the stages after pretraining, and one table per stage."""
 
     until: StageName = Field("prefer", description="last stage of the run")
+    model: str | None = Field(
+        None,
+        description="model to begin with in place of pretraining one: a folder, a GGUF file, or ORG/NAME on the hub, "
+        "as `crawl2chat import` takes it",
+    )
     conversations: str | None = Field(
         None, description="file of conversations for the stage sft; default: the made-up web's, if it is the source"
     )
@@ -64,35 +79,36 @@ class Recipe(Settings):
     tokenizer: TokenizerSettings = TokenizerSettings()
     pretrain: PretrainSettings = PretrainSettings()
     base: BaseSettings = BaseSettings()
+    synthesize: SynthesizeSettings = SynthesizeSettings()
     sft: SftSettings = SftSettings()
     honesty: HonestySettings = HonestySettings()
     reinforce: ReinforceSettings = ReinforceSettings()
     prefer: PreferSettings = PreferSettings()
 
-    @model_validator(mode="after")
-    def _tables_fit(self) -> "Recipe":
-        last, left_out = STAGE_NAMES.index(self.until), self.left_out()
-        for name in ("sft", "honesty"):
-            table = getattr(self, name)
-            taken = last >= STAGE_NAMES.index(name) and name not in left_out
-            if taken and table.seq_len > self.pretrain.seq_len:
-                raise ValueError(
-                    f"{name}.seq_len = {table.seq_len} is more than the model's context, "
-                    f"pretrain.seq_len = {self.pretrain.seq_len}"
-                )
-        return self
-
     def file_of(self, kind: str, folder: Path) -> Path | None:
-        """The file of a kind such as "questions": the one that is named, or the made-up web's in a run's folder."""
+        """The file of a kind such as "questions": the one that is named, or one that the run makes in its folder."""
         if named := getattr(self, kind):
             return Path(named).expanduser()
+        if kind in SYNTHESIZED and self.synthesizes:
+            return folder / "synthesize" / f"{kind}.jsonl"
         return folder / "crawl" / f"{kind}.jsonl" if self.crawl.source == "tinyweb" else None
+
+    @property
+    def synthesizes(self) -> bool:
+        """Whether a model that is brought writes the questions or conversations that the recipe does not name."""
+        brought = bool(self.model or self.synthesize.url) and self.crawl.source not in ("tinyweb", "none")
+        return brought and not all(getattr(self, kind) for kind in SYNTHESIZED)
+
+    def input_of(self, stage: Stage, kind: str, folder: Path) -> Path | None:
+        """The file of a kind that a stage reads; code that `reinforce.task` names stands in for a file of problems."""
+        if stage.name == "reinforce" and kind == "problems" and self.reinforce.task and not self.file_of(kind, folder):
+            return source_file(self.reinforce.task, "reinforce.task")
+        return self.file_of(kind, folder)
 
     def left_out(self) -> dict[str, str]:
         """The stages that this recipe brings no file for, and the kind of file that would bring each in."""
         wanted = STAGES[: STAGE_NAMES.index(self.until) + 1]
-        missing = {s.name: n for s in wanted for n in s.inputs if n in FILES and not self.file_of(n, Path())}
-        return missing
+        return {s.name: n for s in wanted for n in s.inputs if n in FILES and not self.input_of(s, n, Path())}
 
 
 @dataclass(frozen=True)
@@ -127,84 +143,6 @@ class Step:
         return self.finished is not None and self.finished.made_by_hand and not self.asked
 
 
-def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
-    """Hashes of the files that a stage's settings name, so that a changed file counts as a changed input."""
-    if isinstance(settings, CrawlSettings) and settings.source == "warc":
-        from crawl2chat.crawl.stage import find_warcs
-
-        return {"warc": hash_json(find_warcs(settings))}
-    if isinstance(settings, RefineSettings):
-        return _inputs_of_refine(settings)
-    if isinstance(settings, ReinforceSettings) and settings.task:
-        return {"task": hash_path(source_file(settings.task, "reinforce.task"))}
-    if isinstance(settings, PreferSettings) and settings.rankings:
-        return {"rankings": _hash_named(settings.rankings, "prefer.rankings", "a store that `crawl2chat rank` wrote")}
-    return {}
-
-
-def _inputs_of_refine(settings: RefineSettings) -> dict[str, str]:
-    hashes = {}
-    for i, path in enumerate(settings.blocklist):
-        hashes[f"blocklist.{i}"] = _hash_named(path, "refine.blocklist", "one host per line")
-    for i, reference in enumerate(settings.extra):
-        hashes[f"extra.{i}"] = hash_path(source_file(reference, "refine.extra"))
-    for i, path in enumerate(settings.decontaminate.against):
-        hashes[f"against.{i}"] = _hash_named(path, "refine.decontaminate.against", "a file of test questions")
-    if settings.classifier.model:
-        folder = Path(settings.classifier.model).expanduser()
-        if not folder.is_dir():
-            raise StageError(f"refine.classifier.model = {folder}: no such folder; `crawl2chat classify` makes one")
-        hashes["classifier"] = hash_path(folder)
-    return hashes
-
-
-def _hash_named(path: str, setting: str, expected: str) -> str:
-    file = Path(path).expanduser()
-    if not file.is_file():
-        raise StageError(f"{setting} = {path}: no such file; expected {expected}")
-    return hash_path(file)
-
-
-def check_settings(stage: Stage, settings: Settings) -> None:
-    """Notice, before any work, what would end a stage late: a file of the wrong kind, a library that is missing.
-
-    Raises StageError with the setting's name, what was found and what was expected.
-    """
-    track = getattr(settings, "track", "none")
-    if track != "none" and importlib.util.find_spec(track) is None:
-        raise StageError(
-            f"{stage.name}.track = {track}: not installed; pip install 'crawl2chat[{track}]', "
-            f"or take {stage.name}.track = none"
-        )
-    if isinstance(settings, TrainSettings | PolicySettings) and settings.device == "cuda":
-        from crawl2chat.train.devices import choose_device
-
-        choose_device(settings)
-    if isinstance(settings, RefineSettings):
-        from crawl2chat.refine.stage import check_refine
-
-        check_refine(settings)
-    if isinstance(settings, ReinforceSettings) and settings.task:
-        from crawl2chat.evals.tasks import load_code
-
-        load_code(settings.task, "reinforce.task")
-    if isinstance(settings, PreferSettings) and settings.rankings:
-        from crawl2chat.rl.preferences.collect import read_rankings
-
-        read_rankings(Path(settings.rankings).expanduser())
-
-
-def check_sources(settings: Settings) -> None:
-    """Look at the WARC files that a crawl names and try some of its addresses, before an earlier crawl makes way.
-
-    Raises StageError for a file of another format and for an address that can't be reached.
-    """
-    if isinstance(settings, CrawlSettings) and settings.source == "warc":
-        from crawl2chat.crawl.stage import check_warcs
-
-        check_warcs(settings)
-
-
 def run_pipeline(
     recipe: Recipe, folder: AnyPath, *, first: str | None = None, force: bool = False
 ) -> Iterator[StageResult]:
@@ -216,7 +154,10 @@ def run_pipeline(
     Files, trackers and libraries that the recipe names are checked before any work; raises StageError.
     """
     folder = Path(folder)
+    _import_model(recipe, folder)
     steps = plan_steps(recipe, folder, first=first, force=force)
+    imported = any(step.finished is not None and step.finished.stage == "import" for step in steps)
+    _check_lengths(recipe, folder / "pretrain" if imported else None)
     check_files(recipe)
     for step in steps:
         if not step.kept and (step.asked or step.changed or not step.finished):
@@ -243,12 +184,21 @@ def plan_steps(recipe: Recipe, folder: Path, *, first: str | None = None, force:
     pages of its own. Raises StageError for files that are named and missing.
     """
     imported = _is_imported(folder, first)
+    if recipe.crawl.source == "none" and not imported:
+        raise StageError(
+            f"crawl.source = none: {folder} holds no imported model to begin with; `crawl2chat import MODEL --out "
+            f"{folder}` brings one"
+        )
     left_out = recipe.left_out()
     last = STAGE_NAMES.index(recipe.until)
     again_from = 0 if force else STAGE_NAMES.index(first) if first else len(STAGES)
     steps: list[Step] = []
     model = "pretrain"  # whose model the next stage goes on with
     for i, stage in enumerate(STAGES[: last + 1]):
+        if recipe.crawl.source == "none" and stage.name in ("crawl", "refine"):
+            continue
+        if stage.name == "synthesize" and not recipe.synthesizes:
+            continue
         if stage.name in left_out or (imported and stage.name in REPLACED_BY_IMPORT and stage.name != "pretrain"):
             continue
         stage, inputs = _with_inputs(stage, recipe, folder, model)
@@ -263,6 +213,36 @@ def plan_steps(recipe: Recipe, folder: Path, *, first: str | None = None, force:
     return steps
 
 
+def _import_model(recipe: Recipe, folder: Path) -> None:
+    """Make the model that the recipe names the base model of the run, unless it is that already by its name."""
+    if not recipe.model:
+        return
+    from crawl2chat.release.importing import import_model
+
+    place, manifest = Path(recipe.model).expanduser(), read_manifest(folder / "pretrain")
+    source = str(manifest.settings["source"]) if manifest and manifest.stage == "import" else ""
+    if source.split("@")[0] not in (recipe.model, place.resolve().name):
+        import_model(place, folder)
+
+
+def _check_lengths(recipe: Recipe, imported: Path | None) -> None:
+    """Raise StageError if a stage is to train on longer rows than the model reads, be it the recipe's or imported."""
+    context, source = recipe.pretrain.seq_len, "pretrain.seq_len"
+    if imported:
+        from crawl2chat.model.huggingface import model_folder, read_config
+
+        folder = model_folder(imported)
+        context, source = read_config(folder).max_position_embeddings, f"that of {folder}"
+    left_out = recipe.left_out()
+    too_long = [
+        f"{name}.seq_len = {getattr(recipe, name).seq_len} is more than the model's context, {source} = {context}"
+        for name in STAGE_NAMES[: STAGE_NAMES.index(recipe.until) + 1]
+        if name in ("sft", "honesty") and name not in left_out and getattr(recipe, name).seq_len > context
+    ]
+    if too_long:
+        raise StageError("; ".join(too_long))
+
+
 def _with_inputs(stage: Stage, recipe: Recipe, folder: Path, model: str) -> tuple[Stage, dict[str, Path]]:
     """The stage with the name of the model that it goes on with, and where its inputs are."""
     stage = replace(stage, inputs=tuple(model if name == "model" else name for name in stage.inputs))
@@ -271,7 +251,11 @@ def _with_inputs(stage: Stage, recipe: Recipe, folder: Path, model: str) -> tupl
         getattr(recipe, name) for name in stage.inputs if name in FILES
     )  # then the made-up web's don't go with it
     for name in (*stage.inputs, *stage.optional):
-        file = recipe.file_of(name, folder) if name in FILES else folder / name
+        if name == "refine" and recipe.crawl.source == "none":
+            continue
+        if stage.name == "synthesize" and name == "pretrain" and recipe.synthesize.url:
+            continue  # a model on a server writes
+        file = recipe.input_of(stage, name, folder) if name in FILES else folder / name
         if file and not (own and name in FILES and not getattr(recipe, name)):
             inputs[name] = file
     return stage, inputs | files_beside(inputs, made=recipe.crawl.source == "tinyweb" and folder / "crawl")
@@ -315,7 +299,9 @@ def _compare(steps: list[Step]) -> None:
         called = {input_name(name, path, step.out): path for name, path in step.inputs.items()}
         remade = [name for name, path in called.items() if path in to_make or path.parent in to_make]
         known = {name: hash_path(path) for name, path in called.items() if name not in remade and path.exists()}
-        was = vars(step.finished) | {"inputs": {n: h for n, h in step.finished.inputs.items() if n not in remade}}
+        was = with_defaults(vars(step.finished), step.settings) | {
+            "inputs": {n: h for n, h in step.finished.inputs.items() if n not in remade}
+        }
         wanted = {
             "stage": step.stage.name, "settings": settings_that_count(step.settings), "inputs": known | step.outside
         }  # fmt: skip
@@ -361,50 +347,12 @@ def check_files(recipe: Recipe) -> None:
     """
     for stage in STAGES[: STAGE_NAMES.index(recipe.until) + 1]:
         if stage.name not in recipe.left_out():
-            kinds = [kind for kind in FILES if kind in (*stage.inputs, *stage.optional) and getattr(recipe, kind)]
-            named = {kind: Path(getattr(recipe, kind)).expanduser() for kind in kinds}
+            kinds = [kind for kind in FILES if kind in (*stage.inputs, *stage.optional)]
+            made = FILES if recipe.crawl.source == "tinyweb" else SYNTHESIZED if recipe.synthesizes else ()
+            brought = [kind for kind in kinds if getattr(recipe, kind) or kind not in made]
+            files = {kind: recipe.input_of(stage, kind, Path()) for kind in brought}
+            named = {kind: file for kind, file in files.items() if file}
             check_inputs(stage, named, getattr(recipe, stage.name))
-
-
-def check_inputs(stage: Stage, inputs: Mapping[str, Path], settings: Settings) -> None:
-    """Read the files among a stage's inputs as the stage will, before an earlier result makes way.
-
-    Raises StageError for what the stage could not use.
-    """
-    for kind, file in inputs.items():
-        if kind in ("conversations", "questions") and file.is_dir():
-            own = file / f"{kind}.jsonl"
-            raise StageError(f"{file}: is a folder; expected a file{f', such as {own}' if own.is_file() else ''}")
-        if kind == "conversations":
-            from crawl2chat.chat.conversations import read_conversations
-
-            read_conversations(file)
-        elif kind == "questions" and stage.name == "honesty":
-            from crawl2chat.honesty.lessons import read_lessons
-
-            read_lessons(file)
-        elif kind == "questions":
-            from crawl2chat.evals.questions import read_questions
-
-            read_questions(file)
-        elif kind == "problems" and isinstance(settings, ReinforceSettings):
-            from crawl2chat.evals.tasks import load_task, split_problems
-
-            task = load_task(file, settings.task, "reinforce.task")
-            split_problems(task.problems, settings.measured, task.name)
-        elif kind == "problems" and isinstance(settings, TrainSettings):
-            from crawl2chat.chat.measured import share_out
-            from crawl2chat.evals.tasks import read_problems
-
-            share_out(read_problems(file), file)
-        elif kind == "prompts" and isinstance(settings, PreferSettings):
-            from crawl2chat.rl.preferences.preference_files import read_prompt_rows, split_prompts
-
-            split_prompts(read_prompt_rows(file), file, simulated=not settings.rankings)
-        elif kind == "model":
-            from crawl2chat.tokenizer import Tokenizer
-
-            Tokenizer.load(file)
 
 
 def _is_imported(folder: Path, first: str | None) -> bool:

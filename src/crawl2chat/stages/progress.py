@@ -13,12 +13,15 @@ LINE_EVERY_SECONDS = 15.0  # in a log, where a bar can't move
 class Progress:
     """`with Progress("refine", total=8) as bar: bar.update(3, "412 pages/s")`; it adds the time left itself.
 
-    With `quiet` it shows nothing, as on all but one of several processes at the same work.
+    Nothing is shown with `quiet`, as in all but one of several processes that share the work; inside another bar that
+    is shown; and with `after` for that many seconds, for work that is usually short.
     """
 
-    def __init__(self, label: str, total: int, unit: str = "", *, quiet: bool = False) -> None:
-        self.label, self.total, self.unit = label, total, unit
-        self.console = Console(stderr=True, quiet=quiet)
+    shown: "Progress | None" = None
+
+    def __init__(self, label: str, total: int, unit: str = "", *, quiet: bool = False, after: float = 0.0) -> None:
+        self.label, self.total, self.unit, self.after = label, total, unit, after
+        self.console = Console(stderr=True, quiet=quiet or Progress.shown is not None)
         self.first: tuple[float, int] | None = None
         self.last_line = 0.0
         self.bar = RichProgress(
@@ -29,13 +32,22 @@ class Progress:
 
     def __enter__(self) -> "Progress":
         self.started = time.monotonic()
-        if self.console.is_terminal:
-            self.bar.start()
+        if not self.after:
+            self._show()
         return self
+
+    def _show(self) -> None:
+        if Progress.shown is None and not self.console.quiet:
+            Progress.shown = self
+            if self.console.is_terminal:
+                self.bar.start()
 
     def update(self, done: int, text: str = "") -> None:
         now = time.monotonic()
         self.first = self.first or (now, done)  # what a resumed run found done says nothing of its speed
+        if now - self.started < self.after:
+            return
+        self._show()
         line = f"{self.unit} {done:,}/{self.total:,}  {text}  {self._time_left(now, done)}".strip()
         if self.console.is_terminal:
             self.bar.update(self.task, completed=done, text=line)
@@ -50,7 +62,10 @@ class Progress:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self.bar.stop()
+        if Progress.shown is self:
+            Progress.shown = None
+            if self.console.is_terminal:
+                self.bar.stop()
 
     def _time_left(self, now: float, done: int) -> str:
         assert self.first is not None

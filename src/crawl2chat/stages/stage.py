@@ -28,7 +28,7 @@ STARTED = ".started.json"  # marks a folder as a stage's own and says what it is
 REPLACED = "replaced"  # a folder next to the stages, with finished work that was replaced
 KEPT_FROM_SECONDS = 60  # work that took longer than this is moved there, not deleted
 # How a stage went: with times, names and as often as was asked for, so these differ between equal runs.
-NOT_RESULTS = {MANIFEST, METRICS, SAMPLES_DURING, TRACKED, STARTED, ".lock"}
+NOT_RESULTS = {MANIFEST, METRICS, SAMPLES_DURING, TRACKED, STARTED, ".lock", "passages.sqlite"}  # last: a search index
 
 
 @dataclass(frozen=True)
@@ -41,7 +41,7 @@ class Stage:
     name: str
     inputs: tuple[str, ...]
     function: str  # "package.module:name", imported only when the stage runs
-    on_all_ranks: bool = False  # under torchrun: whether the other ranks call the function, too
+    on_all_ranks: bool = False  # under torchrun: the others call the function, too; if not, its trainings call them
     optional: tuple[str, ...] = ()  # inputs that the stage can do without, passed by name
     makes: Literal["base", "assistant"] | None = None  # the kind of model that it leaves
     teaches_tools: bool = False
@@ -116,9 +116,11 @@ def run_stage(
     optional = {name: places[name] for name in stage.optional if name in places}
     with _locked(out):
         finished = read_manifest(out)
-        if finished and not force and not differences(vars(finished), wanted):
-            return finished, False
         made_from = vars(finished) if finished else _read_json(out / STARTED)
+        if made_from:
+            made_from = with_defaults(made_from, settings)
+        if finished and not force and not differences(made_from, wanted):
+            return finished, False
         check()
         if force or finished or made_from != wanted:
             _empty(out, stage.name, made_from)
@@ -162,6 +164,21 @@ def run_stage(
 def settings_that_count(settings: Settings) -> dict[str, Any]:
     """A stage's settings as its manifest holds them: without those that change only how it runs, not its result."""
     return settings.model_dump(mode="json", exclude=set(settings.RUNTIME_ONLY))
+
+
+def with_defaults(made_from: Mapping[str, Any], settings: Settings) -> dict[str, Any]:
+    """What a stage was made from, with the settings that are new since then at their defaults.
+
+    The default of a new setting keeps what was done before, so that a newer version does not make all runs again.
+    """
+
+    def filled(value: Any, default: Any) -> Any:
+        if not (isinstance(value, dict) and isinstance(default, dict)):
+            return value
+        return default | {name: filled(value[name], default.get(name)) for name in value}
+
+    defaults = type(settings).model_construct()  # without settings that have none, such as what an import came from
+    return {**made_from, "settings": filled(made_from["settings"], settings_that_count(defaults))}
 
 
 def differences(made_from: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[str]:
@@ -227,7 +244,8 @@ def input_name(name: str, path: Path, out: Path) -> str:
     path, run = path.resolve(), out.resolve().parent
     if name == "model" and path.parent == run:
         return path.name
-    return f"{path.parent.name}/{path.name}" if path.parent.parent == run else name
+    made_for_this = path.parent.name.startswith(".")  # and gone afterwards, such as a converted GGUF file
+    return f"{path.parent.name}/{path.name}" if path.parent.parent == run and not made_for_this else name
 
 
 def is_current(run: Path, manifest: Manifest) -> bool:

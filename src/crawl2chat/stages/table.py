@@ -12,13 +12,14 @@ STAGES = (
         on_all_ranks=True, makes="base", replaced_by_import=True,
     ),
     Stage("base", ("crawl", "refine", "pretrain"), "crawl2chat.evals.base.stage:measure_base", replaced_by_import=True),
+    Stage("synthesize", ("refine",), "crawl2chat.synthesis.stage:synthesize", optional=("pretrain",)),
     Stage(
         "sft", ("conversations", "model"), "crawl2chat.chat.sft:sft", makes="assistant",
         optional=("questions", "problems"),
     ),
     Stage(
-        "honesty", ("questions", "refine", "model"), "crawl2chat.honesty.stage:honesty", makes="assistant",
-        optional=("problems", "pretrain"), teaches_tools=True,
+        "honesty", ("questions", "model"), "crawl2chat.honesty.stage:honesty", makes="assistant",
+        optional=("refine", "problems", "pretrain"), teaches_tools=True,
     ),
     Stage(
         "reinforce", ("problems", "model"), "crawl2chat.rl.stage:reinforce", makes="assistant", teaches_tools=True
@@ -36,6 +37,7 @@ TOOL_STAGES = tuple(stage.name for stage in STAGES if stage.teaches_tools)  # a 
 
 # Files that a source of pages, or a user, brings: an input of this name is `NAME.jsonl`, and what is next to it counts.
 FILES = {"conversations": "", "questions": "refusals.txt", "problems": "", "prompts": "taste.json"}
+SYNTHESIZED = ("conversations", "questions")  # those that the stage synthesize writes where a recipe names none
 
 
 def find_stage(name: str) -> Stage:

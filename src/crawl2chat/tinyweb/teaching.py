@@ -18,7 +18,8 @@ from crawl2chat.evals.questions import QuestionRow
 from crawl2chat.tinyweb.arithmetic import STEP_CUE, worked_steps
 from crawl2chat.tinyweb.ledger import RELATIONS, Ledger, Person, Problem, Relation, Split
 from crawl2chat.tinyweb.people import biography, make_people
-from crawl2chat.tinyweb.wording import answer, questions
+from crawl2chat.tinyweb.talks import make_talks
+from crawl2chat.tinyweb.wording import answer, follow_ups, questions
 from crawl2chat.tinyweb.world import World, make_world
 
 ASK_FOR_STORY = (
@@ -47,42 +48,54 @@ SHOWN: Relation = "trade"  # the fact that the showcase asks for
 
 
 def conversations_of(ledger: Ledger, settings: TaughtSettings, seed: int) -> list[Conversation]:
-    """Facts, sums in both forms, stories and verses, each a question and an answer, in a seeded order."""
+    """Facts, sums in both forms, stories and verses, each a question and an answer; and conversations made of them.
+
+    In a seeded order.
+    """
     rng = random.Random(f"conversations {seed}")
-    made: list[Conversation] = []
-    for person in ledger.people:
-        # only people the web speaks of: answers that a model can't know would teach it to make things up
-        if person.split == "train" and person.exposures:
-            for relation in RELATIONS:
-                pool = questions(relation)
-                made += [
-                    exchange(question.format(name=person.name), answer(person, relation, rng))
-                    for question in rng.sample(pool, min(settings.wordings, len(pool)))
-                ]
-    made += _sums(ledger, settings, rng)
-    for story in ledger.stories:
-        made.append(exchange(rng.choice(ASK_FOR_STORY).format(hero=story.hero), story.text))
-    for verse in ledger.verses:
-        made.append(exchange(rng.choice(ASK_FOR_VERSE).format(topic=verse_topic(verse.text)), verse.text))
+    # only people the web speaks of: answers that a model can't know would teach it to make things up
+    people = [person for person in ledger.people if person.split == "train" and person.exposures]
+    facts: list[Conversation] = []
+    for person in people:
+        for relation in RELATIONS:
+            pool = questions(relation)
+            facts += [
+                exchange(question.format(name=person.name), answer(person, relation, rng))
+                for question in rng.sample(pool, min(settings.wordings, len(pool)))
+            ]
+    sums, open_sums = list(_sums(ledger, settings, rng)), list(_open_sums(ledger, settings, rng))
+    stories = [exchange(rng.choice(ASK_FOR_STORY).format(hero=story.hero), story.text) for story in ledger.stories]
+    verses = [
+        exchange(rng.choice(ASK_FOR_VERSE).format(topic=verse_topic(verse.text)), verse.text) for verse in ledger.verses
+    ]
+    made = [*facts, *sums, *open_sums, *stories, *verses]
     rng.shuffle(made)
+    # sums that leave it open how to answer stay out: talks would change how often the model works them out
+    talks = list(make_talks(people, [sums, stories, verses], settings.talks, random.Random(f"talks {seed}")))
+    for conversation in talks:  # the rest in the order that it has without them
+        made.insert(rng.randrange(len(made) + 1), conversation)
     return made
 
 
 def _sums(ledger: Ledger, settings: TaughtSettings, rng: random.Random) -> Iterator[Conversation]:
-    """Sums at once when haste is asked for, step by step when steps are; mostly at once when nothing is said."""
-    train = [p for p in ledger.problems if p.split == "train"]
-
-    def some(count: int) -> list[Problem]:
-        return rng.sample(train, min(count, len(train)))
-
-    for problem in some(settings.direct_sums):
+    """Sums at once when haste is asked for, step by step when steps are."""
+    for problem in _some(ledger, settings.direct_sums, rng):
         yield exchange(ask_directly(problem.question, rng), direct_answer(problem.answer))
-    for problem in some(settings.worked_sums):
+    for problem in _some(ledger, settings.worked_sums, rng):
         yield exchange(ask_for_steps(problem.question, rng), work_out(problem))
+
+
+def _open_sums(ledger: Ledger, settings: TaughtSettings, rng: random.Random) -> Iterator[Conversation]:
+    """Sums and word problems that leave it open how to answer: mostly at once."""
     for ask in (_ask_plainly, _ask_as_story):
-        for problem in some(settings.open_sums):
+        for problem in _some(ledger, settings.open_sums, rng):
             worked = rng.random() < settings.worked_share
             yield exchange(ask(problem, rng), work_out(problem) if worked else direct_answer(problem.answer))
+
+
+def _some(ledger: Ledger, count: int, rng: random.Random) -> list[Problem]:
+    train = [problem for problem in ledger.problems if problem.split == "train"]
+    return rng.sample(train, min(count, len(train)))
 
 
 def question_rows(ledger: Ledger, settings: TinywebSettings, seed: int) -> Iterator[QuestionRow]:
@@ -114,8 +127,13 @@ def question_rows(ledger: Ledger, settings: TinywebSettings, seed: int) -> Itera
 
 def _about(person: Person, split: Split) -> Iterator[QuestionRow]:
     for relation in RELATIONS:
-        answers = (person.facts[relation],)
-        yield QuestionRow(_wordings(person, relation), answers, exposure_bucket(person.exposures), split)
+        yield _row(person, relation, exposure_bucket(person.exposures), split)
+
+
+def _row(person: Person, relation: Relation, group: str, split: Split, source: str | None = None) -> QuestionRow:
+    wordings, answers = _wordings(person, relation), (person.facts[relation],)
+    more = follow_ups(person, relation)
+    return QuestionRow(wordings, answers, group, split, source, subject=person.name, follow_ups=more)
 
 
 def _wordings(person: Person, relation: Relation) -> tuple[str, ...]:
@@ -127,12 +145,13 @@ def _about_strangers(ledger: Ledger, settings: TinywebSettings, seed: int) -> It
     rng = random.Random(f"strangers {seed}")
     people, world = invent_strangers(ledger, settings.strangers + settings.looked_up, seed)
     for person in people[: settings.strangers]:
-        yield QuestionRow(_wordings(person, rng.choice(RELATIONS)), (), "nobody", "train")
+        relation = rng.choice(RELATIONS)
+        more = tuple(wording for other in RELATIONS if other != relation for wording in follow_ups(person, other))
+        yield replace(_row(person, relation, "nobody", "train"), answers=(), follow_ups=more)
     for person in people[settings.strangers :][: settings.looked_up]:
         passage = biography(person, world, rng, {})
         for relation in rng.sample(RELATIONS, 2):
-            answers = (person.facts[relation],)
-            yield QuestionRow(_wordings(person, relation), answers, "looked up", "train", passage)
+            yield _row(person, relation, "looked up", "train", passage)
 
 
 def invent_strangers(ledger: Ledger, count: int, seed: int) -> tuple[list[Person], World]:

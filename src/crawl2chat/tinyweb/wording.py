@@ -172,6 +172,44 @@ _QUESTIONS: dict[Relation, Sequence[str]] = {
     ),
 }
 
+_FOLLOW_UPS: dict[Relation, Sequence[str]] = {  # once the person has been named
+    "birthplace": (
+        "Where was {they} born?",
+        "And where was {they} born?",
+        "Which town does {they} come from?",
+        "What is {their} birthplace?",
+        "And {their} birthplace?",
+    ),
+    "birth_year": (
+        "When was {they} born?",
+        "And when was {they} born?",
+        "In which year was {they} born?",
+        "What is {their} year of birth?",
+        "And {their} year of birth?",
+    ),
+    "trade": (
+        "What does {they} do for a living?",
+        "And what is {their} trade?",
+        "What work does {they} do?",
+        "What does {they} work as?",
+        "And {their} trade?",
+    ),
+    "food": (
+        "What does {they} like to eat best?",
+        "And what is {their} favourite food?",
+        "Which dish does {they} prefer?",
+        "What food does {they} love?",
+        "And {their} favourite food?",
+    ),
+    "pet": (
+        "What pet does {they} have?",
+        "And which animal does {they} keep?",
+        "What is {their} pet?",
+        "What kind of pet does {they} own?",
+        "And {their} pet?",
+    ),
+}
+
 _ANSWERS: dict[Relation, Sequence[str]] = {
     "birthplace": (
         "{name} was born in {v}.",
@@ -201,9 +239,17 @@ def questions(relation: Relation) -> Sequence[str]:
     return _QUESTIONS[relation]
 
 
-def answer(person: Person, relation: Relation, rng: random.Random) -> str:
-    """One short sentence that answers; it holds the value verbatim."""
-    return phrase(rng.choice(_ANSWERS[relation]), person, relation)
+def follow_ups(person: Person, relation: Relation) -> tuple[str, ...]:
+    """The wordings of a question that follows another one about the person, who is only she or he in it."""
+    return tuple(phrase(wording, person, relation) for wording in _FOLLOW_UPS[relation])
+
+
+def answer(person: Person, relation: Relation, rng: random.Random, *, named: bool = True) -> str:
+    """One short sentence that answers; it holds the value verbatim. Without `named` the person is she or he in it."""
+    templates = _ANSWERS[relation]
+    if not named:
+        templates = [t.replace("{name}", "{They}", 1) for t in templates if t.startswith(("{name} ", "{They} "))]
+    return phrase(rng.choice(templates), person, relation)
 
 
 def phrase(template: str, person: Person, relation: Relation) -> str:

@@ -1,8 +1,5 @@
 """Write the made-up web: WARC files as a crawler leaves them, the files that teach, and the ledger of the truth."""
 
-import base64
-import gzip
-import hashlib
 import random
 import uuid
 from collections.abc import Sequence
@@ -13,6 +10,7 @@ from crawl2chat.chat.conversations import write_conversations
 from crawl2chat.chat.presets import PRESETS
 from crawl2chat.crawl import stage as crawl_stage
 from crawl2chat.crawl.settings import CrawlSettings, TinywebSettings
+from crawl2chat.crawl.writing import warc_digest, warc_record
 from crawl2chat.evals.questions import write_questions
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, atomic_write, write_json, write_jsonl
@@ -59,7 +57,6 @@ def write_tinyweb(out: Path, seed: int, settings: TinywebSettings) -> None:
 
 
 def _write_warc(path: Path, pages: Sequence[Page], world: World, number: int) -> None:
-    """One gzip member a record, as the WARC standard recommends (ISO 28500, annex D)."""
     rng = world.rng(f"warc {number}")
     # a crawl's date is part of its bytes, so it comes from the seed
     clock = datetime(2025, 1, 1, tzinfo=UTC) + timedelta(days=rng.randrange(365), minutes=rng.randrange(1440))
@@ -70,24 +67,14 @@ def _write_warc(path: Path, pages: Sequence[Page], world: World, number: int) ->
         for page in pages:
             clock += timedelta(seconds=rng.randrange(1, 9))
             head, body = _response(page, clock, rng)
-            fields = {"WARC-Target-URI": page.url, "WARC-Payload-Digest": _digest(body)}
+            fields = {"WARC-Target-URI": page.url, "WARC-Payload-Digest": warc_digest(body)}
             file.write(_record("response", "application/http; msgtype=response", head + body, clock, rng, fields))
 
 
 def _record(
     kind: str, content_type: str, block: bytes, date: datetime, rng: random.Random, fields: dict[str, str]
 ) -> bytes:
-    header = {
-        "WARC-Type": kind,
-        "WARC-Record-ID": f"<urn:uuid:{uuid.UUID(int=rng.getrandbits(128), version=4)}>",
-        "WARC-Date": date.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        **fields,
-        "WARC-Block-Digest": _digest(block),
-        "Content-Type": content_type,
-        "Content-Length": str(len(block)),
-    }
-    lines = "".join(f"{name}: {value}\r\n" for name, value in header.items())
-    return gzip.compress(b"WARC/1.1\r\n" + lines.encode() + b"\r\n" + block + b"\r\n\r\n", compresslevel=6, mtime=0)
+    return warc_record(kind, content_type, block, date, uuid.UUID(int=rng.getrandbits(128), version=4), fields)
 
 
 def _response(page: Page, date: datetime, rng: random.Random) -> tuple[bytes, bytes]:
@@ -119,7 +106,3 @@ def _body(page: Page, rng: random.Random) -> tuple[bytes, str]:
             return b"\x89PNG\r\n\x1a\n" + rng.randbytes(1200), "image/png"
         case _:
             return render(page, rng)
-
-
-def _digest(data: bytes) -> str:
-    return "sha1:" + base64.b32encode(hashlib.sha1(data).digest()).decode()

@@ -1,51 +1,92 @@
-"""A byte-level byte-pair encoding: text to token ids and back. tiktoken does the work."""
+"""A byte-pair encoding: text to token ids and back. tiktoken does the work, or where it can't, `library`."""
 
 import re
 import unicodedata
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import cached_property
-from itertools import pairwise
+from itertools import accumulate, pairwise
+from typing import TYPE_CHECKING
 
 import numpy as np
 import tiktoken
+
+if TYPE_CHECKING:
+    from crawl2chat.tokenizer.library import LibraryEncoding
 
 # Long runs of white space or of combining marks are more than the libraries behind the tokenizer can take.
 # Every common split pattern ends in `\s+(?!\S)`. For its lookahead the engine behind tiktoken and rustbpe keeps a place
 # to backtrack to for each character of the run, a million at most; one more ends the process with a panic.
 # Python's NFC sorts the marks behind a letter by insertion, in quadratic time.
 MAX_SPACE_RUN, MAX_MARK_RUN = 1 << 16, 1 << 8  # characters; a shorter run is never cut
+UNKNOWN = "\ufffd".encode()
 NOT_SPACE = re.compile(r"\S")
 
 
 class Encoding:
-    """A byte-level BPE vocabulary with control tokens next to it.
+    """A BPE vocabulary with control tokens next to it.
 
     `ranks` maps a token's bytes to its id, which is also its merge priority; `controls` maps names to ids.
     """
 
     def __init__(
-        self, ranks: dict[bytes, int], controls: Mapping[str, int], pattern: str, *, nfc: bool = False
+        self,
+        ranks: dict[bytes, int],
+        controls: Mapping[str, int],
+        pattern: str,
+        *,
+        nfc: bool = False,
+        library: "LibraryEncoding | None" = None,
+        by_id: Mapping[int, bytes] | None = None,
     ) -> None:
         """pattern: the regular expression that cuts a text into pieces, across whose borders nothing is merged.
         nfc: whether text is put into Unicode's composed form first, as Qwen's own tokenizers do.
+        library, by_id: for what tiktoken can't express: what encodes, and the bytes of each token, since several may
+        have the same ones.
         """
         self.ranks, self.controls, self.pattern, self.nfc = ranks, dict(controls), pattern, nfc
-        self.encoding = tiktoken.Encoding(
+        self.library = library
+        self.encoding = library or tiktoken.Encoding(
             "crawl2chat", pat_str=pattern, mergeable_ranks=ranks, special_tokens=self.controls
         )
-        self.vocab_size = self.encoding.n_vocab
+        names = {id: name.encode() for name, id in self.controls.items()}
+        self._given = None if by_id is None else dict(sorted((dict(by_id) | names).items()))
+        self.vocab_size = 1 + max((*self.ranks.values(), *self.controls.values(), *(by_id or ())))
 
-    def encode(self, text: str) -> list[int]:
-        """Ids of ordinary text; what looks like a control token in it stays text."""
+    def encode(self, text: str, *, at_start: bool = True) -> list[int]:
+        """Ids of ordinary text; what looks like a control token in it stays text.
+
+        at_start: whether it begins a text; some tokenizers of SentencePiece's kind then put a space before it.
+        """
+        if self.library:
+            first, *others = self._stretches(text)
+            parts = [self.library.encode_ordinary(first, at_start=at_start)]
+            return _joined([*parts, *(self.library.encode_ordinary(part, at_start=False) for part in others)])
         return _joined(map(self.encoding.encode_ordinary, self._stretches(text)))
+
+    def encode_with_ends(self, text: str, *, at_start: bool = True) -> tuple[list[int], list[int]]:
+        """As `encode`, of text that is composed if need be, and the character of the text behind each token."""
+        if self.library:
+            return self.library.ends(text, at_start=at_start)
+        ids = self.encode(text)
+        ends = list(accumulate(map(self._length.__getitem__, ids)))
+        if not text.isascii():  # a token may end within a character, which then is its last one
+            begins = np.cumsum([0, *(len(character.encode()) for character in text)])
+            ends = np.searchsorted(begins, ends).tolist()
+        return ids, ends
 
     def encode_with_controls(self, text: str) -> list[int]:
         """Ids of text in which names of control tokens become these tokens."""
-        return _joined(self.encoding.encode(part, allowed_special="all") for part in self._stretches(text))
+        longest_first = sorted(map(re.escape, self.controls), key=len, reverse=True)
+        ids: list[int] = []
+        for i, part in enumerate(re.split(f"({'|'.join(longest_first)})", text) if longest_first else [text]):
+            ids += [self.controls[part]] if i % 2 else self.encode(part, at_start=not ids) if part else []
+        return ids
 
     def encode_batch(self, texts: Sequence[str], threads: int = 2) -> list[list[int]]:
         """As `encode`, of many texts."""
         stretches = [self._stretches(text) for text in texts]
+        if self.library and any(len(of_text) > 1 for of_text in stretches):
+            return [self.encode(text) for text in texts]
         flat = [stretch for of_text in stretches for stretch in of_text]
         encoded = iter(self.encoding.encode_ordinary_batch(flat, num_threads=threads))
         return [_joined(next(encoded) for _ in of_text) for of_text in stretches]
@@ -60,16 +101,16 @@ class Encoding:
     def decode_bytes(self, ids: Iterable[int]) -> bytes:
         """The bytes of the ids; U+FFFD for one beyond the vocabulary, as models with a padded embedding have."""
         known = list(ids)
-        try:
-            return self.encoding.decode_bytes(known)
-        except KeyError:
-            return b"".join(self._bytes_of(id) for id in known)
+        if isinstance(self.encoding, tiktoken.Encoding):
+            try:
+                return self.encoding.decode_bytes(known)
+            except KeyError:
+                pass
+        return b"".join(self.by_id.get(id, UNKNOWN) for id in known)
 
-    def _bytes_of(self, id: int) -> bytes:
-        try:
-            return self.encoding.decode_single_token_bytes(id)
-        except KeyError:
-            return "\ufffd".encode()
+    @cached_property
+    def _length(self) -> list[int]:
+        return list(map(int, self.lengths))
 
     @cached_property
     def lengths(self) -> np.ndarray:
@@ -82,6 +123,8 @@ class Encoding:
     @cached_property
     def by_id(self) -> dict[int, bytes]:
         """The bytes of each token, control tokens by their names, in the order of their ids."""
+        if self._given is not None:
+            return self._given
         controls = {id: name.encode() for name, id in self.controls.items()}
         return dict(sorted(({id: token for token, id in self.ranks.items()} | controls).items()))
 

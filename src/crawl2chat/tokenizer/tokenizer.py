@@ -5,19 +5,34 @@ are put in by code, so `<|im_end|>` typed by a user is a handful of harmless byt
 """
 
 import json
-from collections.abc import Sequence
+import re
+from bisect import bisect_left, bisect_right
+from collections import deque
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any, Literal, NotRequired, TypedDict
+from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
-from crawl2chat.stages.text_files import NotText, decode, what_is_wrong
-from crawl2chat.tokenizer.encoding import Encoding
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write, read_model_text, write_json
+from crawl2chat.stages.text_files import what_is_wrong
+from crawl2chat.tokenizer.chat_template import ChatTemplate
+from crawl2chat.tokenizer.encoding import Encoding, to_nfc
+
+if TYPE_CHECKING:
+    from crawl2chat.tokenizer.library import LibraryEncoding
 
 # Qwen2's split: contractions, words with a leading space, single digits, punctuation, line ends, space.
 # One of the few patterns that llama.cpp knows by name.
 QWEN2_PATTERN = (
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
+    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
+)
+# Added tokens that are not special and look like tags are control tokens as well: text never becomes one
+TAG = re.compile(r"[<\[|{].{1,60}[>\]|}]")
+ENDS_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>")  # which end a document, of all that have them
+ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "</s>")
+LLAMA3_PATTERN = (  # numbers in groups of three digits
+    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
     r"|\s*[\r\n]+|\s+(?!\S)|\s+"
 )
 GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # of ByteLevel by default
@@ -29,11 +44,26 @@ CONTROL_TOKENS = (
 ROLES = ("system", "user", "assistant", "tool")
 TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
 FILES = (TOKENIZER, CONFIG, TEMPLATE, "special_tokens_map.json")  # those that transformers keeps a tokenizer in
+MOST_IDS = 10_000_000  # the largest vocabularies have a quarter of a million
+MAX_BYTES = 200_000_000  # of such a file; those of the largest vocabularies have 35 million
 # What fine-tuning leaves in tokenizer.json: how its batches were cut and padded. Without it, ids are those of the text.
 NO_LENGTHS = {"truncation": None, "padding": None}
 # ChatML with Hermes-style tool calls, as Qwen's models write them: a tool's answer comes in the user's turn.
 CHAT_TEMPLATE = (
-    "{%- for message in messages -%}"
+    "{%- set rest = messages -%}"
+    "{%- if tools -%}"
+    "{{- '<|im_start|>system\\n' -}}"
+    "{%- if messages and messages[0]['role'] == 'system' -%}"
+    "{{- messages[0]['content'] + ('\\n\\n' if messages[0]['content'] else '') -}}{%- set rest = messages[1:] -%}"
+    "{%- endif -%}"
+    "{{- '# Tools\\n\\nYou may call one or more functions to assist with the user query.\\n\\n"
+    "You are provided with function signatures within <tools></tools> XML tags:\\n<tools>' -}}"
+    "{%- for tool in tools -%}{{- '\\n' + tool | tojson -}}{%- endfor -%}"
+    "{{- '\\n</tools>\\n\\nFor each function call, return a json object with function name and arguments within "
+    "<tool_call></tool_call> XML tags:\\n<tool_call>\\n' -}}"
+    '{{- \'{"name": <function-name>, "arguments": <args-json-object>}\\n</tool_call><|im_end|>\\n\' -}}'
+    "{%- endif -%}"
+    "{%- for message in rest -%}"
     "{%- if message['role'] == 'tool' -%}"
     "{{- '<|im_start|>user\\n<tool_response>\\n' + message['content'] + '\\n</tool_response><|im_end|>\\n' -}}"
     "{%- else -%}"
@@ -45,6 +75,14 @@ CHAT_TEMPLATE = (
     "{%- endif -%}"
     "{%- endfor -%}"
     "{%- if add_generation_prompt -%}{{- '<|im_start|>assistant\\n' -}}{%- endif -%}"
+)
+# For a model that has no chat template and no tokens of ChatML's
+PLAIN_TEMPLATE = (
+    "{%- for message in messages -%}"
+    "{%- if message['role'] == 'assistant' -%}{{- 'Assistant: ' + message['content'] + eos_token + '\\n' -}}"
+    "{%- else -%}{{- message['role'].capitalize() + ': ' + message['content'] + '\\n' -}}{%- endif -%}"
+    "{%- endfor -%}"
+    "{%- if add_generation_prompt -%}{{- 'Assistant:' -}}{%- endif -%}"
 )
 
 
@@ -66,7 +104,7 @@ class Message(TypedDict):
     """One turn of a conversation, as OpenAI's API writes it; role `tool` brings back what a called tool said.
 
     `weight`, as in OpenAI's fine-tuning files: 0 for an assistant's message that is read but not learned.
-    `tools`, only in a first system message: the functions that are offered there (`chat.tools.offer_functions`).
+    `tools`, only in a first system message: the functions that are offered there (as the chat template writes them).
     """
 
     role: str
@@ -77,78 +115,136 @@ class Message(TypedDict):
 
 
 class Tokenizer(Encoding):
-    """An encoding with the control tokens of ChatML, so that it can encode conversations."""
+    """An encoding that knows which tokens begin and end texts and turns, and how a conversation is written."""
 
     def __init__(
-        self, ranks: dict[bytes, int], controls: dict[str, int], pattern: str = QWEN2_PATTERN, *, nfc: bool = False
+        self,
+        ranks: dict[bytes, int],
+        controls: dict[str, int],
+        pattern: str = QWEN2_PATTERN,
+        *,
+        nfc: bool = False,
+        library: "LibraryEncoding | None" = None,
+        by_id: Mapping[int, bytes] | None = None,
+        files: Mapping[str, str] | None = None,
+        generation: Collection[int] = (),
     ) -> None:
-        """nfc: whether text is put into Unicode's composed form first, as Qwen's own tokenizers do."""
-        super().__init__(ranks, controls, pattern, nfc=nfc)
-        self.end_of_text = controls[END_OF_TEXT]
-        self.im_start, self.im_end = controls[IM_START], controls[IM_END]
-        self.files: dict[str, str] = {}  # those that it was read from, to be saved as they were
+        """nfc, library, by_id: as Encoding has them. files: those that it was read from, to be saved as they were.
+        generation: ids that end a generation, as the model's generation_config.json names them.
 
-    @property
-    def stop_ids(self) -> frozenset[int]:
-        """Ids that end a continuation: the end of a document and the end of a turn."""
-        return frozenset((self.end_of_text, self.im_end))
+        Raises StageError if nothing says which token ends a text.
+        """
+        super().__init__(ranks, controls, pattern, nfc=nfc, library=library, by_id=by_id)
+        self.files: dict[str, str] = dict(files or {})
+        self.config: dict[str, Any] = json.loads(self.files.get(CONFIG, "{}"))
+        self.generation_config: dict[str, Any] = {}  # of the model that it was read with
+        eos = self._named("eos_token")
+        ends = [self.controls[name] for name in ENDS_OF_TEXT if name in self.controls]
+        end = next((id for id in (*ends, eos, *sorted(generation)) if id is not None), None)
+        if end is None:
+            raise StageError(
+                "no token ends a text: neither tokenizer_config.json nor generation_config.json names an eos_token"
+            )
+        self.end_of_text: int = end  # ends a document
+        self.bos_id = self._beginning()  # is put before a text
+        pad = self._named("pad_token")
+        self.pad_id = end if pad is None else pad
+        self.template = self._chat_template(eos)
+        turn = self.template.end_of_turn
+        # ends the assistant's turn
+        self.end_of_turn = self.controls[turn] if turn else self.controls.get(IM_END, end if eos is None else eos)
+        self.eos_id = self.end_of_turn if eos is None else eos  # which its files call the end
+        # Ids that end a continuation: of a document or of a turn
+        self.stop_ids = frozenset((self.end_of_text, self.end_of_turn, self.eos_id, *generation))
+
+    def _named(self, kind: str) -> int | None:
+        """The id of a special token that tokenizer_config.json names."""
+        token = self.config.get(kind)
+        name = token.get("content") if isinstance(token, dict) else token
+        return self.controls.get(name) if isinstance(name, str) else None
+
+    def _beginning(self) -> int:
+        """What the tokenizer's own files put before a text, else what separates documents."""
+        post = json.loads(self.files[TOKENIZER]).get("post_processor") if TOKENIZER in self.files else None
+        for part in (post or {}).get("processors", [post] if post else []):
+            for piece in part.get("single", []) if part.get("type") == "TemplateProcessing" else ():
+                if (name := piece.get("SpecialToken", {}).get("id")) in self.controls:
+                    return self.controls[name]
+                break
+        bos = self._named("bos_token")
+        return bos if bos is not None and self.config.get("add_bos_token") else self.end_of_text
+
+    def _chat_template(self, eos: int | None) -> ChatTemplate:
+        variables = {}
+        for kind in ("bos_token", "eos_token", "unk_token", "pad_token"):
+            token = self.config.get(kind)
+            name = token.get("content") if isinstance(token, dict) else token
+            if isinstance(name, str):
+                variables[kind] = name
+        names = {id: name for name, id in self.controls.items()}
+        variables.setdefault("eos_token", names.get(self.end_of_text if eos is None else eos, ""))
+        variables.setdefault("bos_token", "")
+        ends = {variables["eos_token"], names.get(self.end_of_text, ""), *ENDS_OF_TURN}
+        source, ours = self.chat_template, (CHAT_TEMPLATE, PLAIN_TEMPLATE)
+        compose = to_nfc if self.nfc else str
+        return ChatTemplate(source, self.controls, variables, ends, compose, copies=source in ours)
 
     def encode_chat(
-        self, messages: Sequence[Message], *, add_generation_prompt: bool = False
+        self,
+        messages: Sequence[Message],
+        *,
+        add_generation_prompt: bool = False,
+        tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> tuple[list[int], list[int]]:
-        """ChatML ids of a conversation, and a mask of the same length: 1 where the model is the author.
+        """Ids of a conversation as the chat template writes it, and a mask of the same length: 1 for what is learned.
 
-        The author's part is each assistant's content, its tool calls and the `<|im_end|>` that ends it, nothing else;
-        with `weight` 0 not even those. Roles may come in any order, and each message is a turn of its own.
-        Raises ValueError for a role that the format does not have.
+        That is what the assistant is the author of: its content, its tool calls and the token that ends its turn; with
+        `weight` 0 not even those. tools: functions that are offered (default: those of a first system message).
+        Ids are those of transformers' `apply_chat_template` but where a content holds the name of a control token.
+        Raises ValueError for a role that there is not, and for a conversation that the template refuses.
         """
-        ids: list[int] = []
-        mask: list[int] = []
         for message in messages:
             if message["role"] not in ROLES:
                 raise ValueError(f"role {message['role']!r}: expected one of {', '.join(ROLES)}")
-            role = "user" if message["role"] == "tool" else message["role"]
-            header = [self.im_start, *self.encode(role + "\n")]
-            content = [*self._content(message), self.im_end]
-            ids += header + content + self.encode("\n")
-            authored = int(message["role"] == "assistant" and message.get("weight") != 0)
-            mask += [0] * len(header) + [authored] * len(content) + [0] * (len(ids) - len(mask) - len(header + content))
-        if add_generation_prompt:
-            prompt = [self.im_start, *self.encode("assistant\n")]
-            ids += prompt
-            mask += [0] * len(prompt)
+        if messages and messages[0].get("tools"):
+            first, *rest = messages
+            tools = tools or first["tools"]
+            messages = [first, *rest] if first["content"] else rest
+        learned = [m["role"] == "assistant" and m.get("weight") != 0 for m in messages]
+        written = self.template.write(
+            messages, add_generation_prompt=add_generation_prompt, tools=tools, learned=learned
+        )
+        ids: list[int] = []
+        mask: list[int] = []
+        begin, authored = 0, deque(written.authored)
+        for text, is_control in written.pieces:
+            end = begin + len(text)
+            while authored and authored[0][1] <= begin:
+                authored.popleft()
+            start, stop = authored[0] if authored else (end, end)
+            if is_control:
+                found = [self.controls[text]]
+            elif begin < start < end or begin < stop < end:
+                found, ends = self.encode_with_ends(text, at_start=not begin)
+                mask += _covered(begin, ends, authored)
+            else:
+                found = self.encode(text, at_start=not begin)
+            ids += found
+            mask += [int(start <= begin < stop)] * (len(ids) - len(mask))
+            begin = end
         return ids, mask
-
-    def _content(self, message: Message) -> list[int]:
-        """Ids of what is between a turn's header and its end: text, and control tokens put in by this code."""
-        if message["role"] == "tool":
-            return self._within(TOOL_RESPONSE, message["content"])
-        ids = self.encode(message["content"])
-        for call in message.get("tool_calls") or ():
-            ids += self._within(TOOL_CALL, json.dumps(call["function"], ensure_ascii=False))
-        return ids
-
-    def _within(self, tags: tuple[str, str], text: str) -> list[int]:
-        opening, closing = tags
-        return [self.controls[opening], *self.encode(f"\n{text}\n"), self.controls[closing]]
 
     @property
     def chat_template(self) -> str:
-        """The Jinja template that others render conversations with: that of its files, else our ChatML."""
+        """The Jinja template that conversations are written with: that of its files, ChatML, or plain text."""
         if TEMPLATE in self.files:
             return self.files[TEMPLATE]
-        template = json.loads(self.files.get(CONFIG, "{}")).get("chat_template") or CHAT_TEMPLATE
+        own = CHAT_TEMPLATE if {IM_START, IM_END} <= self.controls.keys() else PLAIN_TEMPLATE
+        template = self.config.get("chat_template") or own
         if isinstance(template, list):  # several with names; the one called default is what is rendered unasked
             named = {entry["name"]: entry["template"] for entry in template}
             template = named.get("default") or next(iter(named.values()))
         return str(template)
-
-    @property
-    def eos_id(self) -> int:
-        """The id that its files call the end; of ours the end of a turn."""
-        token = json.loads(self.files.get(CONFIG, "{}")).get("eos_token")
-        name = token.get("content") if isinstance(token, dict) else token
-        return self.controls.get(name, self.im_end) if isinstance(name, str) else self.im_end
 
     def save(self, folder: AnyPath) -> None:
         """Write `tokenizer.json` and `tokenizer_config.json`, as transformers and others read them.
@@ -165,7 +261,7 @@ class Tokenizer(Encoding):
             "clean_up_tokenization_spaces": False,
         }
         if TEMPLATE not in files and not config.get("chat_template"):
-            config["chat_template"] = CHAT_TEMPLATE
+            config["chat_template"] = self.chat_template
             files.pop(CONFIG, None)
         if CONFIG not in files:
             write_json(folder / CONFIG, config)
@@ -187,26 +283,22 @@ class Tokenizer(Encoding):
         if file is None:
             raise StageError(f"{folder}: no tokenizer.json in it; run the tokenizer stage or name its folder")
         files = {name: file.with_name(name) for name in FILES if name != TOKENIZER} | {TOKENIZER: file}
-        texts = {name: _read_text(path) for name, path in files.items() if path.is_file()}
+        texts = {name: read_model_text(path, MAX_BYTES) for name, path in files.items() if path.is_file()}
         content = _parse(file, texts[TOKENIZER])
         if not isinstance(_parse(files[CONFIG], texts.get(CONFIG, "{}")), dict):
             raise StageError(f"{files[CONFIG]}: expected a JSON object")
-        try:
-            tokenizer = Tokenizer._from_huggingface(content, file)
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
-            raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
-        if any(content.get(name) for name in NO_LENGTHS):
+        if isinstance(content, dict) and any(content.get(name) for name in NO_LENGTHS):
             texts[TOKENIZER] = json.dumps(content | NO_LENGTHS, ensure_ascii=False)
-        tokenizer.files = texts
-        return tokenizer
-
-    @staticmethod
-    def _from_huggingface(content: dict[str, Any], file: Path) -> "Tokenizer":
-        ranks, controls, pattern, nfc = _byte_level(content, file)
-        missing = [name for name in (END_OF_TEXT, IM_START, IM_END) if name not in controls]
-        if missing:
-            raise StageError(f"{file}: has no control token {', '.join(missing)}; ChatML needs it")
-        return Tokenizer(ranks, controls, pattern, nfc=nfc)
+        generation = file.with_name("generation_config.json")
+        try:
+            tokenizer = Tokenizer(**_parts(content), files=texts, generation=_ends_of_generation(generation))
+            content = _parse(generation, read_model_text(generation)) if generation.is_file() else None
+            tokenizer.generation_config = content if isinstance(content, dict) else {}
+            return tokenizer
+        except StageError as error:
+            raise StageError(f"{file}: {error}") from error
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
+            raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
 
     def to_huggingface(self) -> dict[str, Any]:
         """The content of `tokenizer.json`: that of the file that it was read from, if it was."""
@@ -259,45 +351,91 @@ def printable(token: bytes) -> str:
 def read_encoding(file: Path) -> Encoding:
     """The encoding of a `tokenizer.json`, whether or not it has the control tokens of a chat format.
 
-    Raises StageError when it can't be read, and when it is not a byte-level BPE whose ids Encoding would give.
+    Raises StageError when it can't be read, and for a kind that is not supported.
     """
-    content = _parse(file, _read_text(file))
+    content = read_content(file)
     try:
-        ranks, controls, pattern, nfc = _byte_level(content, file)
-        model = content["model"]
-        pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
-        made = [model["vocab"][left + right] for left, right in pairs]
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return Encoding(**_parts(content))
+    except StageError as error:
+        raise StageError(f"{file}: {error}") from error
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
         raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
-    if not model.get("ignore_merges") and any(b <= a for a, b in pairwise(made)):
-        raise StageError(f"{file}: its merges are not in the order of the ids that they make, which is not supported")
-    return Encoding(ranks, controls, pattern, nfc=nfc)
 
 
-def _byte_level(content: dict[str, Any], file: Path) -> tuple[dict[bytes, int], dict[str, int], str, bool]:
-    """Ranks, control tokens, split pattern, and whether text is composed first. Raises StageError."""
-    model = content["model"]
-    if model["type"] != "BPE":
-        raise StageError(f"{file}: expected a byte-level BPE tokenizer, found {model['type']}")
-    pattern = _split_pattern(content["pre_tokenizer"])
-    if pattern is None:
-        raise StageError(
-            f"{file}: expected a byte-level BPE tokenizer that splits by one pattern, found the pre_tokenizer "
-            + json.dumps(content["pre_tokenizer"])[:300]
-        )
+def read_content(file: Path) -> dict[str, Any]:
+    """The content of a `tokenizer.json`. Raises StageError for what is none."""
+    content = _parse(file, read_model_text(file, MAX_BYTES))
+    if not isinstance(content, dict):
+        raise StageError(f"{file}: expected a JSON object, found {type(content).__name__}")
+    return content
+
+
+def _parts(content: dict[str, Any]) -> dict[str, Any]:
+    """What Encoding is made of, for tiktoken if it can express the tokenizer exactly. Raises StageError."""
+    model, added = content["model"], content["added_tokens"]
+    for name, id in [*model["vocab"].items(), *((token["content"], token["id"]) for token in added)]:
+        if type(id) is not int or not 0 <= id < MOST_IDS:
+            raise StageError(f"{name[:40]!r} has the id {repr(id)[:40]}; expected one from 0 to {MOST_IDS - 1:,}")
+    if any(not token["content"] for token in added):
+        raise StageError("one of its added tokens is empty")
+    if len(set(model["vocab"].values())) != len(model["vocab"]):
+        raise StageError("several tokens of its vocabulary have one id")
+    controls = {token["content"]: token["id"] for token in added if token["special"] or TAG.fullmatch(token["content"])}
+    pattern = split_pattern(content["pre_tokenizer"])
     normalizer = (content.get("normalizer") or {}).get("type")
-    if normalizer not in (None, "NFC"):
-        raise StageError(f"{file}: its normalizer {normalizer} is not supported, only NFC or none")
-    controls = {token["content"]: token["id"] for token in content["added_tokens"]}
-    ranks = {
-        bytes(BYTE_OF_CHARACTER[character] for character in token): id
-        for token, id in model["vocab"].items()
-        if token not in controls
-    }
-    return ranks, controls, pattern, normalizer == "NFC"
+    if (
+        model["type"] == "BPE"
+        and pattern is not None
+        and normalizer in (None, "NFC")
+        and len(controls) == len(added)
+        and _merges_in_order(model)
+        and BYTE_OF_CHARACTER.keys() <= model["vocab"].keys()  # or tiktoken panics at a byte without a token
+    ):
+        ranks = {
+            bytes(BYTE_OF_CHARACTER[character] for character in token): id
+            for token, id in model["vocab"].items()
+            if token not in controls
+        }
+        return {"ranks": ranks, "controls": controls, "pattern": pattern, "nfc": normalizer == "NFC"}
+    from crawl2chat.tokenizer.library import LibraryEncoding
+
+    library = LibraryEncoding(content, controls)
+    by_id = {id: library.bytes_of(token, BYTE_OF_CHARACTER) for token, id in library.tokens.items()}
+    ranks = {}
+    for id in sorted(by_id):
+        ranks.setdefault(by_id[id], id)
+    return {"ranks": ranks, "controls": controls, "pattern": "", "library": library, "by_id": by_id}
 
 
-def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
+def _merges_in_order(model: dict[str, Any]) -> bool:
+    """Whether the pair that tiktoken would merge first, that of the lowest id, is the one that comes first here."""
+    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
+    made = [model["vocab"][left + right] for left, right in pairs]
+    return bool(model.get("ignore_merges")) or all(a < b for a, b in pairwise(made))
+
+
+def _covered(begin: int, ends: Sequence[int], authored: Iterable[tuple[int, int]]) -> list[int]:
+    """Of each token of a piece that begins at a character, whether any character of it is in one of the stretches."""
+    mask = [0] * len(ends)
+    for a, b in authored:
+        if not ends or a >= begin + ends[-1]:
+            break
+        first, stop = bisect_right(ends, a - begin), 1 + bisect_left(ends, b - begin)
+        mask[first:stop] = [1] * len(mask[first:stop])
+    return mask
+
+
+def _ends_of_generation(file: Path) -> list[int]:
+    """The ids that a model's generation_config.json, or else its config.json, names as ends."""
+    for place in (file, file.with_name("config.json")):
+        content = _parse(place, read_model_text(place)) if place.is_file() else None
+        ends = content.get("eos_token_id") if isinstance(content, dict) else None
+        if ends is not None:
+            return [id for id in (ends if isinstance(ends, list) else [ends]) if type(id) is int and id >= 0]
+    return []
+
+
+def split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
     """The regular expression of a split and then bytes, which is all that tiktoken does; None for anything else."""
     match (pre_tokenizer or {}).get("pretokenizers"):
         case [
@@ -314,13 +452,6 @@ def _split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
 def _parse(file: Path, text: str) -> Any:
     try:
         return json.loads(text)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         wrong = what_is_wrong(file) or f"not a {file.name} that can be used: {error!r}"
         raise StageError(f"{file}: {wrong}") from error
-
-
-def _read_text(file: Path) -> str:
-    try:
-        return decode(file.read_bytes())  # line ends as they are
-    except (OSError, NotText) as error:
-        raise StageError(f"{file}: can't be read: {error}") from error

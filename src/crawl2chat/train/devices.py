@@ -7,13 +7,20 @@ from typing import Any, Literal, Protocol
 
 import torch
 
-from crawl2chat.stages.files import StageError
+from crawl2chat.generate import Engine
+from crawl2chat.model import Transformer, WeightForm, load_model
+from crawl2chat.model.matrices import multiplies_bf16
+from crawl2chat.stages.files import AnyPath, StageError
+from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.settings import ComputeSettings
 
 # FLOP of a run from which compiling pays. On two cores a first compilation takes about 20 s (5 s with its cache), and
 # what it saved had made that up after 2e12 (depth 3), 6e12 (4), 8e12 (6) and 2e13 (8).
 # For GPUs it is an estimate: a minute to compile, half as fast without at 1e14 FLOP/s.
 COMPILE_FROM_FLOP = {"cpu": 1e13, "cuda": 1e16}
+
+
+LARGE = 50_000_000  # parameters from which a model's products are most of what generating takes
 
 
 class HasDevice(Protocol):
@@ -35,7 +42,23 @@ def uses_bf16(settings: ComputeSettings, device: str) -> bool:
         return settings.precision != "fp32"
     if device == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
-    return bool(torch.cpu._is_avx512_bf16_supported() or torch.cpu._is_amx_tile_supported())
+    return multiplies_bf16()
+
+
+def rollout_form(model: Transformer, settings: ComputeSettings) -> WeightForm | None:
+    """The form in which a stage keeps the matrices of a model that it asks: large ones on a CPU in bf16, if it trains
+    in that, since then the answers are those that it learns from; None for as they are.
+    """
+    device = next(model.parameters()).device.type
+    large = model.n_parameters() >= LARGE
+    return "bfloat16" if large and device == "cpu" and uses_bf16(settings, device) else None
+
+
+def load_engine(folder: AnyPath, tokenizer: Tokenizer, settings: ComputeSettings) -> Engine:
+    """A stage's model, to be asked."""
+    model = load_model(folder, device=choose_device(settings))
+    form = rollout_form(model, settings)
+    return Engine(model, tokenizer, weights=form, empties_model=form is not None)
 
 
 @contextlib.contextmanager

@@ -6,6 +6,9 @@ make the call or the others wait.
 
 import contextlib
 import copy
+import io
+import itertools
+import pickle
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
@@ -24,6 +27,8 @@ from crawl2chat.parallel import torchrun as processes
 BYTES_PER_PARAMETER = 16  # the weight, its gradient and two of the optimiser's, in fp32
 REPLICA_SHARE = 0.3  # of a GPU's memory that those may take if each is to hold all of them; the rest is activations
 SILENCE = timedelta(minutes=30)  # without an answer from a rank, after which it counts as lost
+
+_groups = itertools.count()  # each group of processes finds its members under a name of its own
 
 T = TypeVar("T")
 Stack = Callable[[Tensor], Tensor]  # of matrices (N, I, J), each for itself → the same shape
@@ -57,6 +62,29 @@ class Ranks:
         dist.all_gather_object(everyones, value)
         return everyones
 
+    def from_first(self, value: T) -> T:
+        """The first rank's value, on all ranks; what the others give is ignored. Pickled, except for tensors.
+
+        Those, such as a model's weights, arrive one by one in host memory, and equal ones are one.
+        """
+        if self.size == 1:
+            return value
+        pickler = _WithoutTensors(buffer := io.BytesIO())
+        if self.first:
+            pickler.dump(value)
+        message: list[Any] = [buffer.getvalue(), [(t.shape, t.dtype, t.requires_grad) for t in pickler.tensors]]
+        dist.broadcast_object_list(message)
+        if self.first:
+            for tensor in pickler.tensors:
+                _broadcast(tensor.detach().cpu().contiguous())
+            return value
+        content, forms = message
+        tensors = []
+        for shape, dtype, requires_grad in forms:
+            _broadcast(tensor := torch.empty(shape, dtype=dtype))
+            tensors.append(tensor.requires_grad_(requires_grad))
+        return cast(T, _WithTensors(io.BytesIO(content), tensors).load())
+
     def meet(self) -> None:
         """Wait for all ranks."""
         self.gather([0.0])
@@ -78,6 +106,44 @@ class Ranks:
 
 
 SINGLE_PROCESS = Ranks()
+
+
+class _WithoutTensors(pickle.Pickler):
+    """Leaves tensors out of what is pickled, and keeps them in `tensors`, each once."""
+
+    def __init__(self, file: io.BytesIO) -> None:
+        super().__init__(file, pickle.HIGHEST_PROTOCOL)
+        self.tensors: list[Tensor] = []
+        self._places: dict[int, int] = {}
+
+    def persistent_id(self, value: object) -> tuple[int, bool] | None:
+        if not isinstance(value, Tensor):
+            return None
+        if id(value) not in self._places:
+            self._places[id(value)] = len(self.tensors)
+            self.tensors.append(value)
+        return self._places[id(value)], isinstance(value, nn.Parameter)
+
+
+class _WithTensors(pickle.Unpickler):
+    """Puts the tensors back that `_WithoutTensors` left out."""
+
+    def __init__(self, file: io.BytesIO, tensors: list[Tensor]) -> None:
+        super().__init__(file)
+        self._tensors: list[Tensor] = tensors
+
+    def persistent_load(self, place: tuple[int, bool]) -> Tensor:
+        number, is_parameter = place
+        if is_parameter and not isinstance(self._tensors[number], nn.Parameter):
+            tensor = self._tensors[number]
+            self._tensors[number] = nn.Parameter(tensor.detach(), tensor.requires_grad)
+        return self._tensors[number]
+
+
+def _broadcast(tensor: Tensor) -> None:
+    """From the first rank to all, in place, as bytes: libraries don't have all types of numbers."""
+    if tensor.numel():
+        dist.broadcast(tensor.detach().view(-1).view(torch.uint8), src=0)
 
 
 @contextlib.contextmanager
@@ -103,7 +169,7 @@ def process_group(device: str) -> Iterator[Ranks]:
     dist.init_process_group(
         backend,
         store=dist.PrefixStore(  # type: ignore[attr-defined]
-            "group", processes.store()
+            f"group/{next(_groups)}", processes.store()
         ),
         rank=processes.rank(),
         world_size=processes.world_size(),

@@ -9,7 +9,6 @@ Micikevicius et al., arXiv 2209.05433, section 3.
 from typing import Any, cast
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crawl2chat.model.transformer import Block, Transformer
@@ -17,12 +16,13 @@ from crawl2chat.stages.files import StageError
 
 
 class Fp8Linear(nn.Linear):
-    """A linear layer without bias that multiplies in fp8 while it is trained; all its sizes are multiples of 16."""
+    """A linear layer that multiplies in fp8 while it is trained; all its sizes are multiples of 16."""
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
-            return F.linear(x, self.weight)
-        return cast(Tensor, _Linear.apply(x, self.weight))  # type: ignore[no-untyped-call]
+            return super().forward(x)
+        y = cast(Tensor, _Linear.apply(x, self.weight))  # type: ignore[no-untyped-call]
+        return y if self.bias is None else y + self.bias.to(y.dtype)
 
 
 def swap_linears(model: nn.Module) -> None:
@@ -33,7 +33,7 @@ def swap_linears(model: nn.Module) -> None:
                 if type(linear) is nn.Linear:
                     with torch.device("meta"):
                         swapped = Fp8Linear(linear.in_features, linear.out_features, bias=False)
-                    swapped.weight = linear.weight
+                    swapped.weight, swapped.bias = linear.weight, linear.bias
                     setattr(part, name, swapped.train(linear.training))
 
 

@@ -5,17 +5,20 @@ import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 from torch import Tensor, nn
 
+from crawl2chat.model import Transformer
+from crawl2chat.model.adapters import AdaptedTransformer
+from crawl2chat.parallel import torchrun
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.interrupts import Stop
 from crawl2chat.stages.progress import Progress
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.checkpoint import Checkpoints
 from crawl2chat.train.devices import choose_device, compiles, deterministic, uses_bf16
-from crawl2chat.train.distributed import SINGLE_PROCESS, ParallelModel, Ranks
+from crawl2chat.train.distributed import SINGLE_PROCESS, ParallelModel, Ranks, process_group
 from crawl2chat.train.fp8 import check_fp8, swap_linears
 from crawl2chat.train.guard import Guard
 from crawl2chat.train.memory import MicroBatch, explain_out_of_memory
@@ -32,7 +35,9 @@ class Objective(ABC):
     """
 
     model: nn.Module  # whose parameters are trained, in place
+    whole_model: bool = False  # whether each rank must hold all of it, as to draw answers
     step_tokens: int = 0  # of the last step, for its speed
+    steps_per_round: int = 1  # that go by the same answers, which no checkpoint holds: it is written between rounds
     seq_len: int | None = None  # tokens of each row, where all have equally many
     flops_per_token: float | None = None  # forward and backward, where it is known
 
@@ -58,23 +63,32 @@ class Learner:
     """A model on this rank's device with its optimiser: what an objective adds gradients to."""
 
     def __init__(
-        self, objective: Objective, steps: int, settings: TrainerSettings, label: str, ranks: Ranks = SINGLE_PROCESS
-    ) -> None:
+        self, objective: Objective, steps: int, settings: TrainerSettings, label: str, ranks: Ranks = SINGLE_PROCESS,
+        adapter_lr: float = 0.0,
+    ) -> None:  # fmt: skip
         self.ranks, self.device = ranks, choose_device(settings)
         bf16 = uses_bf16(settings, self.device)
+        networks = [module for module in objective.model.modules() if isinstance(module, Transformer)]
+        for network in networks:
+            network.recomputes_blocks = settings.gradient_checkpointing == "on"
         if settings.precision == "fp8":
+            if any(isinstance(network, AdaptedTransformer) for network in networks):
+                raise StageError(f"{label}: precision = fp8 is for training all weights, without lora.rank; use bf16")
             check_fp8(objective.model, objective.seq_len, self.device)
             swap_linears(objective.model)
+        parallel = "ddp" if objective.whole_model and settings.parallel == "auto" else settings.parallel
         self.model = ParallelModel(
-            objective.model, ranks, settings.parallel, device=self.device, bf16=bf16,
+            objective.model, ranks, parallel, device=self.device, bf16=bf16,
             compiled=compiles(settings, self.device, steps * objective.step_tokens * (objective.flops_per_token or 0)),
             one_shape=objective.seq_len is not None,
         )  # fmt: skip
         self.optimiser = MuonAdamW(
             self.model.named_parameters(), settings.matrix_lr, settings.embedding_lr, settings.weight_decay,
-            ranks, beta1=settings.embedding_momentum, bf16=bf16,
+            ranks, beta1=settings.embedding_momentum, bf16=bf16, adapter_lr=adapter_lr,
         )  # fmt: skip
         self.micro_batch = objective.micro_batch(settings, self.device, label, ranks)
+        if settings.gradient_checkpointing == "auto":
+            self.micro_batch.networks = networks
 
 
 def train(
@@ -86,23 +100,36 @@ def train(
     label: str,
     evaluate: Callable[[int], dict[str, float]] | None = None,
     rates: str | None = None,
-    ranks: Ranks = SINGLE_PROCESS,
+    adapter_lr: float = 0.0,
+    ranks: Ranks | None = None,
 ) -> None:
     """Train `objective.model` in place for `steps` steps of the optimiser, from the newest checkpoint in `out`, if any.
 
     evaluate: called with the number of steps done, every `settings.evaluate_every` steps and at the end.
     label: of the progress line and in errors. rates: what the learning rates' settings begin with, by default
-    `label.`, for an error's advice.
+    `label.`, for an error's advice. adapter_lr: learning rate of an adapter, where the model has one; nothing else of
+    it is then trained or saved in checkpoints, but for a reward model's head.
 
     Writes `out/metrics.jsonl` and checkpoints. After a kill the run goes on with the same steps and ends with the same
     weights. Asked to stop by a signal, it writes a checkpoint and raises KeyboardInterrupt, in the last step too; an
     evaluation that was due then is made up for when the run goes on. Steps that `Guard` judges harmful are skipped.
-    On several ranks all make this call with the same arguments; the first one's `objective.model` is then trained, and
-    it alone calls `evaluate` and writes metrics.
+    ranks: those that all make this call with the same arguments. By default only the first rank makes it, and what the
+    others need to train along is sent to them (`join_training`). The first one's `objective.model` is trained, and it
+    alone calls `evaluate` and writes metrics.
     Raises StageError when loss or gradients are NaN or infinite several times in a row, when memory runs out, or when
     another rank is gone.
     """
-    learner = Learner(objective, steps, settings, label, ranks)
+    if ranks is None:
+        device = choose_device(settings)
+        torchrun.call_others({"training": device})
+        with process_group(device) as ranks, _explain_lost_rank(label):
+            ranks.from_first((objective, steps, settings, out.resolve(), label, rates, adapter_lr))
+            train(
+                objective, steps, settings, out, label=label, evaluate=evaluate, rates=rates, adapter_lr=adapter_lr,
+                ranks=ranks,
+            )  # fmt: skip
+        return
+    learner = Learner(objective, steps, settings, label, ranks, adapter_lr)
     optimiser, guard = learner.optimiser, Guard(label, settings, rates)
     metrics = Metrics(out / METRICS)
     checkpoints = Checkpoints(out / "checkpoints", settings.keep_checkpoints, ranks)
@@ -144,9 +171,11 @@ def train(
                 optimiser.step(step, scale, muon_momentum(step, steps, settings.momentum_warmup))
             optimiser.zero_grad()
 
-            due = checkpoints.due() if settings.checkpoint_every is None else done % settings.checkpoint_every == 0
+            in_round, every = done % objective.steps_per_round, settings.checkpoint_every
+            due = checkpoints.due() if every is None else done // every > (done - objective.steps_per_round) // every
             flags = ranks.gather([stop.asked, due])
-            stopping, save = bool(flags[:, 0].any()) and done < steps, bool(flags[0, 1])
+            stopping = bool(flags[:, 0].any()) and done < steps and not in_round
+            save = bool(flags[0, 1]) and not in_round
             evaluating = done % settings.evaluate_every == 0 or done == steps
             if ranks.first:
                 line["lr_scale"] = round(scale, 5)
@@ -167,6 +196,13 @@ def train(
     objective.model.eval()
 
 
+def join_training(device: str) -> None:
+    """Train along with the first rank, which has called `train`: on the other ranks, for its message `training`."""
+    with process_group(device) as ranks, _explain_lost_rank("training"):
+        objective, steps, settings, out, label, rates, adapter_lr = ranks.from_first(cast(tuple[Any, ...], ()))
+        train(objective, steps, settings, out, label=label, rates=rates, adapter_lr=adapter_lr, ranks=ranks)
+
+
 @contextlib.contextmanager
 def _explain_lost_rank(label: str) -> Iterator[None]:
     """Say of errors that come from another process's end what to do."""
@@ -183,7 +219,8 @@ def _explain_lost_rank(label: str) -> Iterator[None]:
 
 def training_state(model: nn.Module, optimiser: MuonAdamW) -> dict[str, Tensor]:
     """All tensors that the next steps depend on; they stay the same ones while they change."""
-    return {f"model.{name}": p for name, p in model.named_parameters()} | optimiser.state
+    trained = {f"model.{name}": p for name, p in model.named_parameters() if p.requires_grad}
+    return trained | optimiser.state
 
 
 def resume(checkpoints: Checkpoints, state: dict[str, Tensor], decisive: Mapping[str, Any]) -> tuple[int, bool]:

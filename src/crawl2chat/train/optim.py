@@ -8,6 +8,7 @@ from typing import cast
 import torch
 from torch import Tensor, nn
 
+from crawl2chat.model.lora import is_adapter
 from crawl2chat.train.distributed import SINGLE_PROCESS, Ranks, each_matrix, local
 
 
@@ -31,7 +32,7 @@ class MuonAdamW:
     """One optimiser for the whole model, its state a flat dict of tensors that safetensors can hold.
 
     Matrices inside blocks are stepped by Muon: momentum, orthogonalised, scaled by √max(1, rows/columns).
-    All others are stepped by AdamW without decay.
+    All others, factors of low-rank updates among them, are stepped by AdamW without decay.
     """
 
     MOMENTUM = 0.95
@@ -47,19 +48,24 @@ class MuonAdamW:
         *,
         beta1: float = 0.9,
         bf16: bool = False,
+        adapter_lr: float = 0.0,
     ) -> None:
         """Parameters may be sharded: each rank then steps its rows, but for a matrix's orthogonalisation.
 
         beta1: AdamW's momentum. bf16: orthogonalise in bf16, for hardware that multiplies it natively.
+        adapter_lr: AdamW's rate for the factors of a low-rank update. Frozen parameters are passed over.
         """
         self.beta1 = beta1
         self.orthogonalise = partial(orthogonalise, dtype=torch.bfloat16 if bf16 else torch.float32)
         self.ranks = ranks
         self.matrix_lr, self.embedding_lr, self.weight_decay = matrix_lr, embedding_lr, weight_decay
+        self.adapter_lr = adapter_lr
         self.matrices: dict[str, nn.Parameter] = {}
         self.others: dict[str, nn.Parameter] = {}
         for name, parameter in named:
-            in_block = parameter.ndim == 2 and ".layers." in name
+            if not parameter.requires_grad:
+                continue
+            in_block = parameter.ndim == 2 and ".layers." in name and not is_adapter(name)
             (self.matrices if in_block else self.others)[name] = parameter
         self.by_shape: dict[torch.Size, list[str]] = defaultdict(list)
         for name, parameter in self.matrices.items():
@@ -77,7 +83,8 @@ class MuonAdamW:
         for names in self.by_shape.values():
             self._step_matrices(names, scale * self.matrix_lr, momentum)
         for name, parameter in self.others.items():
-            self._step_adamw(name, parameter, step, scale * self.embedding_lr)
+            lr = self.adapter_lr if is_adapter(name) else self.embedding_lr
+            self._step_adamw(name, parameter, step, scale * lr)
 
     def zero_grad(self) -> None:
         for parameter in (*self.matrices.values(), *self.others.values()):

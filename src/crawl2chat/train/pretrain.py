@@ -30,6 +30,7 @@ from crawl2chat.train.utilisation import utilisation_figures
 
 TOKENS_PER_PARAMETER = 10  # default length of training
 EVALUATED_WHILE_TRAINING = 100_000  # tokens; the whole held-out part is measured at the end
+ENOUGH_TEXT = 5_000_000  # bytes, below which a model learns its documents by heart before it learns their language
 TIE_BELOW_DEPTH = 12  # small models can't afford a head of their own
 
 
@@ -53,6 +54,13 @@ def pretrain(documents: AnyPath, tokenizer: AnyPath, out: AnyPath, settings: Pre
         print(
             f"pretrain: none of the {len(training)} documents was held out, so no bits per byte are measured; "
             "raise --pretrain.held_out or cut the documents into smaller ones",
+            file=sys.stderr,
+        )
+    if (n_bytes := int(training.n_bytes.sum())) < ENOUGH_TEXT and not torchrun.rank():
+        print(
+            f"pretrain: {n_bytes / 1e6:,.2g} MB of text is too little to learn a language from (the made-up web, whose "
+            "English is very simple, has 9 MB); first bring a model that has learned one, `crawl2chat import MODEL "
+            "--out RUN`, and train on top of it",
             file=sys.stderr,
         )
     batches = DocumentBatches(
@@ -131,7 +139,9 @@ def model_config(settings: PretrainSettings, vocab_size: int) -> ModelConfig:
 def save_stage_model(model: Transformer, tokenizer: Tokenizer, out: Path) -> None:
     """Write `out/model`, a folder that transformers loads, tokenizer included, in one atomic step."""
     with atomic_write(out / "model") as temporary:
-        save_model(model, temporary, stop_ids=[tokenizer.im_end, tokenizer.end_of_text], pad_id=tokenizer.end_of_text)
+        ends = dict.fromkeys((tokenizer.end_of_turn, tokenizer.end_of_text, *sorted(tokenizer.stop_ids)))
+        generation = tokenizer.generation_config
+        save_model(model, temporary, stop_ids=list(ends), pad_id=tokenizer.pad_id, generation=generation)
         tokenizer.save(temporary)
 
 

@@ -2,10 +2,12 @@
 
 from typing import Literal, Self
 
-from pydantic import Field, model_validator
+from pydantic import Field, field_validator, model_validator
 
-from crawl2chat.stages.settings import Settings, with_default
+from crawl2chat.stages.settings import Settings, Words, with_default
 
+# matrices of a block, as the model calls its modules (model/adapters.py); named here for the sake of a quick --help
+TARGETS = ("q_proj", "k_proj", "v_proj", "o_proj", "gate_proj", "up_proj", "down_proj")
 Track = Literal["none", "trackio", "wandb"]
 
 
@@ -30,6 +32,39 @@ class OptimiserSettings(Settings):
         ge=1,
         description="stop after this many consecutive steps skipped for a NaN or infinite loss or gradient",
     )
+
+
+class LoraSettings(Settings):
+    """A small trained update on frozen matrices, in the place of training all weights (arXiv 2106.09685)."""
+
+    rank: int = Field(0, ge=0, le=1024, description="rank of each matrix's update, such as 16; 0 trains all weights")
+    alpha: float = Field(
+        32.0, gt=0, description="size of the update: it is multiplied by alpha / rank, so that lr suits any rank"
+    )
+    dora: bool = Field(
+        False, description="train the lengths of a matrix's rows apart from their directions (DoRA, arXiv 2402.09353)"
+    )
+    targets: Words = Field(
+        [*TARGETS], description="names of the matrices that get an update; default: all of attention and MLP"
+    )
+    lr: float = Field(0.001, gt=0, description="AdamW's learning rate for the update")
+    frozen: Literal["auto", "fp32", "bf16"] = Field(
+        "auto",
+        description="type in which the frozen matrices are held; bf16 halves their memory and rounds them; auto: bf16 "
+        "if the model is stored in it",
+    )
+
+    @field_validator("targets")
+    @classmethod
+    def _known(cls, targets: list[str]) -> list[str]:
+        unknown = [name for name in targets if name not in TARGETS]
+        if unknown or not targets:
+            raise ValueError(f"expected some of {', '.join(TARGETS)}")
+        return targets
+
+    @property
+    def scale(self) -> float:
+        return self.alpha / self.rank
 
 
 class ScheduleSettings(Settings):
@@ -74,11 +109,16 @@ class ComputeSettings(Settings):
     compile: Literal["auto", "on", "off"] = Field(
         "auto", description="use torch.compile; auto: if the run is long enough to repay it and a compiler is installed"
     )
+    gradient_checkpointing: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="keep only each block's input for the backward pass and compute the rest again: a third more work, "
+        "a fraction of the memory; auto: if not even one sequence fits otherwise",
+    )
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="where to compute; auto: a GPU if there is one")
     parallel: Literal["auto", "ddp", "fsdp"] = Field(
         "auto",
-        description="under torchrun, in pretraining: ddp keeps the whole model on each GPU, fsdp a share of each "
-        "matrix; auto: fsdp if weights, gradients and optimiser state would take more than 30 % of a GPU",
+        description="under torchrun: ddp keeps the whole model on each GPU, fsdp a share of each matrix; auto: fsdp if "
+        "weights, gradients and optimiser state would take more than 30 % of a GPU, but ddp where answers are sampled",
     )
     checkpoint_every: int | None = Field(
         None,
@@ -98,8 +138,8 @@ class TrainerSettings(ComputeSettings, ScheduleSettings, OptimiserSettings):
 
     RUNTIME_ONLY = frozenset(
         {
-            "micro_batch_tokens", "compile", "device", "parallel", "checkpoint_every", "keep_checkpoints",
-            "evaluate_every", "track",
+            "micro_batch_tokens", "compile", "gradient_checkpointing", "device", "parallel", "checkpoint_every",
+            "keep_checkpoints", "evaluate_every", "track",
         }
     )  # fmt: skip
 

@@ -18,6 +18,7 @@ from crawl2chat.rl.preferences.reward_model import RewardModel
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.stage import prefer
 from crawl2chat.rl.preferences.store import Answer, RankingStore
+from crawl2chat.rl.settings import PolicyLoraSettings
 from crawl2chat.stages.files import StageError, write_json, write_jsonl
 from crawl2chat.stages.stage import Stage, read_manifest, run_stage
 from crawl2chat.tokenizer import Message, Tokenizer
@@ -190,3 +191,40 @@ def test_prompts_that_have_all_been_ranked_leave_nothing_to_measure_on(inputs, t
     settings = SETTINGS.model_copy(update={"rankings": str(tmp_path / "mine.sqlite")})
     with pytest.raises(StageError, match="all 6 prompts to measure on have been ranked"):
         prefer(inputs["prompts"], inputs["sft"], tmp_path / "out", settings)
+
+
+@pytest.mark.slow
+def test_with_an_adapter_model_and_reward_model_are_small_folders_on_one_base(inputs, tmp_path):
+    settings = SETTINGS.model_copy(update={"lora": PolicyLoraSettings(rank=2, lr=0.01)})
+    out = tmp_path / "out"
+    run_stage(STAGE, inputs, out, settings)
+    for folder in (out / "model", out / "reward_model"):
+        assert not (folder / "model.safetensors").exists()
+        assert json.loads((folder / "adapter_base.json").read_text())["folder"] == "../../sft/model"
+    start, trained = load_model(inputs["sft"]), load_model(out)
+    assert torch.equal(start.model.embed_tokens.weight, trained.model.embed_tokens.weight)
+    first, second = RewardModel.load(out / "reward_model").rewards([[5, 6], [7, 8]])
+    assert first != second
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["dpo", "rl"])
+def test_a_file_of_pairs_is_prompts_and_rankings_and_what_is_held_out_only_measures(inputs, tmp_path, method):
+    asks = ("What of the {}?", "Tell me of the {}.", "A {}?")
+    rows = [
+        {"chosen": f"\n\nHuman: {ask.format(i)}\n\nAssistant: the mill", "rejected":
+         f"\n\nHuman: {ask.format(i)}\n\nAssistant: the river {i}"} for i in range(8) for ask in asks
+    ]  # fmt: skip
+    file = tmp_path / "pairs.jsonl"
+    write_jsonl(file, [*rows, {"chosen": rows[0]["chosen"], "rejected": rows[0]["chosen"]}])
+    settings = SETTINGS.model_copy(update={"method": method, "reward_models": 2, "measured": 2, "best_of": 1})
+    manifest, _ = run_stage(STAGE, {"prompts": file, "sft": inputs["sft"]}, tmp_path / "out", settings)
+    figures = manifest.figures
+    assert figures["rankings"]["value"] == 24
+    _, held_out = split_prompts(read_prompt_rows(file), file)
+    assert figures["reward_model_agrees"]["count"] == len(held_out) == 5
+    assert {"reward_margin", "reward_calibration_error", "reward_model_prefers_longer"} <= figures.keys()
+    assert "held_out_margin/kept" in figures
+    assert (tmp_path / "out" / "reward_model_2").is_dir()
+    lines = (tmp_path / "out" / "metrics.jsonl").read_text()
+    assert ("pairs_in_order" in lines) == (method == "dpo") != ("sampled_per_second" in lines)

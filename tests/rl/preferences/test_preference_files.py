@@ -1,9 +1,12 @@
+import gzip
 import json
+from collections import Counter
 
 import pytest
 
 from crawl2chat.rl.preferences.preference_files import (
     PromptRow,
+    holds_judgements,
     import_judgements,
     pair_lines,
     parse_judgements,
@@ -73,6 +76,7 @@ def test_pairs_are_in_trls_form_and_come_back(tmp_path):
          "rejected": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "bad"}]},
         {"prompt": "Q?", "chosen": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "good"}],
          "rejected": [{"role": "user", "content": "Q?"}, {"role": "assistant", "content": "bad"}]},
+        {"chosen": "Q? good", "rejected": "Q? bad"},
         {"prompt": "Q?", "answers": ["bad", "good"], "best_first": [1, 0]},
     ],
 )  # fmt: skip
@@ -154,3 +158,42 @@ def test_prompts_that_are_held_out_may_not_be_ranked_and_others_are_shared_out_b
     file.write_text(json.dumps({"prompt": "?", "split": "held_out"}))
     with pytest.raises(StageError, match="all prompts are held out"):
         read_prompts(file)
+
+
+def talk(*turns):
+    return "".join(f"\n\n{who}: {said}" for who, said in turns)
+
+
+HH = [
+    {"chosen": talk(("Human", "Q1?"), ("Assistant", "no.")), "rejected": talk(("Human", "Q1?"), ("Assistant", "yes."))},
+    {
+        "chosen": talk(("Human", "Q1?"), ("Assistant", "why?"), ("Human", "So."), ("Assistant", "No.\n\nAt all.")),
+        "rejected": talk(("Human", "Q1?"), ("Assistant", "why?"), ("Human", "So."), ("Assistant", "OK")),
+    },
+    {"chosen": talk(("Human", "Q2?"), ("Assistant", "a")), "rejected": talk(("Human", "Q2?"), ("Assistant", "a"))},
+    {"chosen": talk(("Human", "Q2?"), ("Assistant", "a")), "rejected": talk(("Human", "Q3?"), ("Assistant", "a"))},
+    {"chosen": talk(("Human", "Q2?"), ("Assistant", "")), "rejected": talk(("Human", "Q2?"), ("Assistant", "a"))},
+    {"chosen": talk(("Human", "Q2?"), ("Assistant", "a"), ("Assistant", "b")), "rejected": talk(("Human", "Q2?"))},
+]
+
+
+def test_anthropics_transcripts_are_read_as_they_are_and_what_says_nothing_is_counted(tmp_path):
+    file = tmp_path / "hh.jsonl.gz"
+    with gzip.open(file, "wt") as handle:
+        handle.writelines(json.dumps(row) + "\n" for row in HH)
+    left_out = Counter()
+    first, second, tie = read_judgements(file, "hh", left_out)
+    assert [answer.text for answer in first.ordered] == ["no.", "yes."]
+    assert [message["role"] for message in second.asked.messages] == ["user", "assistant", "user"]
+    assert second.ordered[0].text == "No.\n\nAt all."
+    assert tie.best_first == ((0, 1),)
+    assert left_out == {
+        "chosen and rejected differ before their last answer": 1,
+        "an empty turn": 1,
+        "turns of Human and Assistant don't alternate up to an answer": 1,
+    }
+    assert holds_judgements(file)
+    rows = read_prompt_rows(file)
+    assert [(row.text, row.group) for row in rows] == [("Q1?", "Q1?"), (second.prompt, "Q1?"), ("Q2?", "Q2?")]
+    with pytest.raises(StageError, match="line 4: chosen and rejected differ before"):
+        read_judgements(file, "hh")

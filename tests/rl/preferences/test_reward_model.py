@@ -120,7 +120,7 @@ def test_a_folder_without_a_reward_model_is_refused(tmp_path):
 
 def test_a_reading_holds_the_end_only_of_an_answer_that_ended(tokenizer):
     ended, cut = (reading(tokenizer, [5, 6], "the mill", flag, 90) for flag in (True, False))
-    assert ended == [5, 6, *tokenizer.encode("the mill"), tokenizer.im_end]
+    assert ended == [5, 6, *tokenizer.encode("the mill"), tokenizer.end_of_turn]
     assert cut == ended[:-1]
     assert reading(tokenizer, [5, 6], "the mill " * 90, True, 90) == reading(
         tokenizer, [5, 6], "the mill " * 99, True, 90

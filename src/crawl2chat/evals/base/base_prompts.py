@@ -21,7 +21,7 @@ def greedy(engine: Engine, prompts: Sequence[str], max_tokens: int, stop: tuple[
 
 def fitting(engine: Engine, prompt: str, more: int) -> list[int]:
     """Return the ids of a document that begins with `prompt`; its beginning is cut so that `more` tokens have room."""
-    ids = [engine.tokenizer.end_of_text, *engine.tokenizer.encode(prompt)]
+    ids = [engine.tokenizer.bos_id, *engine.tokenizer.encode(prompt)]
     return ids[-max(1, engine.context - more) :]
 
 

@@ -98,7 +98,9 @@ def _look(model: Transformer, ids_t: Tensor) -> tuple[Tensor, Tensor]:
         x_btc, rope, _ = inputs
         q_bhtd, k_bhtd, _ = attention.heads(x_btc, rope)
         scores_bhtt = (q_bhtd @ k_bhtd.mT).float() * attention.head_dim**-0.5
-        layers.append(scores_bhtt.masked_fill(unseen_tt, float("-inf")).softmax(dim=-1)[0])
+        window = model.config.window_of(len(layers)) or len(ids_t)
+        hidden_tt = unseen_tt | unseen_tt.new_ones(unseen_tt.shape).tril(-window)
+        layers.append(scores_bhtt.masked_fill(hidden_tt, float("-inf")).softmax(dim=-1)[0])
 
     attentions = [module for module in model.modules() if isinstance(module, Attention)]
     handles = [attention.register_forward_hook(keep) for attention in attentions]

@@ -14,7 +14,7 @@ from crawl2chat.evals.suites.rows import Rows
 from crawl2chat.evals.suites.rows import field as value_of
 from crawl2chat.evals.suites.rows import text as text_of
 from crawl2chat.evals.suites.sandbox import Limits, Outcome, run_programs
-from crawl2chat.evals.tasks import Problem, Task, generate, judge, parse_problems, pass_at_k
+from crawl2chat.evals.tasks import Problem, Task, judge, parse_problems, pass_at_k
 from crawl2chat.generate import Completion, Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.stages.figures import Figure, mean, share
@@ -175,7 +175,7 @@ def _complete(
     prompts = [question_prompt(engine.tokenizer, text) for text in questions]
     fitting = [i for i, prompt in enumerate(prompts) if len(prompt) < engine.context for _ in range(samples)]
     completions: list[list[Completion | None]] = [[] for _ in prompts]
-    found = generate(engine, [prompts[i] for i in fitting], sampling, label)
+    found = engine.generate([prompts[i] for i in fitting], sampling, label=label)
     for i, completion in zip(fitting, found, strict=True):
         completions[i].append(completion)
     return [of or [None] * samples for of in completions]

@@ -63,6 +63,13 @@ def program_of(prompt: str, name: str, test: str, answer: str) -> str:
     return f"{_futures_first(_without_trials(code, name))}\n\n{test}\n\ncheck({name})\n"
 
 
+def code_in(answer: str) -> str:
+    """The Python in an answer: that of its fenced blocks, one behind the other, or of its text, without words."""
+    parts = list(_parts(without_thinking(answer).replace("\r\n", "\n")))
+    fenced = [part.text for part in parts if part.label is not None and _may_be_python(part)]
+    return "\n\n".join(fenced or (_code_in(part.text) for part in parts))
+
+
 def _parts(text: str) -> Iterator[_Part]:
     """Cut an answer at its fences, as CommonMark (section 4.5) reads them, but also where one of a pair is missing.
 

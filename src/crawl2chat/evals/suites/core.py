@@ -216,7 +216,7 @@ def _ask(
     context = model.config.max_position_embeddings
     texts = [texts_of(task, rows, i) for i in asked]
     encoded = iter(tokenizer.encode_batch([text for group in texts for text in group]))
-    whole = [spans_of(task, [[tokenizer.end_of_text, *next(encoded)] for _ in group]) for group in texts]
+    whole = [spans_of(task, [[tokenizer.bos_id, *next(encoded)] for _ in group]) for group in texts]
     spans = [[cut(span, context) for span in group] for group in whole]
     n_spans, scored = sum(map(len, spans)), 0
 

@@ -18,7 +18,6 @@ from lm_eval.tasks import TaskManager
 from lm_eval.utils import get_rolling_token_windows, make_disjoint_window
 
 from crawl2chat.evals.scoring import Span, score
-from crawl2chat.evals.tasks import generate
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.stages.figures import Figure, share
@@ -130,7 +129,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc, unused-ignore]  # untyped
         answers = [""] * len(requests)
         for settings, members in groups.items():
             sampling = _sampling(json.loads(settings))
-            completions = generate(self.engine, [prompts[i] for i in members], sampling, "lm-eval")
+            completions = self.engine.generate([prompts[i] for i in members], sampling, label="lm-eval")
             for i, completion in zip(members, completions, strict=True):
                 answers[i] = self._text(completion.ids, sampling.stop)
                 self.cache_hook.add_partial("generate_until", requests[i].args, answers[i])

@@ -20,7 +20,7 @@ from crawl2chat.evals.suites.rows import Rows, read_rows
 from crawl2chat.evals.suites.sandbox import isolated
 from crawl2chat.evals.tasks import Task, load_task
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.model import Transformer
+from crawl2chat.model import Transformer, WeightForm
 from crawl2chat.stages.figures import figure_table
 from crawl2chat.stages.files import StageError, hash_json, write_json, write_jsonl
 from crawl2chat.stages.stage import hash_path, source_hash
@@ -42,6 +42,7 @@ class SuiteOptions:
     samples: int | None = None
     temperature: float | None = None
     max_tokens: int | None = None
+    weights: WeightForm | None = None
 
 
 @dataclass(frozen=True)
@@ -56,10 +57,15 @@ class Result:
 
 
 def measure(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Result:
-    """Run a suite other than base. Raises StageError for data or settings that it can't be run with."""
+    """Run a suite; base as it is for a model from elsewhere.
+
+    Raises StageError for data or settings that it can't be run with.
+    """
     began = time.monotonic()
     if options.suite == "core":
         result = _core(model, tokenizer, options)
+    elif options.suite == "base":
+        result = _base(model, tokenizer, options)
     elif options.suite == "lm-eval":
         result = _lm_eval(model, tokenizer, options)
     else:
@@ -75,6 +81,18 @@ def _core(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Re
         )
     figures, absent = measure_core(model, tokenizer, folder, options.limit)
     return Result(options, Measured(figures), hash_path(folder), 0, {"absent_tasks": absent})
+
+
+def _base(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Result:
+    from crawl2chat.evals.base.from_outside import LIMIT, measure_from_outside, series
+
+    text = Path(options.data).expanduser() if options.data else None
+    if text and not text.exists():
+        raise StageError(f"eval --data {text}: there is no such file; expected a text to measure bits per byte on")
+    options = replace(options, limit=options.limit or LIMIT)
+    measured = measure_from_outside(Engine(model, tokenizer), text, options.limit or LIMIT)
+    hashed = hash_path(text) if text else None
+    return Result(options, measured, hashed, 0, {"series": series(measured.figures)})
 
 
 def _lm_eval(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Result:
@@ -107,7 +125,7 @@ def _problems(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -
         sampling = Sampling(temperature=temperature, max_tokens=options.max_tokens or 512)
     except ValueError as error:
         raise StageError(f"eval: {error}") from error
-    engine = Engine(model, tokenizer, empties_model=True)
+    engine = Engine(model, tokenizer, empties_model=True, weights=options.weights)
     if own_task:
         task, hashed = _own_task(options)
         return Result(options, measure_task(engine, task, label_of(options.suite), sampling, samples), hashed, 0)

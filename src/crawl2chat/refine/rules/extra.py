@@ -9,9 +9,11 @@
 A filter is given what the built-in rules see: the extracted and cleaned text, with its address and language. It returns
 True to keep the page, False to drop it, or a `Verdict`: `keep()`, or `drop(reason, value, detail)` for a reason of its
 own in the funnel. The function's name is the name of the step. It runs in worker processes, one page at a time, within
-the page's limits of time and memory.
+the page's limits of time and memory. A page on which it raises is dropped as `failed`; a filter that fails on more than
+half of the pages that reach it ends the stage with the first traceback.
 """
 
+import traceback
 from collections.abc import Callable
 from functools import lru_cache
 
@@ -21,6 +23,8 @@ from crawl2chat.stages.files import StageError
 from crawl2chat.stages.user_code import describe_error, load_object
 
 Filter = Callable[[Document], bool | Verdict]
+TRACE_CHARS = 4000  # of a traceback, whose end says most
+FAILED_SHARE = 0.5  # of the pages that reach a filter, above which its failures end the stage
 UNWANTED = "unwanted"  # the reason of a filter that returns False
 
 
@@ -42,15 +46,20 @@ def load_filter(reference: str) -> Filter:
 
 
 def run_filter(reference: str, text: str, url: str, language: str) -> Verdict:
-    """Return the filter's verdict; a filter that raises, or returns something else, drops the page as `failed`."""
+    """Return the filter's verdict; a filter that raises, or returns something else, drops the page as `failed`.
+
+    The first line of such a verdict's detail says how it failed; those behind it are the traceback, from the filter on.
+    """
     try:
         found = load_filter(reference)(Document("", text, url, language))
     except MemoryError:
         raise
     except Exception as error:
-        return drop("failed", detail=describe_error(error)[:200])
+        inside = error.__traceback__.tb_next if error.__traceback__ else None  # from the filter's own lines on
+        trace = "".join(traceback.format_exception(type(error), error, inside))
+        return drop("failed", detail=f"{' '.join(describe_error(error).split())[:200]}\n{trace[-TRACE_CHARS:]}")
     if isinstance(found, Verdict):
         return found
     if not isinstance(found, bool):
-        return drop("failed", detail=f"returned {found!r:.100}; expected True, False or a Verdict")
+        return drop("failed", detail=f"returned {found!r:.100}; expected True, False or a Verdict".replace("\n", " "))
     return keep() if found else drop(UNWANTED)

@@ -47,7 +47,7 @@ def load_blocklists(paths: tuple[str, ...]) -> frozenset[str]:
 def check_url(url: str, blocklist: frozenset[str], *, host_words: bool = True) -> Verdict:
     """Drop addresses whose host (or a parent domain of it) is blocked, or that can't hold a page of prose.
 
-    Addresses of your own making, such as `book:17`, have no host and pass.
+    Addresses of your own making, such as `book:17` or `manual/start.pdf`, have no host and pass.
     """
     try:
         parts = urlsplit(url)
@@ -64,5 +64,5 @@ def check_url(url: str, blocklist: frozenset[str], *, host_words: bool = True) -
     words = HOST_WORDS.intersection(host.replace("-", ".").split(".")) if host_words else ()
     if words:
         return drop("host_word", detail=min(words))
-    extension = NOT_HTML.search(parts.path)
+    extension = NOT_HTML.search(parts.path) if host else None
     return drop("not_html_extension", detail=extension.group().lower()) if extension else keep()

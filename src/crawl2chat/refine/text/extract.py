@@ -2,16 +2,20 @@
 
 import re
 from collections.abc import Sequence
+from html import unescape
 from importlib.util import find_spec
 from typing import Literal
 from unicodedata import normalize
+from urllib.parse import unquote, urlsplit
 
 from crawl2chat.refine.text.encoding import decode_html
 from crawl2chat.refine.text.html_tags import Block, Element, cell_of, code_of, find_rows, item_of, table_of
 from crawl2chat.stages.files import StageError
 
-Extractor = Literal["blocks", "resiliparse", "trafilatura"]
+Extractor = Literal["blocks", "all", "resiliparse", "trafilatura"]
 
+TITLE = re.compile(r"<title(?:\s[^>]*)?>([^<]*)", re.IGNORECASE)
+HEADING = re.compile(r"#{1,6} (.+)")
 BLANK_LINES = re.compile(r"\n{3,}")
 # Control characters other than line ends, and halves of surrogate pairs, are no text and break other people's readers;
 # soft hyphens and joints without width stand inside words, which are then unlike the same words elsewhere.
@@ -26,7 +30,8 @@ def extract_text(
     html: the body, best undecoded. url: where it was found; not needed for the text. content_type: the HTTP header's
     value, whose charset counts more than the page's own. Returns "" where there is no text.
     extractor: `blocks`, our own, keeps headings, lists, tables and code as in Markdown, and paragraphs are parted by
-    empty lines; `resiliparse` and `trafilatura` are those libraries' main content. `bench/extract.py` compares them.
+    empty lines; `all` is the same without a choice among the blocks; `resiliparse` and `trafilatura` are those
+    libraries' main content. `bench/extract.py` compares them.
     Raises StageError if trafilatura is asked for and is not installed, ValueError for an extractor that is unknown.
     """
     from crawl2chat.refine.text.html_blocks import html_blocks
@@ -42,10 +47,21 @@ def extract_text(
         import trafilatura
 
         return clean_whitespace(trafilatura.extract(page, favor_precision=True, include_comments=False) or "")
-    if extractor != "blocks":
-        raise ValueError(f"extractor {extractor!r}: there are blocks, resiliparse and trafilatura")
-    blocks = main_blocks(html_blocks(page, content_type))
+    if extractor not in ("blocks", "all"):
+        raise ValueError(f"extractor {extractor!r}: there are blocks, all, resiliparse and trafilatura")
+    blocks: Sequence[Block] = html_blocks(page, content_type)
+    if extractor == "blocks":
+        blocks = main_blocks(blocks)
     return clean_characters(render_markdown(blocks)).strip()
+
+
+def find_title(page: str, text: str, url: str) -> str:
+    """The title of a page of HTML ("" for other documents), else a heading of its text, else the file's name."""
+    title = TITLE.search(page)
+    heading = HEADING.search(text)
+    found = title and clean_characters(unescape(title[1])).split()
+    found = found or (heading and heading[1].split()) or unquote(urlsplit(url).path).rstrip("/").split("/")[-1:]
+    return " ".join(found)
 
 
 def require_extractor(extractor: Extractor) -> None:

@@ -61,6 +61,12 @@ class Taste:
         families = {word: family for family, words in enumerate(given["rhymes"]) for word in words}
         return Taste(frozenset(given["liked"]), frozenset(given["content"]), families)
 
+    @staticmethod
+    def beside(prompts: Path) -> "Taste":
+        """The taste in the folder of a file of prompts, or in a folder with one; the default one if there is none."""
+        file = (prompts if prompts.is_dir() else prompts.parent) / TASTE
+        return Taste.load(file) if file.exists() else Taste()
+
     def reward(self, prompt: PromptRow, answer: Answer) -> float:
         """How well this answer pleases, in points.
 

@@ -1,7 +1,8 @@
 """The way of the policy: its reward, held near the start, and checks on held-out prompts and against the start.
 
 RL follows the reward model less a penalty for the distance from the start. A check measures proxy, gold and distance;
-its comparisons are all that a stopping rule may see, and gold is there to judge the rule.
+its comparisons, or where nobody compares its order of held-out pairs, are all that a stopping rule may see, and gold
+is there to judge the rule.
 Shapes: P prompts, K answers each.
 """
 
@@ -16,10 +17,12 @@ from torch import Tensor
 
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
-from crawl2chat.rl.grpo import Groups, Prompts, sample_groups, token_logprobs
+from crawl2chat.model.ragged import pad
+from crawl2chat.rl.grpo import Groups, Prompts, engine_for, sample_groups, token_logprobs
 from crawl2chat.rl.preferences.annotator import Annotator
+from crawl2chat.rl.preferences.direct import Pair, PairFit, pair_fit
 from crawl2chat.rl.preferences.preference_files import PromptRow
-from crawl2chat.rl.preferences.reward_model import RewardModel, reading
+from crawl2chat.rl.preferences.reward_model import RewardEnsemble, RewardModel, reading
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Answer
 from crawl2chat.stages.files import write_json
@@ -53,13 +56,17 @@ class Comparison:
 
 @dataclass(frozen=True)
 class Check:
-    """The policy after `step` steps. kl: nats per answer, from the start; tokens: per answer."""
+    """The policy after `step` steps. kl: nats per answer, from the start; tokens: per answer.
+
+    pairs: how its implicit rewards order held-out pairs, where nobody compares its answers.
+    """
 
     step: int
     kl: float
     tokens: float
     judged: list[Judged]
     comparisons: list[Comparison]
+    pairs: PairFit | None = None
 
     @property
     def proxy(self) -> float:
@@ -91,24 +98,30 @@ class Check:
             Comparison(c["prompt"], Answer(**c["policys"]), Answer(**c["starts"]), c["won"])
             for c in content["comparisons"]
         ]
+        content["pairs"] = content["pairs"] and PairFit(**content["pairs"])
         return Check(**content)
 
 
 @dataclass(frozen=True)
 class Checker:
-    """All that a check needs but the policy. `starts`: answers of the start to prompts that were ranked."""
+    """All that a check needs but the policy.
+
+    starts: answers of the start to prompts that were ranked. pairs: held-out pairs, if the ranking was not simulated.
+    """
 
     tokenizer: Tokenizer
-    reward_model: RewardModel
+    reward_model: RewardModel | RewardEnsemble
     reference: Transformer
     held_out: Sequence[PromptRow]
     starts: Sequence[tuple[PromptRow, Answer]]
     annotator: Annotator | None
     settings: PreferSettings
+    pairs: Sequence[Pair] = ()
 
     def check(self, policy: Transformer, step: int) -> Check:
-        engine = Engine(policy, self.tokenizer)
-        prompts = [prompt.ids(engine.tokenizer) for prompt in self.held_out]
+        prompts = [prompt.ids(self.tokenizer) for prompt in self.held_out]
+        starts = [prompt.ids(self.tokenizer) for prompt, _ in self.starts]
+        engine = engine_for(policy, self.tokenizer, [*prompts, *starts], self.settings)
         # the same seeds at every check: the curves then differ by the policy and less by luck
         sampling = Sampling(max_tokens=self.settings.max_tokens, seed=self.settings.seed)
         groups = sample_groups(engine, prompts, ANSWERS, sampling, first_seed=0)
@@ -119,6 +132,7 @@ class Checker:
             tokens=statistics.fmean(len(answer.ids) for group in groups for answer in group),
             judged=self.judge(self.held_out, prompts, groups),
             comparisons=self._compare(engine, step) if step else [],
+            pairs=pair_fit(policy, self.pairs, self.settings.beta) if self.pairs else None,
         )
 
     def judge(self, asked: Sequence[PromptRow], prompts: list[list[int]], groups: Groups) -> list[Judged]:
@@ -170,22 +184,22 @@ def log_ratios(reference: Transformer, prompts: Prompts, groups: Groups) -> Tens
 def _ratios_of_group(
     reference: Transformer, prompt: list[int], answers: list[tuple[list[int], list[float]]]
 ) -> list[float]:
-    rows = torch.zeros(len(answers), len(prompt) + max(len(ids) for ids, _ in answers), dtype=torch.long)
+    ids_bt = pad([prompt + ids for ids, _ in answers], next(reference.parameters()).device)
+    mask_bt = torch.zeros_like(ids_bt[:, 1:])
     for row, (ids, _) in enumerate(answers):
-        rows[row, : len(prompt) + len(ids)] = torch.tensor(prompt + ids)
-    logprobs_bt, _ = token_logprobs(reference, rows.to(next(reference.parameters()).device))
-    first = len(prompt) - 1  # predictions are one place before their tokens
+        mask_bt[row, len(prompt) - 1 : len(prompt) - 1 + len(ids)] = 1  # predictions are one place before their tokens
+    logprobs_bt, _ = token_logprobs(reference, ids_bt, mask_bt)
     return [
-        sum(sampled) - logprobs_bt[row, first : first + len(ids)].sum().item()
-        for row, (ids, sampled) in enumerate(answers)
+        sum(sampled) - logprobs_t.sum().item() for (_, sampled), logprobs_t in zip(answers, logprobs_bt, strict=True)
     ]
 
 
-def proxy_rewards(reward_model: RewardModel, tokenizer: Tokenizer, prompts: Prompts, groups: Groups) -> Tensor:
+def proxy_rewards(
+    reward_model: RewardModel | RewardEnsemble, tokenizer: Tokenizer, prompts: Prompts, groups: Groups
+) -> Tensor:
     """What the reward model thinks of each answer, (P, K)."""
-    context = reward_model.body.config.max_position_embeddings
     readings = [
-        reading(tokenizer, prompt, answer.text, answer.finish_reason == "stop", context)
+        reading(tokenizer, prompt, answer.text, answer.finish_reason == "stop", reward_model.context)
         for prompt, group in zip(prompts, groups, strict=True)
         for answer in group
     ]
@@ -193,7 +207,11 @@ def proxy_rewards(reward_model: RewardModel, tokenizer: Tokenizer, prompts: Prom
 
 
 def penalised_reward(
-    reward_model: RewardModel, reference: Transformer, tokenizer: Tokenizer, kl_weight: float, metrics: Metrics
+    reward_model: RewardModel | RewardEnsemble,
+    reference: Transformer,
+    tokenizer: Tokenizer,
+    kl_weight: float,
+    metrics: Metrics,
 ) -> Callable[[int, Prompts, Groups], Tensor]:
     """The reward of RLHF: proxy − β · Σ (log π − log π_ref) (InstructGPT, arXiv 2203.02155, without its clipping).
 

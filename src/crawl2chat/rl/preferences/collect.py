@@ -1,8 +1,9 @@
 """Rankings for the reward model, and how well it agrees with rankings that it has not seen."""
 
-import json
+import sys
+from collections import Counter
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any
@@ -14,14 +15,16 @@ from crawl2chat.model import Transformer
 from crawl2chat.rl.grpo import sample_groups
 from crawl2chat.rl.preferences import annotator as simulated
 from crawl2chat.rl.preferences.annotator import Annotator
-from crawl2chat.rl.preferences.preference_files import PromptRow
-from crawl2chat.rl.preferences.reward_model import Reading, RewardModel, fit_reward_model, reading
+from crawl2chat.rl.preferences.preference_files import PromptRow, holds_judgements, read_judgements
+from crawl2chat.rl.preferences.reward_model import Reading, RewardEnsemble, RewardModel, fit_reward_model, reading
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Answer, Ranking, RankingStore
 from crawl2chat.stages.figures import Figure, share
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.train.lora import Start
 
+CONFIDENCE_BINS = 10
 TEST_SHARE = 0.2  # of the topics; their rankings measure the reward model
 SQLITE = b"SQLite format 3\x00"
 _RANKING_SEEDS = 1 << 32  # draws of rankings are apart from those of RL, which count up from 0
@@ -42,43 +45,42 @@ def rank_by_taste(
     store.save(file)
 
 
-def read_rankings(file: AnyPath) -> list[Ranking]:
-    """All rankings of a store in which some answer is better than another; the file stays as it is.
+def rankings_file(prompts: AnyPath, settings: PreferSettings) -> Path | None:
+    """The rankings to learn from: those that are named, or those in the file of prompts; None: to be simulated."""
+    if settings.rankings:
+        return Path(settings.rankings).expanduser()
+    return Path(prompts) if holds_judgements(prompts) else None
 
-    Raises StageError for a file that is missing or not a store, and for too few rankings to fit and to measure with.
+
+def read_rankings(file: AnyPath) -> list[Ranking]:
+    """All rankings of a store or of a file of lists or pairs in which some answer is better than another.
+
+    The file stays as it is; of a file of pairs, what says nothing is counted on stderr.
+    Raises StageError for a file that is missing or neither, and for too few rankings to fit and to measure with.
     """
     file = Path(file)
     if not file.is_file():
         raise StageError(f"prefer.rankings = {file}: no such file; make it with `crawl2chat rank`")
     with file.open("rb") as content:
-        beginning = content.read(1 << 16)
-    if not beginning.startswith(SQLITE):
+        is_store = content.read(len(SQLITE)) == SQLITE
+    left_out: Counter[str] = Counter()
+    try:
+        judged = list(RankingStore.read(file).rankings()) if is_store else read_judgements(file, file.name, left_out)
+    except StageError as error:
         raise StageError(
-            f"prefer.rankings = {file}: {_form_of(beginning)}; expected a store of rankings that `crawl2chat rank` "
-            "wrote (SQLite)"
-        )
+            f"{error}; expected a store of rankings that `crawl2chat rank` wrote, or JSON lines of pairs "
+            "(chosen, rejected) or ranked lists"
+        ) from error
     # all answers tied is an answer, but teaches no order; of a prompt that was shown twice both judgements count
-    rankings = [ranking for ranking in RankingStore.read(file).rankings() if len(ranking.best_first) > 1]
+    rankings = [ranking for ranking in judged if len(ranking.best_first) > 1]
+    if not is_store:
+        n_rows = len(judged) + left_out.total()
+        left_out["a tie, or no order"] = len(judged) - len(rankings)
+        for reason, count in (+left_out).items():
+            print(f"{file}: {count:,} of {n_rows:,} rows left out: {reason}", file=sys.stderr)
     if len({ranking.prompt for ranking in rankings}) < 5:
         raise StageError(f"{file}: holds {len(rankings)} rankings; at least 5 prompts must be ranked")
     return rankings
-
-
-def _form_of(beginning: bytes) -> str:
-    """What a file that is not a store of rankings seems to be, by its first bytes."""
-    if not beginning.strip():
-        return "an empty file"
-    try:
-        line = beginning.decode("utf-8-sig").strip().split("\n")[0]
-    except UnicodeDecodeError:
-        return "neither a database nor text"
-    try:
-        row = json.loads(line)
-    except ValueError:
-        return f"text that begins with {line[:40]!r}"
-    pairs = isinstance(row, dict) and {"chosen", "rejected"} <= row.keys()
-    kind = " (pairs of a chosen and a rejected answer; `crawl2chat rank --import` reads those)" if pairs else ""
-    return f"JSON with the fields {', '.join(row)}{kind}" if isinstance(row, dict) else "JSON that is not an object"
 
 
 def split_by_topic(
@@ -105,10 +107,23 @@ def split_by_topic(
 
 
 def reward_model_of(
-    policy: Transformer, tokenizer: Tokenizer, rankings: Sequence[Ranking], settings: PreferSettings, out: Path
+    begun: Start,
+    tokenizer: Tokenizer,
+    rankings: Sequence[Ranking],
+    settings: PreferSettings,
+    out: Path,
+    member: int = 0,
 ) -> RewardModel:
-    """Fit a reward model to the rankings, or go on with it from a checkpoint in `out`."""
-    readings = [_readings(ranking, policy, tokenizer) for ranking in rankings]
+    """Fit a reward model to the rankings, or go on with it from a checkpoint in `out`.
+
+    member: of an ensemble, each of which draws as many rankings as there are, with replacement, and has its own order.
+    """
+    settings = settings.model_copy(update={"seed": settings.seed + member})
+    if settings.reward_models > 1:
+        drawn = np.random.default_rng((settings.seed, member)).integers(0, len(rankings), len(rankings))
+        rankings = [rankings[i] for i in drawn]
+    readings = [_readings(ranking, begun.reference, tokenizer) for ranking in rankings]
+    policy = begun.trainable(settings.seed) if settings.lora.rank else begun.reference
     return fit_reward_model(policy, readings, settings, [_group_sizes(ranking) for ranking in rankings], out)
 
 
@@ -118,10 +133,19 @@ class Agreement:
 
     By the hidden taste: pairs that it orders; the ceiling is what the taste itself would reach against the
     annotator's noisy order. Both are None of a person's rankings.
+    margin: mean reward of the better answer less that of the other, in nats. calibration_error: how far the chance of
+    being right that the model claims is from the share that is right (`calibration_error`). prefers_longer: pairs, of
+    those of unequal length, in which the model rewards the longer answer more; longer_is_better: those in which the
+    annotator put it first.
     """
 
     right: int
     pairs: int
+    margin: float
+    calibration_error: float
+    prefers_longer: int
+    longer_is_better: int
+    unequal: int
     gold_right: int | None = None
     gold_pairs: int | None = None
     ceiling: float | None = None
@@ -130,7 +154,14 @@ class Agreement:
         return asdict(self)
 
     def figures(self) -> list[Figure]:
-        figures = [share("reward_model_agrees", self.right, self.pairs)]
+        figures = [
+            share("reward_model_agrees", self.right, self.pairs),
+            Figure("reward_margin", self.margin, "nats", count=self.pairs),
+            Figure("reward_calibration_error", self.calibration_error, "share", count=self.pairs),
+        ]
+        if self.unequal:
+            figures.append(share("reward_model_prefers_longer", self.prefers_longer, self.unequal))
+            figures.append(share("annotator_prefers_longer", self.longer_is_better, self.unequal))
         if self.gold_right is not None and self.gold_pairs is not None and self.ceiling is not None:
             figures.append(share("reward_model_agrees_with_gold", self.gold_right, self.gold_pairs))
             figures.append(Figure("agreement_ceiling", self.ceiling, "share", count=self.pairs))
@@ -138,7 +169,7 @@ class Agreement:
 
 
 def agreement(
-    model: RewardModel,
+    model: RewardModel | RewardEnsemble,
     policy: Transformer,
     tokenizer: Tokenizer,
     rankings: Sequence[Ranking],
@@ -147,14 +178,26 @@ def agreement(
 ) -> Agreement:
     """Compare the reward model's order with rankings, pair by pair. prompts: all that were ranked."""
     rewards = [model.rewards(_readings(ranking, policy, tokenizer)) for ranking in rankings]
-    ordered = [
-        better > worse
+    compared = [
+        (better - worse, len(answer.text) - len(other.text))
         for ranking, group in zip(rankings, rewards, strict=True)
-        for (better, place), (worse, later) in combinations(zip(group, _places(ranking), strict=True), 2)
+        for (better, answer, place), (worse, other, later) in combinations(
+            zip(group, ranking.ordered, _places(ranking), strict=True), 2
+        )
         if place < later  # not tied
     ]
+    margins, longer = np.array(compared, dtype=float).reshape(-1, 2).T
+    found = Agreement(
+        right=int((margins > 0).sum()),
+        pairs=len(compared),
+        margin=float(margins.mean()),
+        calibration_error=calibration_error(margins),
+        prefers_longer=int((margins * longer > 0).sum()),
+        longer_is_better=int((longer > 0).sum()),
+        unequal=int((longer != 0).sum()),
+    )
     if annotator is None:
-        return Agreement(sum(ordered), len(ordered))
+        return found
     rows = {row.prompt: row for row in prompts}
     golds = [[annotator.taste.reward(rows[r.asked], answer) for answer in r.ordered] for r in rankings]
     told_apart = [
@@ -163,7 +206,18 @@ def agreement(
         for (g1, r1), (g2, r2) in combinations(zip(gold_k, reward_k, strict=True), 2)
         if g1 != g2
     ]
-    return Agreement(sum(ordered), len(ordered), sum(told_apart), len(told_apart), annotator.ceiling(golds))
+    return replace(found, gold_right=sum(told_apart), gold_pairs=len(told_apart), ceiling=annotator.ceiling(golds))
+
+
+def calibration_error(margins_n: np.ndarray) -> float:
+    """Mean distance of claimed and reached accuracy over bins of confidence (ECE, arXiv 1706.04599, eq. 3).
+
+    margins_n: reward of the better answer less that of the worse; claimed is σ(|margin|).
+    """
+    claimed_n = 1 / (1 + np.exp(-np.abs(margins_n)))
+    bins = np.array_split(np.argsort(claimed_n, kind="stable"), min(CONFIDENCE_BINS, len(margins_n)))
+    right_n = margins_n > 0
+    return float(sum(abs(claimed_n[i].sum() - right_n[i].sum()) for i in bins) / len(margins_n))
 
 
 def _readings(ranking: Ranking, policy: Transformer, tokenizer: Tokenizer) -> list[Reading]:

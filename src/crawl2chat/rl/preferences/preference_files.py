@@ -7,10 +7,15 @@
   `answers`, from 0, tied ones in one list; `repeat_of` is the number, from 1, of an earlier line. Answers may be texts.
 - Pairs, as TRL reads them: `{"prompt", "chosen", "rejected"}`, each a text or a list of messages; a prompt that is not
   there is what `chosen` and `rejected` have in common. https://huggingface.co/docs/trl/dataset_formats
+- Pairs of Anthropic's helpful–harmless files (arXiv 2204.05862): `chosen` and `rejected` are transcripts, whose turns
+  begin with an empty line and "Human:" or "Assistant:". Rows in which the two don't differ in one last answer are left
+  out and counted.
 """
 
 import json
 import random
+import re
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from itertools import combinations
@@ -29,9 +34,15 @@ HELD_OUT_SHARE = 0.2  # of the groups of prompts without a split
 MAX_PROBLEMS = 5
 MAX_SECONDS = 1e9  # of a judgement, some 30 years; SQLite can't hold whole numbers of any length
 MAIN_FIELDS = {"prompt", "messages", "chosen", "answers"}
+_TURN = re.compile(r"\n\n(Human|Assistant):")
+_SPEAKERS = {"Human": "user", "Assistant": "assistant"}
 
 Row = TypeVar("Row")
 Rows = Iterable[tuple[int, Any]]  # numbers, and what JSON holds
+
+
+class LeftOut(ValueError):
+    """Why a row of somebody else's file says nothing: it is counted, and the others are used."""
 
 
 @dataclass(frozen=True)
@@ -54,6 +65,8 @@ class PromptRow:
 def read_prompt_rows(source: AnyPath) -> list[PromptRow]:
     """Return the prompts of a file, or of `prompts.jsonl` in a folder; one without a group is its own.
 
+    Of a file of pairs they are what the pairs answer, each once; conversations that begin alike are then one group.
+
     Raises StageError for a file that can't be read, has no prompts, or has rows that are not prompts.
     """
     file = Path(source) / PROMPTS if Path(source).is_dir() else Path(source)
@@ -61,7 +74,7 @@ def read_prompt_rows(source: AnyPath) -> list[PromptRow]:
         what = f"a folder without {PROMPTS}" if Path(source).is_dir() else "no such file"
         raise StageError(f'{source}: {what}; expected a file of prompts, JSON lines such as {{"prompt": "…"}}')
     try:
-        prompts = _read_all(_rows_of(file), lambda row, number: _prompt_row_of(row))
+        prompts = list(dict.fromkeys(_read_all(_rows_of(file), lambda row, number: _prompt_row_of(row), Counter())))
     except ValueError as error:
         raise StageError(f"{file}: {error}") from error
     if not prompts:
@@ -106,17 +119,26 @@ def split_prompts(
     return parts
 
 
-def read_judgements(file: AnyPath, annotator: str) -> list[Ranking]:
-    """Ranked lists or pairs. annotator: of rows that name none. Raises StageError for what is neither."""
+def holds_judgements(source: AnyPath) -> bool:
+    """Whether a file's first row is a ranked list or a pair, and not a mere prompt."""
+    first = next((row for _, row in _rows_of(Path(source))), None) if Path(source).is_file() else None
+    return isinstance(first, dict) and not {"chosen", "answers"}.isdisjoint(first)
+
+
+def read_judgements(file: AnyPath, annotator: str, left_out: Counter[str] | None = None) -> list[Ranking]:
+    """Ranked lists or pairs. annotator: of rows that name none. Raises StageError for what is neither.
+
+    left_out: counts rows of transcripts that can't be used, by reason; without it they are an error, too.
+    """
     try:
-        return parse_judgements(_rows_of(Path(file)), annotator)
+        return parse_judgements(_rows_of(Path(file)), annotator, left_out)
     except ValueError as error:
         raise StageError(f"{file}: {error}") from error
 
 
-def parse_judgements(rows: Rows, annotator: str) -> list[Ranking]:
+def parse_judgements(rows: Rows, annotator: str, left_out: Counter[str] | None = None) -> list[Ranking]:
     """Ids are the rows' numbers. Raises ValueError that names the first rows that are neither list nor pair."""
-    return _read_all(rows, lambda row, number: _judgement_of(row, number, annotator))
+    return _read_all(rows, lambda row, number: _judgement_of(row, number, annotator), left_out)
 
 
 def rows_of_text(text: str) -> Iterator[tuple[int, Any]]:
@@ -175,7 +197,9 @@ def _rows_of(file: Path) -> JsonRows:
     return JsonRows(file, lambda value: isinstance(value, dict) and bool(MAIN_FIELDS & value.keys()))
 
 
-def _read_all(rows: Rows, read: Callable[[dict[str, Any], int], Row]) -> list[Row]:
+def _read_all(
+    rows: Rows, read: Callable[[dict[str, Any], int], Row], left_out: Counter[str] | None = None
+) -> list[Row]:
     """Raises ValueError that names the first rows with a problem."""
     found, problems, count = [], [], 0
     for number, row in rows:
@@ -187,6 +211,9 @@ def _read_all(rows: Rows, read: Callable[[dict[str, Any], int], Row]) -> list[Ro
             found.append(read(row, number))
             _check_encodable(row)
         except ValueError as error:  # MessageError, too
+            if isinstance(error, LeftOut) and left_out is not None:
+                left_out[str(error)] += 1
+                continue
             count += 1
             problems += [f"line {number}: {error}"] if count <= MAX_PROBLEMS else []
     if problems:
@@ -204,8 +231,14 @@ def _check_encodable(row: dict[str, Any]) -> None:
 
 
 def _prompt_row_of(row: dict[str, Any]) -> PromptRow:
-    prompt, split = _prompt_of(row), row.get("split")
-    group = prompt.text if row.get("group") is None else row["group"]
+    split = row.get("split")
+    if "chosen" in row:
+        prompt = _pair_of(row)[0]
+        own_group = next((message["content"] for message in prompt.messages if message["role"] == "user"), prompt.text)
+    else:
+        prompt = _prompt_of(row)
+        own_group = prompt.text
+    group = own_group if row.get("group") is None else row["group"]
     if not isinstance(group, str) or not group.strip():
         raise ValueError(f"group = {shown(group)}: expected a text")
     if split is not None and split not in get_args(Split):
@@ -234,8 +267,9 @@ def _judgement_of(row: dict[str, Any], number: int, annotator: str) -> Ranking:
         raise ValueError(f"annotator = {shown(given)}: expected a name")
     if "chosen" in row or "rejected" in row:
         asked, chosen, rejected = _pair_of(row)
+        order = ((0, 1),) if chosen == rejected else ((0,), (1,))  # equal answers are a tie
         return Ranking(number, asked, (Answer(chosen, True, "chosen"), Answer(rejected, True, "rejected")),
-                       given or annotator, None, ((0,), (1,)))  # fmt: skip
+                       given or annotator, None, order)  # fmt: skip
     asked, answers = _prompt_of(row), _answers_of(row.get("answers"))
     verdict = row.get("verdict") or "ranked"
     if verdict not in get_args(Verdict):
@@ -278,6 +312,12 @@ def _groups_of(value: object) -> Sequence[int | Sequence[int]]:
 def _pair_of(row: dict[str, Any]) -> tuple[Prompt, str, str]:
     chosen, rejected = row.get("chosen"), row.get("rejected")
     if isinstance(chosen, str) and isinstance(rejected, str):
+        if "prompt" not in row and _TURN.match(chosen) and _TURN.match(rejected):
+            return _pair_of_transcripts(chosen, rejected)
+        same = next((i for i, (one, other) in enumerate(zip(chosen, rejected, strict=False)) if one != other), 0)
+        begins = max(chosen.rfind(" ", 0, same), chosen.rfind("\n", 0, same)) + 1
+        if row.get("prompt") is None and chosen[:begins].strip():
+            return Prompt(chosen[:begins].strip()), chosen[begins:], rejected[begins:]
         return _prompt_of(row), chosen, rejected
     if not (isinstance(chosen, list) and isinstance(rejected, list) and chosen and rejected):
         raise ValueError("chosen and rejected: expected two texts, or two lists of messages")
@@ -292,6 +332,24 @@ def _pair_of(row: dict[str, Any]) -> tuple[Prompt, str, str]:
     if not before:
         raise MessageError("prompt", "is missing")
     return _asking(before), messages[-1]["content"], others[-1]["content"]
+
+
+def _pair_of_transcripts(chosen: str, rejected: str) -> tuple[Prompt, str, str]:
+    messages, others = _turns(chosen), _turns(rejected)
+    if [message["role"] for message in messages] != ["user", "assistant"] * (len(messages) // 2):
+        raise LeftOut("turns of Human and Assistant don't alternate up to an answer")
+    if messages[:-1] != others[:-1] or others[-1]["role"] != "assistant":
+        raise LeftOut("chosen and rejected differ before their last answer")
+    if not all(message["content"] for message in [*messages, others[-1]]):
+        raise LeftOut("an empty turn")
+    return Prompt.of(messages[:-1]), messages[-1]["content"], others[-1]["content"]
+
+
+def _turns(transcript: str) -> list[Message]:
+    _, *parts = _TURN.split(transcript)
+    return [
+        Message(role=_SPEAKERS[who], content=said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True)
+    ]
 
 
 def _contents(ranking: Ranking) -> tuple[object, ...]:

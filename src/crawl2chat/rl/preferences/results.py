@@ -7,11 +7,12 @@ import json
 import math
 import statistics
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from crawl2chat.generate import Engine, Sampling
-from crawl2chat.rl.grpo import sample_groups
+from crawl2chat.generate import Sampling
+from crawl2chat.rl.grpo import engine_for, sample_groups
 from crawl2chat.rl.preferences import annotator as simulated
 from crawl2chat.rl.preferences.check import Check, Checker, root
 from crawl2chat.rl.preferences.store import RankingStore
@@ -22,18 +23,28 @@ SMOOTHED_OVER = 3  # checks
 _POOL_SEEDS = 1 << 33  # apart from all other draws
 
 
-def smoothed_win_rates(checks: Sequence[Check]) -> list[float]:
-    """Each check's win rate averaged with its neighbours', since a few dozen comparisons are off by some 8 %."""
+def smoothed(rates: Sequence[float]) -> list[float]:
+    """Each check's rate averaged with its neighbours', since a few dozen comparisons are off by some 8 %."""
     reach = SMOOTHED_OVER // 2
-    windows = [checks[max(0, i - reach) : i + reach + 1] for i in range(len(checks))]
-    return [sum(check.win_rate for check in window) / len(window) for window in windows]
+    windows = [rates[max(0, i - reach) : i + reach + 1] for i in range(len(rates))]
+    return [sum(window) / len(window) for window in windows]
+
+
+def smoothed_win_rates(checks: Sequence[Check]) -> list[float]:
+    return smoothed([check.win_rate for check in checks])
 
 
 def check_to_keep(checks: Sequence[Check]) -> Check:
-    """The one with the best smoothed win rate, the earliest of equals; the last one where nobody compared."""
-    if not any(check.comparisons for check in checks):
+    """The one with the best smoothed win rate, the earliest of equals.
+
+    Where nobody compared, the one that puts most held-out pairs in order; without any, the last one.
+    """
+    if any(check.comparisons for check in checks):
+        rates = smoothed_win_rates(checks)
+    elif all(check.pairs for check in checks):
+        rates = smoothed([check.pairs.accuracy for check in checks if check.pairs])
+    else:
         return checks[-1]
-    rates = smoothed_win_rates(checks)
     return checks[rates.index(max(rates))]
 
 
@@ -63,8 +74,8 @@ def best_of_n_curve(checker: Checker) -> list[dict[str, Any]]:
     """Proxy and gold of the start's best of n = 1, 2, 4, … answers by the reward model, on one prompt per topic."""
     pool = checker.settings.best_of
     asked = list({prompt.group: prompt for prompt in checker.held_out}.values())
-    engine = Engine(checker.reference, checker.tokenizer)
-    prompts = [prompt.ids(engine.tokenizer) for prompt in asked]
+    prompts = [prompt.ids(checker.tokenizer) for prompt in asked]
+    engine = engine_for(checker.reference, checker.tokenizer, prompts, checker.settings)
     sampling = Sampling(max_tokens=checker.settings.max_tokens, seed=checker.settings.seed)
     groups = sample_groups(engine, prompts, pool, sampling, _POOL_SEEDS)
     judged = checker.judge(asked, prompts, groups)
@@ -128,9 +139,10 @@ def curves(checks: Sequence[Check], kept: Check, best_of_n: list[dict[str, Any]]
             "tokens": check.tokens,
             "wins": check.wins,
             "compared": len(check.comparisons),
-            "smoothed_win_rate": smoothed,
+            "smoothed_win_rate": win_rate,
+            **({"pairs": asdict(check.pairs)} if check.pairs else {}),
         }
-        for check, smoothed in zip(checks, smoothed_win_rates(checks), strict=True)
+        for check, win_rate in zip(checks, smoothed_win_rates(checks), strict=True)
     ]
     return {"kept": kept.step, "peak": best and best.step, "policy": steps, "best_of_n": best_of_n}
 
@@ -155,4 +167,7 @@ def figures(found: dict[str, Any]) -> list[Figure]:
             reach = 1.96 * row["gold_error"]
             made.append(Figure(f"gold/{name}", row["gold"], "points", (row["gold"] - reach, row["gold"] + reach)))
         made.append(Figure(f"sqrt_kl/{name}", row["sqrt_kl"], "√nats"))
+        if "pairs" in row:
+            made.append(Figure(f"held_out_pairs_in_order/{name}", row["pairs"]["accuracy"], "share"))
+            made.append(Figure(f"held_out_margin/{name}", row["pairs"]["margin"], "nats"))
     return made

@@ -7,7 +7,7 @@ import contextlib
 import json
 import tempfile
 from collections.abc import Sequence
-from dataclasses import fields
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
@@ -15,7 +15,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
-from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.model import ModelConfig, Transformer, load_model
+from crawl2chat.model.adapters import PREFIX, AdaptedTransformer, has_adapter, read_adapter, save_adapter
+from crawl2chat.model.families import FAMILIES, config_from_json, config_to_json
 from crawl2chat.model.ragged import by_length, pad
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
@@ -23,7 +25,7 @@ from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.data import epoch_order
 from crawl2chat.train.distributed import ParallelModel, Ranks
 from crawl2chat.train.loop import Learner, Objective, train
-from crawl2chat.train.memory import GPU_TOKENS, MicroBatch, rows_within
+from crawl2chat.train.memory import GPU_TOKENS, MicroBatch, cpu_tokens, rows_within
 from crawl2chat.train.settings import TrainerSettings
 
 Reading = list[int]  # a question, an answer and its end, as token ids: what a reward is given for
@@ -45,12 +47,34 @@ class RewardModel(nn.Module):
         self.score = nn.Linear(config.hidden_size, 1, bias=False)
         self.register_buffer("offset", torch.zeros(()))
 
+    @property
+    def context(self) -> int:
+        """Tokens that a reading may have."""
+        return self.body.config.max_position_embeddings
+
     @staticmethod
     def from_policy(policy: Transformer) -> "RewardModel":
-        """The policy's weights below, and a head that finds all answers equal until it is trained."""
+        """The policy's weights below, and a head that finds all answers equal until it is trained.
+
+        A policy with an adapter becomes the body, with its adapter, on weights that it shares with others.
+        """
+        if isinstance(policy, AdaptedTransformer):
+            return RewardModel._around(policy)
         model = RewardModel(policy.config)
         model.body.model.load_state_dict(policy.model.state_dict())
         nn.init.zeros_(model.score.weight)
+        return model
+
+    @staticmethod
+    def _around(body: AdaptedTransformer) -> "RewardModel":
+        with torch.device("meta"):
+            model = RewardModel(body.config)
+        device = body.model.embed_tokens.weight.device
+        del body.lm_head
+        model.body = body
+        model.score = nn.Linear(body.config.hidden_size, 1, bias=False, device=device)
+        nn.init.zeros_(model.score.weight)
+        model.offset = torch.zeros((), device=device)
         return model
 
     def forward(self, ids_bt: Tensor, last_b: Tensor) -> Tensor:
@@ -70,11 +94,14 @@ class RewardModel(nn.Module):
         return rewards
 
     def save(self, folder: AnyPath, pad_id: int) -> None:
-        """Write `config.json` and `model.safetensors` in one atomic step, under transformers' names."""
-        config = {
-            "architectures": ["Qwen3ForSequenceClassification"],
-            "model_type": "qwen3",
-            **self.body.config.to_json(),
+        """Write `config.json` and `model.safetensors` in one atomic step, under transformers' names.
+
+        With an adapter, that and the head in the place of all weights, as PEFT has them.
+        """
+        config = config_to_json(self.body.config) | {
+            "architectures": [
+                FAMILIES[self.body.config.family].architecture.replace("CausalLM", "SequenceClassification")
+            ],
             "id2label": {"0": "reward"},
             "label2id": {"reward": 0},
             "pad_token_id": pad_id,
@@ -88,11 +115,16 @@ class RewardModel(nn.Module):
         }
         with atomic_write(Path(folder)) as temporary:
             write_json(temporary / "config.json", config)
+            if isinstance(self.body, AdaptedTransformer):
+                save_adapter(temporary, self.body, {"score.weight": self.score.weight.detach().cpu()})
+                return
             save_file(weights, temporary / "model.safetensors", metadata={"format": "pt"})
 
     @staticmethod
-    def load(folder: AnyPath, device: str = "cpu") -> "RewardModel":
-        """Read what `save` wrote. Raises StageError when the folder holds no reward model."""
+    def load(folder: AnyPath, device: str = "cpu", *, frozen: Transformer | None = None) -> "RewardModel":
+        """Read what `save` wrote. frozen: the base of its adapter, where it is in memory already, to be shared.
+
+        Raises StageError when the folder holds no reward model."""
         folder = Path(folder)
         file = folder / "config.json"
         if not file.exists():
@@ -100,11 +132,42 @@ class RewardModel(nn.Module):
         content = json.loads(file.read_text(encoding="utf-8"))
         if "reward_offset" not in content:
             raise StageError(f"{folder}: holds a {content.get('architectures')}, not a reward model")
-        model = RewardModel(ModelConfig(**{f.name: content[f.name] for f in fields(ModelConfig)}))
+        if has_adapter(folder):
+            adapter = read_adapter(folder)
+            assert adapter.base
+            base = frozen or load_model(adapter.base, device=device)
+            body = AdaptedTransformer.on(base, adapter.shape, adapter.base).load_adapter(adapter.tensors)
+            model = RewardModel._around(body)
+            model.score.weight.data.copy_(adapter.tensors[f"{PREFIX}score.weight"])
+            model.offset.fill_(content["reward_offset"])
+            return model.requires_grad_(False).eval()
+        model = RewardModel(config_from_json(content, file))
         weights = load_file(folder / "model.safetensors")
         named = {name if name.startswith("score.") else f"body.{name}": tensor for name, tensor in weights.items()}
         model.load_state_dict(named | {"offset": torch.tensor(content["reward_offset"])})
         return model.to(device).eval()
+
+
+@dataclass(frozen=True)
+class RewardEnsemble:
+    """Several reward models that are believed only as far as they agree, which leaves less to be gamed.
+
+    The least of their rewards or, with a doubt, their mean less doubt · variance (Coste et al., arXiv 2310.02743).
+    """
+
+    members: Sequence[RewardModel]
+    doubt: float = 0.0
+
+    @property
+    def context(self) -> int:
+        return self.members[0].context
+
+    def rewards(self, readings: Sequence[Reading]) -> list[float]:
+        """The reward of each reading."""
+        rewards_mb = torch.tensor([member.rewards(readings) for member in self.members])
+        if self.doubt:
+            return (rewards_mb.mean(dim=0) - self.doubt * rewards_mb.var(dim=0, unbiased=False)).tolist()
+        return rewards_mb.amin(dim=0).tolist()
 
 
 def reading(tokenizer: Tokenizer, prompt: Sequence[int], text: str, ended: bool, context: int) -> Reading:
@@ -112,7 +175,7 @@ def reading(tokenizer: Tokenizer, prompt: Sequence[int], text: str, ended: bool,
 
     Encoded again, so that a reward depends on what can be read and not on how the policy cut it into tokens.
     """
-    return [*prompt, *tokenizer.encode(text), *([tokenizer.im_end] if ended else [])][:context]
+    return [*prompt, *tokenizer.encode(text), *([tokenizer.end_of_turn] if ended else [])][:context]
 
 
 def plackett_luce_loss(rewards_pk: Tensor) -> Tensor:
@@ -161,7 +224,7 @@ def fit_reward_model(
         folder.mkdir(parents=True, exist_ok=True)
         train(
             objective, len(objective.batches), settings.for_reward_model(), folder, label="reward model",
-            rates="prefer.reward_",
+            rates="prefer.reward_", adapter_lr=settings.reward_lora_lr,
         )  # fmt: skip
     model = objective.model
     rewards = model.rewards([reading for ranking in rankings for reading in ranking])
@@ -189,9 +252,10 @@ class RankedChoice(Objective):
         ]
 
     def micro_batch(self, settings: TrainerSettings, device: str, label: str, ranks: Ranks) -> MicroBatch:
-        """All rankings of a step at once, to begin with, on a CPU too: a batch is small."""
+        """All rankings of a step at once, to begin with, on a CPU too unless the model is large: a batch is small."""
         otherwise = "prefer.max_tokens or prefer.ranked_answers"
-        return MicroBatch(settings, device, "prefer", on_cpu=GPU_TOKENS, alone=ranks.size == 1, otherwise=otherwise)
+        on_cpu = cpu_tokens(self.model.body, GPU_TOKENS)
+        return MicroBatch(settings, device, "prefer", on_cpu=on_cpu, alone=ranks.size == 1, otherwise=otherwise)
 
     def accumulate_gradients(self, step: int, learner: Learner) -> dict[str, Any]:
         """The mean loss of a ranking, in nats."""

@@ -1,5 +1,7 @@
 """Settings of learning from preferences."""
 
+from typing import Literal
+
 from pydantic import Field
 
 from crawl2chat.rl.settings import PolicySettings
@@ -15,10 +17,25 @@ class PreferSettings(PolicySettings):
     # how often it is checked decides which snapshots there are to keep
     RUNTIME_ONLY = PolicySettings.RUNTIME_ONLY - {"evaluate_every"}
 
+    method: Literal["rl", "dpo", "ipo", "dpo_norm"] = Field(
+        "rl",
+        description="rl: sample answers and follow the reward model; the others fit the policy to the pairs: "
+        "dpo (arXiv 2305.18290), ipo, which stops at a margin (2310.12036), dpo_norm, per token (2411.15124)",
+    )
+    beta: float = Field(
+        0.1, gt=0, description="of dpo, ipo and dpo_norm: how strongly the policy is held near the start"
+    )
+    pairs: int = Field(16, ge=1, description="pairs of answers per step of dpo, ipo and dpo_norm")
     rankings: str | None = Field(
         None,
-        description="a person's rankings to learn from (`crawl2chat rank`); default: those of a simulated annotator",
+        description="rankings to learn from: a store of `crawl2chat rank`, or JSON lines of pairs (chosen, rejected) "
+        "as TRL or Anthropic's helpful-harmless files have them; default: those of a simulated annotator, unless the "
+        "file of prompts holds pairs",
     )
+    max_prompt_tokens: int = Field(
+        0, ge=0, description="leave out longer prompts, in tokens; 0: those that leave no room for an answer"
+    )
+    measured: int = Field(500, ge=1, description="maximum number of held-out prompts to answer at each check")
     ranked_prompts: int = Field(300, ge=5, description="number of rankings by the simulated annotator")
     ranked_answers: int = Field(4, ge=2, description="answers in each of these rankings")
     noise: float = Field(0.7, gt=0, description="scale of the annotator's Gumbel noise, in points of its taste")
@@ -28,10 +45,22 @@ class PreferSettings(PolicySettings):
     reward_embedding_lr: float = Field(
         0.02, gt=0, description="AdamW's learning rate for its embeddings, norms and head"
     )
-    kl_weight: float = Field(
-        0.002,
+    reward_lora_lr: float = Field(
+        0.001, gt=0, description="AdamW's learning rate for its own low-rank update, where lora.rank is set"
+    )
+    reward_models: int = Field(
+        1, ge=1, description="members of an ensemble of reward models, each fitted to a sample of its own (bootstrap)"
+    )
+    reward_doubt: float = Field(
+        0.0,
         ge=0,
-        description="penalty per nat of divergence from the start; small by default, to show the reward being gamed",
+        description="weight of the members' variance, which is taken from their mean; 0: the least of their rewards",
+    )
+    kl_weight: float = with_default(
+        PolicySettings,
+        "kl_weight",
+        0.002,
+        "penalty per nat of divergence from the start; small by default, to show the reward being gamed",
     )
     compared: int = Field(40, ge=1, description="comparisons with the starting model's answers per check")
     best_of: int = Field(64, ge=1, description="maximum number of answers per prompt from which the best is chosen")

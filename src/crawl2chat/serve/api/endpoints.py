@@ -15,6 +15,7 @@ from crawl2chat.serve.engine_thread import GenerationRequest
 from crawl2chat.serve.errors import engine_broken, shutting_down
 from crawl2chat.serve.http import EventStream, cancel_on_disconnect, client_address, get, post, run_in_thread_if_long
 from crawl2chat.serve.model_pool import AvailableModel, ModelPool
+from crawl2chat.serve.run_tools import AnswerWithTools, RunTools
 
 COMPLETION_TOKENS = 16  # OpenAI's default for /v1/completions
 PING_SECONDS = 15.0  # of silence in a stream, after which a comment shows that the server lives
@@ -25,8 +26,9 @@ Choices = Sequence[CompletionChoice] | Sequence[ChatChoice]
 class Api:
     """The endpoints, with the models that they share."""
 
-    def __init__(self, pool: ModelPool, ping_seconds: float = PING_SECONDS) -> None:
-        self.pool, self.ping_seconds = pool, ping_seconds
+    def __init__(self, pool: ModelPool, ping_seconds: float = PING_SECONDS, run_tools: RunTools | None = None) -> None:
+        """run_tools: those that the server runs itself (default: none)."""
+        self.pool, self.ping_seconds, self.run_tools = pool, ping_seconds, run_tools or RunTools()
 
     # generation
 
@@ -35,6 +37,8 @@ class Api:
         loaded = await self.pool.load(body.model)
         model = loaded.model
         loaded.admission.check_size(body.choices)
+        if names := self.run_tools.wanted(model, body):
+            return await self._chat_with_tools(request, AnswerWithTools(loaded, body, self.run_tools, names))
         prompt, sampling, rule = await run_in_thread_if_long(request, lambda: chat_prompt(model, body))
         on_page = model.base and not body.continues
         choices = [ChatChoice(model.tokenizer, body, i, prompt, on_page=on_page) for i in range(body.choices)]
@@ -42,6 +46,32 @@ class Api:
         wanted = [GenerationRequest(prompt, sampling, i, logprobs=reports, rule=rule) for i in range(body.choices)]
         generation = loaded.admission.admit(wanted, client_address(request))
         return await self._answer(request, body, generation, choices, Envelope("chat.completion", model.name))
+
+    async def _chat_with_tools(self, request: Request, answer: AnswerWithTools) -> Response:
+        """OpenAI's form, and `citations`: what was read for the answer, in the whole one or in the last chunk of it."""
+        answer.check()
+        body, envelope = answer.body, Envelope("chat.completion", answer.loaded.model.name)
+
+        async def chunks() -> AsyncGenerator[list[dict[str, Any]], None]:
+            def chunk(delta: dict[str, Any], reason: str | None = None) -> dict[str, Any]:
+                choice = {"index": 0, "delta": delta, "logprobs": None, "finish_reason": reason}
+                return envelope.chunk([choice], usage=None, with_usage=body.include_usage)
+
+            yield [chunk({"role": "assistant", "content": ""})]
+            async for text in answer.pieces(request, self.ping_seconds):
+                yield [chunk({"content": text})] if text else []
+            yield [chunk({}, answer.finish_reason) | {"citations": answer.sources}]
+            if body.include_usage:
+                yield [envelope.chunk([], usage=answer.usage(), with_usage=True)]
+
+        async def whole() -> Response:
+            async for _ in answer.pieces(request, self.ping_seconds):
+                pass
+            message = {"role": "assistant", "content": answer.text, "refusal": None}
+            choice = {"index": 0, "message": message, "logprobs": None, "finish_reason": answer.finish_reason}
+            return JSONResponse(envelope.whole([choice], answer.usage()) | {"citations": answer.sources})
+
+        return EventStream(chunks()) if body.stream else await cancel_on_disconnect(request, whole())
 
     @post("/v1/completions", CompletionRequest)
     async def complete(self, request: Request, body: CompletionRequest) -> Response:

@@ -6,9 +6,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from crawl2chat.chat.offers import offer_functions
 from crawl2chat.chat.talk import Talk
-from crawl2chat.chat.tools import offer, quoting
+from crawl2chat.chat.tools import offer, quoting, sayable
 from crawl2chat.generate import Sampling
 from crawl2chat.generate.request import Rule
 from crawl2chat.generate.settings import NUMBERS
@@ -20,7 +19,7 @@ from crawl2chat.tokenizer import Message
 
 def completion_prompts(model: ServedModel, request: CompletionRequest) -> list[list[int]]:
     """The ids of each prompt. A text begins a document, as in training, unless the request says no."""
-    start = [model.tokenizer.end_of_text] if request.add_special_tokens else []
+    start = [model.tokenizer.bos_id] if request.add_special_tokens else []
     for text in request.prompt:
         if isinstance(text, str):
             _check_bytes(model, text, "prompt")
@@ -30,10 +29,16 @@ def completion_prompts(model: ServedModel, request: CompletionRequest) -> list[l
     return prompts
 
 
-def chat_prompt(model: ServedModel, request: ChatRequest) -> tuple[list[int], Sampling, Rule | None]:
-    """The ids of the conversation, how to sample, and the rule that an answer from a found page follows."""
+def chat_prompt(
+    model: ServedModel, request: ChatRequest, *, runs_here: bool = False
+) -> tuple[list[int], Sampling, Rule | None]:
+    """The ids of the conversation, how to sample, and the rule that an answer from a found page follows.
+
+    runs_here: the server runs the tools, so calls need not come in a form that can be sent to clients.
+    """
     messages: list[Message] = request.messages
-    _check_tools(model, request)
+    if not runs_here:
+        _check_tools(model, request)
     # a chat's answer goes on to its own end, or to that of the context
     limit = request.max_completion_tokens if request.max_completion_tokens is not None else request.max_tokens
     top = (request.top_logprobs or 0) if request.logprobs else 0
@@ -49,8 +54,9 @@ def chat_prompt(model: ServedModel, request: ChatRequest) -> tuple[list[int], Sa
     prompt = chat_ids(model, talk, messages, request.offered, begun)
     check_prompt(model, prompt, "messages")
     if request.offered and model.stage in TOOLS_BY_NAME_STAGES:
-        asked = max((i for i, message in enumerate(messages) if message["role"] == "user"), default=-1)
-        rule = _continue_rule(model.tokenizer.encode(begun), quoting(model.tokenizer, messages[asked + 1 :]))
+        rule = _continue_rule(model.tokenizer.encode(begun), quoting(model.tokenizer, messages))
+    if not model.base:
+        sampling = sayable(model.tokenizer, sampling, calls=bool(request.offered))
     return prompt, sampling, rule
 
 
@@ -67,7 +73,7 @@ def chat_ids(
         return talk.prompt([offer([tool["function"]["name"] for tool in offered]), *messages], begun)
     begins = bool(messages) and messages[0]["role"] == "system"
     system, rest = (messages[0]["content"], messages[1:]) if begins else ("", messages)
-    return [*offer_functions(model.tokenizer, system, offered), *talk.prompt(rest, begun)]
+    return talk.prompt([Message(role="system", content=system, tools=list(offered)), *rest], begun)
 
 
 def fit_chat(model: ServedModel, request: ChatRequest) -> dict[str, int]:
@@ -117,7 +123,7 @@ def tokenize_ids(model: ServedModel, request: TokenizeRequest) -> list[int]:
             return Talk(model.engine, Sampling(), base=True).prompt(request.messages)
         return tokenizer.encode_chat(request.messages, add_generation_prompt=request.add_generation_prompt)[0]
     text = request.prompt or ""
-    start = [tokenizer.end_of_text] if request.add_special_tokens else []
+    start = [tokenizer.bos_id] if request.add_special_tokens else []
     if not request.parse_special:
         return [*start, *tokenizer.encode(text)]
     return [*start, *tokenizer.encode_with_controls(text)]

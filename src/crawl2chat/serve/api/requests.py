@@ -207,6 +207,7 @@ class ChatRequest(GenerationFields):
     tools: Annotated[list[ToolDefinition], _at_most(MAX_TOOLS)] | None = None
     tool_choice: Any = None
     parallel_tool_calls: bool | None = None
+    run_tools: Annotated[list[str], _at_most(MAX_TOOLS)] | None = None  # ours: tools that the server is to run itself
     continue_final_message: bool | None = None  # vLLM's: the last message is the beginning of the answer
     add_generation_prompt: bool | None = None  # vLLM's clients send false with it
 

@@ -11,12 +11,12 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from crawl2chat.chat.tools import parse_reply
+from crawl2chat.chat.tools import CALL_IN_WORDS, begins_call, parse_reply, spoken
 from crawl2chat.generate import Candidates
 from crawl2chat.generate.request import TextStream
 from crawl2chat.serve.api.requests import ChatRequest, CompletionRequest
 from crawl2chat.serve.engine_thread import Delta, Prefill
-from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer import Tokenizer, ToolCall
 from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 MIN_LOGPROB = -9999.0  # OpenAI's way to write −∞, which JSON can't
@@ -103,7 +103,8 @@ class ChatChoice(_Choice):
         """on_page: whether a base model answers on a page, where a space comes before what is said."""
         super().__init__(tokenizer, request, index, prompt)
         self.request, self.on_page = request, on_page
-        self.calls = _Calls(tokenizer, request) if request.offered else None
+        kind = _Calls if set(TOOL_CALL) <= tokenizer.controls.keys() else _CallsInWords
+        self.calls = kind(tokenizer, request) if request.offered else None
         self.began = False
 
     def chunk(self, delta: Delta) -> dict[str, Any] | None:
@@ -160,7 +161,7 @@ class _Calls:
         self.opening, self.closing = (tokenizer.controls[tag] for tag in TOOL_CALL)
         self.stream = TextStream(tokenizer, self.stop)
         self.inside: list[int] | None = None
-        self.found = 0
+        self.text, self.n_sent, self.found = "", 0, 0
 
     def split(self, delta: Delta) -> tuple[str, list[dict[str, Any]]]:
         text = ""
@@ -184,7 +185,16 @@ class _Calls:
             calls += self._end_call()
             if not self.stream.stopped:
                 text += self.stream.finish()
-        return text, calls
+        self.text += text
+        if self.text.lstrip().startswith("{") and not self.found:  # perhaps a call whose tokens were forgotten
+            if not delta.finish_reason:
+                return "", calls
+            if CALL_IN_WORDS.match(self.text):
+                ended = bool(delta.ids) and delta.ids[-1] in self.tokenizer.stop_ids
+                self.inside = self.tokenizer.encode(self.text) if ended else None
+                return "", calls + self._end_call()
+        new, self.n_sent = self.text[self.n_sent :], len(self.text)
+        return new, calls
 
     def _end_call(self) -> list[dict[str, Any]]:
         ids, self.inside = self.inside, None
@@ -192,19 +202,52 @@ class _Calls:
             return []
         (called,) = parse_reply(self.tokenizer, [self.opening, *ids, self.closing])["tool_calls"]
         self.found += 1
-        function = called["function"]
-        return [
-            {
-                "index": self.found - 1,
-                "id": f"call_{secrets.token_hex(12)}",
-                "type": "function",
-                "function": {
-                    # JSON can name halves of characters ("\ud800"), which can't be sent as they are
-                    "name": function["name"].encode(errors="replace").decode(),
-                    "arguments": json.dumps(function["arguments"]),
-                },
-            }
-        ]
+        return [_sent_call(self.found - 1, called)]
+
+
+class _CallsInWords:
+    """Splits the answer of a model that calls in words, as its template teaches: Llama 3's, Mistral's, SmolLM2's.
+
+    Text is sent as soon as it can't be part of a call. Calls are read when the answer has ended; one that was cut at
+    max_tokens or at a stop text is not sent.
+    """
+
+    def __init__(self, tokenizer: Tokenizer, request: ChatRequest) -> None:
+        self.tokenizer = tokenizer
+        self.max_calls = 1 if request.parallel_tool_calls is False else None
+        self.stream = TextStream(tokenizer, request.stop)
+        self.ids: list[int] = []
+        self.text, self.n_sent, self.found = "", 0, 0
+
+    def split(self, delta: Delta) -> tuple[str, list[dict[str, Any]]]:
+        self.ids += delta.ids
+        for id in delta.ids:
+            if id not in self.tokenizer.stop_ids:
+                self.text += self.stream.push(id)  # nothing behind a stop text
+        calls: list[ToolCall] = []
+        if delta.finish_reason:
+            self.text += self.stream.finish()
+            if delta.ids and delta.ids[-1] in self.tokenizer.stop_ids:
+                calls = parse_reply(self.tokenizer, self.ids).get("tool_calls", [])[: self.max_calls]
+        text = spoken(self.tokenizer, self.ids, self.text)
+        if delta.finish_reason and not calls and not begins_call(self.tokenizer, self.ids, self.text):
+            text = self.text  # what could have become a call has not
+        new, self.n_sent, self.found = text[self.n_sent :], max(self.n_sent, len(text)), len(calls)
+        return new, [_sent_call(i, called) for i, called in enumerate(calls)]
+
+
+def _sent_call(index: int, called: ToolCall) -> dict[str, Any]:
+    function = called["function"]
+    return {
+        "index": index,
+        "id": f"call_{secrets.token_hex(12)}",
+        "type": "function",
+        "function": {
+            # JSON can name halves of characters ("\ud800"), which can't be sent as they are
+            "name": function["name"].encode(errors="replace").decode(),
+            "arguments": json.dumps(function["arguments"]),
+        },
+    }
 
 
 class Envelope:

@@ -20,7 +20,7 @@ from starlette.responses import Response
 from crawl2chat.chat.calculator import calculate
 from crawl2chat.chat.conversations import read_conversations, write_conversations
 from crawl2chat.chat.presets import presets
-from crawl2chat.chat.tools import Tool, carry_out
+from crawl2chat.chat.tools import AnyTool, carry_out
 from crawl2chat.chat.trace import Wanted, conversation_files
 from crawl2chat.honesty.search import SearchIndex, find_index
 from crawl2chat.serve.api.prompts import fit_chat
@@ -110,7 +110,7 @@ class ChatPage:
     @post("/app/chat/tool", ToolRequest)
     def tool(self, request: Request, body: ToolRequest) -> dict[str, Any]:
         """The tool's text as the model is to read it, and the address of the page that it quotes."""
-        tools: dict[str, Tool] = {"calculator": calculate}
+        tools: dict[str, AnyTool] = {"calculator": calculate}
         index = SearchIndex(self.index) if self.index else None  # a new one: SQLite's connections stay in their thread
         if index:
             tools["search"] = index.search

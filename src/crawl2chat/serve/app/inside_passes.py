@@ -87,7 +87,7 @@ def encode_text(model: ServedModel, text: str, form: Form) -> list[int]:
     if form == "chat":
         ids = Talk(model.engine, Sampling(), base=model.base).prompt([{"role": "user", "content": text}])
     else:
-        ids = [*([tokenizer.end_of_text] if form == "document" else []), *tokenizer.encode(text)]
+        ids = [*([tokenizer.bos_id] if form == "document" else []), *tokenizer.encode(text)]
     if not ids:
         raise bad_request("text: holds no token; expected at least one", "text")
     return ids
@@ -148,7 +148,7 @@ class Passes:
             model, tokenizer = loaded.engine.model, loaded.model.tokenizer
             vocabulary = min(model.config.vocab_size, tokenizer.vocab_size)
             room = min(loaded.engine.context, max_tokens(loaded.model))
-            inside = Inside(model, random_twice([tokenizer.end_of_text], vocabulary, room))
+            inside = Inside(model, random_twice([tokenizer.bos_id], vocabulary, room))
 
             def score() -> Generator[None, None, torch.Tensor]:
                 while inside.advance():

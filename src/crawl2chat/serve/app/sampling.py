@@ -183,7 +183,7 @@ async def _branch_events(tokenizer: Tokenizer, generation: Generation) -> AsyncG
 
 def _prompt_ids(model: ServedModel, body: PromptRequest) -> tuple[list[int], list[str]]:
     if not body.chat:
-        return [model.tokenizer.end_of_text, *model.tokenizer.encode(body.text)], []
+        return [model.tokenizer.bos_id, *model.tokenizer.encode(body.text)], []
     talk = Talk(model.engine, Sampling(), base=model.base)
     return talk.prompt([{"role": "user", "content": body.text}]), ["\n"] if model.base else []
 

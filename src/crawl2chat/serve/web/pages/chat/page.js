@@ -11,7 +11,7 @@ import { Composer } from "./composer.js";
 import { Files, Kept } from "./files.js";
 import { Keys, listenForKeys } from "./keys.js";
 import { Settings } from "./settings.js";
-import { begin, changed, changes, conversation, followAddress, hint, MOST_COLUMNS, note, save, setup, trouble } from "./state.js";
+import { begin, changed, changes, conversation, followAddress, hint, MOST_COLUMNS, note, save, setup, trouble, unkept } from "./state.js";
 import { path } from "./tree.js";
 
 export const title = "Chat";
@@ -46,6 +46,7 @@ export default function Page() {
     <${Presets} open=${isEmpty} />
     <${Settings} />
     <${ErrorNote} error=${trouble.value} />
+    <${ErrorNote} error=${unkept.value} />
     <p class="note" role="status">${note.value}</p>
     ${hint.value && html`<p class="look-for"><strong>What to look for:</strong> ${hint.value.look_for}</p>`}
     <div class=${`columns ${threads.length > 2 ? "many" : ""}`} style=${{ "--columns": threads.length }}>

@@ -52,8 +52,10 @@ export const note = signal("");
 export const conversation = signal(empty());
 /** Grows when the conversation has changed, which is not copied for that. */
 export const changes = signal(0);
-/** What went wrong with storing, importing, and the like. @type {Signal<Error | null>} */
+/** What went wrong with importing, exporting, and the like. @type {Signal<Error | null>} */
 export const trouble = signal(null);
+/** What went wrong with keeping the conversation; not `trouble`, since keeping it again would clear that. @type {Signal<Error | null>} */
+export const unkept = signal(null);
 
 let saving = 0;
 /** Grows when something was stored. */
@@ -144,13 +146,13 @@ export function save() {
   const key = prefix() + now.id;
   try {
     localStorage.setItem(key, JSON.stringify({ ...now, threads }));
-    trouble.value = null;
+    unkept.value = null;
   } catch {
     try { // texts matter more than how they were drawn
       localStorage.setItem(key, JSON.stringify({ ...now, threads }, (name, value) => LARGE.has(name) ? undefined : value));
       note.value = "This browser's storage is almost full: tokens and probabilities of this conversation are kept only until the page is closed.";
     } catch {
-      trouble.value = new Error("This browser's storage is full, so this conversation is not kept. Export it, or delete older ones.");
+      unkept.value = new Error("This browser's storage is full, so this conversation is not kept. Export it, or delete older ones.");
     }
   }
   stored.value += 1;

@@ -1,0 +1,98 @@
+"""Rewards and preferences on a model that was brought along, such as SmolLM2-135M-Instruct, with LoRA.
+
+    python bench/post_training.py sums MODEL OUT [--steps 20]
+    python bench/post_training.py pairs MODEL OUT --pairs FILE [--fitted 400] [--steps 40]
+
+MODEL is the folder of an imported model. `sums` makes two-digit sums and small word problems, none of which is both
+learned from and measured, and trains by rewards alone, with coin flips as control. `pairs` fits a reward model to some
+of the pairs and measures it on others, then follows them by DPO and by RL from the same start. Prints figures, times.
+"""
+
+import argparse
+import json
+import random
+import sys
+import time
+from pathlib import Path
+
+from crawl2chat.rl.preferences.settings import PreferSettings
+from crawl2chat.rl.preferences.stage import prefer
+from crawl2chat.rl.settings import PolicyLoraSettings, ReinforceSettings
+from crawl2chat.rl.stage import reinforce
+from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.files import write_jsonl
+from crawl2chat.stages.json_rows import JsonRows
+
+ASKS = ("What is {a} + {b}?", "Add {a} and {b}.", "{a} plus {b} is?", "How much is {a} + {b}?")
+STORIES = (
+    "A shelf holds {a} books. Then {b} more are put on it. How many books does it hold?",
+    "There were {a} birds in a tree, and {b} others joined them. How many birds are in the tree?",
+    "Lena has {a} marbles and her brother has {b}. How many do they have together?",
+)
+
+
+def problems(count: int, seed: int = 0) -> list[dict[str, str]]:
+    """Sums of two numbers of two digits, a third of them in a story; which numbers are held out is settled first."""
+    rng = random.Random(seed)
+    numbers = [(a, b) for a in range(10, 100) for b in range(10, 100)]
+    rng.shuffle(numbers)
+    rows = []
+    for i, (a, b) in enumerate(numbers[:count]):
+        story = i % 3 == 0
+        question = rng.choice(STORIES if story else ASKS).format(a=a, b=b)
+        split = "held_out" if i < count // 5 else "train"
+        rows.append({"question": question, "answer": str(a + b), "group": "story" if story else "sum", "split": split})
+    return rows
+
+
+def show(name: str, started: float, figures: list[Figure]) -> None:
+    print(f"{name}: {time.monotonic() - started:.0f} s")
+    for figure in figures:
+        interval = f" ({figure.interval[0]:.3f} to {figure.interval[1]:.3f})" if figure.interval else ""
+        print(f"  {figure.name:44s} {figure.value:9.3f}{interval}  {figure.unit}  n = {figure.count}")
+    sys.stdout.flush()
+
+
+def sums(options: argparse.Namespace) -> None:
+    write_jsonl(options.out / "problems.jsonl", problems(1500))
+    settings = ReinforceSettings(
+        lora=PolicyLoraSettings(rank=16, lr=0.0003), steps=options.steps, prompts=8, answers=8,
+        max_tokens=options.tokens, measured=100, samples=4, skip_flat_groups=True, replay_weight=0,
+    )  # fmt: skip
+    started = time.monotonic()
+    (options.out / "reinforce").mkdir()
+    show(
+        "reinforce",
+        started,
+        reinforce(options.out / "problems.jsonl", options.model, options.out / "reinforce", settings),
+    )
+
+
+def pairs(options: argparse.Namespace) -> None:
+    rows = [row for _, row in JsonRows(options.pairs, lambda value: isinstance(value, dict))]
+    rows = random.Random(0).sample(rows, min(options.fitted * 5 // 4, len(rows)))
+    write_jsonl(options.out / "pairs.jsonl", rows)
+    for method in ("dpo", "rl"):
+        settings = PreferSettings(
+            method=method, lora=PolicyLoraSettings(rank=16, lr=0.0002), steps=options.steps, pairs=8, prompts=4,
+            answers=4, max_tokens=options.tokens, max_prompt_tokens=128, measured=24, best_of=1, reward_epochs=1,
+            reward_lora_lr=0.0005, evaluate_every=max(1, options.steps // 4), replay_weight=0, kl_weight=0.02,
+        )  # fmt: skip
+        started = time.monotonic()
+        (options.out / method).mkdir()
+        show(method, started, prefer(options.out / "pairs.jsonl", options.model, options.out / method, settings))
+
+
+if __name__ == "__main__":
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("what", choices=["sums", "pairs"])
+    parser.add_argument("model", type=Path)
+    parser.add_argument("out", type=Path)
+    parser.add_argument("--pairs", type=Path)
+    parser.add_argument("--fitted", type=int, default=400)
+    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--tokens", type=int, default=24)
+    options = parser.parse_args()
+    options.out.mkdir(parents=True)
+    print(json.dumps(vars(options), default=str))
+    {"sums": sums, "pairs": pairs}[options.what](options)
