@@ -163,8 +163,8 @@ class Model:
         """Return the answer to a question, or to a conversation that ends with one.
 
         messages: a text, or `[{"role": "user", "content": …}, …]`. system: a system message at the beginning.
-        tools: True for the calculator and a search, or their names (`chat.toolbox.BUILT_IN`), or functions by name that
-        get what was asked and a call's arguments, and return a text.
+        tools: True for a search and, if the model can call it, the calculator; or their names
+        (`chat.toolbox.BUILT_IN`); or functions by name that get what was asked and a call's arguments, and return text.
         documents: what the search looks in (default: the run's).
         write: is called with each piece of text as it is written.
         sampling: fields of `generate.Sampling`; at temperature 0, the default, equal questions get equal answers.
@@ -229,7 +229,8 @@ def start_talk(
         raise StageError("tools: a base model can't call any; take a later stage")
     if isinstance(tools, Mapping):
         return Talk(model.engine, sampling, base=model.is_base, tools=tools, offers=form or "names")
-    names = ["search", "calculator"] if tools is True else list(tools or ())
+    every = ["search"] if form is None else ["search", "calculator"]
+    names = every if tools is True else list(tools or ())
     reads = None
     if always or (form is None and "search" in names):
         reads = find_documents(model.folder, documents, vectors)

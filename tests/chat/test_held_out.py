@@ -3,7 +3,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from crawl2chat.chat.held_out import compare_answers, pairs_of, shared_words
+from crawl2chat.chat.held_out import answer_pairs, compare_answers, pairs_of, shared_words
 from crawl2chat.chat.settings import SftSettings
 from crawl2chat.chat.sft import _repeat
 from crawl2chat.stages.settings import RecipeError, load_settings
@@ -33,7 +33,7 @@ def test_an_answer_that_is_another_questions_is_found(tmp_path, tokenizer):
     taught = pairs_of([pair("And 3 + 4?", "It takes a step. The answer is 7.")], 9, seed=0)
     before = Scripted({"What is E04?": "No idea.", "What is E11?": E11}, tokenizer)
     after = Scripted({"What is E04?": E11, "What is E11?": f" {E11}\n", "And 3 + 4?": "Well, 7 it is."}, tokenizer)
-    figures = {f.name: f for f in compare_answers(before, after, held_out, taught, tmp_path)}
+    figures = {f.name: f for f in compare_answers(answer_pairs(before, held_out), after, held_out, taught, tmp_path)}
     assert figures["held_out_answers_before/word_for_word"].value == pytest.approx(1 / 3)
     assert figures["held_out_answers_after/word_for_word"].value == pytest.approx(1 / 3)
     assert figures["held_out_answers_before/of_another_question"].value == 0

@@ -6,14 +6,14 @@ import random
 import pytest
 
 from crawl2chat.chat.asking import exchange
-from crawl2chat.chat.conversations import read_conversations
+from crawl2chat.chat.conversations import pack, read_conversations
 from crawl2chat.evals.judging import Question, is_refusal
 from crawl2chat.evals.questions import QuestionRow, write_questions
-from crawl2chat.generate import Completion
+from crawl2chat.generate import Completion, Engine
 from crawl2chat.honesty.identity import LIMITS, Card, identity_questions
 from crawl2chat.honesty.lessons import REFUSALS, Boundary, teach_the_probed, with_more_answers
 from crawl2chat.honesty.probe import Probe
-from crawl2chat.honesty.retention import own_answers, read_prompts
+from crawl2chat.honesty.retention import own_answers, own_texts, read_prompts
 from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.honesty.stage import honesty
 from crawl2chat.model import ModelConfig, Transformer, save_model
@@ -46,6 +46,7 @@ def done(tokenizer, tmp_path_factory):
     settings = HonestySettings(
         epochs=0.1, seq_len=128, batch_tokens=512, wordings=2, samples=2, measured_samples=2, calculations=0,
         identity=1, invented=8, invented_measured=8, retention=str(folder / "prompts.txt"), lora=LoraSettings(rank=2),
+        documents=1, own_texts=4,
     )  # fmt: skip
     (folder / "out").mkdir()
     figures = honesty(folder / "questions.jsonl", folder / "model", folder / "out", settings)
@@ -101,6 +102,24 @@ def test_only_answers_that_ended_are_retained(tokenizer):
         completion.finish_reason = reason
     kept = own_answers(Scripted(tokenizer, completions), ["a", "b", "c"])
     assert [[message["content"] for message in messages] for messages in kept] == [["a", "Bread is food."]]
+
+
+@pytest.mark.slow
+def test_texts_of_its_own_are_learned_where_no_documents_came_with_the_model(done, tokenizer):
+    figures, out = done
+    _, weights, _ = pack(read_conversations(out / "conversations.jsonl"), tokenizer, 128, 0)
+    from_texts = figures["learned_tokens_per_epoch"].value - weights.sum()
+    assert from_texts >= 129, "a row of text"
+    assert from_texts % 129 == 0, "each token of a row is learned"
+
+
+def test_each_text_begins_as_a_document_does_and_is_another(tokenizer):
+    model = Transformer(ModelConfig(tokenizer.vocab_size, 32, 64, 2, 2, 2, 16, max_position_embeddings=256))
+    model.init_weights(0)
+    texts = own_texts(Engine(model, tokenizer), 3, seed=0)
+    assert {ids[0] for ids in texts} == {tokenizer.bos_id}
+    assert len(set(map(tuple, texts))) == 3
+    assert texts == own_texts(Engine(model, tokenizer), 3, seed=0)
 
 
 def test_a_file_of_prompts_that_is_missing_or_empty_is_refused(tmp_path):

@@ -55,7 +55,7 @@ def test_the_models_come_in_the_order_of_the_stages_and_the_most_telling_questio
         "The base model on a page on which a helper answers",
         "After fine-tuning on conversations (sft)",
         "After honesty",
-        "After honesty, with search and calculator",
+        "After honesty, with tools",
         "After rewards for right answers (reinforce)",
         "After learning preferences (prefer)",
     ]

@@ -52,16 +52,16 @@ def pairs_of(conversations: Sequence[Conversation], count: int, seed: int) -> li
 
 
 def compare_answers(
-    before: Engine, after: Engine, pairs: Sequence[Pair], taught: Sequence[Pair], out: Path
+    before: Sequence[str], after: Engine, pairs: Sequence[Pair], taught: Sequence[Pair], out: Path
 ) -> list[Figure]:
     """Figures on held-out answers before and after training, and on taught ones; the answers go to a file in `out`."""
     references = [pair.reference for pair in (*pairs, *taught)][:OTHERS]
     rows: list[dict[str, Any]] = []
     figures: list[Figure] = []
-    answers = {"before": _write(before, pairs), "after": _write(after, pairs)}
+    answers = {"before": before, "after": answer_pairs(after, pairs)}
     for name, texts in answers.items():
         figures += _figures(f"held_out_answers_{name}", pairs, texts, references)
-    taught_answers = _write(after, taught)
+    taught_answers = answer_pairs(after, taught)
     figures += _figures("taught_answers", taught, taught_answers, references)
     for pair, was, now in zip(pairs, answers["before"], answers["after"], strict=True):
         rows.append(_row(pair, "held_out", now, references) | {"before": was})
@@ -84,7 +84,7 @@ def _words(text: str) -> Counter[str]:
     return Counter(re.findall(r"\w+", text.casefold()))
 
 
-def _write(engine: Engine, pairs: Sequence[Pair]) -> list[str]:
+def answer_pairs(engine: Engine, pairs: Sequence[Pair]) -> list[str]:
     """What the model answers; "" where the conversation before it leaves no room in its context."""
     tokenizer = engine.tokenizer
     longest = max((len(tokenizer.encode(pair.reference)) for pair in pairs), default=0)

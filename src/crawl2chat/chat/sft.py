@@ -20,7 +20,7 @@ from crawl2chat.chat.conversations import (
     read_conversations,
     write_conversations,
 )
-from crawl2chat.chat.held_out import compare_answers, pairs_of
+from crawl2chat.chat.held_out import answer_pairs, compare_answers, pairs_of
 from crawl2chat.chat.measured import (
     CONVERSATIONS,
     Measured,
@@ -87,15 +87,18 @@ def sft(
     _, to_solve = share_out(read_problems(problems), problems) if problems else ([], [])
     measured = Measured(held_out_questions(asked), to_solve)
     measured.write(out)
+    shown, pairs = showcase_questions(measured, settings.seed), pairs_of(held_out, settings.answers, settings.seed)
+    engine = load_engine(model, tokenizer, settings, out)
+    showcase, before = ask_all(ways_before(model, engine), shown, settings.seed), answer_pairs(engine, pairs)
+    del engine  # as large as the model
     figures = fine_tune(training, model, tokenizer, out, settings, "sft", training_documents(model), held_out)
-    before, after = (load_engine(place, tokenizer, settings) for place in (model, out))
-    if pairs := pairs_of(held_out, settings.answers, settings.seed):
+    after = load_engine(out, tokenizer, settings, out)
+    if pairs:
         taught = pairs_of(training, len(pairs), settings.seed)
         figures += compare_answers(before, after, pairs, taught, out)
     if measured:
         figures += _measure(after, taught_rows(asked, training), measured, settings.seed, out)
-    ways = [*ways_before(model, before), Way("sft", after)]
-    write_jsonl(out / SHOWCASE, ask_all(ways, showcase_questions(measured, settings.seed), settings.seed))
+    write_jsonl(out / SHOWCASE, [*showcase, *ask_all([Way("sft", after)], shown, settings.seed)])
     return figures
 
 

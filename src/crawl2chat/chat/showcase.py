@@ -20,6 +20,7 @@ from crawl2chat.evals.base.base_prompts import fitting
 from crawl2chat.evals.judging import FACT_TOKENS, SUM_TOKENS, Question, is_refusal, mentions
 from crawl2chat.evals.tasks import Problem, judge
 from crawl2chat.generate import Engine, Sampling
+from crawl2chat.search import SearchIndex
 from crawl2chat.stages.files import read_jsonl
 from crawl2chat.stages.stage import read_manifest
 from crawl2chat.tokenizer import Message
@@ -54,7 +55,8 @@ class Way:
     """A model, by the stage that made it, and how it is asked.
 
     text: it goes on with the question as with any text; page: on a page on which a helper answers; chat: as the
-    user's message; tools: likewise, with tools. address: of a page by the number that a search gives it.
+    user's message; tools: likewise, with tools, or with what is found in `reads`. address: of a page by the number
+    that a search gives it.
     """
 
     stage: str
@@ -62,9 +64,10 @@ class Way:
     how: How = "chat"
     tools: Mapping[str, AnyTool] = field(default_factory=dict)
     address: Callable[[int], str | None] = lambda page: None
+    reads: SearchIndex | None = None
 
     def talk(self, sampling: Sampling) -> Talk:
-        return Talk(self.engine, sampling, base=self.how == "page", tools=self.tools)
+        return Talk(self.engine, sampling, base=self.how == "page", tools=self.tools, reads=self.reads)
 
     def prompt(self, question: str) -> list[int]:
         """Return the ids after which the answer begins."""
@@ -167,4 +170,6 @@ def _answer(way: Way, question: str, max_tokens: int) -> tuple[str, int, bool, l
         calls.append({"tool": function["name"], "arguments": function["arguments"], "result": result, "source": source})
 
     reply = talk.answer([*talk.opening(), Message(role="user", content=question)], show=note)
+    if reply.passages:
+        calls.append({"tool": "search", "arguments": {}, "result": reply.passages, "source": None})
     return final_text(reply.messages), reply.written, reply.ended == "stop", calls

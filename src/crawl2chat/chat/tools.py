@@ -20,7 +20,6 @@ from crawl2chat.chat.citing import renumbered
 from crawl2chat.chat.quoting import Quoting
 from crawl2chat.chat.toolbox import Tool, tool_of
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.stages.table import TOOL_STAGES
 from crawl2chat.tokenizer import Message, Tokenizer, ToolCall
 from crawl2chat.tokenizer.tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS, TOOL_CALL
 
@@ -70,8 +69,7 @@ def offer_form(stage: str | None, taught: OfferForm | None, tokenizer: Tokenizer
     """
     if taught:
         return taught
-    ours = tokenizer.chat_template == CHAT_TEMPLATE and stage != "import"  # long descriptions would fill its context
-    if stage in TOOL_STAGES or ours:
+    if tokenizer.chat_template == CHAT_TEMPLATE and stage != "import":  # long descriptions would fill its context
         return "names"
     return "functions" if tokenizer.template.reads_tools else None
 

@@ -5,7 +5,7 @@ What was asked is kept in a file: a run that was killed goes on from there, and 
 
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +13,11 @@ from typing import Any, Protocol
 import xxhash
 
 from crawl2chat.generate.engine import Engine
+from crawl2chat.generate.kept import KeptAnswers
 from crawl2chat.generate.settings import Sampling
 from crawl2chat.model import WeightForm, load_to_generate
 from crawl2chat.stages.chat_server import MAX_FAILURES, ChatServer, NoAnswer
 from crawl2chat.stages.files import AnyPath, StageError
-from crawl2chat.stages.json_rows import JsonRows
 from crawl2chat.stages.progress import Progress
 from crawl2chat.stages.stage import hash_path
 from crawl2chat.tokenizer import Message, Tokenizer
@@ -158,8 +158,8 @@ class Remembered:
     """
 
     def __init__(self, model: ChatModel, file: Path, label: str) -> None:
-        self.model, self.name, self.file, self.label = model, model.name, file, label
-        self.known: dict[str, Any] = {row["asked"]: row["answer"] for row in _whole_rows(file)}
+        self.model, self.name, self.label = model, model.name, label
+        self.kept = KeptAnswers(file)
 
     def answer(self, conversations: Sequence[Messages], sampling: Sampling, what: str = "answers") -> list[str | None]:
         how = [sampling.temperature, sampling.max_tokens, list(sampling.stop), sampling.seed]
@@ -178,36 +178,12 @@ class Remembered:
         """What is known, and the answers to the rest, which are asked for some at a time and written down."""
         keys = (json.dumps([self.name, how, list(messages)]) for messages in conversations)
         asked = [xxhash.xxh3_128_hexdigest(key.encode()) for key in keys]
-        todo = list({key: i for i, key in enumerate(asked) if key not in self.known}.values())
-        if not todo:
-            return [self.known[key] for key in asked]
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        with (
-            open(self.file, "a", encoding="utf-8") as lines,
-            Progress(self.label, len(todo), what, quiet=not self.label) as bar,
-        ):
+        known = self.kept.known
+        todo = list({key: i for i, key in enumerate(asked) if key not in known}.values())
+        with Progress(self.label, len(todo), what, quiet=not (self.label and todo)) as bar:
             for begin in range(0, len(todo), AT_ONCE):
                 some = todo[begin : begin + AT_ONCE]
-                for i, answer in zip(some, ask([conversations[i] for i in some]), strict=True):
-                    if answer is not None:
-                        self.known[asked[i]] = answer
-                        lines.write(json.dumps({"asked": asked[i], "answer": answer}, ensure_ascii=False) + "\n")
-                lines.flush()
+                answers = zip(some, ask([conversations[i] for i in some]), strict=True)
+                self.kept.add({asked[i]: answer for i, answer in answers if answer is not None})
                 bar.update(begin + len(some))
-        return [self.known.get(key) for key in asked]
-
-
-def _whole_rows(file: Path) -> Iterator[dict[str, Any]]:
-    """The rows of a file of answers; half a line at its end, which a killed run left, is cut off."""
-    if not file.exists():
-        return
-    content = file.read_bytes()
-    whole = content.rfind(b"\n") + 1
-    if whole < len(content):
-        with open(file, "r+b") as handle:
-            handle.truncate(whole)
-    if whole:
-        for number, row in JsonRows(file, lambda value: isinstance(value, dict)):
-            if not (isinstance(row, dict) and row.keys() == {"asked", "answer"}):
-                raise StageError(f"{file}: line {number} is not an answer that was asked for; move the file away")
-            yield row
+        return [known.get(key) for key in asked]

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 
 from crawl2chat.generate.drawing import Controls
+from crawl2chat.generate.kept import KeptCompletions
 from crawl2chat.generate.request import Candidates, Completion, Request, Rule, TextStream
 from crawl2chat.generate.rows import Rows, length_and_rows
 from crawl2chat.generate.settings import Sampling
@@ -38,6 +39,7 @@ class Engine:
         context: int | None = None,
         empties_model: bool = False,
         weights: WeightForm | None = None,
+        kept: KeptCompletions | None = None,
     ) -> None:
         """max_batch: requests that run at a time; memory: bytes for their keys and values.
         context: tokens of a prompt and its completion (default: the model's). To fit the memory, first requests are
@@ -45,8 +47,9 @@ class Engine:
         empties_model: the engine takes over the weights and leaves the model empty; not for models to be trained or
         saved.
         weights: in what form matrices are kept, on a CPU; None: as in the model.
+        kept: completions that `generate` need not compute again, for a model whose weights do not change.
         """
-        self.model, self.tokenizer = model.eval(), tokenizer
+        self.model, self.tokenizer, self.kept = model.eval(), tokenizer, kept
         self.context, self.max_batch = length_and_rows(
             model, max_batch, memory, context, torch.float32 if weights else next(model.parameters()).dtype
         )
@@ -91,20 +94,22 @@ class Engine:
             for i, (prompt, seed, rule) in enumerate(zip(prompts, seeds, rules or [None] * len(prompts), strict=True))
         ]
         self._begin()
-        for request in sorted(requests, key=lambda r: len(r.prompt)):  # little padding when they are read
-            self.queue.append(request)
-        unended = set(map(id, requests))
+        todo = [request for request in requests if not (self.kept and self.kept.recall(request))]
+        todo.sort(key=lambda request: len(request.prompt))  # little padding when they are read
+        self.queue.extend(todo)
+        unended = set(map(id, todo))
         tokens = 0
         try:
             with Progress(label, len(requests), "answer", after=SOON) as progress:
                 while unended:
-                    for request in self.step():
-                        if request.ended and id(request) in unended:
-                            unended.remove(id(request))
-                            tokens += len(request.completion.ids)
+                    ended = [request for request in self.step() if request.ended and id(request) in unended]
+                    unended -= set(map(id, ended))
+                    tokens += sum(len(request.completion.ids) for request in ended)
+                    if self.kept and ended:
+                        self.kept.keep(ended)
                     progress.update(len(requests) - len(unended), f"{tokens:,} tokens")
         finally:
-            for request in requests:
+            for request in todo:
                 self.cancel(request)
         return [request.completion for request in requests]
 
@@ -225,7 +230,7 @@ class Engine:
         generator = np.random.default_rng((sampling.seed, seed))
         stream = TextStream(tokenizer, sampling.stop)
         limit = min(sampling.max_tokens, room)
-        request = Request(ids, sampling, limit, generator, stream, rule, prompt_logprobs)
+        request = Request(ids, sampling, limit, generator, stream, rule, prompt_logprobs, seed)
         if prompt_logprobs:  # the first token has nothing before it
             request.completion.prompt_logprobs.append(None)
             request.completion.prompt_top.append(None)

@@ -89,6 +89,7 @@ class Request:
     stream: TextStream
     rule: Rule | None
     wants_prompt_logprobs: bool
+    seed: int = 0  # which the generator was made of, with `sampling.seed`
     completion: Completion = field(default_factory=Completion)
     row: int | None = None  # of the cache, while it runs
     n_answered: int = 0  # of the prompt's last tokens, that begin the answer

@@ -119,16 +119,19 @@ def search_figures(
     ], answers
 
 
-def thinking(engine: Engine, problems: Sequence[Problem], seed: int) -> tuple[list[Figure], list[Answer]]:
+def thinking(
+    engine: Engine, problems: Sequence[Problem], seed: int, *, calls: bool = True
+) -> tuple[list[Figure], list[Answer]]:
     """Accuracy by way and group, and the mean number of tokens that the model wrote for an answer.
 
-    A token buys one forward pass: the same problems are asked at once, step by step and with a calculator.
+    A token buys one forward pass: the same problems are asked at once, step by step and, if the model
+    calls tools, with a calculator.
     """
     at_once, in_steps = in_two_ways(problems, seed)
     ways = {
         "at once": ask_problems(engine, at_once),
         "step by step": ask_problems(engine, in_steps),
-        "calculator": _with_calculator(engine, in_steps),
+        **({"calculator": _with_calculator(engine, in_steps)} if calls else {}),
     }
     figures: list[Figure] = []
     for way, answers in ways.items():

@@ -68,10 +68,11 @@ class SearchIndex(index.SearchIndex):
         Of several, the one with the most words of the question.
         """
         rows = self.database.execute(
-            "SELECT page, text FROM passages JOIN pages ON number = page WHERE url = ? ORDER BY id", (source,)
+            "SELECT passages.id FROM passages JOIN pages ON number = page WHERE url = ? ORDER BY passages.id", (source,)
         )
         asked = set(re.findall(r"\w+", question.lower()))
-        holding = [Passage(*row) for row in rows if any(mentions(row[1], answer) for answer in answers)]
+        passages = [self._passage(id) for (id,) in rows.fetchall()]
+        holding = [passage for passage in passages if any(mentions(passage.text, answer) for answer in answers)]
         return max(holding, key=lambda p: len(asked & set(re.findall(r"\w+", p.text.lower()))), default=None)
 
     def search(self, asked: str, query: str = "") -> str:

@@ -62,6 +62,12 @@ class HonestySettings(FineTuneSettings):
         description="prompts that the model answers by itself beforehand and learns again, so that nothing else is "
         "forgotten: everyday (130 of the package) or a text file with one per line; empty: none",
     )
+    own_texts: int = Field(
+        0,
+        ge=0,
+        description="texts that the model writes beforehand and learns again, as honesty.documents says, if the "
+        "documents that it was pretrained on are not there",
+    )
     replay: float = Field(0.5, ge=0, le=1, description="share of the earlier conversations mixed in again")
 
     @model_validator(mode="after")

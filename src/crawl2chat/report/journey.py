@@ -23,7 +23,7 @@ TITLES = {
     ("import", "chat"): "The model as it was brought",
     ("sft", "chat"): "After fine-tuning on conversations (sft)",
     ("honesty", "chat"): "After honesty",
-    ("honesty", "tools"): "After honesty, with search and calculator",
+    ("honesty", "tools"): "After honesty, with tools",
     ("reinforce", "chat"): "After rewards for right answers (reinforce)",
     ("prefer", "chat"): "After learning preferences (prefer)",
 }  # fmt: skip

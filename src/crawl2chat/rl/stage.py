@@ -103,7 +103,7 @@ def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: Reinfor
         by_chance = solved_by(control)
         figures += pass_at_1(by_chance, "random_reward_pass_at_1")[:1]
         figures.append(gain(before, by_chance, "random_reward_gain"))
-    engine = load_engine(out, tokenizer, settings)
+    engine = load_engine(out, tokenizer, settings, out)
     if (model / CONVERSATIONS).exists():
         earlier = read_conversations(model / CONVERSATIONS)
         write_conversations(renewed(earlier, engine, settings.max_tokens), out / CONVERSATIONS)

@@ -16,7 +16,7 @@ from crawl2chat.serve.errors import ApiError, shutting_down
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.table import TOOL_STAGES
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
+from crawl2chat.tokenizer.tokenizer import CHAT_TEMPLATE, TOOL_CALL, TOOL_RESPONSE
 
 Result = TypeVar("Result")
 
@@ -62,7 +62,8 @@ class ServedModel:
     @property
     def reads_names(self) -> bool:
         """Whether it was taught tools that are offered by their names."""
-        return self.stage in TOOLS_BY_NAME_STAGES or self.taught_offer == "names"
+        ours = self.stage in TOOLS_BY_NAME_STAGES and self.tokenizer.chat_template == CHAT_TEMPLATE
+        return ours or self.taught_offer == "names"
 
 
 def taught_tools(stage: str | None, taught_offer: str | None) -> bool:

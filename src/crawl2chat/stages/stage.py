@@ -24,11 +24,21 @@ MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 SAMPLES_DURING = "samples-during.jsonl"
 TRACKED = "tracked.json"  # what a tracker calls the run
+ASKED = ".asked.jsonl"  # answers of models, until the stage is done
 STARTED = ".started.json"  # marks a folder as a stage's own and says what it is being made from
 REPLACED = "replaced"  # a folder next to the stages, with finished work that was replaced
 KEPT_FROM_SECONDS = 60  # work that took longer than this is moved there, not deleted
 # How a stage went: with times, names and as often as was asked for, so these differ between equal runs.
-NOT_RESULTS = {MANIFEST, METRICS, SAMPLES_DURING, TRACKED, STARTED, ".lock", "passages.sqlite"}  # last: a search index
+NOT_RESULTS = {
+    MANIFEST,
+    METRICS,
+    SAMPLES_DURING,
+    TRACKED,
+    STARTED,
+    ASKED,
+    ".lock",
+    "passages.sqlite",
+}  # last: a search index
 
 
 @dataclass(frozen=True)
@@ -157,6 +167,7 @@ def run_stage(
             made_by=made_by,
         )
         write_json(out / MANIFEST, vars(manifest))
+        (out / ASKED).unlink(missing_ok=True)
         (out / STARTED).unlink()
         return manifest, True
 

@@ -3,14 +3,18 @@
 import contextlib
 import shutil
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, Literal, Protocol
 
 import torch
+import xxhash
 
 from crawl2chat.generate import Engine
+from crawl2chat.generate.kept import KeptCompletions
 from crawl2chat.model import Transformer, WeightForm, load_model
 from crawl2chat.model.matrices import multiplies_bf16
 from crawl2chat.stages.files import AnyPath, StageError
+from crawl2chat.stages.stage import ASKED
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.settings import ComputeSettings
 
@@ -54,11 +58,19 @@ def rollout_form(model: Transformer, settings: ComputeSettings) -> WeightForm | 
     return "bfloat16" if large and device == "cpu" and uses_bf16(settings, device) else None
 
 
-def load_engine(folder: AnyPath, tokenizer: Tokenizer, settings: ComputeSettings) -> Engine:
-    """A stage's model, to be asked."""
+def load_engine(folder: AnyPath, tokenizer: Tokenizer, settings: ComputeSettings, out: AnyPath) -> Engine:
+    """A model to be asked for the stage in `out`, where its answers are kept in case the stage is killed."""
     model = load_model(folder, device=choose_device(settings))
     form = rollout_form(model, settings)
-    return Engine(model, tokenizer, weights=form, empties_model=form is not None)
+    kept = KeptCompletions(Path(out, ASKED), of=f"{_hash_of(model)} {form}")
+    return Engine(model, tokenizer, weights=form, empties_model=form is not None, kept=kept)
+
+
+def _hash_of(model: Transformer) -> str:
+    digest = xxhash.xxh3_128(repr(model.config).encode())
+    for weight in model.parameters():
+        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager

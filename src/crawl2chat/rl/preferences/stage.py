@@ -104,7 +104,7 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
         write_json(out / CURVES, curves(checks, kept, best_of_n_curve(checker)))
     for folder in ("checkpoints", "checks"):  # of use only until the results are there
         shutil.rmtree(out / folder, ignore_errors=True)
-    engine = load_engine(out, tokenizer, settings)
+    engine = load_engine(out, tokenizer, settings, out)
     return [
         Figure("rankings", len(rankings)),
         *Agreement(**json.loads((out / "agreement.json").read_text(encoding="utf-8"))).figures(),

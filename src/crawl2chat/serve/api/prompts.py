@@ -13,7 +13,7 @@ from crawl2chat.generate.request import Rule
 from crawl2chat.generate.settings import NUMBERS
 from crawl2chat.serve.api.requests import ChatRequest, CompletionRequest, GenerationFields, TokenizeRequest
 from crawl2chat.serve.errors import ApiError, bad_request
-from crawl2chat.serve.model_pool import TOOLS_BY_NAME_STAGES, ServedModel
+from crawl2chat.serve.model_pool import ServedModel
 from crawl2chat.tokenizer import Message
 
 
@@ -53,7 +53,7 @@ def chat_prompt(
         messages = messages[:-1]
     prompt = chat_ids(model, talk, messages, request.offered, begun)
     check_prompt(model, prompt, "messages")
-    if request.offered and model.stage in TOOLS_BY_NAME_STAGES:
+    if request.offered and model.reads_names:
         rule = _continue_rule(model.tokenizer.encode(begun), quoting(model.tokenizer, messages))
     if not model.base:
         sampling = sayable(model.tokenizer, sampling, calls=bool(request.offered))
