@@ -7,7 +7,6 @@ import pytest
 
 from crawl2chat.chat import sft
 from crawl2chat.stages.files import StageError
-from crawl2chat.tokenizer.tokenizer import TOOL_CALL
 
 ASK, SAY = {"role": "user", "content": "Where?"}, {"role": "assistant", "content": "Here."}
 TOOL = {"type": "function", "function": {"name": "find", "description": "Finds it."}}
@@ -39,9 +38,9 @@ def test_what_is_not_learned_of_a_file_is_said_on_standard_error(tmp_path, token
     assert "not used: style (1 line)" in told
 
 
-def test_calls_are_refused_where_the_tokenizer_has_no_token_for_them(tmp_path, tokenizer):
-    without = SimpleNamespace(controls={n: i for n, i in tokenizer.controls.items() if n not in TOOL_CALL})
+def test_calls_are_refused_where_the_chat_template_offers_no_tools(tmp_path):
+    without = SimpleNamespace(template=SimpleNamespace(reads_tools=False))
     plain, call = {"messages": [ASK, SAY]}, {"function": {"name": "find", "arguments": {}}}
     assert sft._read(write(tmp_path, plain), tmp_path, without) == [[ASK, SAY]]
-    with pytest.raises(StageError, match="1 of 2 conversations use tools, but .* no token <tool_call>, </tool_call>"):
+    with pytest.raises(StageError, match="1 of 2 conversations use tools, but .* offers none.*--tools"):
         sft._read(write(tmp_path, plain, {"messages": [ASK, {**SAY, "tool_calls": [call]}]}), tmp_path, without)

@@ -51,7 +51,7 @@ def test_ids_equal_those_of_transformers(checkpoint, run):
 def test_the_manifest_says_where_it_came_from(checkpoint, run):
     manifest = read_manifest(run / "pretrain")
     assert manifest.stage == "import"
-    assert manifest.settings == {"source": "Their-Model-0.1B"}
+    assert manifest.settings == {"source": "Their-Model-0.1B", "tools": False}
     assert manifest.figures["parameters"]["value"] == sum(p.numel() for p in load_model(checkpoint).parameters())
     assert set(manifest.outputs) >= {"model/config.json", "model/tokenizer.json", "model/LICENSE", "model/README.md"}
     assert import_model(checkpoint, run) == (manifest, False)
@@ -117,6 +117,18 @@ def test_a_missing_chat_template_is_told_and_a_broken_one_refused(checkpoint, tm
         (checkpoint / "chat_template.jinja").write_text("{{ " + broken + " }}")
         with pytest.raises(StageError, match=f"chat template refuses this conversation: {told}"):
             import_model(checkpoint, tmp_path / f"broken-{i}")
+
+
+def test_a_template_without_tools_is_made_to_offer_them_on_request(checkpoint, tmp_path, capsys):
+    assert main(["import", str(checkpoint), "--out", str(tmp_path / "run")]) == 0
+    assert not Tokenizer.load(tmp_path / "run" / "pretrain").template.reads_tools
+    assert main(["import", str(checkpoint), "--tools", "--out", str(tmp_path / "run")]) == 0
+    tokenizer = Tokenizer.load(tmp_path / "run" / "pretrain")
+    assert tokenizer.template.reads_tools
+    tokenizer.save(tmp_path / "again")
+    assert Tokenizer.load(tmp_path / "again").chat_template == tokenizer.chat_template
+    assert main(["import", str(tmp_path / "run" / "pretrain"), "--tools", "--out", str(tmp_path / "more")]) == 1
+    assert "offers tools already" in capsys.readouterr().err
 
 
 def test_a_path_that_is_no_folder_is_named(tmp_path, capsys):

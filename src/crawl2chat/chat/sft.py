@@ -44,7 +44,6 @@ from crawl2chat.stages.files import AnyPath, StageError, write_jsonl
 from crawl2chat.stages.stage import METRICS, read_manifest
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.shards import TokenizedDocuments
-from crawl2chat.tokenizer.tokenizer import TOOL_CALL, TOOL_RESPONSE
 from crawl2chat.train.data import RowBatches
 from crawl2chat.train.devices import choose_device, load_engine
 from crawl2chat.train.loop import train
@@ -143,11 +142,10 @@ def _read(file: Path, model: Path, tokenizer: Tokenizer) -> list[Conversation]:
 
     read = read_conversations(file, say)
     n_calls = sum(any(m["role"] == "tool" or m.keys() & {"tool_calls", "tools"} for m in messages) for messages in read)
-    missing = [tag for tag in (*TOOL_CALL, *TOOL_RESPONSE) if tag not in tokenizer.controls]
-    if n_calls and missing:
+    if n_calls and not tokenizer.template.reads_tools:
         raise StageError(
-            f"{file}: {n_calls:,} of {len(read):,} conversations use tools, but this model's tokenizer has no token "
-            f"{', '.join(missing)}; remove these conversations"
+            f"{file}: {n_calls:,} of {len(read):,} conversations use tools, but this model's chat template offers "
+            "none; remove these conversations, or import the model with --tools"
         )
     n_offers = sum("tools" in messages[0] for messages in read)
     manifest = read_manifest(model)

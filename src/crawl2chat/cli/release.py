@@ -122,13 +122,20 @@ def add_import(add: Add) -> None:
         "--revision", metavar="REVISION",
         help="for a name on the hub: a branch, a tag or a commit (default: the main branch)",
     )  # fmt: skip
+    imported.add_argument(
+        "--tools", action="store_true",
+        help="for a chat template that offers no tools: make it offer them, in words, so that the model can be taught "
+        "to call them",
+    )  # fmt: skip
 
 
 def import_command(options: argparse.Namespace) -> int:
     from crawl2chat.release.importing import import_model
     from crawl2chat.report import print_stage
 
-    manifest, ran = import_model(options.checkpoint, options.out, revision=options.revision, base=options.base)
+    manifest, ran = import_model(
+        options.checkpoint, options.out, revision=options.revision, base=options.base, tools=options.tools
+    )
     print_stage(options.out / "pretrain", manifest, ran)
     return 0
 

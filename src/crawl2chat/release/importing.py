@@ -34,6 +34,7 @@ from crawl2chat.tokenizer.tokenizer import (
     Message,
 )
 from crawl2chat.tokenizer.tokenizer import FILES as TOKENIZER_FILES
+from crawl2chat.tokenizer.tools_in_words import with_tools
 
 IMPORT = Stage("import", ("checkpoint",), "crawl2chat.release.importing:import_checkpoint", optional=("base",))
 COPIED = (  # in addition to the weights: what describes the model, its tokenizer, and what may be done with it
@@ -66,16 +67,23 @@ class ImportSettings(Settings):
     """Where an imported model came from."""
 
     source: str = Field("", description="the name of the folder that it was copied from, or ORG/NAME@COMMIT on the hub")
+    tools: bool = Field(False, description="whether its chat template is made to offer tools, in words")
 
 
 def import_model(
-    checkpoint: AnyPath, run: AnyPath, *, revision: str | None = None, base: AnyPath | None = None
+    checkpoint: AnyPath,
+    run: AnyPath,
+    *,
+    revision: str | None = None,
+    base: AnyPath | None = None,
+    tools: bool = False,
 ) -> tuple[Manifest, bool]:
     """Make a model the base model of `run` (`run/pretrain`), unless it is that already.
 
     checkpoint: a folder in transformers' form, one with PEFT's adapter, or a GGUF file; if there is no such folder, a
     name on the hub, whose files are downloaded. revision: of a name on the hub. base: the model that an adapter is for,
-    in any of these forms; by default the one that the adapter's own files name.
+    in any of these forms; by default the one that the adapter's own files name. tools: make a chat template that
+    offers no tools offer them, in words (`tokenizer.tools_in_words`).
     Returns the manifest and whether there was anything to do.
     Raises StageError for anything but a complete model of a supported family with a tokenizer whose ids are ours.
     """
@@ -93,7 +101,7 @@ def import_model(
         whole = inputs.get("base", place)
         if not (whole / "config.json").is_file():  # before the hours that hashing any folder might take
             raise StageError(_no_config(whole))
-        return run_stage(IMPORT, inputs, run / "pretrain", ImportSettings(source=source))
+        return run_stage(IMPORT, inputs, run / "pretrain", ImportSettings(source=source, tools=tools))
 
 
 def _find(what: AnyPath, run: Path, stack: contextlib.ExitStack, revision: str | None = None) -> tuple[Path, str]:
@@ -182,6 +190,9 @@ def import_checkpoint(
             )
         n_checked = check_ids(found[TOKENIZER], tokenizer)
         _check_template(found[TOKENIZER].parent, tokenizer)
+        if settings.tools:
+            made = Path(stack.enter_context(tempfile.TemporaryDirectory()))
+            found[TEMPLATE] = _offering_tools(tokenizer, checkpoint, made / TEMPLATE)
         for file in found.values():
             if file.read_bytes().startswith(LFS_POINTER):
                 raise StageError(f"{file}: {what_is_wrong(file)}")
@@ -265,6 +276,14 @@ def _check_template(checkpoint: Path, tokenizer: Tokenizer) -> None:
         tokenizer.encode_chat(with_system, add_generation_prompt=True)
     except ValueError as error:
         print(f"import: its chat template takes no system message ({error})", file=sys.stderr)
+
+
+def _offering_tools(tokenizer: Tokenizer, checkpoint: Path, file: Path) -> Path:
+    """Write the tokenizer's chat template to a file, made to offer tools. Raises StageError if it already does."""
+    if tokenizer.template.reads_tools:
+        raise StageError(f"{checkpoint}: its chat template offers tools already; leave --tools out")
+    file.write_text(with_tools(tokenizer.chat_template), encoding="utf-8")
+    return file
 
 
 def has_template(tokenizer: Tokenizer) -> bool:
