@@ -2,10 +2,12 @@
 
     python bench/post_training.py sums MODEL OUT [--steps 20]
     python bench/post_training.py pairs MODEL OUT --pairs FILE [--fitted 400] [--steps 40]
+    python bench/post_training.py problems FILE
 
 MODEL is the folder of an imported model. `sums` makes two-digit sums and small word problems, none of which is both
-learned from and measured, and trains by rewards alone, with coin flips as control. `pairs` fits a reward model to some
-of the pairs and measures it on others, then follows them by DPO and by RL from the same start. Prints figures, times.
+learned from and measured, and trains by rewards alone, with coin flips as control; `problems` writes such problems,
+also with numbers of three digits, to a file for bench/honesty.py. `pairs` fits a reward model to some of the pairs and
+measures it on others, then follows them by DPO and by RL from the same start. Prints figures, times.
 """
 
 import argparse
@@ -31,17 +33,19 @@ STORIES = (
 )
 
 
-def problems(count: int, seed: int = 0) -> list[dict[str, str]]:
-    """Sums of two numbers of two digits, a third of them in a story; which numbers are held out is settled first."""
+def problems(count: int, seed: int = 0, digits: int = 2) -> list[dict[str, str]]:
+    """Sums of two numbers, a third of them in a story; which numbers are held out is settled first."""
     rng = random.Random(seed)
-    numbers = [(a, b) for a in range(10, 100) for b in range(10, 100)]
-    rng.shuffle(numbers)
+    least, most = 10 ** (digits - 1), 10**digits
+    numbers = list(dict.fromkeys((rng.randrange(least, most), rng.randrange(least, most)) for _ in range(2 * count)))
     rows = []
     for i, (a, b) in enumerate(numbers[:count]):
         story = i % 3 == 0
         question = rng.choice(STORIES if story else ASKS).format(a=a, b=b)
         split = "held_out" if i < count // 5 else "train"
-        rows.append({"question": question, "answer": str(a + b), "group": "story" if story else "sum", "split": split})
+        group = f"{'stories' if story else 'sums'}, {digits} digits"
+        solution = f"{a} + {b} = {a + b}."
+        rows.append({"question": question, "answer": str(a + b), "solution": solution, "group": group, "split": split})
     return rows
 
 
@@ -85,14 +89,19 @@ def pairs(options: argparse.Namespace) -> None:
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("what", choices=["sums", "pairs"])
-    parser.add_argument("model", type=Path)
-    parser.add_argument("out", type=Path)
+    parser.add_argument("what", choices=["sums", "pairs", "problems"])
+    parser.add_argument("model", type=Path, help="of problems: the file to write")
+    parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--fitted", type=int, default=400)
     parser.add_argument("--steps", type=int, default=20)
-    parser.add_argument("--tokens", type=int, default=24)
+    parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
+    if options.what == "problems":
+        write_jsonl(options.model, problems(600) + problems(600, digits=3))
+        sys.exit()
+    if options.out is None:
+        parser.error("OUT is missing")
     options.out.mkdir(parents=True)
     print(json.dumps(vars(options), default=str))
     {"sums": sums, "pairs": pairs}[options.what](options)

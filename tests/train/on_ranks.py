@@ -164,6 +164,10 @@ def main() -> None:
         with process_group("cpu") as together:
             for job in json.loads(sys.argv[1]):
                 RUNS[job.get("kind", "batches")](job, folder, together)
+        if torchrun.rank():
+            list(torchrun.calls())
+        else:
+            torchrun.dismiss_others()  # the store that the others may still read ends with this process
     except StageError as error:
         if torchrun.is_first_to_fail():
             print(error, file=sys.stderr)
