@@ -32,6 +32,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Parse and run; returns the exit status: 0 done, 1 an error that a message explains, 130 or 143 interrupted."""
     # Arrow's own allocator takes a gibibyte for each process at once, as resident memory on some kernels
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
+    # Threads of GNU's OpenMP wait for each other by spinning, which next to another busy program takes its turns away
+    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         with interrupts.raised():
             status = _run(arguments)
