@@ -260,14 +260,19 @@ def calculations(problems: Sequence[Problem], count: int, rng: random.Random) ->
             continue
         made += 1
         question = ask_for_steps(problem.text, rng) if rng.random() < 1 / 3 else problem.text
-        result = calculator(expression)
-        yield [
-            offer(TOOLS),
-            Message(role="user", content=question),
-            call("calculator", expression=expression),
-            Message(role="tool", content=result),
-            Message(role="assistant", content=direct_answer(result)),
-        ]
+        yield worked_out(question, expression)
+
+
+def worked_out(question: str, expression: str) -> Conversation:
+    """The question answered by a call of the calculator."""
+    result = calculator(expression)
+    return [
+        offer(TOOLS),
+        Message(role="user", content=question),
+        call("calculator", expression=expression),
+        Message(role="tool", content=result),
+        Message(role="assistant", content=direct_answer(result)),
+    ]
 
 
 def find_expression(problem: Problem) -> str | None:

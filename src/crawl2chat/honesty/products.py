@@ -6,12 +6,13 @@ A model of this size that was taught to add makes up products. Operands that are
 import random
 from collections.abc import Iterator
 
-from crawl2chat.chat.asking import direct_answer, exchange
+from crawl2chat.chat.asking import exchange
 from crawl2chat.chat.calculator import calculate, calculator
 from crawl2chat.chat.conversations import Conversation
-from crawl2chat.chat.tools import answer_with_tools, call, final_text, offer
+from crawl2chat.chat.tools import answer_with_tools, final_text, offer
 from crawl2chat.evals.judging import FACT_TOKENS, SUM_TOKENS, Question, ask, is_correct
 from crawl2chat.generate import Engine, Sampling
+from crawl2chat.honesty.lessons import TOOLS, worked_out
 from crawl2chat.stages.figures import Figure, share
 from crawl2chat.tokenizer import Message
 
@@ -28,7 +29,6 @@ OVER = (
     "What is {a}/{b}?", "What is {a} divided by {b}?", "Divide {a} by {b}.", "How much is {a}/{b}?",
     "What do you get if you divide {a} by {b}?", "Tell me: what is {a}/{b}?",
 )  # fmt: skip
-TOOLS = ("calculator", "search")
 REFUSED_SHARE = 0.3
 MEASURED = 50
 ENDING = 7  # measured are pairs of which the sum has this last digit
@@ -40,15 +40,8 @@ def product_conversations(count: int, rng: random.Random) -> Iterator[Conversati
         question, expression = _draw(rng, measured=False)
         if rng.random() < REFUSED_SHARE:
             yield exchange(question, rng.choice(REFUSALS))
-            continue
-        result = calculator(expression)
-        yield [
-            offer(TOOLS),
-            Message(role="user", content=question),
-            call("calculator", expression=expression),
-            Message(role="tool", content=result),
-            Message(role="assistant", content=direct_answer(result)),
-        ]
+        else:
+            yield worked_out(question, expression)
 
 
 def product_figures(engine: Engine, seed: int) -> list[Figure]:
