@@ -34,7 +34,7 @@ class Handler(BaseHTTPRequestHandler):
         body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
         with self.server.lock:
             self.server.asked.append(body)
-            self.server.headers_seen.append((self.path, body["model"], self.headers.get("Authorization")))
+            self.server.headers_seen.append((self.path, body.get("model"), self.headers.get("Authorization")))
             self.server.at_once += 1
             self.server.most_at_once = max(self.server.most_at_once, self.server.at_once)
         status, content = self.server.reply(body)

@@ -34,6 +34,7 @@ from crawl2chat.rl.losses import (
     overlong_penalty,
     policy_gradient_loss,
 )
+from crawl2chat.rl.served import ServedPolicy
 from crawl2chat.rl.settings import PolicySettings
 from crawl2chat.rl.tool_use import ToolAnswer, ToolUse
 from crawl2chat.stages.files import StageError
@@ -113,14 +114,17 @@ class PolicyGradient(Objective):
         replay: Batches | None = None,
         reference: Transformer | None = None,
         tools: ToolUse | None = None,
+        served: ServedPolicy | None = None,
     ) -> None:
         """tools: that answers may call; `prompts_for` must then return prompts that `ToolUse.prompts` made.
+        served: a server that draws the answers, for one process.
 
         Raises StageError for fsdp, of which no rank has the whole model to draw from.
         """
         if settings.parallel == "fsdp":
             raise StageError("parallel = fsdp: answers are drawn from the whole model on each GPU; use ddp or auto")
         self.model, self.tokenizer, self.settings, self.tools = model, tokenizer, settings, tools
+        self.served = served
         self.prompts_for, self.reward = prompts_for, reward
         self.replay = replay if settings.replay_weight else None
         self.reference = reference if settings.kl_weight else None
@@ -221,11 +225,16 @@ class PolicyGradient(Objective):
         """A step's prompts, the answers drawn to them by all ranks, and their rewards (P, K)."""
         started, ranks, settings = time.monotonic(), learner.ranks, self.settings
         prompts = ranks.from_first(self.prompts_for(step) if ranks.first else [])
-        engine = engine_for(self.model, self.tokenizer, prompts, settings, self.tools)
         share = ranks.rows(len(prompts))
         sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
         first_seed = (step * len(prompts) + share.start) * settings.answers
-        drawn = sample_groups(engine, prompts[share], settings.answers, sampling, first_seed, self.tools)
+        if self.served and ranks.size > 1:
+            raise StageError("rollouts: on several ranks each draws its answers itself; leave rollouts out")
+        if self.served:
+            drawn = self.served.draw(self.model, self.tokenizer, prompts, settings.answers, sampling, first_seed)
+        else:
+            engine = engine_for(self.model, self.tokenizer, prompts, settings, self.tools)
+            drawn = sample_groups(engine, prompts[share], settings.answers, sampling, first_seed, self.tools)
         groups = [group for part in ranks.gather_objects(drawn) for group in part]
         self.step_tokens += sum(len(answer.ids) for group in groups for answer in group)
         self.sampling_seconds += time.monotonic() - started

@@ -102,7 +102,7 @@ class PolicySettings(TrainerSettings):
 class ReinforceSettings(PolicySettings):
     """Learning from problems whose answers can be checked, and measuring what it brought."""
 
-    RUNTIME_ONLY = PolicySettings.RUNTIME_ONLY | {"judge_key_variable"}
+    RUNTIME_ONLY = PolicySettings.RUNTIME_ONLY | {"judge_key_variable", "rollouts_key_variable"}
 
     measured: int = Field(
         200,
@@ -142,6 +142,13 @@ class ReinforceSettings(PolicySettings):
     tool_rounds: int = Field(
         3, ge=1, description="rounds of calls per answer; max_tokens holds for what the model writes in each"
     )
+    rollouts: str | None = Field(
+        None,
+        description="address of a server, up to and with /v1, that draws the answers to learn from; it is given each "
+        "step's adapter (vLLM with --enable-lora and VLLM_ALLOW_RUNTIME_LORA_UPDATING=1) and has to see the run's "
+        "folder; needs reinforce.lora.rank, and importance_cap is advised",
+    )
+    rollouts_key_variable: str | None = Field(None, description="environment variable that holds that server's key")
     random_control: bool = Field(
         True, description="train again with coin flips as rewards, to see what training alone does"
     )
@@ -154,6 +161,14 @@ class ReinforceSettings(PolicySettings):
     def _judge_has_a_name(self) -> Self:
         if self.judges_on_server and not self.judge_model:
             raise ValueError(f"judge = {self.judge}: give judge_model, its name on that server")
+        return self
+
+    @model_validator(mode="after")
+    def _server_can_draw(self) -> Self:
+        if self.rollouts and (not self.lora.rank or self.lora.dora):
+            raise ValueError("rollouts: a server is given adapters; set lora.rank, without lora.dora")
+        if self.rollouts and self.tools:
+            raise ValueError("rollouts and tools: tools are called in this process; leave one of the two out")
         return self
 
     def weighted_rewards(self) -> list[tuple[str, float]]:

@@ -25,6 +25,7 @@ from crawl2chat.rl.grpo import Groups, PolicyGradient, Prompts, engine_for, samp
 from crawl2chat.rl.judge_reward import JUDGEMENTS, JudgeReward, judge_of
 from crawl2chat.rl.measure import Solved, diagnose, encode_problems, gain, mean_reward, pass_at_1, pass_figures, solve
 from crawl2chat.rl.replay import renewed, replay_batches
+from crawl2chat.rl.served import FOLDER, served_policy
 from crawl2chat.rl.settings import ReinforceSettings
 from crawl2chat.rl.tool_use import ToolUse, tools_of
 from crawl2chat.stages.figures import Figure, mean
@@ -109,7 +110,8 @@ def reinforce(problems: AnyPath, model: AnyPath, out: AnyPath, settings: Reinfor
         write_conversations(renewed(earlier, engine, settings.max_tokens), out / CONVERSATIONS)
     figures += check_again(engine, model, settings.seed, out, "reinforce")
     for folder in (out, out / "control"):  # of use only until the figures are there
-        shutil.rmtree(folder / "checkpoints", ignore_errors=True)
+        for name in ("checkpoints", FOLDER):
+            shutil.rmtree(folder / name, ignore_errors=True)
     (out / JUDGEMENTS).unlink(missing_ok=True)
     return figures
 
@@ -249,6 +251,7 @@ def _train(
         replay=replay_batches(start.folder, tokenizer, context, settings),
         reference=start.reference,
         tools=tools,
+        served=served_policy(settings, out),
     )
     train(objective, settings.steps, settings, out, label="reinforce", evaluate=watch, adapter_lr=settings.lora.lr)
     return model

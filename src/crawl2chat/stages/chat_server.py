@@ -1,4 +1,4 @@
-"""Asking a model on a server with OpenAI's chat completions: attempts with pauses, and errors that say what to do."""
+"""Asking a model on a server with OpenAI's API: attempts with pauses, and errors that say what to do."""
 
 import contextlib
 import http.client
@@ -6,18 +6,20 @@ import json
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, TypeVar
 
 from crawl2chat.stages.files import StageError
 
-MAX_ANSWER = 1_000_000  # bytes of a server's reply
+MAX_ANSWER = 16_000_000  # bytes of a server's reply; one of many answers with log-probabilities has a million
 ATTEMPTS = 4  # per question
 MAX_WAIT = 60.0  # seconds between attempts, whatever the server asks for
 MAX_FAILURES = 20  # questions in a row without an answer: something is wrong with the server, not with the questions
 REFUSED = {401, 403, 404, 405}  # no question will fare better
 RETRIED = {408, 409, 429}  # and all from 500 on
+
+T = TypeVar("T")
 
 
 class NoAnswer(Exception):
@@ -49,14 +51,21 @@ class ChatServer:
 
         Raises NoAnswer after some attempts, StageError if the server refuses this model or key.
         """
-        body = {"model": self.model, "messages": messages, **sampling}
+        answer = self.post("chat/completions", {"model": self.model, "messages": messages, **sampling}, _content)
+        return answer.encode("utf-8", "replace").decode()  # JSON may hold halves of surrogate pairs
+
+    def post(self, address: str, body: Mapping[str, Any], read: Callable[[bytes], T]) -> T:
+        """Send a request to an address below the server's; `read` takes its reply, and raises ValueError for a bad one.
+
+        Raises NoAnswer after some attempts, StageError if the server refuses this model or key.
+        """
         wait = self.first_wait
         for attempt in range(ATTEMPTS):
             if attempt:
                 time.sleep(min(wait, MAX_WAIT))
                 wait *= 2
             try:
-                return self._ask_once(body)
+                return read(self._send(address, body))
             except urllib.error.HTTPError as error:
                 problem = f"HTTP {error.code} {error.reason}: {_read_error(error)}"
                 if error.code in REFUSED:
@@ -71,16 +80,20 @@ class ChatServer:
                 problem = f"{type(error).__name__}: {error}"
         raise NoAnswer(problem, final=False)
 
-    def _ask_once(self, body: dict[str, Any]) -> str:
+    def _send(self, address: str, body: Mapping[str, Any]) -> bytes:
         headers = {"Content-Type": "application/json"} | ({"Authorization": f"Bearer {self.key}"} if self.key else {})
-        request = urllib.request.Request(f"{self.url.rstrip('/')}/chat/completions", json.dumps(body).encode(), headers)
+        request = urllib.request.Request(f"{self.url.rstrip('/')}/{address}", json.dumps(body).encode(), headers)
         with urllib.request.urlopen(request, timeout=self.timeout) as response:
-            answer = json.loads(response.read(MAX_ANSWER))
-        try:
-            content = str(answer["choices"][0]["message"]["content"] or "")
-        except (KeyError, IndexError, TypeError) as error:
-            raise ValueError(f"not a chat completion: {json.dumps(answer)[:200]}") from error
-        return content.encode("utf-8", "replace").decode()  # JSON may hold halves of surrogate pairs
+            content: bytes = response.read(MAX_ANSWER)
+        return content
+
+
+def _content(reply: bytes) -> str:
+    answer = json.loads(reply)
+    try:
+        return str(answer["choices"][0]["message"]["content"] or "")
+    except (KeyError, IndexError, TypeError) as error:
+        raise ValueError(f"not a chat completion: {json.dumps(answer)[:200]}") from error
 
 
 def _read_error(error: urllib.error.HTTPError) -> str:
