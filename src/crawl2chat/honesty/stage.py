@@ -99,7 +99,7 @@ def honesty(
     index: SearchIndex | None = None  # of paragraphs, which the model itself searches
     read: SearchIndex | None = None  # of passages, which are put next to the question
     manifest = read_manifest(model)
-    calls = offer_form(manifest and manifest.stage, taught_offer(model / CONVERSATIONS), tokenizer) is not None
+    calls = offer_form(manifest.stage if manifest else None, taught_offer(model / CONVERSATIONS), tokenizer) is not None
     if not calls and settings.calculations + settings.products:
         print("honesty: this model's chat template offers no tools, so it is not taught to calculate", file=sys.stderr)
         settings = settings.model_copy(update={"calculations": 0, "products": 0})

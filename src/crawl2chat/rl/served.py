@@ -118,6 +118,9 @@ def _completions(reply: bytes, count: int, tokenizer: Tokenizer) -> list[Complet
                 "that knows return_token_ids, such as vLLM from 0.10.2 on"
             )
         text = tokenizer.decode([id for id in ids if id not in tokenizer.stop_ids])
-        reason = "stop" if choice.get("finish_reason") == "stop" else "length"
-        made.append(Completion(list(ids), [float(p) for p in logprobs], text, reason, [float(p) for p in logprobs]))
+        completion = Completion(
+            list(ids), [float(p) for p in logprobs], text, model_logprobs=list(map(float, logprobs))
+        )
+        completion.finish_reason = "stop" if choice.get("finish_reason") == "stop" else "length"
+        made.append(completion)
     return made

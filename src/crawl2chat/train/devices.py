@@ -69,7 +69,7 @@ def load_engine(folder: AnyPath, tokenizer: Tokenizer, settings: ComputeSettings
 def _hash_of(model: Transformer) -> str:
     digest = xxhash.xxh3_128(repr(model.config).encode())
     for weight in model.parameters():
-        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy())
+        digest.update(weight.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
 
 
