@@ -6,7 +6,7 @@ import pytest
 from crawl2chat.stages import figures
 from crawl2chat.stages.files import StageError, atomic_write
 from crawl2chat.stages.settings import Settings
-from crawl2chat.stages.stage import Stage, hash_path, read_manifest, run_stage
+from crawl2chat.stages.stage import ASKED, Stage, hash_path, read_manifest, run_stage
 
 CALLS: list[str] = []
 
@@ -22,6 +22,7 @@ def copy_words(source, out, settings):
     (out / "partial.txt").write_text("left by a stage that was killed")
     if settings.fail:
         raise KeyboardInterrupt
+    (out / ASKED).write_text("answers of a model\n")
     (out / "words.txt").write_text(source.read_text() + settings.word)
     return [figures.share("kept", 3, 4)]
 
@@ -48,6 +49,7 @@ def test_a_stage_leaves_its_settings_inputs_outputs_and_figures(source, tmp_path
     assert written["settings"] == {"word": "hello", "fail": False}
     assert written["inputs"] == {"source": hash_path(source)}
     assert set(written["outputs"]) == {"words.txt", "partial.txt"}
+    assert not (tmp_path / "out" / ASKED).exists(), "of use only until the stage is done"
     assert written["figures"]["kept"] == {
         "value": 0.75, "unit": "share", "interval": list(figures.wilson_interval(3, 4)), "count": 4,
     }  # fmt: skip

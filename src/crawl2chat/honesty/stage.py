@@ -126,7 +126,7 @@ def honesty(
     ]
     earlier = read_conversations(model / CONVERSATIONS) if (model / CONVERSATIONS).is_file() else []
     retained = own_answers(engine, read_prompts(settings.retention)) if settings.retention else []
-    lessons = _conversations(found, rows, to_learn, index, read, refusals, earlier, settings, retained)
+    lessons = _conversations(found, rows, to_learn, index, refusals, earlier, settings, retained, read)
 
     def fits(conversation: Conversation) -> bool:
         return len(tokenizer.encode_chat(conversation)[0]) <= settings.seq_len
@@ -187,11 +187,11 @@ def _conversations(
     rows: Sequence[QuestionRow],
     problems: Sequence[Problem],
     index: SearchIndex | None,
-    read: SearchIndex | None,
     refusals: Sequence[str],
     earlier: Sequence[Conversation],
     settings: HonestySettings,
     retained: Sequence[Conversation] = (),
+    read: SearchIndex | None = None,
 ) -> list[Conversation]:
     rng = random.Random(f"honesty {settings.seed}")
     apart = random.Random(f"cards and products {settings.seed}")
