@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from crawl2chat.cli.main import main
-from crawl2chat.model import save_model
+from crawl2chat.model import load_model, save_model
 
 
 @pytest.fixture(scope="module")
@@ -142,6 +142,16 @@ def test_a_key_comes_from_the_environment_and_is_not_shown(folder, monkeypatch):
         running.process.kill()
 
 
+def test_a_context_that_memory_has_shortened_is_what_the_list_of_models_says(folder):
+    running = Command(folder, "--memory", "24KB")
+    try:
+        said = int(re.search(r"\((\d+) tokens of context", running.first)[1])
+        (model,) = httpx.get(f"{running.url}/models").json()["data"]
+        assert model["max_model_len"] == said < load_model(folder).config.max_position_embeddings
+    finally:
+        running.stop(signal.SIGTERM)
+
+
 def test_limits_reach_the_engine(folder):
     running = Command(folder, "--context", "40", "--max-batch", "2", "--queue", "4", "--name", "other")
     try:
@@ -168,7 +178,7 @@ def test_it_says_what_it_has_and_what_of_that_which_was_asked_for_it_has_not(fol
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "told"), [("--memory", "1KB", "memory = 1,000"), ("--context", 10**6, "context = ")]
+    ("flag", "value", "told"), [("--memory", "24KB", "memory = 1,000"), ("--context", 10**6, "context = ")]
 )
 def test_a_limit_that_is_none_for_the_model_is_a_message_not_a_traceback(folder, capsys, flag, value, told):
     assert main(["serve", str(folder), "--port", "0", flag, str(value)]) == 1

@@ -160,6 +160,11 @@ class ModelPool:
             )  # fmt: skip
         return found
 
+    def context(self, model: AvailableModel) -> int:
+        """Tokens of prompt and answer that a model takes: what memory leaves it, once it is loaded."""
+        loaded = self.loaded.get(model.name)
+        return loaded.engine.context if loaded else model.context
+
     async def load(self, name: str | None) -> LoadedModel:
         """The model of that name, or the default one. Raises ApiError for an unknown name, and without memory."""
         available = self.find(name)

@@ -132,11 +132,11 @@ class Api:
 
     @get("/v1/models")
     async def models(self, request: Request) -> dict[str, Any]:
-        return {"object": "list", "data": [_describe_model(model) for model in self.pool.models]}
+        return {"object": "list", "data": [self._describe(model) for model in self.pool.models]}
 
     @get("/v1/models/{name:path}")
     async def one_model(self, request: Request) -> dict[str, Any]:
-        return _describe_model(self.pool.find(request.path_params["name"]))
+        return self._describe(self.pool.find(request.path_params["name"]))
 
     @post("/tokenize", TokenizeRequest)
     async def tokenize(self, request: Request, body: TokenizeRequest) -> dict[str, Any]:
@@ -190,9 +190,8 @@ class Api:
     async def metrics(self, request: Request) -> Response:
         return Response(self.pool.metrics.text(), media_type="text/plain; version=1.0.0; charset=utf-8")
 
-
-def _describe_model(model: AvailableModel) -> dict[str, Any]:
-    return {
-        "id": model.name, "object": "model", "created": model.created, "owned_by": "crawl2chat",
-        "max_model_len": model.context,
-    }  # fmt: skip
+    def _describe(self, model: AvailableModel) -> dict[str, Any]:
+        return {
+            "id": model.name, "object": "model", "created": model.created, "owned_by": "crawl2chat",
+            "max_model_len": self.pool.context(model),
+        }  # fmt: skip
