@@ -5,8 +5,9 @@
     python bench/post_training.py problems FILE
 
 MODEL is the folder of an imported model. `sums` makes two-digit sums and small word problems, none of which is both
-learned from and measured, and trains by rewards alone, with coin flips as control; `problems` writes such problems,
-also with numbers of three digits, to a file for bench/honesty.py. `pairs` fits a reward model to some of the pairs and
+learned from and measured, shows the model some that are worked out (a small one solves none otherwise), and trains on
+others by rewards alone, with coin flips as control; `problems` writes such problems, also with numbers of three digits,
+to a file for bench/honesty.py. `pairs` fits a reward model to some of the pairs and
 measures it on others, then follows them by DPO and by RL from the same start. Prints figures, times.
 """
 
@@ -17,6 +18,10 @@ import sys
 import time
 from pathlib import Path
 
+from crawl2chat.chat.asking import exchange
+from crawl2chat.chat.conversations import write_conversations
+from crawl2chat.chat.settings import SftSettings
+from crawl2chat.chat.sft import sft
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.stage import prefer
 from crawl2chat.rl.settings import PolicyLoraSettings, ReinforceSettings
@@ -24,6 +29,7 @@ from crawl2chat.rl.stage import reinforce
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import write_jsonl
 from crawl2chat.stages.json_rows import JsonRows
+from crawl2chat.train.settings import LoraSettings
 
 ASKS = ("What is {a} + {b}?", "Add {a} and {b}.", "{a} plus {b} is?", "How much is {a} + {b}?")
 STORIES = (
@@ -45,7 +51,11 @@ def problems(count: int, seed: int = 0, digits: int = 2) -> list[dict[str, str]]
         split = "held_out" if i < count // 5 else "train"
         group = f"{'stories' if story else 'sums'}, {digits} digits"
         solution = f"{a} + {b} = {a + b}."
-        rows.append({"question": question, "answer": str(a + b), "solution": solution, "group": group, "split": split})
+        tens = a - a % 10, b - b % 10
+        steps = f"{tens[0]} + {tens[1]} = {sum(tens)}. {a % 10} + {b % 10} = {a % 10 + b % 10}. "
+        steps += f"{sum(tens)} + {a % 10 + b % 10} = {a + b}. The answer is {a + b}."
+        row = {"question": question, "answer": str(a + b), "solution": solution, "group": group, "split": split}
+        rows.append(row | {"worked": steps})
     return rows
 
 
@@ -58,7 +68,17 @@ def show(name: str, started: float, figures: list[Figure]) -> None:
 
 
 def sums(options: argparse.Namespace) -> None:
-    write_jsonl(options.out / "problems.jsonl", problems(1500))
+    rows = problems(1500)
+    taught = [row for row in rows if row["split"] == "train"][: options.taught]
+    kept = [{name: text for name, text in row.items() if name != "worked"} for row in rows if row not in taught]
+    write_jsonl(options.out / "problems.jsonl", kept)
+    write_conversations([exchange(row["question"], row["worked"]) for row in taught], options.out / "worked.jsonl")
+    before = SftSettings(
+        lora=LoraSettings(rank=16, lr=0.001), epochs=1, seq_len=256, batch_tokens=1024, documents=0, held_out=0
+    )
+    started = time.monotonic()
+    (options.out / "sft").mkdir()
+    show("sft", started, sft(options.out / "worked.jsonl", options.model, options.out / "sft", before))
     settings = ReinforceSettings(
         lora=PolicyLoraSettings(rank=16, lr=0.0003), steps=options.steps, prompts=8, answers=8,
         max_tokens=options.tokens, measured=100, samples=4, skip_flat_groups=True, replay_weight=0,
@@ -68,7 +88,7 @@ def sums(options: argparse.Namespace) -> None:
     show(
         "reinforce",
         started,
-        reinforce(options.out / "problems.jsonl", options.model, options.out / "reinforce", settings),
+        reinforce(options.out / "problems.jsonl", options.out / "sft", options.out / "reinforce", settings),
     )
 
 
@@ -94,11 +114,13 @@ if __name__ == "__main__":
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--fitted", type=int, default=400)
+    parser.add_argument("--taught", type=int, default=200, help="of sums: problems that are shown worked out")
     parser.add_argument("--steps", type=int, default=20)
     parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
     if options.what == "problems":
-        write_jsonl(options.model, problems(600) + problems(600, digits=3))
+        made = problems(600) + problems(600, digits=3)
+        write_jsonl(options.model, ({name: text for name, text in row.items() if name != "worked"} for row in made))
         sys.exit()
     if options.out is None:
         parser.error("OUT is missing")
