@@ -11,7 +11,7 @@ from asked_server import serving
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer, load_model
 from crawl2chat.model.adapters import AdaptedTransformer, read_adapter
-from crawl2chat.rl.served import FOLDER
+from crawl2chat.rl.served import FOLDER, served_policy
 from crawl2chat.rl.settings import PolicyLoraSettings, ReinforceSettings
 from crawl2chat.rl.stage import reinforce
 from crawl2chat.stages.files import StageError
@@ -118,3 +118,10 @@ def test_a_server_that_takes_no_adapters_is_named(inputs):
 def test_settings_that_no_server_can_follow_are_refused(others):
     with pytest.raises(ValueError, match="rollouts"):
         ReinforceSettings(rollouts="http://127.0.0.1:1/v1", **others)
+
+
+def test_several_ranks_draw_themselves(monkeypatch, tmp_path):
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    settings = ReinforceSettings(rollouts="http://127.0.0.1:1/v1", lora=PolicyLoraSettings(rank=2))
+    with pytest.raises(StageError, match="several ranks"):
+        served_policy(settings, tmp_path)

@@ -123,8 +123,8 @@ class PolicyGradient(Objective):
         """
         if settings.parallel == "fsdp":
             raise StageError("parallel = fsdp: answers are drawn from the whole model on each GPU; use ddp or auto")
-        self.model, self.tokenizer, self.settings, self.tools = model, tokenizer, settings, tools
-        self.served = served
+        self.model, self.tokenizer, self.settings = model, tokenizer, settings
+        self.tools, self.served = tools, served
         self.prompts_for, self.reward = prompts_for, reward
         self.replay = replay if settings.replay_weight else None
         self.reference = reference if settings.kl_weight else None
@@ -228,8 +228,6 @@ class PolicyGradient(Objective):
         share = ranks.rows(len(prompts))
         sampling = Sampling(max_tokens=settings.max_tokens, seed=settings.seed)
         first_seed = (step * len(prompts) + share.start) * settings.answers
-        if self.served and ranks.size > 1:
-            raise StageError("rollouts: on several ranks each draws its answers itself; leave rollouts out")
         if self.served:
             drawn = self.served.draw(self.model, self.tokenizer, prompts, settings.answers, sampling, first_seed)
         else:

@@ -18,6 +18,7 @@ import xxhash
 from crawl2chat.generate import Completion, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.model.adapters import WEIGHTS, AdaptedTransformer, save_adapter
+from crawl2chat.parallel import torchrun
 from crawl2chat.rl.settings import ReinforceSettings
 from crawl2chat.stages.chat_server import ChatServer, NoAnswer
 from crawl2chat.stages.files import StageError
@@ -97,6 +98,8 @@ def served_policy(settings: ReinforceSettings, out: Path) -> ServedPolicy | None
     """Return the server that draws answers, if the settings name one. Raises StageError for one that can't be asked."""
     if not settings.rollouts:
         return None
+    if torchrun.world_size() > 1:
+        raise StageError("reinforce.rollouts: on several ranks each draws its answers itself; leave rollouts out")
     key = os.environ.get(settings.rollouts_key_variable or "", "")
     if settings.rollouts_key_variable and not key:
         raise StageError(f"reinforce.rollouts_key_variable = {settings.rollouts_key_variable}: no such variable")
