@@ -147,7 +147,7 @@ def test_every_stage_leaves_its_figures_and_the_report_holds_them(undisturbed):
     assert report.index("What this run measured") < report.index('id="question"') < report.index('id="crawl"')
     assert "What each stage kept" in report
     question = report[report.index('id="question"') : report.index("more questions")]
-    ways = ("goes on with the text", "a helper answers", "(sft)", "honesty<", "search and calculator", "(prefer)")
+    ways = ("goes on with the text", "a helper answers", "(sft)", "honesty<", "honesty, with tools", "(prefer)")
     assert [way for way in ways if way not in question] == []
     assert not re.search(r"""(src|href)=["']?(https?:)?//""", report), "the page loads something from elsewhere"
 
