@@ -7,8 +7,8 @@
 MODEL is the folder of an imported model. `sums` makes two-digit sums and small word problems, none of which is both
 learned from and measured, shows the model some that are worked out (a small one solves none otherwise), and trains on
 others by rewards alone, with coin flips as control; `problems` writes such problems, also with numbers of three digits,
-to a file for bench/honesty.py. `pairs` fits a reward model to some of the pairs and
-measures it on others, then follows them by DPO and by RL from the same start. Prints figures, times.
+to a file for bench/honesty.py. `pairs` fits a reward model to some of the pairs and measures it on others, then follows
+them by DPO and by RL from the same start. Prints figures, times.
 """
 
 import argparse

@@ -33,7 +33,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # Arrow's own allocator takes a gibibyte for each process at once, as resident memory on some kernels
     os.environ.setdefault("ARROW_DEFAULT_MEMORY_POOL", "system")
     # Threads of GNU's OpenMP wait for each other by spinning, which next to another busy program takes its turns away
-    os.environ.setdefault("GOMP_SPINCOUNT", "1000")
+    if "OMP_WAIT_POLICY" not in os.environ:  # over which the count would win
+        os.environ.setdefault("GOMP_SPINCOUNT", "1000")
     try:
         with interrupts.raised():
             status = _run(arguments)
