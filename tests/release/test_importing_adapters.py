@@ -92,7 +92,7 @@ def test_a_command_imports_an_adapter_on_a_base_that_is_given_and_uses_it(plain,
     assert main(["import", str(tmp_path / "A"), "--out", str(run)]) == 1
     assert "its base /gone/Base-Model is not here; give --base FOLDER" in capsys.readouterr().err
     assert main(["import", str(tmp_path / "A"), "--base", str(base), "--out", str(run)]) == 0
-    assert read_manifest(run / "pretrain").settings == {"source": "A on Base-Model"}
+    assert read_manifest(run / "pretrain").settings == {"source": "A on Base-Model", "tools": False}
     assert main(["generate", str(run), "The miller", "--max-tokens", "3"]) == 0
     chats = tmp_path / "chats.jsonl"
     turns = [{"role": "user", "content": "Is it?"}, {"role": "assistant", "content": "Yes."}]
