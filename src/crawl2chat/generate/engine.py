@@ -18,7 +18,6 @@ from crawl2chat.tokenizer import Tokenizer
 
 MEMORY = 2_000_000_000  # bytes for keys and values; on a CPU only what is used is taken
 PREFILL_FLOP = {"cpu": 5e9, "cuda": 5e12}  # per step, some 0.05 s, for which other requests wait
-COMPILED_ROWS = 32  # of an engine whose steps numba compiles; for more, oneDNN's products with AVX-512 are faster
 SOON = 10.0  # seconds in which `generate` need not say how far it is
 NUMBERS_AT_ONCE = 2**26  # attention's scores in a layer, or logits when a whole prompt's are wanted
 
@@ -59,7 +58,7 @@ class Engine:
         self.prefill_tokens = max(64, min(int(flop / (2 * model.n_parameters())), NUMBERS_AT_ONCE // scores))
         self.cached = CachedTransformer(
             model, self.max_batch, self.context, empties_model=empties_model, weights=weights,
-            compiled=self.max_batch <= COMPILED_ROWS or torch.backends.cpu.get_cpu_capability() != "AVX512",
+            compiled=_compiles(model, self.max_batch),
         )  # fmt: skip
         self.rows = Rows(self.cached.cache, self.max_batch)
         self.queue: deque[Request] = deque()
@@ -307,6 +306,16 @@ class Engine:
                 completion.top.append(tops[0][row][:k])
                 completion.top_controlled.append(tops[1][row][:k])
             request.take(id, self.tokenizer.stop_ids)
+
+
+def _compiles(model: Transformer, rows: int) -> bool:
+    """Whether to decode on a CPU by `model.cpu_kernel`, which was measured on two cores with AVX2.
+
+    With AVX-512 oneDNN should multiply many rows faster, and with many cores torch reads a large model's weights faster
+    for a few.
+    """
+    wide = torch.backends.cpu.get_cpu_capability() == "AVX512" and rows > 32
+    return not wide and (model.n_parameters() < 20_000_000 or torch.get_num_threads() <= 2)
 
 
 def most_probable(log_p_tk: Tensor, n: int, ids_tk: Tensor | None = None) -> list[Candidates]:

@@ -7,24 +7,27 @@ A row's numbers do not depend, to the last bit, on which rows it is computed wit
 outputs at a time, a single row with eight: either way there are eight sums, which a compiler should vectorise alike.
 Where it does not (`_alone_as_in_fours`), a single row is made four.
 
-numba keeps what it compiled on disk; the first time takes some 20 s. Only this module imports it.
+Threads share rows, eight or more, not products: each takes its rows through the whole step, and none waits for another
+in between, which on a machine with other work to do would take far longer than the work.
+
+numba keeps what it compiled on disk; the first time takes some 10 s. Only this module imports it.
 
 Shapes: N rows, C width, M outputs, F width of the MLP, H key-value heads, R queries per key-value head, D head width,
 S positions, L layers, X rows of the cache, V vocabulary.
 """
 
 import math
+import os
 import sys
 import threading
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-import numba
 import numpy as np
 import torch
-from numba import njit, prange
+from numba import njit, types
 from numba.extending import overload
 from numpy.typing import NDArray
 from torch import Tensor
@@ -39,12 +42,11 @@ COMPILED: dict[str, Any] = {
     "fastmath": {"reassoc", "contract", "nsz"}, "error_model": "numpy", "nogil": True, "cache": True,
 }  # fmt: skip
 BLOCK = 16  # outputs
-PARALLEL = 4_000_000  # products of two numbers from which a second thread pays
-CORES: int = numba.config.NUMBA_NUM_THREADS  # type: ignore[attr-defined]
+LEAST_ROWS = 4  # of a thread
+PARALLEL = 10_000_000  # products of two numbers from which a second thread pays
 ONE, ZERO = np.float32(1), np.float32(0)
 LOG2_E, LN_2, HALF = np.float32(1 / math.log(2)), np.float32(math.log(2)), np.float32(0.5)
 TAYLOR = tuple(np.float32(1 / math.factorial(i)) for i in range(7))
-_in_use = threading.Lock()  # numba's threads serve one caller at a time
 
 
 class KernelMatrix:
@@ -67,8 +69,10 @@ class KernelMatrix:
     def __call__(self, x_nc: Tensor, *, many: bool = False) -> Tensor:
         x = _padded(x_nc.contiguous().numpy(), self.weight_mc.dtype.name)
         y_nm = np.empty((len(x), len(self.weight_mc)), np.float32)
-        with _threads_for(len(x) * self.weight_mc.size):
-            _product(self.weight_mc, self.scale_m, self.bias_m, x, y_nm)
+        _share_rows(
+            len(x), self.weight_mc.size,
+            lambda rows: _product(self.weight_mc, self.scale_m, self.bias_m, x[rows], y_nm[rows]),
+        )  # fmt: skip
         return torch.from_numpy(y_nm[: len(x_nc)])
 
 
@@ -100,8 +104,11 @@ class Step:
         """Logits (N, V) of tokens whose embeddings are given; each is added to its row of the cache."""
         x = _padded(x_nc.numpy(), self.head.weight_mc.dtype.name)
         logits_nv = np.empty((len(x), len(self.head.weight_mc)), np.float32)
-        with _threads_for(len(x) * self.n_weights):
-            _decode(x, positions_n.numpy(), rows_n.numpy(), *self.arguments, logits_nv)
+        positions, cache_rows = positions_n.numpy(), rows_n.numpy()
+        _share_rows(
+            len(x), self.n_weights,
+            lambda rows: _decode(x[rows], positions[rows], cache_rows[rows], *self.arguments, logits_nv[rows]),
+        )  # fmt: skip
         return torch.from_numpy(logits_nv[: len(x_nc)])
 
 
@@ -115,20 +122,30 @@ def _stacked(matrices: Sequence[KernelMatrix]) -> tuple[NDArray[Any], Floats, Fl
     return weight_lmc, scale_lm, bias_lm
 
 
-@contextmanager
-def _threads_for(products: int) -> Iterator[None]:
-    """Numba's threads for one caller, as many as torch has if so many products of two numbers are worth it."""
-    notice = threading.Timer(3, _say_that_it_compiles)
-    notice.daemon = True
-    with _in_use:
-        if first := not _decode.signatures:
-            notice.start()
-        numba.set_num_threads(min(torch.get_num_threads(), CORES) if products >= PARALLEL else 1)
+def _share_rows(n: int, products: int, work: Callable[[slice], None]) -> None:
+    """Let threads, as many as torch has, each do its part of n rows, if so many products per row are worth it."""
+    threads = min(torch.get_num_threads(), n // LEAST_ROWS) if n * products >= PARALLEL else 1
+    each = -(-n // max(1, threads) // LEAST_ROWS) * LEAST_ROWS
+    # the last part has four rows or more
+    begins = [begin for begin in range(0, n, each) if begin == 0 or n - begin >= LEAST_ROWS]
+    mine, *others = (slice(begin, end) for begin, end in zip(begins, [*begins[1:], n], strict=True))
+    if not _decode.signatures:  # nothing was compiled or loaded yet
+        notice = threading.Timer(3, _say_that_it_compiles)
+        notice.daemon = True
+        notice.start()
         try:
-            yield
+            return work(slice(0, n))
         finally:
-            if first:
-                notice.cancel()
+            notice.cancel()
+    done = [_workers().submit(work, part) for part in others]
+    work(mine)
+    for part in done:
+        part.result()
+
+
+@cache
+def _workers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, (os.cpu_count() or 2) - 1), "decode")
 
 
 @cache
@@ -150,9 +167,8 @@ def _alone_as_in_fours(kind: str) -> bool:
     rng = np.random.default_rng(0)
     x_nc, w_mc = rng.standard_normal((4, 1007), np.float32), (100 * rng.standard_normal((24, 1007))).astype(kind)
     none, alone, in_fours = np.empty(0, np.float32), np.empty((1, 24), np.float32), np.empty((4, 24), np.float32)
-    with _threads_for(0):
-        _product(w_mc, none, none, x_nc[:1], alone)
-        _product(w_mc, none, none, x_nc, in_fours)
+    _product(w_mc, none, none, x_nc[:1], alone)
+    _product(w_mc, none, none, x_nc, in_fours)
     return np.array_equal(alone, in_fours[:1], equal_nan=True)
 
 
@@ -163,7 +179,7 @@ def _wide(weight: Any) -> Any:
 
 @overload(_wide, inline="always")
 def _widen(weight):  # type: ignore[no-untyped-def]
-    if weight == numba.types.uint16:  # bfloat16, the upper half of float32's bits
+    if weight == types.uint16:  # bfloat16, the upper half of float32's bits
         return lambda weight: np.uint32(np.uint32(weight) << 16).view(np.float32)
     return lambda weight: np.float32(weight)
 
@@ -184,13 +200,13 @@ def _exp(x):  # type: ignore[no-untyped-def]
     return p * np.int32(np.int32(np.int32(whole) + 127) << 23).view(np.float32)
 
 
-@njit(parallel=True, **COMPILED)
+@njit(**COMPILED)
 def _product(w_mc, scale_m, bias_m, x_nc, y_nm):  # type: ignore[no-untyped-def]
     """y = x · Wᵀ · scale + bias; the last outputs and rows are computed twice where their numbers don't come out even."""
     N, C = x_nc.shape
     M = len(w_mc)
     if N == 1:
-        for block in prange((M + 7) // 8):
+        for block in range((M + 7) // 8):
             m = min(8 * block, M - 8)
             a0 = a1 = a2 = a3 = a4 = a5 = a6 = a7 = ZERO
             for c in range(C):
@@ -206,7 +222,7 @@ def _product(w_mc, scale_m, bias_m, x_nc, y_nm):  # type: ignore[no-untyped-def]
             for i, a in enumerate((a0, a1, a2, a3, a4, a5, a6, a7)):
                 _put(y_nm, 0, m + i, a, scale_m, bias_m)
         return
-    for block in prange((M + BLOCK - 1) // BLOCK):  # its weights stay in a core's cache while all rows pass by
+    for block in range((M + BLOCK - 1) // BLOCK):  # its weights stay in a core's cache while all rows pass by
         for four in range(0, N, 4):
             n = min(four, N - 4)
             for two in range(BLOCK * block, min(BLOCK * (block + 1), M), 2):
@@ -279,12 +295,12 @@ def _see(q_d, keys_sd, values_sd, y_d):  # type: ignore[no-untyped-def]
             y_d[d] += share * values_sd[s, d]
 
 
-@njit(parallel=True, **COMPILED)
+@njit(**COMPILED)
 def _attend(qkv_nm, qk_norm_hd, eps, rows_n, positions_n, cache, cos_sd, sin_sd, window, y_nc):  # type: ignore[no-untyped-def]
     """Add each token's keys and values to the cache, (2, X, H, S, D), and let its queries see those up to its own."""
     H, D = cache.shape[2], cache.shape[4]
     R = y_nc.shape[1] // (H * D)
-    for task in prange(len(rows_n) * H):
+    for task in range(len(rows_n) * H):
         n, h = task // H, task % H
         last = positions_n[n]
         first = max(0, last + 1 - window) if window else 0
@@ -300,11 +316,11 @@ def _attend(qkv_nm, qk_norm_hd, eps, rows_n, positions_n, cache, cos_sd, sin_sd,
             _see(q_d, keys_sd[first : last + 1], values_sd[first : last + 1], y_nc[n, head * D : (head + 1) * D])
 
 
-@njit(parallel=True, **COMPILED)
+@njit(**COMPILED)
 def _gated(gate_up_nm, y_nf):  # type: ignore[no-untyped-def]
     """silu(gate) · up."""
     F = y_nf.shape[1]
-    for n in prange(len(y_nf)):
+    for n in range(len(y_nf)):
         for f in range(F):
             gate = gate_up_nm[n, f]
             y_nf[n, f] = gate / (ONE + _exp(-gate)) * gate_up_nm[n, F + f]
