@@ -17,8 +17,9 @@ from crawl2chat.stages.stage import Manifest, read_manifest
 
 PROBES = "probes.jsonl"
 KINDS = ("right", "refused", "wrong")
+CLASSES = ("known", "maybe", "unknown")
 PER_GROUP = 3  # questions of each group that are suggested
-BINS = 20  # of a histogram of shares
+BINS = 20  # of a histogram of shares, for each class
 NO_STAGE = "nothing was measured here yet: this run has no finished stage honesty, which would do it"
 NO_RUN = "this is one model and not a run, so nothing was measured before and after; asking it works"
 
@@ -87,9 +88,9 @@ class HonestyFiles:
         rows = self._rows(PROBES)
         of_group = [row for row in rows if group in ("", row["group"])]
         counts = Counter(row["knowledge"] for row in of_group)
-        bins = [0] * BINS
+        bins = {name: [0] * BINS for name in CLASSES}
         for row in of_group:
-            bins[min(int(row["right_share"] * BINS), BINS - 1)] += 1
+            bins[row["knowledge"]][min(int(row["right_share"] * BINS), BINS - 1)] += 1
         about = {"groups": _groups(rows), "counts": counts, "bins": bins}
         return [row for row in of_group if knowledge in ("", row["knowledge"])], about
 

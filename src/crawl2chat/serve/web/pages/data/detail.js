@@ -43,12 +43,11 @@ export function Detail() {
 /** @param {{page: Stored}} props */
 function Fate({ page }) {
   if (page.table === "kept") {
-    return html`<p><span class="verdict good">kept</span> as document ${(page.row + 1).toLocaleString("en")},
-      ${page.characters.toLocaleString("en")} characters, ${page.language} with probability ${page.language_score?.toFixed(2)}${page.copies
+    return html`<p><span class="verdict good">kept</span> as document ${(page.row + 1).toLocaleString("en")}, ${page.characters.toLocaleString("en")} characters, ${page.language} with probability ${page.language_score?.toFixed(2)}${page.copies
         ? `; ${page.copies} ${page.copies === 1 ? "page was" : "pages were"} dropped as copies of it` : ""}.</p>`;
   }
   const of = page.copy_of;
-  return html`<p><span class="verdict bad">dropped</span> by ${stepName(page.step ?? "")}: <code>${page.reason}</code>${page.value != null
+  return html`<p><span class="verdict bad">dropped</span> at the step “${stepName(page.step ?? "")}”: <code>${page.reason}</code>${page.value != null
     ? ` (${measured(page.value, "")})` : ""}${page.detail ? `, ${page.detail}` : ""}.
     ${of !== null && html` <${Button} kind="quiet" onClick=${() => openPage("kept", of)}>Show the document of which it is a copy<//>`}</p>`;
 }
@@ -71,9 +70,9 @@ function Source({ live, page }) {
       <section><h3>The page’s source</h3>
         ${live.source.length ? html`<div class="source" role="region" aria-label="the page’s source" tabindex="0">${live.source.map((part, i) => html`<${Part} key=${i} part=${part} />`)}</div>`
           : html`<p class="hint">It took too long to mark the blocks of this page.</p>`}</section>
-      <section><h3>${dropped ? `The text that ${stepName(dropped.step)} dropped` : "The text"}</h3>
+      <section><h3>${dropped ? "The text that was dropped" : "The text"}</h3>
         ${live.text || page?.text ? html`<div class="source text" role="region" aria-label="the extracted text" tabindex="0">${page?.text || live.text}</div>`
-          : html`<p class="hint">None was extracted${dropped ? `: ${stepName(dropped.step)} dropped the page before` : ""}.</p>`}</section>
+          : html`<p class="hint">None was extracted${dropped ? `: the page was dropped at the step “${stepName(dropped.step)}”` : ""}.</p>`}</section>
     </div>`;
 }
 

@@ -30,10 +30,10 @@ export const side = urlState("show", "source");
 
 /** The steps in a reader's words. @type {Record<string, string>} */
 export const STEPS = {
-  read: "reading the crawl files", url: "address", response: "answer of the server", extract: "extraction of the text",
-  language: "language", gopher_quality: "does it read like prose? (Gopher’s rules)",
-  gopher_repetition: "does it repeat itself? (Gopher’s rules)", c4: "lines that are not prose (C4’s rules)",
-  fineweb: "lists and menus (FineWeb’s rules)", contamination: "test questions", pii: "personal data, masked",
+  read: "reading of the crawl files", url: "address", response: "answer of the server", extract: "extraction of the text",
+  language: "language", gopher_quality: "rules on prose (Gopher)",
+  gopher_repetition: "rules on repetition (Gopher)", c4: "rules on lines (C4)",
+  fineweb: "rules on lists and menus (FineWeb)", contamination: "test questions", pii: "masking of personal data",
   classifier: "quality by a classifier", exact_duplicates: "exact copies", near_duplicates: "near copies",
   line_duplicates: "lines of earlier pages",
 };

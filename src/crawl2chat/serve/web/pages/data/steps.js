@@ -41,11 +41,10 @@ function Values({ values }) {
     view.value = "thresholds";
   };
   return html`<${Wide} label="values of the rules"><table>
-    <thead><tr><th>rule</th><th class="number">found</th><th class="number">threshold</th><th>verdict</th><th></th></tr></thead>
+    <thead><tr><th>rule and threshold</th><th class="number">found</th><th>verdict</th><th></th></tr></thead>
     <tbody>${values.map((value) => html`<tr key=${value.reason} class=${value.keeps ? "" : "fails"}>
-      <td>${value.says}<br /><code>${value.name}</code></td>
+      <td>${value.says}: ${value.at_least ? "at least" : "at most"} ${measured(value.threshold, value.says)}<br /><code>${value.name}</code></td>
       <td class="number">${measured(value.value, value.says)}</td>
-      <td class="number">${value.at_least ? "at least" : "at most"} ${measured(value.threshold, value.says)}</td>
       <td>${value.keeps ? "passes" : html`<strong>fails</strong>`}</td>
       <td><${Button} kind="quiet" onClick=${() => look(value.reason)} label=${`histogram of ${value.says}`}>histogram<//></td></tr>`)}</tbody>
   </table><//>`;

@@ -95,7 +95,7 @@ function Outcome({ found, threshold }) {
   const many = (/** @type {number} */ share) => Math.round(share * header.kept).toLocaleString("en");
   const wonAll = dropped.values.length ? Math.round((won / dropped.values.length) * header.dropped) : 0;
   return html`
-    <p role="status">With this threshold the rule would drop <strong>${isSample ? `about ${many(lost / Math.max(1, header.measured))}` : lost.toLocaleString("en")}</strong> of the
+    <p role="status">With this threshold the rule would drop <strong>${isSample ? `about ${many(lost / Math.max(1, header.measured))}` : lost.toLocaleString("en")}</strong> of the${" "}
       ${header.kept.toLocaleString("en")} documents (${percent(lost / Math.max(1, kept.values.length))}${isSample ? `; 95 % interval ${many(low)} to ${many(high)}, from a sample of ${header.measured.toLocaleString("en")}` : ""}),
       and let pass <strong>${wonAll.toLocaleString("en")}</strong> of the ${header.dropped.toLocaleString("en")} pages that it dropped; later steps may still drop those.</p>
     ${threshold === header.threshold && lost > 0 && html`<p class="hint">Some documents are on the other side of the run’s own threshold: the rule saw their
@@ -114,7 +114,7 @@ function Nearest({ title, table, found, header, threshold, chosen }) {
   const order = found.values.map((_, i) => i).filter((i) => chosen(found.values[i]))
     .sort((a, b) => Math.abs(found.values[a] - threshold) - Math.abs(found.values[b] - threshold)).slice(0, NEAREST);
   return html`<section><h3>${title}</h3>
-    ${order.length ? html`<ul>${order.map((i) => html`<li key=${i}><${Button} kind="quiet" onClick=${() => openPage(table, found.rows[i])}>${table === "kept" ? "document" : "dropped page"}
+    ${order.length ? html`<ul>${order.map((i) => html`<li key=${i}><${Button} kind="quiet" onClick=${() => openPage(table, found.rows[i])}>${table === "kept" ? "document" : "dropped page"}${" "}
       ${(found.rows[i] + 1).toLocaleString("en")}: ${measured(found.values[i], header.says)}<//></li>`)}</ul>` : html`<p class="hint">None.</p>`}</section>`;
 }
 
@@ -129,7 +129,9 @@ function scaleOf({ header, kept, dropped }, threshold) {
   let low = Math.min(...ends), high = Math.max(...ends);
   const isLog = low >= 1 && high / low > 100;
   if (low === high) [low, high] = [low - 1, high + 1];
-  else if (!isLog) [low, high] = [Math.max(Math.min(low, 0), low - 0.03 * (high - low)), high + 0.03 * (high - low)];
+  else if (!isLog) [low, high] = [low - 0.03 * (high - low), high + 0.03 * (high - low)];
+  low = Math.max(low, 0); // nothing that is measured is negative, and no share is above 1
+  if (header.says.startsWith("share")) high = Math.min(high, 1);
   const share = (/** @type {number} */ value) => {
     const place = isLog ? Math.log(Math.max(value, low) / low) / Math.log(high / low) : (value - low) / (high - low);
     return Math.min(1, Math.max(0, place));

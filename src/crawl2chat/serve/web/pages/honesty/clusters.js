@@ -4,6 +4,8 @@ import { html } from "htm/preact";
 import { ErrorNote, percent } from "../../common/ui.js";
 import { about } from "./state.js";
 
+const SHOWN = 6; // clusters that are shown at once
+
 /** @param {{column: import("./ask.js").Column}} props */
 export function Clusters({ column }) {
   const { answers, clusters, wanted, verdict } = column;
@@ -16,13 +18,16 @@ export function Clusters({ column }) {
   const ordered = [...counts.values()].sort((a, b) => b.length - a.length || a[0].index - b[0].index);
   const letterOf = new Map(ordered.flatMap((group, i) => group.map((/** @type {import("./ask.js").Answer} */ answer) => [answer.index, letter(i)])));
   const squares = Array.from({ length: wanted }, (_, index) => letterOf.get(index) ?? "");
+  const line = (/** @type {import("./ask.js").Answer[]} */ group, /** @type {number} */ i) =>
+    html`<${Cluster} key=${i} group=${group} name=${letter(i)} of=${wanted} judged=${verdict?.expected != null} />`;
   return html`<section class="card column" aria-label=${`answers of ${column.model}`}>
     <h3>${column.model} <small role="status">${answers.length} of ${wanted} answers${column.done && answers.length < wanted && !column.error ? ", stopped" : ""}</small></h3>
     <${ErrorNote} error=${column.error} />
     <div class="draws" role="img" aria-label=${`${ordered.length} clusters: ${ordered.map((group, i) => `${letter(i)} ${group.length}`).join(", ")}`}>${squares.map((text, i) => html`<span key=${i}
       class=${`draw ${text ? tone(ordered[text.charCodeAt(0) - 65]?.[0]) : "open"}`}>${text}</span>`)}</div>
     ${verdict && html`<${Decision} verdict=${verdict} count=${answers.length} />`}
-    <ol class="clusters">${ordered.map((group, i) => html`<${Cluster} key=${i} group=${group} name=${letter(i)} of=${wanted} judged=${verdict?.expected != null} />`)}</ol>
+    <ol class="clusters">${ordered.slice(0, SHOWN).map(line)}</ol>
+    ${ordered.length > SHOWN && html`<details><summary>${ordered.length - SHOWN} more clusters</summary><ol class="clusters" start=${SHOWN + 1}>${ordered.slice(SHOWN).map((group, i) => line(group, i + SHOWN))}</ol></details>`}
   </section>`;
 }
 

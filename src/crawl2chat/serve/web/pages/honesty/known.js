@@ -11,7 +11,7 @@ import { about, askAbout, groupName } from "./state.js";
 
 /**
  * @typedef {{question: string, expected: string, group: string, right_share: number, agreement: number, mostly: string, knowledge: string}} Probed
- * @typedef {{total: number, offset: number, rows: Probed[], groups: string[], counts: Record<string, number>, bins: number[]}} Probes
+ * @typedef {{total: number, offset: number, rows: Probed[], groups: string[], counts: Record<string, number>, bins: Record<string, number[]>}} Probes
  */
 
 const CLASSES = ["known", "maybe", "unknown"];
@@ -37,7 +37,7 @@ export function Known() {
   };
   return html`
     <p>Before teaching, the stage asked about these facts, each in up to ${known.wordings} wordings, ${known.samples} times per wording,
-      at temperature ${known.temperature}. A fact is <strong>known</strong> if at least ${percent(known.known_from)} of the answers are right,
+      at temperature ${known.temperature}. A fact is <strong>known</strong> if at least ${percent(known.known_from)} of the answers are right,${" "}
       <strong>unknown</strong> if at most ${percent(known.unknown_to)} are, and <strong>maybe</strong> known in between. Known facts are taught with their answers,
       unknown ones with “I do not know”; of the others nothing is taught.</p>
     <div class="classes" role="group" aria-label="classes">${CLASSES.map((name) => html`<${Button} key=${name} pressed=${knowledge.value === name} onClick=${() => choose(name)}>
@@ -54,13 +54,17 @@ export function Known() {
     </table><//>`;
 }
 
-/** How many facts have which share of right answers, with both thresholds. @param {{bins: number[], from: number, to: number}} props */
+/**
+ * How many facts have which share of right answers, with both thresholds.
+ * @param {{bins: Record<string, number[]>, from: number, to: number}} props bins: by class
+ */
 function Shares({ bins, from, to }) {
-  const most = Math.max(1, ...bins);
-  const tone = (/** @type {number} */ i) => ((i + 0.5) / bins.length >= from ? "known" : (i + 0.5) / bins.length <= to ? "unknown" : "maybe");
-  return html`<div class="shares" role="img" aria-label=${`histogram of facts by their share of right answers: ${bins.join(", ")}`}>
-    <div class="bins">${bins.map((count, i) => html`<span key=${i} class=${`bin ${tone(i)}`} title=${`${percent(i / bins.length)} to ${percent((i + 1) / bins.length)} right: ${count} facts`}
-      style=${{ height: `${(100 * count) / most}%` }}></span>`)}
+  const totals = bins.known.map((_, i) => CLASSES.reduce((sum, name) => sum + bins[name][i], 0));
+  const most = Math.max(1, ...totals), n = totals.length;
+  return html`<div class="shares" role="img" aria-label=${`histogram of facts by their share of right answers, from 0 to 100 %: ${totals.join(", ")}`}>
+    <div class="bins">${totals.map((count, i) => html`<span key=${i} class="bin" title=${`${percent(i / n)} to ${percent((i + 1) / n)} right: ${count} facts`}
+      style=${{ height: `${(100 * count) / most}%` }}>${CLASSES.map((name) => bins[name][i] > 0
+        && html`<span key=${name} class=${name} style=${{ height: `${(100 * bins[name][i]) / count}%` }}></span>`)}</span>`)}
       <span class="line" style=${{ left: `${100 * to}%` }}></span><span class="line" style=${{ left: `${100 * from}%` }}></span></div>
     <div class="ticks"><span>0 % right</span><span>50 %</span><span>100 % right</span></div></div>`;
 }

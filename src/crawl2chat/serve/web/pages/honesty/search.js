@@ -57,7 +57,7 @@ export function Search() {
   return html`
     <p>What a model does not know it can look up. It writes a query; the best passage of the documents is put into its context; and
       it answers from that. So the answer is in its working memory, and not in its weights.</p>
-    ${right.length > 0 && html`<details><summary>What the run measured: right with search</summary><ul>${right.map((one) => html`<li key=${one.name}>${groupName(one.name.split("/")[1])}:
+    ${right.length > 0 && html`<details><summary>What the run measured: right with search</summary><ul>${right.map((one) => html`<li key=${one.name}>${groupName(one.name.split("/")[1])}:${" "}
       ${shown(one)} with search, ${shown(figure(`right after/${one.name.split("/")[1]}`))} without</li>`)}</ul></details>`}
     <form class="controls" role="search" onSubmit=${send}>
       <${Field} label="Question or words to search for">${(/** @type {string} */ id) => html`<input id=${id} name="query" type="search" maxlength="4000" size="40" value=${query.value} />`}<//>

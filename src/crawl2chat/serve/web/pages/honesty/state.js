@@ -66,7 +66,7 @@ export function groupName(name) {
 
 /** A figure with its interval and what it rests on. @param {Figure | undefined} figure */
 export function shown(figure) {
-  if (!figure) return "–";
+  if (!figure || figure.count === 0) return "–";
   if (figure.unit !== "share") return `${figure.value.toPrecision(3)}${figure.interval ? ` [${figure.interval.map((end) => end.toPrecision(2)).join(", ")}]` : ""}`;
   const [low, high] = figure.interval ?? [NaN, NaN];
   return `${percent(figure.value)}${figure.interval ? ` [${(100 * low).toFixed(0)}, ${(100 * high).toFixed(0)}]` : ""}`;

@@ -59,7 +59,7 @@ export function Who() {
     <p>A model has no idea who it is but what it was taught. ${card
       ? html`This one was taught a card: it is <strong>${card.name}</strong>, a language model made by <strong>${card.maker}</strong>, and it can ${card.abilities}.`
       : "No card of this model is known here, so nothing says which answers are right."}</p>
-    ${measured && !taught.value && html`<p>Right in wordings that were never taught: <strong>${shown(figure("identity before"))}</strong> before,
+    ${measured && !taught.value && html`<p>Right in wordings that were never taught: <strong>${shown(figure("identity before"))}</strong> before,${" "}
       <strong>${shown(figure("identity after"))}</strong> after.</p>`}
     <div class="controls"><${ModelPicker} value=${model} onChange=${forget} />
       <${Button} kind="main" onClick=${ask} disabled=${running.value}>Ask it all ${rows.length} wordings now<//>
