@@ -30,7 +30,7 @@ def write_pages_run(run: Path) -> Path:
     extra = [
         page_record(3, "The miller went home in the evening, and he had his supper.", url=SHORT_URL),
         page_record(1, url=EXACT_URL),
-        page_record(1, prose(1).replace("the", "that", 1), url=STAYED_URL),
+        page_record(1, prose(1).replace(" the ", " that ", 1), url=STAYED_URL),
         page_record(0, german, url="https://host0.example.org/german"),
         record(http(b"gone", status="404 Not Found"), "https://host0.example.org/gone"),
         record(http(evil_page(), "Content-Type: text/html; charset=utf-8; x=<b>"), EVIL_URL),

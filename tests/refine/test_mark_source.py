@@ -1,6 +1,7 @@
 """Kept blocks are marked where they stand in the source of a page."""
 
 import pytest
+from effort import assert_linear
 from warcs import html, prose
 
 from crawl2chat.refine.differences import side_by_side
@@ -47,6 +48,16 @@ def test_what_is_left_out_is_marked_as_left_out():
 @pytest.mark.parametrize("page", ["", "<", "<p", "<script>", "<!--", "text", "<p>&#1;</p>", "<pre>" * 2000 + "x"])
 def test_broken_pages_are_whole_too(page):
     assert "".join(segment.text for segment in mark_source(page, None)) == page
+
+
+def test_an_element_that_is_never_closed_hides_no_more_than_its_tag():
+    page = html("\n\n".join(PARAGRAPHS)).decode().replace("<main>", "<main><svg onload=x><template><!-- ")
+    kept = [segment.text for segment in mark_source(page, None) if segment.kept]
+    assert extract_text(page) == "\n\n".join(kept)
+
+
+def test_marking_takes_time_in_proportion_to_the_page():
+    assert_linear(lambda share: mark_source("<p>" + "<svg><!--<template>x <b>" * round(40_000 * share), None))
 
 
 def test_differences_are_marked_by_word_and_lines_without_a_partner_stand_alone():

@@ -1,4 +1,4 @@
-"""One page as a reader wants to see it: its source with the kept blocks marked, and each step with what its rules found.
+"""One page as a reader wants to see it: the source with its kept blocks marked, and what each step and rule found.
 
 Pages are hostile: what looks at one runs in a process of its own, with the limits that refining has, and only text
 comes back.

@@ -8,13 +8,11 @@ from html import unescape
 
 from crawl2chat.refine.text.extract import clean_characters
 from crawl2chat.refine.text.html_blocks import html_blocks
+from crawl2chat.refine.text.html_cut import CHROME, UNREAD
 from crawl2chat.refine.text.html_tags import Block
 from crawl2chat.refine.text.main_content import choose_blocks, score_blocks
 
-# Comments, and elements whose content is no text, are passed over as a whole.
-_MARKUP = re.compile(
-    r"<!--.*?(?:-->|\Z)|<(script|style|template|noscript|svg)\b.*?(?:</\1\s*>|\Z)|<[^>]*>?", re.DOTALL | re.IGNORECASE
-)
+_TAG = re.compile(r"<!--|<(/?[a-zA-Z][^\s/<>]*)?[^<>]*>?")
 _WORD = re.compile(r"\S+")
 
 
@@ -89,10 +87,28 @@ def _letters(text: str) -> str:
 
 
 def _runs_of_text(page: str) -> list[tuple[int, int]]:
-    """The stretches between tags."""
-    runs, at = [], 0
-    for markup in _MARKUP.finditer(page):
-        if markup.start() > at:
-            runs.append((at, markup.start()))
-        at = markup.end()
+    """The stretches of text that `html_cut` leaves: none in comments, scripts and navigation.
+
+    An element that is never closed loses only its tag, but for scripts and styles, which then go on to the end.
+    """
+    lowered = page.lower()
+    if len(lowered) != len(page):  # some letters have other lengths in lower case
+        lowered = page
+    runs: list[tuple[int, int]] = []
+    never_closed: set[str] = set()  # not searched for again, or time would grow with the square of their number
+    at = 0
+    while tag := _TAG.search(page, at):
+        if tag.start() > at:
+            runs.append((at, tag.start()))
+        at, name = tag.end(), (tag[1] or "").lower()
+        end = "-->" if tag[0] == "<!--" else f"</{name}" if name in UNREAD or name in CHROME else ""
+        if not end or end in never_closed:
+            continue
+        close = lowered.find(end, at)
+        if close >= 0:
+            at = (page.find(">", close) + 1) or len(page)
+        elif name in ("script", "style"):
+            return runs
+        else:
+            never_closed.add(end)
     return [*runs, (at, len(page))]

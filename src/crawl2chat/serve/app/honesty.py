@@ -46,7 +46,7 @@ Kind = Literal["", "right", "refused", "wrong"]
 class AskRequest(Strict):
     model: Name | None = None
     question: Text
-    answers: Annotated[list[Name], Field(default_factory=list, max_length=20)]  # that are accepted; else those of the run's questions
+    answers: Annotated[list[Name], Field(default_factory=list, max_length=20)]  # accepted; none: those of the run
     samples: Annotated[int, Field(ge=2, le=MAX_SAMPLES)] = 30
     temperature: Annotated[FiniteFloat, Field(gt=0, le=2)] = 0.7
     seed: Annotated[int, Field(ge=0, lt=1 << 62)] = 0
