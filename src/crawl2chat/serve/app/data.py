@@ -91,7 +91,7 @@ class DataPage:
 
     def __init__(self, context: AppContext) -> None:
         self.run = context.run
-        self._lock = threading.Lock()
+        self._lock, self._indexing = threading.Lock(), threading.Lock()
         self._refined: Refined | None = None
         self._inspector: Inspector | None = None
         self._index: SearchIndex | None = None
@@ -245,7 +245,7 @@ class DataPage:
         """The best passages for a query, each with the row of its document; the first search may build the index."""
         with _file_errors():
             refined = self._open()
-            with self._lock:
+            with self._indexing:
                 if self._index is None:
                     self._index = open_index(refined.folder, keep=False)
                 index = self._index

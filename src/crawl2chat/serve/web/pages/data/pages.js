@@ -4,23 +4,14 @@ import { html } from "htm/preact";
 import { useSignal } from "@preact/signals";
 import { post } from "../../common/api.js";
 import { RowList } from "./rows.js";
-import { Button, ErrorNote, Field, Select } from "../../common/ui.js";
+import { Button, Field, Select } from "../../common/ui.js";
 import { Detail } from "./detail.js";
 import { about, filter, find, openRandom, row, stepName, table, why } from "./state.js";
 
 export function Pages() {
-  const failure = useSignal(/** @type {Error | null} */ (null));
   const total = useSignal(-1);
   const other = () => {
     row.value = -1;
-  };
-  const random = async (/** @type {string} */ which) => {
-    try {
-      await openRandom(which);
-      failure.value = null;
-    } catch (error) {
-      failure.value = /** @type {Error} */ (error);
-    }
   };
   const reasons = (about.value?.rows ?? []).filter((line) => line.pages && line.step !== "").map((line) => ({
     value: `${line.step}/${line.reason}`, label: `${line.reason} (${line.pages.toLocaleString("en")}; ${stepName(line.step)})`,
@@ -29,10 +20,9 @@ export function Pages() {
   const wanted = filter();
   return html`
     <div class="controls">
-      <${Button} onClick=${() => random("kept")}>A random kept page<//>
-      <${Button} onClick=${() => random("dropped")}>A random dropped page<//>
+      <${Button} onClick=${() => openRandom("kept")}>A random kept page<//>
+      <${Button} onClick=${() => openRandom("dropped")}>A random dropped page<//>
     </div>
-    <${ErrorNote} error=${failure.value} />
     <div class="look-at">
       <section class="list" aria-label="Pages of the run">
         <div class="controls">

@@ -112,7 +112,7 @@ export function RowList({ label, source, ask, render, chosen, onChoose, onTotal,
     const row = at(index);
     const top = whole > MAX_HEIGHT ? place.top + (index - first) * step : index * step;
     rows.push(html`<div key=${index} id=${`${id}-${index}`} role="option" class="row" aria-selected=${row !== undefined && row.row === chosen}
-      aria-setsize=${total} aria-posinset=${index + 1} style=${{ top: `${top}px`, height: `${step}px` }}
+      aria-setsize=${total} aria-posinset=${index + 1} style=${{ top: `${top / rem}rem`, height: `${height}rem` }}
       onClick=${() => row && onChoose(row)}>${row ? render(row) : html`<span class="hint">…</span>`}</div>`);
   }
   const here = indexOf();
@@ -123,6 +123,6 @@ export function RowList({ label, source, ask, render, chosen, onChoose, onTotal,
     <div class="rows" role="listbox" aria-label=${label} aria-busy=${total < 0} tabindex="0" ref=${box} hidden=${total <= 0}
       aria-activedescendant=${here >= first && here < until ? `${id}-${here}` : undefined} onKeyDown=${move}
       onScroll=${(/** @type {any} */ event) => setPlace({ top: event.currentTarget.scrollTop, seen: event.currentTarget.clientHeight })}>
-      <div role="presentation" style=${{ height: `${drawn}px` }}>${rows}</div>
+      <div role="presentation" style=${{ height: `${drawn / rem}rem` }}>${rows}</div>
     </div>`;
 }

@@ -28,6 +28,8 @@ export const row = urlState("row", -1);
 /** "source" or "steps". @type {import("@preact/signals").Signal<string>} */
 export const side = urlState("show", "source");
 
+export const failure = signal(/** @type {Error | null} */ (null));
+
 /** The steps in a reader's words. @type {Record<string, string>} */
 export const STEPS = {
   read: "reading of the crawl files", url: "address", response: "answer of the server", extract: "extraction of the text",
@@ -66,10 +68,15 @@ export async function openRandom(which) {
     table.value = which;
     why.value = "";
   }
-  const { total } = await post("/app/data/list", { ...filter(), limit: 1 });
-  if (!total) return;
-  const { rows } = await post("/app/data/list", { ...filter(), offset: Math.floor(Math.random() * total), limit: 1 });
-  openPage(which, rows[0].row);
+  try {
+    const { total } = await post("/app/data/list", { ...filter(), limit: 1 });
+    failure.value = null;
+    if (!total) return;
+    const { rows } = await post("/app/data/list", { ...filter(), offset: Math.floor(Math.random() * total), limit: 1 });
+    openPage(which, rows[0].row);
+  } catch (problem) {
+    failure.value = /** @type {Error} */ (problem);
+  }
 }
 
 /** A measured number as it is read: shares in per cent, others with as many digits as tell something.
