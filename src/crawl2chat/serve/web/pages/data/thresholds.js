@@ -35,12 +35,15 @@ export function chooseRule(wanted) {
 
 export function Thresholds() {
   const rules = about.value?.rules ?? [];
+  const chosen = rules.find((rule) => rule.reason === reason.value)?.reason ?? rules[0]?.reason;
   const failure = useAnswer(values, async (signal) => {
     values.value = null;
-    const { header, arrays } = await post("/app/data/values", { reason: reason.value }, { signal });
+    if (!chosen) return null;
+    const { header, arrays } = await post("/app/data/values", { reason: chosen }, { signal });
     return { header, kept: { rows: [...arrays.kept_rows.data], values: [...arrays.kept_values.data] },
       dropped: { rows: [...arrays.dropped_rows.data], values: [...arrays.dropped_values.data] } };
-  }, [reason.value]);
+  }, [chosen]);
+  if (!chosen) return html`<p class="card">In this run all rules with a threshold were switched off, as one does with documents of one’s own.</p>`;
   const options = rules.map((rule) => ({ value: rule.reason, label: `${rule.says} (${rule.name})` }));
   return html`
     <p>A rule measures something on a page and holds it against a threshold. Move the threshold and see which pages would change
