@@ -163,6 +163,22 @@ def test_search_finds_documents_and_writes_nothing_into_the_run(served, run):
     assert sorted(path.relative_to(run) for path in run.rglob("*")) == before
 
 
+def test_pages_on_other_machines_are_not_asked_for(serve, run, tmp_path):
+    shutil.copytree(run / "refine", tmp_path / "refine")
+    (tmp_path / "crawl").mkdir()
+    place = "https://data.example/a.warc.gz"
+    (tmp_path / "crawl" / "warcs.json").write_text(json.dumps([{"place": place}]))
+    table = pq.read_table(tmp_path / "refine" / "documents")
+    rows = [row | {"place": row["place"] | {"warc": place}} for row in table.to_pylist()]
+    for file in (tmp_path / "refine" / "documents").iterdir():
+        file.unlink()
+    pq.write_table(
+        type(table).from_pylist(rows, table.schema), tmp_path / "refine" / "documents" / "part-00000.parquet"
+    )
+    told = ask(serve(tmp_path), "inspect", status=409, table="kept", row=0)["error"]["message"]
+    assert "lies on another machine, which the app does not ask" in told
+
+
 def test_what_is_missing_is_named(serve, run, tmp_path):
     alone = serve(tmp_path, is_run=False)
     told = alone.http.get("/app/data/about")

@@ -13,7 +13,7 @@ STAGES = ("honesty", "sft", "pretrain")
 
 @pytest.fixture(scope="module")
 def honest(serve, tokenizer, tmp_path_factory):
-    """The fine-tuned model says something else each time, the honest one that it does not know, or what it looked up."""
+    """The fine-tuned model says something else each time; the honest one does not know, or looks it up."""
     turn = iter(range(10**6))
 
     def reply(stage, text):

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple, cast
 
 from crawl2chat.crawl import Page
-from crawl2chat.parallel.workers import Died, Failed, Outcome, Result, WorkerError, WorkerPool
+from crawl2chat.parallel.workers import Died, Failed, Outcome, Result, WorkerPool
 from crawl2chat.refine.differences import Row, side_by_side
 from crawl2chat.refine.explain import StepReport, note_of
 from crawl2chat.refine.measures import Value, values_of
@@ -23,6 +23,7 @@ from crawl2chat.refine.stage import with_files_of
 from crawl2chat.refine.steps import PREPARATIONS, Draft, take_steps
 from crawl2chat.refine.text.encoding import decode_html
 from crawl2chat.refine.text.mark_source import Segment, mark_source
+from crawl2chat.stages.files import StageError
 
 SHOWN_CHARS = 120_000  # of a source or a text; what is longer is cut
 SHOWN_ROWS = 200  # of a step's changes
@@ -65,11 +66,14 @@ class Inspector:
         self._lock = threading.Lock()
 
     def inspect(self, page: Page) -> Inspection:
-        """Take a page through the steps that look at it alone, up to the one that drops it."""
+        """Take a page through the steps that look at it alone, up to the one that drops it.
+
+        Raises StageError if looking at it fails.
+        """
         with self._lock:
             outcome = self._ask(Task("steps", page))
             if isinstance(outcome, Failed):
-                raise WorkerError(outcome.error)
+                raise StageError(f"{page.url}: can't be looked at: {outcome.error.partition(chr(10))[0]}")
             if not isinstance(outcome, Result):
                 # as in the stage: whichever step it was in, extraction is what takes long or crashes
                 code = outcome.exit_code if isinstance(outcome, Died) else None

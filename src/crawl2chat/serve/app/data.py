@@ -4,9 +4,6 @@ Only files of the run are read, and of large tables only the rows that are shown
 """
 
 import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import numpy as np
@@ -15,7 +12,6 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from crawl2chat.crawl import Fault, Page, Place, list_warcs, read_record
-from crawl2chat.parallel.workers import WorkerError
 from crawl2chat.refine import funnel
 from crawl2chat.refine.browse import Refined
 from crawl2chat.refine.differences import Row
@@ -29,7 +25,7 @@ from crawl2chat.refine.steps import DEDUP_STEPS, step_names
 from crawl2chat.search import SearchIndex, open_index
 from crawl2chat.serve.api.requests import Strict
 from crawl2chat.serve.app.context import AppContext
-from crawl2chat.serve.errors import ApiError, bad_request
+from crawl2chat.serve.errors import bad_request, file_errors
 from crawl2chat.serve.http import get, post, tensors
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import read_manifest
@@ -100,7 +96,7 @@ class DataPage:
     @get("/app/data/about")
     def about(self, request: Request) -> dict[str, Any]:
         """The funnel, and which thresholds can be moved."""
-        with _file_errors():
+        with file_errors():
             refined = self._open()
             settings = self._settings()
         table = refined.funnel
@@ -124,7 +120,7 @@ class DataPage:
     @post("/app/data/list", ListRequest)
     def list_rows(self, request: Request, body: ListRequest) -> dict[str, Any]:
         """Some rows of a table: numbers, addresses, and why pages were dropped."""
-        with _file_errors():
+        with file_errors():
             refined = self._open()
             table = refined.table(body.table)
             chosen = refined.matching(body.table, body.step, body.reason, body.find)
@@ -143,7 +139,7 @@ class DataPage:
     @post("/app/data/page", PageRequest)
     def page(self, request: Request, body: PageRequest) -> dict[str, Any]:
         """What the run has of a page: the document, or why it was dropped."""
-        with _file_errors():
+        with file_errors():
             refined = self._open()
             row = self._row(refined, body.table, body.row)
             copied = refined.row_of(row["copy_of"]) if row.get("copy_of") else None
@@ -159,7 +155,7 @@ class DataPage:
     @post("/app/data/inspect", PageRequest)
     def inspect(self, request: Request, body: PageRequest) -> dict[str, Any]:
         """The page's source and its way through the steps, taken now with the run's settings."""
-        with _file_errors():
+        with file_errors():
             refined = self._open()
             row = self._row(refined, body.table, body.row)
             page = self._read(row)
@@ -173,7 +169,7 @@ class DataPage:
         rule = BY_REASON.get(body.reason)
         if rule is None:
             raise bad_request(f"reason = {body.reason!r}: no rule with a threshold drops pages for it", "reason")
-        with _file_errors():
+        with file_errors():
             refined = self._open()
             if body.reason in self._values:
                 return tensors(*self._values[body.reason])
@@ -209,7 +205,7 @@ class DataPage:
     @post("/app/data/clusters", ClustersRequest)
     def clusters(self, request: Request, body: ClustersRequest) -> dict[str, Any]:
         """Documents of which copies were dropped, those with most copies first."""
-        with _file_errors():
+        with file_errors():
             refined = self._open()
             rows, copies = refined.clusters()
             part = slice(body.offset, body.offset + body.limit)
@@ -221,7 +217,7 @@ class DataPage:
     @post("/app/data/copies", CopiesRequest)
     def copies(self, request: Request, body: CopiesRequest) -> dict[str, Any]:
         """The pages that were dropped as copies of one document."""
-        with _file_errors():
+        with file_errors():
             refined = self._open()
             document = self._row(refined, "kept", body.row)
             rows = refined.copies_of(document["id"])
@@ -231,7 +227,7 @@ class DataPage:
     @post("/app/data/compare", CompareRequest)
     def compare(self, request: Request, body: CompareRequest) -> dict[str, Any]:
         """A document next to the text of a copy, which is extracted again, with what differs marked."""
-        with _file_errors():
+        with file_errors():
             refined = self._open()
             document = self._row(refined, "kept", body.kept)
             copy = self._row(refined, "dropped", body.copy_row)
@@ -243,7 +239,7 @@ class DataPage:
     @post("/app/data/search", SearchRequest)
     def search(self, request: Request, body: SearchRequest) -> dict[str, Any]:
         """The best passages for a query, each with the row of its document; the first search may build the index."""
-        with _file_errors():
+        with file_errors():
             refined = self._open()
             with self._indexing:
                 if self._index is None:
@@ -315,19 +311,6 @@ class DataPage:
         if found is None:
             raise StageError(f"{place.warc}: holds no page at byte {place.offset:,} any more")
         return found
-
-
-@contextmanager
-def _file_errors() -> Iterator[None]:
-    """Report what is wrong with the run's files as an ApiError: it is for people to know."""
-    try:
-        yield
-    except StageError as error:
-        raise ApiError(409, str(error), code="not_possible") from error
-    except WorkerError as error:
-        raise ApiError(500, f"the page could not be looked at: {str(error).partition(chr(10))[0]}") from error
-    except OSError as error:
-        raise ApiError(409, f"{Path(error.filename or '').name}: {error.strerror}", code="not_possible") from error
 
 
 def _describe(

@@ -1,8 +1,7 @@
 """The page Honesty: what a model knows, asked now; and what the stage honesty measured before and after."""
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import AsyncGenerator, Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, FiniteFloat
@@ -23,7 +22,7 @@ from crawl2chat.serve.api.requests import ChatRequest, Strict
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.honesty_files import KINDS, NO_STAGE, HonestyFiles
 from crawl2chat.serve.engine_thread import GenerationRequest
-from crawl2chat.serve.errors import ApiError, bad_request
+from crawl2chat.serve.errors import ApiError, bad_request, file_errors
 from crawl2chat.serve.http import EventStream, client_address, get, post
 from crawl2chat.serve.model_pool import LoadedModel, ServedModel
 from crawl2chat.serve.run_tools import AnswerWithTools, RunTools
@@ -92,7 +91,7 @@ class HonestyPage:
     @get("/app/honesty/about")
     def about(self, request: Request) -> dict[str, Any]:
         """What there is to see, how the stage decides what is known, and questions to begin with."""
-        with _file_errors():
+        with file_errors():
             settings, card = self.files.settings, self.files.card
             return {
                 "is_run": self.context.run is not None,
@@ -113,7 +112,7 @@ class HonestyPage:
     @post("/app/honesty/ask", AskRequest)
     async def ask(self, request: Request, body: AskRequest) -> Response:
         """Many answers to one question as events, each with the cluster that it falls into among those so far."""
-        with _file_errors():
+        with file_errors():
             row = await asyncio.to_thread(self.files.row_of, body.question)
             settings = await asyncio.to_thread(lambda: self.files.settings)
         accepted = tuple(filter(None, (answer.strip() for answer in body.answers))) or (row.answers if row else ())
@@ -164,21 +163,21 @@ class HonestyPage:
     @post("/app/honesty/probes", ProbesRequest)
     def probes(self, request: Request, body: ProbesRequest) -> dict[str, Any]:
         """Facts that the stage asked about, with what it decided of each."""
-        with _file_errors():
+        with file_errors():
             rows, about = self.files.probes(body.knowledge, body.group)
         return {**about, **_part(rows, body.offset, body.limit)}
 
     @post("/app/honesty/answers", AnswersRequest)
     def answers(self, request: Request, body: AnswersRequest) -> dict[str, Any]:
         """Answers to the held-out questions before and after, side by side."""
-        with _file_errors():
+        with file_errors():
             rows, about = self.files.answers(body.group, body.before, body.after)
         return {"kinds": KINDS, **about, **_part(rows, body.offset, body.limit)}
 
     @post("/app/honesty/search", SearchRequest)
     def search(self, request: Request, body: SearchRequest) -> dict[str, Any]:
         """What a search finds: the passage that a model of this run gets to read, and the best ones in order."""
-        with _file_errors():
+        with file_errors():
             index = self._search_index()
             found = index.best(body.query, body.limit)
             reads = shown(body.query, index.find(body.query)) if isinstance(index, Paragraphs) else None
@@ -214,13 +213,13 @@ class HonestyPage:
     @get("/app/honesty/identity")
     def identity(self, request: Request) -> dict[str, Any]:
         """The wordings that ask a model who it is, with its answers before and after where they were asked."""
-        with _file_errors():
+        with file_errors():
             return {"rows": self.files.identity()}
 
     @post("/app/honesty/who", IdentityRequest)
     async def who(self, request: Request, body: IdentityRequest) -> Response:
         """A model's most probable answers to those wordings, as they come."""
-        with _file_errors():
+        with file_errors():
             rows = await asyncio.to_thread(self.files.identity)
         asked = [row for row in rows if row["taught"] == body.taught]
         loaded = await self.pool.load(body.model)
@@ -291,14 +290,3 @@ async def _finished(generation: Generation) -> AsyncGenerator[dict[int, str], No
 
 def _part(rows: Sequence[dict[str, Any]], offset: int, limit: int) -> dict[str, Any]:
     return {"total": len(rows), "offset": offset, "rows": list(rows[offset : offset + limit])}
-
-
-@contextmanager
-def _file_errors() -> Iterator[None]:
-    """Report what is wrong with the run's files as an ApiError: it is for people to know."""
-    try:
-        yield
-    except StageError as error:
-        raise ApiError(409, str(error), code="not_possible") from error
-    except OSError as error:
-        raise ApiError(409, f"a file of the run can't be read: {error.strerror}", code="not_possible") from error

@@ -83,5 +83,5 @@ export async function openRandom(which) {
  * @param {number} value @param {string} says */
 export function measured(value, says) {
   if (says.startsWith("share")) return `${(100 * value).toFixed(value && value < 0.1 ? 1 : 0)} %`;
-  return Number.isInteger(value) ? value.toLocaleString("en") : value.toPrecision(3);
+  return Number.isInteger(value) ? value.toLocaleString("en") : String(Number(value.toPrecision(3)));
 }
