@@ -51,7 +51,7 @@ def test_a_dropped_page_ends_with_the_step_that_drops_it_and_the_value_that_fail
 
 
 def test_a_page_that_hangs_is_given_up_and_the_next_one_is_looked_at(tmp_path):
-    slow = Inspector(tmp_path, RefineSettings(extractor="resiliparse", extract_seconds=1))
+    slow = Inspector(tmp_path, RefineSettings(extractor="resiliparse", extract_seconds=2))
     try:
         found = slow.inspect(page(b"<div>" * 40_000 + b"text"))
         assert [(view.report.step, view.report.verdict.reason) for view in found.steps] == [("extract", "timeout")]

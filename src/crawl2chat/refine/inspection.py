@@ -20,7 +20,7 @@ from crawl2chat.refine.measures import Value, values_of
 from crawl2chat.refine.pages import limit_page, verdict_on_loss, wall_seconds
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import with_files_of
-from crawl2chat.refine.steps import PREPARATIONS, Draft, take_steps
+from crawl2chat.refine.steps import PREPARATIONS, Draft, load_models, take_steps
 from crawl2chat.refine.text.encoding import decode_html
 from crawl2chat.refine.text.mark_source import Segment, mark_source
 from crawl2chat.stages.files import StageError
@@ -31,9 +31,9 @@ SLOW_SECONDS = 10.0  # of processor time, for what is looked at in addition to t
 
 
 class Task(NamedTuple):
-    """What the worker is asked: the steps of a page, and afterwards more about the same page."""
+    """What the worker is asked: to get ready, the steps of a page, and afterwards more about the same page."""
 
-    what: Literal["steps", "source", "values", "compare"]
+    what: Literal["start", "steps", "source", "values", "compare"]
     page: Page | None = None
     other: str = ""  # the text to compare with
 
@@ -63,6 +63,7 @@ class Inspector:
     def __init__(self, crawl: Path, settings: RefineSettings) -> None:
         self.settings = with_files_of(crawl, settings)
         self._pool: WorkerPool | None = None
+        self._is_ready = False  # whether the process has started; that takes seconds, which are not the page's
         self._lock = threading.Lock()
 
     def inspect(self, page: Page) -> Inspection:
@@ -100,15 +101,19 @@ class Inspector:
         with self._lock:
             if self._pool:
                 self._pool.stop()
-                self._pool = None
+                self._pool, self._is_ready = None, False
                 atexit.unregister(self.close)
 
     def _ask(self, task: Task) -> Outcome:
         if self._pool is None:
             self._pool = WorkerPool(_Worker(self.settings), 1, timeout=wall_seconds(self.settings))
             atexit.register(self.close)  # or this process would wait for that one when it ends
+        if not self._is_ready and task.page is not None:
+            self._pool.submit(Task("start"))
+            self._pool.wait()
         self._pool.submit(task)
         (outcome,) = self._pool.wait()
+        self._is_ready = isinstance(outcome, Result)
         return outcome
 
 
@@ -123,6 +128,9 @@ class _Worker:
     def __call__(
         self, task: Task
     ) -> list[StepReport] | list[Segment] | list[tuple[list[Value], list[Row]]] | list[Row]:
+        if task.what == "start":
+            load_models(self.settings)
+            return []
         if task.page is not None:
             limit_page(self.settings)
             self.draft, self.reports = Draft(task.page), []
