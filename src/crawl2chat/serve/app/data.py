@@ -109,7 +109,7 @@ class DataPage:
             if (threshold := rule.threshold(settings)) is not None
         ]  # fmt: skip
         return {
-            **{name: table[name] for name in ("pages", "faults", "kept", "characters_kept", "masked", "steps")},
+            **{name: table[name] for name in ("pages", "faults", "kept", "characters_kept", "masked")},
             "lines_dropped": table["lines_dropped"],
             "other_records": table["records_that_are_no_pages"],
             "rows": [vars(row) for row in funnel.rows(table)],
