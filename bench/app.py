@@ -25,8 +25,8 @@ from serve import ServerProcess, run_clients, start_server
 
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run")  # fmt: skip
-PAGES = {"/": "start", "/tokens": "Tokens", "/sampling": "Sampling", "/inside": "Inside", "/chat": "Chat",
-         "/ranking": "Ranking"}  # fmt: skip
+PAGES = {"/": "start", "/data": "Data", "/tokens": "Tokens", "/sampling": "Sampling", "/inside": "Inside",
+         "/chat": "Chat", "/honesty": "Honesty", "/ranking": "Ranking"}  # fmt: skip
 INSIDE_TOKENS, TYPED_TOKENS, KEYSTROKES = 256, 5000, 40
 PROSE = "The miller's daughter went down to the river at dawn; nobody had told her that the bridge was gone. "
 LOADED = """() => {

@@ -25,6 +25,8 @@ PAGES: dict[str, dict[str, object]] = {
     "inside": {"view": "head", "layer": 1, "head": 1},
     "chat": {"with": ["base", "sft", "honesty"]},
     "ranking": {"annotator": "me", "answers": 4},
+    "data": {"view": "pages", "row": 3},
+    "honesty": {"question": QUESTIONS},
 }
 
 
@@ -69,6 +71,8 @@ def show(page: Page, url: str, name: str) -> None:
         box = page.get_by_role("textbox").last
         box.fill(QUESTIONS)
         box.press("Enter")
+    if name == "honesty":
+        page.get_by_role("button", name="Ask 30 times").click()
     if name == "ranking":
         start = page.get_by_role("button", name=re.compile("start|begin", re.IGNORECASE))
         if start.count():

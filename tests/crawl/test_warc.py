@@ -13,7 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from warcs import html, http, page_record, prose, record, write_warc
 
-from crawl2chat.crawl import Fault, Page, gzip_members, read_warc
+from crawl2chat.crawl import Fault, Page, Place, gzip_members, read_record, read_warc, warc
 from crawl2chat.stages.files import StageError
 
 LIMIT = 200_000
@@ -333,6 +333,40 @@ BOMBS = {
     "body": lambda: gzip.compress(record(http(gzip.compress(bytes(300_000_000), 1), "Content-Encoding: gzip"))),
     "header": lambda: gzip.compress(page_record(5, extra=f"X: {'x' * 50_000_000}\r\n"), 1),
 }
+
+
+@pytest.mark.parametrize("compression", COMPRESSIONS)
+def test_a_record_is_read_again_at_its_place(tmp_path, compression):
+    records = [page_record(i, f"text number {i}" * 20) for i in range(12)]
+    records[5] = record(b"no answer of a server", "https://example.org/broken")
+    path = write_warc(tmp_path / "a.warc.gz", records, compression)
+    found = list(read_warc(path))
+    assert len(found) == 12
+    assert isinstance(found[5], Fault)
+    for item in found:
+        assert read_record(path, item.place) == item
+    last = found[-1].place
+    for wrong in (Place(last.warc, last.offset, last.within + 1), Place(last.warc, last.offset + 10**6)):
+        assert not isinstance(read_record(path, wrong), Page)
+
+
+@pytest.mark.parametrize("compression", ["members", "plain"])
+def test_of_many_records_only_the_one_that_is_asked_for_is_read(tmp_path, monkeypatch, compression):
+    path = write_warc(tmp_path / "a.warc.gz", [page_record(i) for i in range(50)], compression)
+    wanted = list(read_warc(path))[-2]
+    framed = []
+    original = warc.frame_records
+
+    def counted(*arguments):
+        for item in original(*arguments):
+            framed.append(item)
+            yield item
+
+    monkeypatch.setattr(warc, "frame_records", counted)
+    assert read_record(path, wanted.place) == wanted
+    assert len(framed) == 1
+    with pytest.raises(StageError, match="can't be read"):
+        read_record(tmp_path / "none", wanted.place)
 
 
 @pytest.mark.parametrize("bomb", BOMBS)

@@ -19,7 +19,7 @@ from crawl2chat.refine.rules import Text
 from crawl2chat.refine.rules.c4 import c4_quality
 from crawl2chat.refine.rules.decontaminate import check_contamination
 from crawl2chat.refine.rules.fineweb import fineweb_quality
-from crawl2chat.refine.rules.gopher import symbols
+from crawl2chat.refine.rules.gopher import ellipses
 from crawl2chat.refine.settings import (
     C4Settings,
     DecontaminateSettings,
@@ -222,8 +222,8 @@ def test_terminal_punctuation_is_asked_for_only_where_a_script_has_it():
 def test_a_chinese_ellipsis_is_one():
     text = PROSE["zh"].replace("。", "……")
     share = text.count("……") / len(Text.of(text).words)
-    assert not symbols(Text.of(text), GopherQualitySettings(max_symbol_ratio=share)).dropped
-    assert symbols(Text.of(text), GopherQualitySettings(max_symbol_ratio=0.99 * share)).reason == "ellipses"
+    assert not ellipses(Text.of(text), GopherQualitySettings(max_symbol_ratio=share)).dropped
+    assert ellipses(Text.of(text), GopherQualitySettings(max_symbol_ratio=0.99 * share)).reason == "ellipses"
 
 
 @pytest.mark.parametrize("language", UNSPACED)

@@ -20,6 +20,7 @@ from crawl2chat.refine.pages import refine_pages
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import refine
 from crawl2chat.refine.steps import KeptPage, Reject, check_response, refine_page
+from crawl2chat.refine.tables import ROWS
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import hash_files
 
@@ -135,6 +136,14 @@ def test_results_do_not_depend_on_the_number_of_workers_or_the_folder(crawled, r
     assert hash_files(tmp_path / "out") == hash_files(refined)
     names = {"pages", "faults", "kept", "kept_share", "characters_kept", "speed", "signature_version", "lines_dropped"}
     assert names < {figure.name for figure in figures}
+
+
+def test_rejects_are_in_row_groups_so_that_some_of_them_can_be_read_alone(tmp_path):
+    records = [record(http(b"gone", status="404 Not Found"), f"https://a.example/{i}") for i in range(2 * ROWS + 1)]
+    write_warc(tmp_path / "crawl" / "a.warc.gz", records)
+    refine(tmp_path / "crawl", tmp_path / "out", RefineSettings(workers=1))
+    footer = pq.read_metadata(tmp_path / "out" / "rejects" / "part-00000.parquet")
+    assert [footer.row_group(i).num_rows for i in range(footer.num_row_groups)] == [ROWS, ROWS, 1]
 
 
 def test_a_killed_run_goes_on_and_ends_with_the_same_files(crawled, refined, tmp_path):

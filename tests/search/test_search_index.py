@@ -158,3 +158,14 @@ def test_embeddings_from_a_folder_rank_next_to_words(tmp_path):
     assert found.text == "the car is red"
     with pytest.raises(StageError, match="no embeddings here"):
         open_index(tmp_path / "docs", tmp_path / "docs")
+
+
+def test_an_index_that_is_not_kept_leaves_no_file_and_one_that_is_there_is_taken(tmp_path, monkeypatch):
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs" / "a.txt").write_text("the car is red")
+    found = open_index(tmp_path / "docs", keep=False)
+    assert found.best("car", 1)[0].text == "the car is red"
+    assert [file.name for file in (tmp_path / "docs").iterdir()] == ["a.txt"]
+    kept = open_index(tmp_path / "docs")
+    monkeypatch.setattr(index, "build_index", lambda *_, **__: pytest.fail("it was built again"))
+    assert open_index(tmp_path / "docs", keep=False).file == kept.file

@@ -7,11 +7,12 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from crawl2chat.crawl.bodies import DecodingError, decode_body, is_html, media_type
 from crawl2chat.crawl.framing import Fault, Place, RawRecord, frame_records, has_bare_lines, header_length
+from crawl2chat.crawl.gzip_members import MAGIC
 from crawl2chat.stages.files import AnyPath, StageError
 
 MAX_RECORD_BYTES = 20_000_000
@@ -56,6 +57,31 @@ def read_warc(
                 skipped[found] += 1
             else:
                 yield found
+
+
+def read_record(path: AnyPath, place: Place, *, max_record_bytes: int = MAX_RECORD_BYTES) -> Page | Fault | None:
+    """The page or fault at a place that `read_warc` gave, from a local file; None where there is none.
+
+    Of a gzipped file the member at the place is read from its beginning, of a plain one nothing but the record.
+    Raises StageError when the file can't be opened.
+    """
+    try:
+        with open(path, "rb") as file:
+            is_gzip = file.read(len(MAGIC)) == MAGIC
+            begin = place.offset if is_gzip else place.within
+            file.seek(begin)
+            for record in frame_records(file.read, place.warc, max_record_bytes):
+                offset = record.place.offset + (begin if is_gzip else 0)
+                within = record.place.within + (0 if is_gzip else begin)
+                if (offset, within) == (place.offset, place.within):
+                    record = replace(record, place=place)
+                    found = _page(record, max_record_bytes) if isinstance(record, RawRecord) else record
+                    return None if isinstance(found, str) else found
+                if (offset, within) > (place.offset, place.within):
+                    return None
+    except OSError as error:
+        raise StageError(f"{path}: can't be read: {error.strerror}; expected a WARC file") from error
+    return None
 
 
 def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:

@@ -61,9 +61,18 @@ def probe(
     completions = engine.generate(prompts, Sampling(temperature, max_tokens=FACT_TOKENS, seed=seed))
     texts = iter(completion.text for completion in completions)
     return [
-        _judged(tuple(questions), tuple(next(texts) for _ in range(samples * len(questions))), ways)
+        judged(tuple(questions), tuple(next(texts) for _ in range(samples * len(questions))), ways)
         for questions, ways in zip(facts, wordings, strict=True)
     ]
+
+
+def judged(questions: tuple[Question, ...], answers: tuple[str, ...], wordings: Sequence[str]) -> Probe:
+    """What answers to the same question, in one or several wordings, show of what a model knows."""
+    numbers = cluster(answers, wordings)
+    largest, count = Counter(numbers).most_common(1)[0]
+    right = sum(questions[0].accepts(answer, mentions) for answer in answers)
+    said = answers[numbers.index(largest)]
+    return Probe(questions, answers, right / len(answers), count / len(answers), said)
 
 
 def cluster(answers: Sequence[str], wordings: Sequence[str]) -> list[int]:
@@ -118,11 +127,3 @@ def auroc_figure(name: str, probes: Sequence[Probe]) -> list[Figure]:
     """How well agreement tells right from wrong, with a bootstrap interval over the facts; none without both kinds."""
     pairs = np.array([(found.agreement, found.said_right) for found in probes]).reshape(-1, 2)
     return bootstrap(name, "", pairs, lambda rows: auroc(rows[:, 0].tolist(), rows[:, 1].astype(bool).tolist()))
-
-
-def _judged(questions: tuple[Question, ...], answers: tuple[str, ...], wordings: Sequence[str]) -> Probe:
-    numbers = cluster(answers, wordings)
-    largest, count = Counter(numbers).most_common(1)[0]
-    right = sum(questions[0].accepts(answer, mentions) for answer in answers)
-    said = answers[numbers.index(largest)]
-    return Probe(questions, answers, right / len(answers), count / len(answers), said)

@@ -179,10 +179,10 @@ class _Watcher:
         began = time.perf_counter()
         step, verdict = next(self.steps)
         seconds = time.perf_counter() - began
-        return StepReport(step, verdict, seconds, before, draft.text, _note(step, draft), draft.language)
+        return StepReport(step, verdict, seconds, before, draft.text, note_of(step, draft), draft.language)
 
 
-def _note(step: str, draft: Draft) -> str:
+def note_of(step: str, draft: Draft) -> str:
     """What a step found that is no reason to drop."""
     if step == "language":
         return f"{draft.language} with probability {draft.language_score:.2f}"

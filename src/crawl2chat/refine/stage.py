@@ -333,7 +333,8 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
             place += len(batch)
             writer.write_table(pa.Table.from_pylist(kept, schema))
     rejects.sort(key=lambda row: (row["place"]["offset"], row["place"]["within"]))
-    pq.write_table(pa.Table.from_pylist(rejects, REJECTS), out / "rejects.parquet", compression="zstd")
+    table = pa.Table.from_pylist(rejects, REJECTS)
+    pq.write_table(table, out / "rejects.parquet", compression="zstd", row_group_size=ROWS)
     reasons = Counter((row["step"], row["reason"]) for row in rejects)
     counts = {"dropped": [[*key, count] for key, count in sorted(reasons.items())], "sums": sums, "masked": masked}
     write_json(out / "counts.json", counts)

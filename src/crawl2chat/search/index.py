@@ -76,11 +76,12 @@ def build_index(
     return count
 
 
-def open_index(documents: AnyPath, vectors: AnyPath | None = None) -> "SearchIndex":
+def open_index(documents: AnyPath, vectors: AnyPath | None = None, *, keep: bool = True) -> "SearchIndex":
     """Return the index of a refine folder, a folder of documents or a file, as `read_documents` takes them.
 
     It is kept next to them and built again when they have changed, or are to be embedded otherwise. vectors: a folder
-    with embeddings of model2vec's. Where nothing can be written, it lasts as long as this process.
+    with embeddings of model2vec's. Where nothing can be written, it lasts as long as this process; keep: False writes
+    nothing there either, but takes an index that is there.
     Raises StageError for a place without documents, and for a folder without embeddings.
     """
     place, embeddings = Path(documents), Vectors(vectors) if vectors is not None else None
@@ -95,17 +96,18 @@ def open_index(documents: AnyPath, vectors: AnyPath | None = None) -> "SearchInd
                 return index
         except sqlite3.DatabaseError:  # of another form, or no index at all
             pass
-    try:
-        build_index(read_documents(place), file, vectors=embeddings, made_from=made_from)
-    except OSError as error:
-        print(f"search: {error}; the index is not kept", file=sys.stderr)
-        folder = tempfile.TemporaryDirectory(prefix="crawl2chat-search-")
-        file = Path(folder.name) / KEPT
-        build_index(read_documents(place), file, vectors=embeddings, made_from=made_from)
-        index = SearchIndex(file, embeddings)
-        index.folder = folder  # which goes when the index does
-        return index
-    return SearchIndex(file, embeddings)
+    if keep:
+        try:
+            build_index(read_documents(place), file, vectors=embeddings, made_from=made_from)
+            return SearchIndex(file, embeddings)
+        except OSError as error:
+            print(f"search: {error}; the index is not kept", file=sys.stderr)
+    folder = tempfile.TemporaryDirectory(prefix="crawl2chat-search-")
+    file = Path(folder.name) / KEPT
+    build_index(read_documents(place), file, vectors=embeddings, made_from=made_from)
+    index = SearchIndex(file, embeddings)
+    index.folder = folder  # which goes when the index does
+    return index
 
 
 class SearchIndex:

@@ -3,10 +3,15 @@
 import html
 import logging
 import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, Response
+
+from crawl2chat.stages.files import StageError
 
 log = logging.getLogger("crawl2chat.serve")
 
@@ -66,6 +71,17 @@ def model_unloaded() -> ApiError:
         503, "the model was put away to make room for another one; try again", code="model_not_loaded",
         headers={"Retry-After": "1"},
     )  # fmt: skip
+
+
+@contextmanager
+def file_errors() -> Iterator[None]:
+    """Report what is wrong with files of the run as an ApiError: it is for people to know."""
+    try:
+        yield
+    except StageError as error:
+        raise ApiError(409, str(error), code="not_possible") from error
+    except OSError as error:
+        raise ApiError(409, f"{Path(error.filename or '').name}: {error.strerror}", code="not_possible") from error
 
 
 async def api_error_response(request: Request, error: Exception) -> Response:

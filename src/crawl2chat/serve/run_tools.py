@@ -94,6 +94,8 @@ class AnswerWithTools:
     n_written: int = 0
     finish_reason: str = "stop"
     sources: list[dict[str, Any]] = field(default_factory=list)
+    added: list[Message] = field(default_factory=list)  # the model's calls, and the results that it read
+    passages: str = ""  # that were put next to the question, where the model does not call a search itself
 
     def check(self) -> None:
         """Raise ApiError for what can't be had next to tools that the server runs."""
@@ -110,16 +112,15 @@ class AnswerWithTools:
             tools, address, reads = await asyncio.to_thread(self.settings.of_model, model, self.names)
         except StageError as error:
             raise bad_request(f"run_tools: {error}", "run_tools") from error
-        messages, passages = self.body.messages, ""
+        messages = self.body.messages
         question = messages[-1]["content"] if messages[-1]["role"] == "user" else ""
         if reads is not None and question:
             found = await asyncio.to_thread(reads.best, question, PASSAGES)
             messages = [*messages[:-1], Message(role="user", content=with_passages(question, found))]
-            passages = listed(found)
-        added: list[Message] = []
+            self.passages = listed(found)
         offered = [tool.definition for tool in tools.values()] or None
         for n_rounds in range(1 + MAX_ROUNDS):
-            asked = self.body.model_copy(update={"messages": [*messages, *added], "tools": offered})
+            asked = self.body.model_copy(update={"messages": [*messages, *self.added], "tools": offered})
             prompt, sampling, rule = await run_in_thread_if_long(
                 request, lambda asked=asked: chat_prompt(model, asked, runs_here=True)  # type: ignore[misc]
             )  # fmt: skip
@@ -148,10 +149,10 @@ class AnswerWithTools:
                 yield rest
             if not calls or self.finish_reason != "stop" or n_rounds == MAX_ROUNDS:
                 break
-            added.append(reply)
-            added += await asyncio.to_thread(carry_out_all, added, tools, question_of(self.body.messages))
-        results = [message["content"] for message in added if message["role"] == "tool"]
-        self.sources = _sources(self.text, [passages, *results], address)
+            self.added.append(reply)
+            self.added += await asyncio.to_thread(carry_out_all, self.added, tools, question_of(self.body.messages))
+        results = [message["content"] for message in self.added if message["role"] == "tool"]
+        self.sources = _sources(self.text, [self.passages, *results], address)
 
     def usage(self) -> dict[str, int]:
         """Tokens of the first prompt, and those that the model wrote, calls among them."""

@@ -35,7 +35,7 @@ def gopher_quality(page: Text, rules: GopherQualitySettings, language: str = "en
     """All of Gopher's quality rules, in datatrove's order. `language`: whose stop words are looked for."""
     if not rules.enabled:
         return keep()
-    checks = (word_count, mean_word_length, symbols, bullet_lines, ellipsis_lines, letter_words)
+    checks = (word_count, mean_word_length, hash_signs, ellipses, bullet_lines, ellipsis_lines, letter_words)
     verdict = first_drop(page, rules, checks)
     return verdict if verdict.dropped else few_stop_words(page, rules, language)
 
@@ -56,17 +56,20 @@ def mean_word_length(page: Text, rules: GopherQualitySettings) -> Verdict:
     return drop("long_words", mean) if mean > rules.max_mean_word_length else keep()
 
 
-def symbols(page: Text, rules: GopherQualitySettings) -> Verdict:
-    """Hash tags and teasers."""
-    words = max(1, len(page.words))
-    hashes = (page.text.count("#") - sum(map(heading_level, page.lines))) / words if "#" in page.text else 0
-    if hashes > rules.max_symbol_ratio:
-        return drop("hash_signs", hashes)
+def hash_signs(page: Text, rules: GopherQualitySettings) -> Verdict:
+    """Hash tags."""
+    marks = page.text.count("#") - sum(map(heading_level, page.lines)) if "#" in page.text else 0
+    ratio = marks / max(1, len(page.words))
+    return drop("hash_signs", ratio) if ratio > rules.max_symbol_ratio else keep()
+
+
+def ellipses(page: Text, rules: GopherQualitySettings) -> Verdict:
+    """Teasers."""
     count = sum(map(page.text.count, ELLIPSES))
     if count and has_unspaced(page.text):
         count -= page.text.count("……")  # one, as Chinese and Japanese write it
-    ellipses = count / words
-    return drop("ellipses", ellipses) if ellipses > rules.max_symbol_ratio else keep()
+    ratio = count / max(1, len(page.words))
+    return drop("ellipses", ratio) if ratio > rules.max_symbol_ratio else keep()
 
 
 def bullet_lines(page: Text, rules: GopherQualitySettings) -> Verdict:

@@ -15,6 +15,8 @@ from starlette.staticfiles import StaticFiles
 
 from crawl2chat.serve.app.chat import ChatPage
 from crawl2chat.serve.app.context import AppContext
+from crawl2chat.serve.app.data import DataPage
+from crawl2chat.serve.app.honesty import HonestyPage
 from crawl2chat.serve.app.inside import InsidePage
 from crawl2chat.serve.app.ranking import RankingPage
 from crawl2chat.serve.app.sampling import SamplingPage
@@ -25,6 +27,7 @@ from crawl2chat.serve.middleware import PAGES
 WEB = Path(__file__).parent.parent / "web"
 INLINE = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 YEAR = 365 * 24 * 3600
+PAGE_KINDS = (TokensPage, SamplingPage, InsidePage, ChatPage, RankingPage, DataPage, HonestyPage)
 
 
 def page_routes(context: AppContext) -> list[BaseRoute]:
@@ -32,7 +35,7 @@ def page_routes(context: AppContext) -> list[BaseRoute]:
 
     Raises StageError for files of prompts or guidelines that can't be used.
     """
-    pages = [kind(context) for kind in (TokensPage, SamplingPage, InsidePage, ChatPage, RankingPage)]
+    pages = [kind(context) for kind in PAGE_KINDS]
     return [
         *(Route(path, _index) for path in PAGES),
         Mount("/web", GZipMiddleware(_Files(directory=WEB))),

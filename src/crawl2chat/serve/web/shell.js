@@ -10,10 +10,12 @@ import { Button, ErrorNote } from "./common/ui.js";
 
 /** @type {{path: string, name: string, title: string, css: boolean, says: string}[]} */
 export const PAGES = [
+  { path: "/data", name: "data", title: "Data", css: true, says: "which pages were kept, which were dropped, and why" },
   { path: "/tokens", name: "tokens", title: "Tokens", css: true, says: "how text is cut into what a model reads" },
   { path: "/sampling", name: "sampling", title: "Sampling", css: true, says: "which token comes next, and how it is drawn" },
   { path: "/inside", name: "inside", title: "Inside", css: true, says: "every number on the way through the network" },
   { path: "/chat", name: "chat", title: "Chat", css: true, says: "talk to every stage of the run" },
+  { path: "/honesty", name: "honesty", title: "Honesty", css: true, says: "what a model knows, and whether it says when it does not" },
   { path: "/ranking", name: "ranking", title: "Ranking", css: true, says: "rank answers, as people do for reward models" },
 ];
 const HOME = { path: "/", name: "home", title: "Start", css: false, says: "" };
