@@ -2,7 +2,9 @@
 
 The same mathematics as `Transformer.features`, arranged for few tokens at a time, where the time goes into starting
 operations and into reading weights: q, k and v come from one product, gate and up from another, and on a CPU matrices
-are laid out as oneDNN reads them (`matrices.py`). On a GPU a step is a CUDA graph.
+are laid out as oneDNN reads them (`matrices.py`). On a GPU a step is a CUDA graph: its launches are recorded once for
+each of a few sizes and replayed with other numbers in the same places. With `replays` off the same operations run one
+by one, as on a CPU.
 
 A token's numbers do not depend on which others share its batch. On a CPU that holds to the last bit: the kernels used
 here sum in an order that changes only for fewer than ROWS rows, or with the number of keys modulo KEYS. So both are
@@ -13,16 +15,17 @@ Shapes: N tokens, B rows of the cache, T tokens per row, S keys, C width, H key-
 head, D head width, V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
+from typing import Any, cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from crawl2chat.model.kv_cache import KVCache
-from crawl2chat.model.matrices import Embedding, Matrix, WeightForm, make_matrix
+from crawl2chat.model.matrices import Embedding, FloatMatrix, Matrix, WeightForm, make_matrix
 from crawl2chat.model.transformer import Block, RMSNorm, Transformer
 
 ROWS, KEYS = 4, 16
@@ -64,6 +67,8 @@ class CachedTransformer:
         self.empties_model = empties_model
         self.alone = rows == 1
         self.n_rows = rows_made(rows) - 1
+        self.replays = True  # on a GPU
+        self.graphs: dict[tuple[int, int], _Graph] = {}
         self.cache = self._new_cache()
         self.version: tuple[tuple[int, int], ...] = ()
         self.refresh()
@@ -85,6 +90,14 @@ class CachedTransformer:
         version = self._version()
         if version == self.version:
             return False
+        if self.graphs and [place for place, _ in version] == [place for place, _ in self.version]:
+            self._copy_again()
+        else:
+            self._copy_weights()
+        self.version = self._version()
+        return True
+
+    def _copy_weights(self) -> None:
         if (self.cache.content.dtype, self.cache.content.device) != (self.dtype, self.device):
             self.cache = self._new_cache()
         self.layers = [self._lay_out(cast(Block, block)) for block in self.model.model.layers]
@@ -98,9 +111,15 @@ class CachedTransformer:
         self.keys_s = torch.arange(self.max_length, device=self.device)
         self.rope_s1d = self._rope(self.keys_s[:, None], self.keys_s + 1)  # of a token that is the last one so far
         self.zero, self.minus_inf = torch.tensor([[0.0], [-torch.inf]], dtype=self.dtype, device=self.device)
-        self.graphs: dict[tuple[int, int], _Graph] = {}
-        self.version = self._version()
-        return True
+        self.graphs = {}
+        self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
+
+    def _copy_again(self) -> None:
+        """Write weights that have changed in place over what was made of them, where the graphs read it."""
+        for layer, block in zip(self.layers, self.model.model.layers, strict=True):
+            for old, new in zip(_tensors(layer), _tensors(self._lay_out(cast(Block, block))), strict=True):
+                if old.data_ptr() != new.data_ptr():  # else it is the model's own, as embedding, last norm and head are
+                    old.copy_(new)
 
     def _version(self) -> tuple[tuple[int, int], ...]:
         """Changes whenever a weight is changed in place or put elsewhere."""
@@ -186,10 +205,10 @@ class CachedTransformer:
         padded = tokens if self.alone else [*tokens, *[None] * (batch_size(len(tokens)) - len(tokens))]
         read = [(*token, row) if token else (0, 0, self.cache.spare_row) for row, token in enumerate(padded)]
         inputs = torch.tensor(list(zip(*read, strict=True)))
-        if self.device.type == "cuda":
+        if self.replays and self.device.type == "cuda":
             return self._replay(inputs, max(position for _, position, _ in read) + 1)[: len(tokens)]
         spans = attention_spans([min(_up_to(position + 1, KEYS), self.max_length) for _, position, _ in read])
-        return self._decode(inputs, spans)[: len(tokens)]
+        return self._decode(inputs.to(self.device), spans)[: len(tokens)]
 
     def _decode(self, inputs: Tensor, spans: Sequence[Span]) -> Tensor:
         """inputs: (3, N) ids, positions, rows to write to. Padding is computed like all else and means nothing."""
@@ -268,14 +287,21 @@ class CachedTransformer:
         size = inputs.shape[1], min(max(GRAPH_KEYS, 1 << (n_keys - 1).bit_length()), self.max_length)
         if size not in self.graphs:
             spans = [(slice(0, size[0]), size[1])]
-            self.graphs[size] = _Graph(lambda static: self._decode(static, spans), inputs.to(self.device))
+            self.graphs[size] = _Graph(lambda static: self._decode(static, spans), inputs.to(self.device), self.pool)
         return self.graphs[size](inputs)
 
 
-class _Graph:
-    """A function of one tensor, recorded as a CUDA graph; its output is overwritten by the next call."""
+_recording = threading.Lock()
 
-    def __init__(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
+
+class _Graph:
+    """A function of one tensor, recorded as a CUDA graph; its output is overwritten by the next call of any graph.
+
+    It must return the same for the same input however often it is called: before it is recorded it runs once.
+    pool: memory that graphs share, since only one at a time is replayed and its output read.
+    """
+
+    def __init__(self, function: Callable[[Tensor], Tensor], inputs: Tensor, pool: Any) -> None:
         self.inputs = inputs
         stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
         stream.wait_stream(torch.cuda.current_stream())
@@ -283,13 +309,23 @@ class _Graph:
             function(self.inputs)
         torch.cuda.current_stream().wait_stream(stream)
         self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
+        # other threads, such as those of a server, may use the GPU meanwhile, but only one may record
+        with _recording, torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
             self.output = function(self.inputs)
 
     def __call__(self, inputs: Tensor) -> Tensor:
         self.inputs.copy_(inputs)
         self.graph.replay()
         return self.output
+
+
+def _tensors(part: object) -> Iterator[Tensor]:
+    """The tensors of a layer and its matrices, in a fixed order."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, _Layer | FloatMatrix):
+        for value in vars(part).values():
+            yield from _tensors(value)
 
 
 def attention_spans(keys: Sequence[int]) -> list[Span]:
