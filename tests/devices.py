@@ -1,4 +1,7 @@
-"""Where a test runs: on a CPU, and on a GPU where there is one. What `tests/cuda` needs, `bench/gpu.py` carries along."""
+"""Where a test runs: on a CPU, and on a GPU where there is one.
+
+The tests of tests/cuda need no fixtures, whose packages a machine with a GPU may lack (`bench/gpu.py`).
+"""
 
 import pytest
 import torch
