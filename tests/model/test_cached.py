@@ -1,6 +1,7 @@
 """Reading over a cache gives the logits of reading at once, whatever else is in the batch."""
 
 import copy
+import dataclasses
 
 import pytest
 import torch
@@ -8,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import SHAPES, random_model
 
-from crawl2chat.model import CachedTransformer, load_model, matrices, save_model
+from crawl2chat.model import CachedTransformer, Transformer, load_model, matrices, save_model
 from crawl2chat.model import cached as cached_module
 from crawl2chat.model.cached import attention_spans
 
@@ -99,6 +100,29 @@ def test_after_training_refresh_reads_the_new_weights():
         torch.testing.assert_close(after, model(torch.tensor([[5]]))[0, 0], atol=1e-4, rtol=1e-4)
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 8])
+def test_what_a_gpu_computes_otherwise_is_the_same(model, monkeypatch, dtype, window):
+    """Its fused norm, its attention and its masks, which hold no copy for each head, here computed by a CPU."""
+    config = dataclasses.replace(model.config, sliding_window=window, sliding_layers=(0, 2) if window else ())
+    with torch.device("meta"):
+        other = Transformer(config)
+    other.load_state_dict(model.state_dict(), assign=True)
+    other.to(dtype)
+    ids = [some_ids(30, 1), some_ids(17, 2)]
+
+    def logits():
+        cached = CachedTransformer(other, 4, LENGTH)
+        cached.prefill([0, 2], [0, 0], [ids[0][:9], ids[1][:-1]])
+        cached.prefill([0], [9], [ids[0][9:-1]])
+        return cached.decode([(ids[0][-1], 29), None, (ids[1][-1], 16)])[[0, 2]].float()
+
+    expected = logits()
+    monkeypatch.setattr(cached_module, "_on_gpu", lambda x: True)
+    found = logits()
+    assert (found - expected).norm() < (1e-5 if dtype == torch.float32 else 0.03) * expected.norm()
+
+
 class EagerGraph:
     """What stands in for a CUDA graph: the function, called with the static input. tests/cuda has the real ones."""
 
@@ -113,6 +137,7 @@ class EagerGraph:
 @pytest.fixture
 def graphs_on_a_cpu(monkeypatch):
     monkeypatch.setattr(cached_module, "_Graph", EagerGraph)
+    monkeypatch.setattr(cached_module, "_on_gpu", lambda x: True)
     monkeypatch.setattr(matrices, "_packed", lambda weight, bias: None)  # on a GPU, matrices are as they are
 
 

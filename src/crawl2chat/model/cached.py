@@ -274,7 +274,7 @@ class CachedTransformer:
         On a GPU, whose kernels repeat it themselves, without H: (B, R·T, S).
         """
         H, T = self.config.num_key_value_heads, positions_bt.shape[1]
-        if not positions_bt.is_cuda:
+        if not _on_gpu(positions_bt):
             positions_bt = positions_bt.repeat_interleave(H, dim=0)
         unseen_xts = self.keys_s[:n_keys] > positions_bt[:, :, None]
         if window:
@@ -343,9 +343,14 @@ def attention_spans(keys: Sequence[int]) -> list[Span]:
     return [(slice(0, len(keys)), limit), *((slice(i, i + 1), n) for i, n in enumerate(keys) if n > limit)]
 
 
+def _on_gpu(x: Tensor) -> bool:
+    """Whether to take the fused kernels of a GPU; a function, so that tests can have their results on a CPU."""
+    return x.is_cuda
+
+
 def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """As the model's RMSNorm; in fewer operations than F.rms_norm takes on a CPU."""
-    if x.is_cuda:
+    if _on_gpu(x):
         return F.rms_norm(x, x.shape[-1:], None, eps) * weight
     if x.dtype == torch.float32:
         return (x * x).mean(dim=-1, keepdim=True).add_(eps).rsqrt_() * x * weight
@@ -363,7 +368,7 @@ def _attend(q_nhd: Tensor, k_xsd: Tensor, v_xsd: Tensor, mask: Tensor, n_tokens:
     H, R = X // B, q_nhd.shape[1] * B // X
     # of one token, queries lie as they are needed
     q_xrd = (q_nhd if T == 1 else q_nhd.view(B, T, H, R, D).permute(0, 2, 3, 1, 4)).reshape(X, R * T, D)
-    if q_nhd.is_cuda:  # with four dimensions its fused kernels never hold all scores at once
+    if _on_gpu(q_nhd):  # with four dimensions its fused kernels never hold all scores at once
         q, k, v = (x.view(B, H, *x.shape[1:]) for x in (q_xrd, k_xsd, v_xsd))
         bias = mask[:, None].expand(B, H, R * T, -1)
         y_xrd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).flatten(0, 1)
