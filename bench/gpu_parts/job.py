@@ -87,7 +87,12 @@ def attempt(job: Job, what: str, measure: Callable[[], list[Figure]]) -> Row:
         traceback.print_exc()
         return Row(what, error=f"{type(error).__name__}: {error}")
     finally:
-        gc.collect()
-        if job.device == "cuda":
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats()
+        free_memory(job.device)
+
+
+def free_memory(device: str) -> None:
+    """Let go of what earlier measurements held, so that the peak is that of the next one."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
+        torch.cuda.reset_peak_memory_stats()

@@ -1,7 +1,6 @@
 """How fast models train, how much memory they take, and what one learns from text in some minutes."""
 
 import contextlib
-import gc
 import statistics
 import tempfile
 import time
@@ -28,7 +27,7 @@ from crawl2chat.train.next_token import NextToken
 from crawl2chat.train.pretrain import model_config
 from crawl2chat.train.settings import PretrainSettings
 from crawl2chat.train.utilisation import matmul_rate, utilisation_figures
-from gpu_parts.job import Job, Row, Show, attempt
+from gpu_parts.job import Job, Row, Show, attempt, free_memory
 from gpu_parts.texts import common_pieces, documents_of
 
 WARM_UP = 3  # steps, of which the first compiles
@@ -91,8 +90,7 @@ def training_figures(job: Job, depth: int, precision: str) -> list[Figure]:
             if "out of memory" not in str(error) or micro_batch <= settings.seq_len:
                 raise
         micro_batch //= 2
-        gc.collect()
-        torch.cuda.reset_peak_memory_stats()
+        free_memory(job.device)
     typical = settings.batch_tokens / statistics.median(seconds[WARM_UP:])
     model = on_meta(config)
     return [

@@ -6,14 +6,20 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
+import torch
+
+from crawl2chat.stages.files import StageError
+from crawl2chat.train.pretrain import model_config
+from crawl2chat.train.settings import PretrainSettings
 
 BENCH = Path(__file__).parents[2] / "bench"
 sys.path.append(str(BENCH))
 
 import gpu  # noqa: E402
-from gpu_parts import decoding  # noqa: E402
+from gpu_parts import decoding, training  # noqa: E402
 from gpu_parts.job import TINY, Job, Row  # noqa: E402
 from gpu_parts.texts import common_pieces, documents_of  # noqa: E402
 
@@ -91,6 +97,32 @@ def test_when_the_time_is_up_nothing_more_is_begun(tmp_path, monkeypatch):
     rows: list[Row] = []
     decoding.decoding(job_of(tmp_path, seconds=0.0), rows.append)
     assert {row.note for row in rows[:-1]} == {"not measured: the time was up"}
+
+
+def test_a_micro_batch_that_the_formula_has_no_memory_for_is_halved(monkeypatch):
+    settings = PretrainSettings(depth=3, seq_len=32, batch_tokens=1024, precision="bf16", device="cuda")
+    config = model_config(settings, 512)
+    needed = {tokens: training.foretold_memory(config, settings, tokens).peak for tokens in (1024, 512, 256)}
+    for tokens, peak in needed.items():
+        card = SimpleNamespace(total_memory=peak / training.FILLED + 1)
+        monkeypatch.setattr(torch.cuda, "get_device_properties", lambda card=card: card)
+        assert training.fitting(config, settings) == tokens
+
+
+def test_a_training_that_runs_out_of_memory_is_timed_with_half_as_much_at_once(tmp_path, monkeypatch):
+    tried = []
+
+    def seconds_of_steps(job, config, settings):
+        tried.append(settings.micro_batch_tokens)
+        if len(tried) < 3:
+            raise StageError("bench: out of memory; set less")
+        return [1.0] * 5
+
+    monkeypatch.setattr(training, "seconds_of_steps", seconds_of_steps)
+    figures = {figure.name: figure.value for figure in training.training_figures(job_of(tmp_path), 3, "fp32")}
+    assert tried == [128, 64, 32]
+    assert figures["micro_batch"] == 32
+    assert figures["tokens_per_second"] == 128
 
 
 def crashes(name, job, log, rows):
