@@ -1,15 +1,17 @@
-"""What a GPU does with this code, in one command: tests, speed, memory, what a model learns, transformers next to it.
+"""Measure this code on a GPU in one command: tests, training, memory, generating, reinforcement learning.
 
     python bench/gpu.py [--minutes 8] [--out gpu.json] [--text FILE]
     python bench/gpu.py --device cpu --tiny     # toy sizes, to try the command on a laptop
 
-It needs PyTorch, safetensors and a handful of small packages (NEEDS), which it names if they are missing; neither an
-installed crawl2chat nor a network. pytest and transformers are used where they are installed.
+It needs PyTorch, safetensors and a few small packages (NEEDS), and names those that are missing; crawl2chat need not
+be installed, and no network is used. The part `tests` needs pytest; generating is compared with transformers if that is
+installed.
 
-Each part is a process of its own with a share of the minutes, in the order of PARTS; what one leaves over, the next
-ones have. A part that fails or takes too long leaves what it has, and its error. Every row is printed when it is there,
-and the whole is written to --out after each: a run that is cut off leaves all rows up to then. What libraries say goes
-to a file next to it (.log). The figures of a run belong into docs/results.md, with the name of the card.
+Each part is a process of its own with a share of the minutes (SHARES); time that one does not use is left to the next
+ones. A part that fails or takes too long leaves its rows so far, and its error. Each row is printed as soon as it is
+measured, and --out is written again after it, so a run that is cut off loses only the row in progress. The output of
+libraries and all tracebacks go to a file next to it (.log). The figures of a run belong in docs/results.md, with the
+name of the card.
 """
 
 import argparse
@@ -29,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 
 sys.path.insert(0, str(Path(__file__).parents[1] / "src"))
 
-# what the imported parts of crawl2chat import; Jinja and NumPy come with PyTorch as a rule
+# what the parts of crawl2chat that are used here import; a test runs them without all else that is installed
 NEEDS = ("torch", "safetensors", "numpy", "jinja2", "pydantic", "rich", "tiktoken", "xxhash")
 if missing := [name for name in NEEDS if importlib.util.find_spec(name) is None]:
     sys.exit(
@@ -58,10 +60,10 @@ def part_of(name: str) -> "Callable[[Job, Show], None]":
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--minutes", type=float, default=8.0, help="of all parts together (8)")
-    parser.add_argument("--out", type=Path, default=Path("gpu.json"), metavar="FILE", help="of the rows (gpu.json)")
-    parser.add_argument("--text", type=Path, metavar="FILE", help="to learn from (default: this repository)")
-    parser.add_argument("--parts", nargs="+", choices=SHARES, default=list(SHARES), help="only these (all)")
+    parser.add_argument("--minutes", type=float, default=8.0, help="time for all parts together (8)")
+    parser.add_argument("--out", type=Path, default=Path("gpu.json"), metavar="FILE", help="JSON to write (gpu.json)")
+    parser.add_argument("--text", type=Path, metavar="FILE", help="text to train on (default: this repository)")
+    parser.add_argument("--parts", nargs="+", choices=SHARES, default=list(SHARES), help="parts to run (all)")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda", help="where to compute (cuda)")
     parser.add_argument("--tiny", action="store_true", help="toy sizes, whose figures mean nothing")
     options = parser.parse_args()
@@ -101,7 +103,7 @@ def measure_all(options: argparse.Namespace, folder: Path) -> None:
             rows["rows"].append({"what": row.what, "figures": figures, "note": row.note, "error": row.error})
             rows["seconds"] = round(time.monotonic() - began, 1)
             write_json(options.out, report)
-    print(f"{options.out} has the figures, {log} what was said meanwhile")
+    print(f"figures: {options.out}; output of libraries: {log}")
 
 
 def machine(device: str) -> dict[str, str]:
@@ -148,7 +150,7 @@ def run_part(name: str, job: "Job", log: Path, work: Callable[..., None] = work)
                 row: Row | None = ours.recv()
             except EOFError:
                 process.join()
-                yield Row(name, error=f"its process ended with exit code {process.exitcode}; {log} has its last words")
+                yield Row(name, error=f"its process ended with exit code {process.exitcode}; see {log}")
                 return
             if row is None:
                 return

@@ -46,15 +46,15 @@ def decoding(job: Job, show: Show) -> None:
     model = random_model(sizes.decoding_depth, sizes.prompt + sizes.new_tokens, sizes.vocab, job.device, dtype)
     speeds: dict[int, float] = {}
     for batch in sizes.batches:
-        show(attempt(job, f"crawl2chat, batch {batch}", partial(ours, job, model, batch, speeds)))
+        show(attempt(job, f"crawl2chat, batch {batch}", partial(engine_figures, job, model, batch, speeds)))
     if job.device == "cuda":
         for batch in sizes.batches[:2]:
-            eager = partial(ours, job, model, batch, {}, replays=False)
+            eager = partial(engine_figures, job, model, batch, {}, replays=False)
             show(attempt(job, f"crawl2chat without CUDA graphs, batch {batch}", eager))
     if importlib.util.find_spec("transformers") is None:
         show(Row("transformers", note="not installed"))
         return
-    peer = theirs(model)
+    peer = peer_model(model)
     static = "static cache, compiled" if job.device == "cuda" else "static cache"
     for way, cache in ((static, "static"), ("dynamic cache", None)):
         for batch in sizes.batches:
@@ -62,7 +62,10 @@ def decoding(job: Job, show: Show) -> None:
             show(attempt(job, f"transformers, {way}, batch {batch}", figures))
 
 
-def ours(job: Job, model: Transformer, batch: int, speeds: dict[int, float], *, replays: bool = True) -> list[Figure]:
+def engine_figures(
+    job: Job, model: Transformer, batch: int, speeds: dict[int, float], *, replays: bool = True
+) -> list[Figure]:
+    """speeds: tokens/s by batch size, to which this one is added. replays: whether by CUDA graphs, on a GPU."""
     sizes, tokenizer = job.sizes, endless(job.sizes.vocab)
     memory = 2_000_000_000
     if job.device == "cuda":
@@ -73,7 +76,7 @@ def ours(job: Job, model: Transformer, batch: int, speeds: dict[int, float], *, 
     prompts = random_prompts(job, batch)
 
     def generate(turn: int) -> None:
-        # every prompt begins otherwise in each round, so that nothing of it is found in the cache
+        # prompts begin with another token in each round, so that nothing of them is found in the cache
         written = engine.generate([[turn, *prompt[1:]] for prompt in prompts], sampling)
         assert all(len(completion.ids) == sizes.new_tokens for completion in written)
 
@@ -83,7 +86,7 @@ def ours(job: Job, model: Transformer, batch: int, speeds: dict[int, float], *, 
 
 
 def timed(job: Job, batch: int, generate: Callable[[int], None]) -> list[Figure]:
-    """Figures of the median of some calls after one that sets up; what is written is in host memory at a call's end."""
+    """The median of some calls after a first one that sets up. A call ends with its tokens in host memory."""
     times = []
     for turn in range(ROUNDS + 1):
         began = time.perf_counter()
@@ -97,7 +100,7 @@ def timed(job: Job, batch: int, generate: Callable[[int], None]) -> list[Figure]
     ]
 
 
-def theirs(model: Transformer) -> Any:
+def peer_model(model: Transformer) -> Any:
     """The same weights in transformers."""
     from transformers import AutoModelForCausalLM, GenerationConfig, Qwen3Config
     from transformers.utils import logging
@@ -112,7 +115,7 @@ def theirs(model: Transformer) -> Any:
 
 @torch.inference_mode()
 def peer_figures(job: Job, peer: Any, batch: int, cache: str | None, speeds: dict[int, float]) -> list[Figure]:
-    """A static cache is compiled by `generate` itself, where there is a GPU, with CUDA graphs (reduce-overhead)."""
+    """With a static cache `generate` compiles decoding by itself on a GPU, with CUDA graphs (mode reduce-overhead)."""
     from transformers import CompileConfig, GenerationConfig
 
     sizes = job.sizes

@@ -1,4 +1,4 @@
-"""What a part is given and what it returns."""
+"""What a part is given (Job) and what it shows (Row)."""
 
 import gc
 import time
@@ -14,7 +14,7 @@ from crawl2chat.stages.figures import Figure
 
 @dataclass(frozen=True)
 class Sizes:
-    """How large everything is that is measured."""
+    """Sizes of models, batches and texts."""
 
     depths: tuple[int, ...] = (12, 20)  # whose training is timed
     precisions: tuple[str, ...] = ("bf16", "fp8")
@@ -39,13 +39,14 @@ class Sizes:
     policy_depth: int = 12
     prompts: int = 16  # of a step
     answers: int = 8  # to each
+    policy_steps: int = 20
 
 
 TINY = Sizes(
     depths=(1, 3), precisions=("fp32", "fp8"), seq_len=32, batch_tokens=128, vocab=512, timed_steps=2, compile="off",
-    learning_depth=3, learning_seq_len=32, learning_batch=256, learning_vocab=512, epochs=0.1, evaluated=8000,
+    learning_depth=3, learning_seq_len=32, learning_batch=256, learning_vocab=512, epochs=0.05, evaluated=8000,
     decoding_depth=3, batches=(1, 6), prompt=5, new_tokens=4,
-    policy_depth=3, prompts=2, answers=2,
+    policy_depth=3, prompts=2, answers=2, policy_steps=2,
 )  # fmt: skip
 
 
@@ -66,7 +67,7 @@ class Job:
 
 @dataclass
 class Row:
-    """What was measured of one thing, or the error that came instead. note: what a reader has to know of it."""
+    """A line of the table: figures, or why there are none."""
 
     what: str
     figures: list[Figure] = field(default_factory=list)

@@ -1,4 +1,4 @@
-"""How many steps of reinforcement learning there are per minute: answers drawn, rewarded and learned from."""
+"""Steps of reinforcement learning per minute: answers drawn, rewarded and learned from."""
 
 import statistics
 from functools import partial
@@ -12,9 +12,9 @@ from crawl2chat.train.metrics import peak_memory
 from gpu_parts.decoding import random_model, random_prompts
 from gpu_parts.job import Job, Show, attempt
 from gpu_parts.texts import endless
-from gpu_parts.training import Enough, trained
+from gpu_parts.training import Enough, run_training
 
-WARM_UP, STEPS = 1, 20
+WARM_UP = 1  # steps
 
 
 def policy(job: Job, show: Show) -> None:
@@ -38,16 +38,16 @@ def steps(job: Job, precision: str) -> list[Figure]:
     prompts = random_prompts(job, sizes.prompts)
 
     def prompts_for(step: int) -> Prompts:
-        if step >= WARM_UP + STEPS or job.left() <= 0:
+        if step >= WARM_UP + sizes.policy_steps or job.left() <= 0:
             raise Enough
         return prompts
 
     def reward(step: int, prompts: Prompts, groups: Groups) -> torch.Tensor:
         return torch.tensor([[sum(id % 2 == 0 for id in c.ids) / len(c.ids) for c in group] for group in groups])
 
-    lines = trained(PolicyGradient(model, tokenizer, settings, prompts_for, reward), settings.steps, settings)
+    lines = run_training(PolicyGradient(model, tokenizer, settings, prompts_for, reward), settings.steps, settings)
     if len(lines) <= WARM_UP:
-        raise TimeoutError(f"only {len(lines)} steps in the time there was, of which {WARM_UP} warms up")
+        raise TimeoutError(f"{len(lines)} steps in time; the first {WARM_UP} is not counted")
     timed = lines[WARM_UP:]
     seconds = statistics.median(line["seconds"] for line in timed)
     drawn = sizes.prompts * sizes.answers * sizes.new_tokens

@@ -31,14 +31,14 @@ from gpu_parts.job import Job, Row, Show, attempt, free_memory
 from gpu_parts.texts import common_pieces, documents_of
 
 WARM_UP = 3  # steps, of which the first compiles
-FILLED = 0.8  # maximum share of a GPU's memory, by the formula of `plan`
+FILLED = 0.8  # maximum share of a GPU's memory, as predicted
 HELD_OUT = 20  # one document in this many
 LEARNED_SHARE = 0.75  # of the time that is left after a trial; the rest is for compiling once more and measuring
 FP8_SIZE = 8192  # of the matrices whose product is timed
 
 
 class Enough(Exception):
-    """Raised by what a training asks for, to end it there."""
+    """Raised where a training asks for its next batch, to end it without a last checkpoint."""
 
 
 def speed(job: Job, show: Show) -> None:
@@ -84,9 +84,9 @@ def training_figures(job: Job, depth: int, precision: str) -> list[Figure]:
     micro_batch = fitting(config, settings)
     while True:
         try:
-            seconds = seconds_of_steps(job, config, settings.model_copy(update={"micro_batch_tokens": micro_batch}))
+            seconds = step_seconds(job, config, settings.model_copy(update={"micro_batch_tokens": micro_batch}))
             break
-        except StageError as error:  # the formula's memory is not enough
+        except StageError as error:  # more memory than predicted
             if "out of memory" not in str(error) or micro_batch <= settings.seq_len:
                 raise
         micro_batch //= 2
@@ -99,25 +99,25 @@ def training_figures(job: Job, depth: int, precision: str) -> list[Figure]:
         *utilisation_figures(model, settings, typical)[1:],  # without the matrix rate, which has a row
         Figure("micro_batch", micro_batch, "tokens"),
         Figure("peak_memory", peak_memory(job.device) / 1e9, "GB"),
-        Figure("foretold_memory", foretold_memory(config, settings, micro_batch).peak / 1e9, "GB"),
+        Figure("predicted_memory", predicted_memory(config, settings, micro_batch).peak / 1e9, "GB"),
         Figure("warm_up", sum(seconds[:WARM_UP]), "s"),
     ]
 
 
-def seconds_of_steps(job: Job, config: ModelConfig, settings: PretrainSettings) -> list[float]:
+def step_seconds(job: Job, config: ModelConfig, settings: PretrainSettings) -> list[float]:
     """Of each step, the first ones included."""
     model = Transformer(config)
     model.init_weights(0)
     steps = WARM_UP + job.sizes.timed_steps
-    batches = ending(random_batches(config.vocab_size, settings.batch_rows, settings.seq_len), steps, job)
-    lines = trained(NextToken(model, batches, settings), steps + 1, settings)
+    batches = limited(random_batches(config.vocab_size, settings.batch_rows, settings.seq_len), steps, job)
+    lines = run_training(NextToken(model, batches, settings), steps + 1, settings)
     if len(lines) <= WARM_UP:
         raise TimeoutError(f"only {len(lines)} steps in the time there was, of which {WARM_UP} warm up")
     return [line["seconds"] for line in lines]
 
 
-def foretold_memory(config: ModelConfig, settings: PretrainSettings, micro_batch: int) -> TrainingMemory:
-    """What `crawl2chat plan` says that training takes."""
+def predicted_memory(config: ModelConfig, settings: PretrainSettings, micro_batch: int) -> TrainingMemory:
+    """What `crawl2chat plan` predicts, by the same formula."""
     bf16, compiled = uses_bf16(settings, settings.device), settings.compile == "on"
     return training_memory(config, micro_batch, settings.device, bf16=bf16, compiled=compiled)
 
@@ -127,12 +127,12 @@ def fitting(config: ModelConfig, settings: PretrainSettings) -> int:
     tokens = settings.batch_tokens
     if settings.device == "cuda":
         capacity = FILLED * torch.cuda.get_device_properties().total_memory
-        while tokens > settings.seq_len and foretold_memory(config, settings, tokens).peak > capacity:
+        while tokens > settings.seq_len and predicted_memory(config, settings, tokens).peak > capacity:
             tokens //= 2
     return tokens
 
 
-def ending(batches: Batches, steps: int, job: Job) -> Batches:
+def limited(batches: Batches, steps: int, job: Job) -> Batches:
     """The same batches, but no more than this many, and none when the time is up."""
 
     def batch(step: int) -> Batch:
@@ -143,8 +143,8 @@ def ending(batches: Batches, steps: int, job: Job) -> Batches:
     return batch
 
 
-def trained(objective: Any, steps: int, settings: Any, **others: Any) -> list[dict[str, Any]]:
-    """Train to the end, or until there is enough; returns the metrics of the steps."""
+def run_training(objective: Any, steps: int, settings: Any, **others: Any) -> list[dict[str, Any]]:
+    """Train to the end, or until Enough; returns the metrics of the steps."""
     with tempfile.TemporaryDirectory() as folder:
         with contextlib.suppress(Enough):
             train(objective, steps, settings, Path(folder), label="bench", **others)
@@ -175,7 +175,7 @@ def learn(job: Job, show: Show) -> list[Figure]:
         return made
 
     trial = WARM_UP + 3
-    lines = trained(NextToken(model(), ending(batches, trial, job), settings), trial + 1, settings)
+    lines = run_training(NextToken(model(), limited(batches, trial, job), settings), trial + 1, settings)
     of_step = statistics.median(line["seconds"] for line in lines[WARM_UP:])
     in_epochs = int(sizes.epochs * batches.rows_per_epoch / settings.batch_rows)
     steps = max(1, min(in_epochs, int(LEARNED_SHARE * job.left() / of_step)))
@@ -188,7 +188,7 @@ def learn(job: Job, show: Show) -> list[Figure]:
         return {"bits_per_byte": bits[-1].value}
 
     began = time.monotonic()
-    lines = trained(NextToken(learner, batches, settings), steps, settings, evaluate=evaluate)
+    lines = run_training(NextToken(learner, batches, settings), steps, settings, evaluate=evaluate)
     seconds = time.monotonic() - began
     return [
         bits[-1],
