@@ -2,9 +2,9 @@
 
 The same mathematics as `Transformer.features`, arranged for few tokens at a time, where the time goes into starting
 operations and into reading weights: q, k and v come from one product, gate and up from another, and on a CPU matrices
-are laid out as oneDNN reads them (`matrices.py`). On a GPU a step is a CUDA graph: its launches are recorded once for
-each of a few sizes and replayed with other numbers in the same places. With `replays` off the same operations run one
-by one, as on a CPU.
+are laid out as oneDNN reads them (`matrices.py`), or a step is one compiled function (`cpu_kernel.py`), of which what
+is here is the reference. On a GPU a step is a CUDA graph: its launches are recorded once for each of a few sizes and
+replayed with other numbers in the same places. With `replays` off the same operations run one by one, as on a CPU.
 
 A token's numbers do not depend on which others share its batch. On a CPU that holds to the last bit: the kernels used
 here sum in an order that changes only for fewer than ROWS rows, or with the number of keys modulo KEYS. So both are
@@ -15,15 +15,18 @@ Shapes: N tokens, B rows of the cache, T tokens per row, S keys, C width, H key-
 head, D head width, V vocabulary.
 """
 
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, cast
+from functools import cache, partial
+from importlib import import_module
+from types import ModuleType
+from typing import cast
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crawl2chat.model.cuda_graph import CudaGraph
 from crawl2chat.model.kv_cache import KVCache
 from crawl2chat.model.matrices import Embedding, FloatMatrix, Matrix, WeightForm, make_matrix
 from crawl2chat.model.transformer import Block, RMSNorm, Transformer
@@ -57,18 +60,21 @@ class CachedTransformer:
         *,
         empties_model: bool = False,
         weights: WeightForm | None = None,
+        compiled: bool = False,
     ) -> None:
         """rows: sequences at a time; max_length: tokens of each; empties_model: leave the model without its matrices,
         to save their memory where it is only generated with.
         weights: in what form matrices are kept, on a CPU; all else is float32 then. None: all as in the model.
+        compiled: on a CPU, multiply and decode by numba (`cpu_kernel`), if that is installed, where numbers other than
+        weights are float32. The last bits of results are others then.
         """
         self.model, self.config, self.max_length = model, model.config, max_length
         self.weights = weights
         self.empties_model = empties_model
-        self.alone = rows == 1
+        self.alone, self.compiled = rows == 1, compiled
         self.n_rows = rows_made(rows) - 1
         self.replays = True  # on a GPU
-        self.graphs: dict[tuple[int, int], _Graph] = {}
+        self.graphs: dict[tuple[int, int], CudaGraph] = {}
         self.cache = self._new_cache()
         self.version: tuple[tuple[int, int], ...] = ()
         self.refresh()
@@ -100,6 +106,8 @@ class CachedTransformer:
     def _copy_weights(self) -> None:
         if (self.cache.content.dtype, self.cache.content.device) != (self.dtype, self.device):
             self.cache = self._new_cache()
+        self.step: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+        self.kernel = _kernel() if self.compiled and self.device.type == "cpu" and self.dtype == torch.float32 else None
         self.layers = [self._lay_out(cast(Block, block)) for block in self.model.model.layers]
         self.last_norm = self.model.model.norm.weight.to(self.dtype)
         self.head = self._matrix(self.model.lm_head)
@@ -113,6 +121,8 @@ class CachedTransformer:
         self.zero, self.minus_inf = torch.tensor([[0.0], [-torch.inf]], dtype=self.dtype, device=self.device)
         self.graphs = {}
         self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
+        if self.kernel:
+            self.step = self.kernel.Step(self.config, self.layers, self.last_norm, self.head, self.cache, self.rope_s1d)
 
     def _copy_again(self) -> None:
         """Write weights that have changed in place over what was made of them, where the graphs read it."""
@@ -158,6 +168,8 @@ class CachedTransformer:
         weight, bias = weights[0], biases[0] if biases else None
         if len(linears) > 1:
             weight, bias = torch.cat(weights), torch.cat(biases) if biases else None
+        if self.kernel:
+            return cast(Matrix, self.kernel.KernelMatrix(weight, bias, self.weights))
         return make_matrix(weight, bias, self.weights, alone=self.alone)
 
     def _rope(self, positions_bt: Tensor, lengths_b: Tensor) -> tuple[Tensor, Tensor]:
@@ -202,6 +214,10 @@ class CachedTransformer:
 
         A row with None is left as it is, and its logits mean nothing.
         """
+        if self.step:
+            read = [(*token, row) if token else (0, 0, self.cache.spare_row) for row, token in enumerate(tokens)]
+            ids_n, positions_n, rows_n = torch.tensor(list(zip(*read, strict=True)))
+            return self.step(self.embedding(ids_n), positions_n, rows_n)
         padded = tokens if self.alone else [*tokens, *[None] * (batch_size(len(tokens)) - len(tokens))]
         read = [(*token, row) if token else (0, 0, self.cache.spare_row) for row, token in enumerate(padded)]
         inputs = torch.tensor(list(zip(*read, strict=True)))
@@ -287,36 +303,18 @@ class CachedTransformer:
         size = inputs.shape[1], min(max(GRAPH_KEYS, 1 << (n_keys - 1).bit_length()), self.max_length)
         if size not in self.graphs:
             spans = [(slice(0, size[0]), size[1])]
-            self.graphs[size] = _Graph(lambda static: self._decode(static, spans), inputs.to(self.device), self.pool)
+            step = partial(self._decode, spans=spans)
+            self.graphs[size] = CudaGraph(step, inputs.to(self.device), self.pool)
         return self.graphs[size](inputs)
 
 
-_recording = threading.Lock()
-
-
-class _Graph:
-    """A function of one tensor, recorded as a CUDA graph; its output is overwritten by the next call of any graph.
-
-    It must return the same for the same input however often it is called: before it is recorded it runs once.
-    pool: memory that graphs share, since only one at a time is replayed and its output read.
-    """
-
-    def __init__(self, function: Callable[[Tensor], Tensor], inputs: Tensor, pool: Any) -> None:
-        self.inputs = inputs
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # libraries make their work space before anything is recorded
-            function(self.inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        # other threads, such as those of a server, may use the GPU meanwhile, but only one may record
-        with _recording, torch.cuda.graph(self.graph, pool=pool, capture_error_mode="thread_local"):
-            self.output = function(self.inputs)
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        self.inputs.copy_(inputs)
-        self.graph.replay()
-        return self.output
+@cache
+def _kernel() -> ModuleType | None:
+    """`cpu_kernel`, if numba is installed, and for this numpy."""
+    try:
+        return import_module("crawl2chat.model.cpu_kernel")
+    except ImportError:
+        return None
 
 
 def _tensors(part: object) -> Iterator[Tensor]:
