@@ -26,8 +26,9 @@ from gpu_parts.texts import common_pieces, documents_of  # noqa: E402
 
 # what crawl2chat is installed with, and the command must do without
 ABSENT = (
-    "aiohttp", "fastwarc", "gguf", "huggingface_hub", "icu4py", "matplotlib", "prometheus_client", "prompt_toolkit",
-    "py3langid", "pyarrow", "resiliparse", "rustbpe", "starlette", "tokenizers", "uvicorn", "webencodings", "yaml",
+    "aiohttp", "fastwarc", "gguf", "huggingface_hub", "icu4py", "matplotlib", "numba", "prometheus_client",
+    "prompt_toolkit", "py3langid", "pyarrow", "resiliparse", "rustbpe", "starlette", "tokenizers", "uvicorn",
+    "webencodings", "yaml",
 )  # fmt: skip
 
 
