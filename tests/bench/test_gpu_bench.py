@@ -32,7 +32,7 @@ ABSENT = (
 )  # fmt: skip
 
 
-def job_of(folder: Path, seconds: float = 60.0) -> Job:
+def job_of(folder: Path, seconds: float = 1e6) -> Job:
     return Job("cpu", TINY, folder, None, time.monotonic() + seconds)
 
 
