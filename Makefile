@@ -41,8 +41,8 @@ lint: .venv/.installed  ## style, types, import floors, and whether docs/referen
 	@if command -v npm >/dev/null; then npm ci --silent && npm run --silent types; \
 	else echo "Node.js is not installed, so the types of the web app's modules were not checked"; fi
 
-bench: .venv/.bench  ## compare with peers; each file prints a table (those over real pages need CRAWL2CHAT_SHARED)
-	for file in bench/*.py; do echo "== $$file"; $(BIN)/python $$file || failed=1; done; exit $${failed:-0}
+bench: .venv/.bench  ## compare with peers; each file prints a table (those over real pages need CRAWL2CHAT_SHARED; bench/gpu.py, for a GPU, is run by itself)
+	for file in $(filter-out bench/gpu.py,$(wildcard bench/*.py)); do echo "== $$file"; $(BIN)/python $$file || failed=1; done; exit $${failed:-0}
 
 .venv/.bench: .venv/.installed
 	$(BIN)/pip install --quiet --disable-pip-version-check --editable '.[bench]'

@@ -28,6 +28,7 @@ import torch
 from crawl2chat.evals.scoring import BATCH_TOKENS, Score, Span, score
 from crawl2chat.evals.suites.core import Task, cut, is_right, read_rows, read_tasks, spans_of, texts_of
 from crawl2chat.model import ModelConfig, Transformer
+from crawl2chat.model.families import config_to_json
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.tokenizer.stage import train_bpe
 
@@ -117,7 +118,7 @@ def random_model(vocab_size: int) -> Transformer:
 def peer(model: Transformer) -> Any:
     from transformers import Qwen3Config, Qwen3ForCausalLM
 
-    theirs = Qwen3ForCausalLM(Qwen3Config(**model.config.to_json(), attn_implementation="sdpa"))
+    theirs = Qwen3ForCausalLM(Qwen3Config(**config_to_json(model.config), attn_implementation="sdpa"))
     theirs.load_state_dict(model.state_dict())
     return theirs.eval()
 

@@ -34,6 +34,7 @@ from torch.nn.functional import cross_entropy
 
 from crawl2chat.evals.bits_per_byte import bits_per_byte
 from crawl2chat.model import Transformer
+from crawl2chat.model.families import config_to_json
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.tokenizer.shards import TokenizedDocuments, write_tokens
 from crawl2chat.tokenizer.stage import train_bpe
@@ -199,7 +200,7 @@ def train_peer(job: Job, batches: DocumentBatches) -> tuple[Transformer, list[fl
 
     torch.manual_seed(0)
     config = model_config(job.settings(), VOCAB)
-    model = Qwen3ForCausalLM(Qwen3Config(**config.to_json()))
+    model = Qwen3ForCausalLM(Qwen3Config(**config_to_json(config)))
     matrices = [p for p in model.parameters() if p.ndim == 2]
     others = [p for p in model.parameters() if p.ndim != 2]
     optimiser = torch.optim.AdamW(

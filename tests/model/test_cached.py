@@ -1,12 +1,16 @@
 """Reading over a cache gives the logits of reading at once, whatever else is in the batch, by torch and by numba."""
 
+import copy
+import dataclasses
+
 import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from models import SHAPES, random_model
 
-from crawl2chat.model import CachedTransformer, load_model, save_model
+from crawl2chat.model import CachedTransformer, Transformer, load_model, matrices, save_model
+from crawl2chat.model import cached as cached_module
 from crawl2chat.model.cached import attention_spans
 
 LENGTH = 96
@@ -106,6 +110,95 @@ def test_after_training_refresh_reads_the_new_weights(compiled):
     assert not torch.allclose(before, after)
     with torch.no_grad():
         torch.testing.assert_close(after, model(torch.tensor([[5]]))[0, 0], atol=1e-4, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+@pytest.mark.parametrize("window", [None, 8])
+def test_what_a_gpu_computes_otherwise_is_the_same(model, monkeypatch, dtype, window):
+    """Its fused norm, its attention and its masks, which hold no copy for each head, here computed by a CPU."""
+    config = dataclasses.replace(model.config, sliding_window=window, sliding_layers=(0, 2) if window else ())
+    with torch.device("meta"):
+        other = Transformer(config)
+    other.load_state_dict(model.state_dict(), assign=True)
+    other.to(dtype)
+    ids = [some_ids(30, 1), some_ids(17, 2)]
+
+    def logits():
+        cached = CachedTransformer(other, 4, LENGTH)
+        cached.prefill([0, 2], [0, 0], [ids[0][:9], ids[1][:-1]])
+        cached.prefill([0], [9], [ids[0][9:-1]])
+        return cached.decode([(ids[0][-1], 29), None, (ids[1][-1], 16)])[[0, 2]].float()
+
+    expected = logits()
+    monkeypatch.setattr(cached_module, "_on_gpu", lambda x: True)
+    found = logits()
+    assert (found - expected).norm() < (1e-5 if dtype == torch.float32 else 0.03) * expected.norm()
+
+
+class EagerGraph:
+    """What stands in for a CUDA graph: the function, called with the static input. tests/cuda has the real ones."""
+
+    def __init__(self, function, inputs, pool):
+        self.function, self.inputs = function, inputs.clone()
+
+    def __call__(self, inputs):
+        self.inputs.copy_(inputs)
+        return self.function(self.inputs)
+
+
+@pytest.fixture
+def graphs_on_a_cpu(monkeypatch):
+    monkeypatch.setattr(cached_module, "CudaGraph", EagerGraph)
+    monkeypatch.setattr(cached_module, "_on_gpu", lambda x: True)
+    monkeypatch.setattr(matrices, "_packed", lambda weight, bias: None)  # on a GPU, matrices are as they are
+
+
+@torch.inference_mode()
+def replay(cached, ids, rows):
+    """The logits of one more token in each of these rows, by a graph, as `decode` does it on a GPU."""
+    tokens = [(ids[-1], len(ids) - 1, row) for row in rows]
+    return cached._replay(torch.tensor(tokens).T.contiguous(), len(ids))
+
+
+@pytest.mark.parametrize("n", [2, 64, 65, LENGTH])
+def test_a_graph_of_a_few_sizes_has_the_logits_of_the_step(model, graphs_on_a_cpu, n):
+    """Its keys are rounded up to 64, 128, …, but to no more than the cache has."""
+    ids = some_ids(n)
+    replaying = CachedTransformer(model, 4, LENGTH)
+    replaying.prefill([0, 1], [0, 0], [ids[:-1]] * 2)
+    found = replay(replaying, ids, [0, 1, 4, 4])
+    expected = replaying.decode([(ids[-1], n - 1)])[0]
+    torch.testing.assert_close(found[:2], expected.expand(2, -1), atol=1e-4, rtol=1e-4)
+    assert list(replaying.graphs) == [(4, 64 if n <= 64 else LENGTH)]
+
+
+def test_graphs_read_weights_that_were_trained_in_place_where_they_read_the_old_ones(model, graphs_on_a_cpu):
+    model, ids = copy.deepcopy(model), some_ids(20)
+    replaying = CachedTransformer(model, 4, LENGTH)
+    replaying.prefill([0], [0], [ids[:-1]])
+    before = replay(replaying, ids, [0, 4, 4, 4])[0].clone()
+    read = [tensor for layer in replaying.layers for tensor in cached_module._tensors(layer)]
+    graphs = dict(replaying.graphs)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    assert replaying.refresh()
+    assert replaying.graphs == graphs
+    now = [tensor for layer in replaying.layers for tensor in cached_module._tensors(layer)]
+    assert [tensor.data_ptr() for tensor in now] == [tensor.data_ptr() for tensor in read]
+    replaying.prefill([0], [0], [ids[:-1]])
+    after = replay(replaying, ids, [0, 4, 4, 4])[0]
+    assert not torch.allclose(before, after, atol=1e-2)
+    torch.testing.assert_close(after, read_alone(model, ids), atol=1e-4, rtol=1e-4)
+
+
+def test_graphs_of_weights_that_were_put_elsewhere_are_forgotten(model, graphs_on_a_cpu):
+    model, ids = copy.deepcopy(model), some_ids(20)
+    replaying = CachedTransformer(model, 4, LENGTH)
+    replay(replaying, ids, [0, 4, 4, 4])
+    model.model.norm.weight = torch.nn.Parameter(model.model.norm.weight * 2)
+    assert replaying.refresh()
+    assert not replaying.graphs
 
 
 def test_bf16_is_near_the_transformer_in_bf16(tmp_path):

@@ -11,7 +11,7 @@ from crawl2chat.model import Transformer
 from crawl2chat.plan import plan
 from crawl2chat.plan.refining import Rates, measure, rates_of_run, shuffle_bytes
 from crawl2chat.plan.table import as_time
-from crawl2chat.plan.training import affordable, measured_rate, random_batches
+from crawl2chat.plan.training import affordable, measured_rate
 from crawl2chat.refine.copies import copies
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.stages.figures import Figure
@@ -20,6 +20,7 @@ from crawl2chat.stages.pipeline import Recipe, find_stage
 from crawl2chat.stages.settings import load_settings
 from crawl2chat.stages.stage import MANIFEST, METRICS, Manifest, run_stage
 from crawl2chat.tinyweb import TinywebSettings
+from crawl2chat.train.data import random_batches
 from crawl2chat.train.loop import train
 from crawl2chat.train.metrics import typical_speed
 from crawl2chat.train.next_token import NextToken
@@ -241,7 +242,8 @@ def test_a_measured_rate_is_about_the_rate_of_training(tmp_path):
     assert "5 steps of 4,096 tokens at depth 3;" in measured.how
     model = Transformer(model_config(settings, 512))
     model.init_weights(0)
-    train(NextToken(model, random_batches(512, settings), settings), 10, settings, tmp_path, label="test")
+    batches = random_batches(512, settings.batch_rows, settings.seq_len)
+    train(NextToken(model, batches, settings), 10, settings, tmp_path, label="test")
     speed = typical_speed(tmp_path / METRICS)[0].value
     assert measured.flops == pytest.approx(speed * model.flops_per_token(64), rel=0.8)  # of a machine with others on it
 

@@ -10,6 +10,7 @@ from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.rl.grpo import (
     PolicyGradient,
     add_policy_gradients,
+    engine_for,
     sample_groups,
     samples_of,
     token_logprobs,
@@ -135,6 +136,14 @@ def test_the_answer_and_its_stop_token_are_learned_and_the_prompt_is_not(tokeniz
     logprobs_bt, _ = token_logprobs(model, torch.tensor([prompt + answer]))
     (-logprobs_bt[0, 2:].mean()).backward()
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(found, gradients(model), strict=True))
+
+
+def test_an_engine_is_taken_again_where_prompts_and_answers_fit_it(tokenizer):
+    model = tiny(tokenizer)
+    engine = engine_for(model, tokenizer, PROMPTS, SMALL)
+    assert engine_for(model, tokenizer, PROMPTS[:1], SMALL, last=engine) is engine
+    longer = engine_for(model, tokenizer, [[5] * 20], SMALL, last=engine)
+    assert (engine.context, longer.context) == (5 + 8, 20 + 8)
 
 
 def test_what_is_rewarded_becomes_more_frequent(tokenizer, tmp_path):

@@ -1,6 +1,6 @@
 """What the ranks of test_distributed run: trainings one after the other, as a JSON list of jobs says.
 
-python on_ranks.py JOBS FOLDER
+python on_ranks.py JOBS FOLDER [cuda]
 """
 
 import json
@@ -75,7 +75,7 @@ def run(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
 
     def evaluate(step):
         with torch.no_grad():
-            return {"logit": model(inputs)[0, -1, 3].item()}
+            return {"logit": model(inputs.to(model.lm_head.weight.device))[0, -1, 3].item()}
 
     try:
         made = batches(settings.batch_rows, job.get("stop_at"), kill, job.get("broken_at"))
@@ -161,7 +161,7 @@ def run_sending(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
 def main() -> None:
     folder = Path(sys.argv[2])
     try:
-        with process_group("cpu") as together:
+        with process_group("cuda" if "cuda" in sys.argv[3:] else "cpu") as together:
             for job in json.loads(sys.argv[1]):
                 RUNS[job.get("kind", "batches")](job, folder, together)
         if torchrun.rank():

@@ -31,6 +31,13 @@ def test_compilation_is_chosen_for_runs_long_enough_to_pay_for_it(monkeypatch):
     assert not compiles(settings, "cpu", 2 * pays * step)
 
 
+def test_on_a_gpu_too_compilation_needs_a_compiler(monkeypatch):
+    flop = 2 * devices.COMPILE_FROM_FLOP["cuda"]
+    for compiler, compiled in (("gcc", True), ("clang", True), ("c++", False)):
+        monkeypatch.setattr(devices.shutil, "which", lambda name, here=compiler: here if name == here else None)
+        assert compiles(TrainSettings(), "cuda", flop) == compiled
+
+
 def test_determinism_is_asked_of_cpus_alone_and_ends_with_its_block():
     with deterministic("cuda"):
         assert not torch.are_deterministic_algorithms_enabled()

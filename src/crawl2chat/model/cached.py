@@ -3,7 +3,8 @@
 The same mathematics as `Transformer.features`, arranged for few tokens at a time, where the time goes into starting
 operations and into reading weights: q, k and v come from one product, gate and up from another, and on a CPU matrices
 are laid out as oneDNN reads them (`matrices.py`), or a step is one compiled function (`cpu_kernel.py`), of which what
-is here is the reference. On a GPU a step is a CUDA graph.
+is here is the reference. On a GPU a step is a CUDA graph: its launches are recorded once for each of a few sizes and
+replayed with other numbers in the same places. With `replays` off the same operations run one by one, as on a CPU.
 
 A token's numbers do not depend on which others share its batch. On a CPU that holds to the last bit: the kernels used
 here sum in an order that changes only for fewer than ROWS rows, or with the number of keys modulo KEYS. So both are
@@ -14,9 +15,9 @@ Shapes: N tokens, B rows of the cache, T tokens per row, S keys, C width, H key-
 head, D head width, V vocabulary.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
 from types import ModuleType
 from typing import cast
@@ -25,8 +26,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from crawl2chat.model.cuda_graph import CudaGraph
 from crawl2chat.model.kv_cache import KVCache
-from crawl2chat.model.matrices import Embedding, Matrix, WeightForm, make_matrix
+from crawl2chat.model.matrices import Embedding, FloatMatrix, Matrix, WeightForm, make_matrix
 from crawl2chat.model.transformer import Block, RMSNorm, Transformer
 
 ROWS, KEYS = 4, 16
@@ -71,6 +73,8 @@ class CachedTransformer:
         self.empties_model = empties_model
         self.alone, self.compiled = rows == 1, compiled
         self.n_rows = rows_made(rows) - 1
+        self.replays = True  # on a GPU
+        self.graphs: dict[tuple[int, int], CudaGraph] = {}
         self.cache = self._new_cache()
         self.version: tuple[tuple[int, int], ...] = ()
         self.refresh()
@@ -92,6 +96,14 @@ class CachedTransformer:
         version = self._version()
         if version == self.version:
             return False
+        if self.graphs and [place for place, _ in version] == [place for place, _ in self.version]:
+            self._copy_again()
+        else:
+            self._copy_weights()
+        self.version = self._version()
+        return True
+
+    def _copy_weights(self) -> None:
         if (self.cache.content.dtype, self.cache.content.device) != (self.dtype, self.device):
             self.cache = self._new_cache()
         self.step: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
@@ -107,11 +119,17 @@ class CachedTransformer:
         self.keys_s = torch.arange(self.max_length, device=self.device)
         self.rope_s1d = self._rope(self.keys_s[:, None], self.keys_s + 1)  # of a token that is the last one so far
         self.zero, self.minus_inf = torch.tensor([[0.0], [-torch.inf]], dtype=self.dtype, device=self.device)
-        self.graphs: dict[tuple[int, int], _Graph] = {}
+        self.graphs = {}
+        self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
         if self.kernel:
             self.step = self.kernel.Step(self.config, self.layers, self.last_norm, self.head, self.cache, self.rope_s1d)
-        self.version = self._version()
-        return True
+
+    def _copy_again(self) -> None:
+        """Write weights that have changed in place over what was made of them, where the graphs read it."""
+        for layer, block in zip(self.layers, self.model.model.layers, strict=True):
+            for old, new in zip(_tensors(layer), _tensors(self._lay_out(cast(Block, block))), strict=True):
+                if old.data_ptr() != new.data_ptr():  # else it is the model's own, as embedding, last norm and head are
+                    old.copy_(new)
 
     def _version(self) -> tuple[tuple[int, int], ...]:
         """Changes whenever a weight is changed in place or put elsewhere."""
@@ -203,10 +221,10 @@ class CachedTransformer:
         padded = tokens if self.alone else [*tokens, *[None] * (batch_size(len(tokens)) - len(tokens))]
         read = [(*token, row) if token else (0, 0, self.cache.spare_row) for row, token in enumerate(padded)]
         inputs = torch.tensor(list(zip(*read, strict=True)))
-        if self.device.type == "cuda":
+        if self.replays and self.device.type == "cuda":
             return self._replay(inputs, max(position for _, position, _ in read) + 1)[: len(tokens)]
         spans = attention_spans([min(_up_to(position + 1, KEYS), self.max_length) for _, position, _ in read])
-        return self._decode(inputs, spans)[: len(tokens)]
+        return self._decode(inputs.to(self.device), spans)[: len(tokens)]
 
     def _decode(self, inputs: Tensor, spans: Sequence[Span]) -> Tensor:
         """inputs: (3, N) ids, positions, rows to write to. Padding is computed like all else and means nothing."""
@@ -272,7 +290,7 @@ class CachedTransformer:
         On a GPU, whose kernels repeat it themselves, without H: (B, R·T, S).
         """
         H, T = self.config.num_key_value_heads, positions_bt.shape[1]
-        if not positions_bt.is_cuda:
+        if not _on_gpu(positions_bt):
             positions_bt = positions_bt.repeat_interleave(H, dim=0)
         unseen_xts = self.keys_s[:n_keys] > positions_bt[:, :, None]
         if window:
@@ -285,7 +303,8 @@ class CachedTransformer:
         size = inputs.shape[1], min(max(GRAPH_KEYS, 1 << (n_keys - 1).bit_length()), self.max_length)
         if size not in self.graphs:
             spans = [(slice(0, size[0]), size[1])]
-            self.graphs[size] = _Graph(lambda static: self._decode(static, spans), inputs.to(self.device))
+            step = partial(self._decode, spans=spans)
+            self.graphs[size] = CudaGraph(step, inputs.to(self.device), self.pool)
         return self.graphs[size](inputs)
 
 
@@ -298,24 +317,13 @@ def _kernel() -> ModuleType | None:
         return None
 
 
-class _Graph:
-    """A function of one tensor, recorded as a CUDA graph; its output is overwritten by the next call."""
-
-    def __init__(self, function: Callable[[Tensor], Tensor], inputs: Tensor) -> None:
-        self.inputs = inputs
-        stream = torch.cuda.Stream()  # type: ignore[no-untyped-call]
-        stream.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(stream):  # libraries make their work space before anything is recorded
-            function(self.inputs)
-        torch.cuda.current_stream().wait_stream(stream)
-        self.graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(self.graph):
-            self.output = function(self.inputs)
-
-    def __call__(self, inputs: Tensor) -> Tensor:
-        self.inputs.copy_(inputs)
-        self.graph.replay()
-        return self.output
+def _tensors(part: object) -> Iterator[Tensor]:
+    """The tensors of a layer and its matrices, in a fixed order."""
+    if isinstance(part, Tensor):
+        yield part
+    elif isinstance(part, _Layer | FloatMatrix):
+        for value in vars(part).values():
+            yield from _tensors(value)
 
 
 def attention_spans(keys: Sequence[int]) -> list[Span]:
@@ -333,9 +341,14 @@ def attention_spans(keys: Sequence[int]) -> list[Span]:
     return [(slice(0, len(keys)), limit), *((slice(i, i + 1), n) for i, n in enumerate(keys) if n > limit)]
 
 
+def _on_gpu(x: Tensor) -> bool:
+    """Whether to take the fused kernels of a GPU; a function, so that tests can have their results on a CPU."""
+    return x.is_cuda
+
+
 def _rms_norm(x: Tensor, weight: Tensor, eps: float) -> Tensor:
     """As the model's RMSNorm; in fewer operations than F.rms_norm takes on a CPU."""
-    if x.is_cuda:
+    if _on_gpu(x):
         return F.rms_norm(x, x.shape[-1:], None, eps) * weight
     if x.dtype == torch.float32:
         return (x * x).mean(dim=-1, keepdim=True).add_(eps).rsqrt_() * x * weight
@@ -353,7 +366,7 @@ def _attend(q_nhd: Tensor, k_xsd: Tensor, v_xsd: Tensor, mask: Tensor, n_tokens:
     H, R = X // B, q_nhd.shape[1] * B // X
     # of one token, queries lie as they are needed
     q_xrd = (q_nhd if T == 1 else q_nhd.view(B, T, H, R, D).permute(0, 2, 3, 1, 4)).reshape(X, R * T, D)
-    if q_nhd.is_cuda:  # with four dimensions its fused kernels never hold all scores at once
+    if _on_gpu(q_nhd):  # with four dimensions its fused kernels never hold all scores at once
         q, k, v = (x.view(B, H, *x.shape[1:]) for x in (q_xrd, k_xsd, v_xsd))
         bias = mask[:, None].expand(B, H, R * T, -1)
         y_xrd = F.scaled_dot_product_attention(q, k, v, attn_mask=bias, scale=1.0).flatten(0, 1)

@@ -174,6 +174,7 @@ class Transformer(nn.Module):
             self.lm_head.weight = self.model.embed_tokens.weight
         self.chunk_loss = ChunkLoss()
         self.recomputes_blocks = False  # in the backward pass, so that of each block only the input is kept
+        self.compiled = False  # whether its blocks are
 
     def forward(
         self,
@@ -237,10 +238,11 @@ class Transformer(nn.Module):
         windowed = mask
         if documents_bt is not None:
             positions_bt = positions_within(documents_bt)
-            mask = windowed = mask_within(documents_bt, blocks=documents_bt.is_cuda)
+            in_blocks = documents_bt.is_cuda and self.compiled
+            mask = windowed = mask_within(documents_bt, blocks=in_blocks)
         if window and window < T:  # else it cuts off nothing
             if documents_bt is not None:
-                windowed = mask_within(documents_bt, blocks=documents_bt.is_cuda, window=window)
+                windowed = mask_within(documents_bt, blocks=in_blocks, window=window)
             else:
                 windowed = mask_in_window(mask, positions_bt, window)
         rope = self.config.rope(positions_bt)

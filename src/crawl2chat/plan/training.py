@@ -21,7 +21,7 @@ from crawl2chat.model.adapters import AdaptedTransformer
 from crawl2chat.plan.table import Row, as_bytes, as_count, as_time
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import METRICS, read_manifest
-from crawl2chat.train.data import Batch, Batches
+from crawl2chat.train.data import random_batches
 from crawl2chat.train.devices import choose_device, compiles, uses_bf16
 from crawl2chat.train.distributed import BYTES_PER_PARAMETER, REPLICA_SHARE
 from crawl2chat.train.loop import train
@@ -348,20 +348,9 @@ def _time_steps(settings: PretrainSettings, vocab_size: int) -> tuple[float, flo
     model = Transformer(model_config(settings, vocab_size))
     model.init_weights(settings.seed)
     with tempfile.TemporaryDirectory(prefix="crawl2chat-plan-") as folder, contextlib.redirect_stderr(io.StringIO()):
-        objective = NextToken(model, random_batches(vocab_size, settings), settings)
+        objective = NextToken(model, random_batches(vocab_size, settings.batch_rows, settings.seq_len), settings)
         train(objective, WARM_UP + TIMED, settings, Path(folder), label="pretrain")
         lines = read_metrics(Path(folder) / METRICS)
     seconds = [settings.batch_tokens / line["tokens_per_second"] for line in lines]
     typical = statistics.median(seconds[WARM_UP:])
     return settings.batch_tokens / typical, max(0.0, sum(seconds[:WARM_UP]) - WARM_UP * typical)
-
-
-def random_batches(vocab_size: int, settings: PretrainSettings) -> Batches:
-    """Return batches of uniformly drawn tokens, different in each step."""
-
-    def batch(step: int) -> Batch:
-        generator = torch.Generator().manual_seed(step)
-        ids = torch.randint(vocab_size, (settings.batch_rows, settings.seq_len + 1), generator=generator)
-        return Batch(ids[:, :-1], ids[:, 1:], torch.ones(settings.batch_rows, settings.seq_len))
-
-    return batch

@@ -68,14 +68,18 @@ def token_logprobs(
 
 
 def engine_for(
-    model: Transformer, tokenizer: Tokenizer, prompts: Prompts, settings: PolicySettings, tools: ToolUse | None = None
-) -> Engine:
+    model: Transformer, tokenizer: Tokenizer, prompts: Prompts, settings: PolicySettings, tools: ToolUse | None = None,
+    *, last: Engine | None = None,
+) -> Engine:  # fmt: skip
     """Return an engine whose context is what these prompts and their answers need, so that many fit at a time.
 
-    With tools, whose results may be of any length, it is the model's.
+    With tools, whose results may be of any length, it is the model's. last: one of this model, to be taken if it has
+    that context.
     """
     longest = max(map(len, prompts)) + settings.max_tokens
     context = None if tools else min(longest, model.config.max_position_embeddings)
+    if last and last.context >= (context or 0):
+        return last
     return Engine(model, tokenizer, context=context, weights=rollout_form(model, settings))
 
 
@@ -129,13 +133,14 @@ class PolicyGradient(Objective):
         self.replay = replay if settings.replay_weight else None
         self.reference = reference if settings.kl_weight else None
         self.steps_per_round = settings.updates
+        self.engine: Engine | None = None  # the last step's, kept on a GPU for the graphs that it has recorded
 
     def __getstate__(self) -> dict[str, Any]:
         """What another rank needs: no prompts and rewards, and the tokenizer as its files."""
         with tempfile.TemporaryDirectory(prefix="crawl2chat-tokenizer-") as folder:
             self.tokenizer.save(folder)
             files = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
-        mine = vars(self).keys() - {"prompts_for", "reward", "tokenizer"}
+        mine = vars(self).keys() - {"prompts_for", "reward", "tokenizer", "engine"}
         return {name: getattr(self, name) for name in mine} | {"files": files}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -143,7 +148,7 @@ class PolicyGradient(Objective):
             for name, content in state.pop("files").items():
                 (Path(folder) / name).write_bytes(content)
             self.tokenizer = Tokenizer.load(folder)
-        vars(self).update(state)
+        vars(self).update(state, engine=None)
 
     def micro_batch(self, settings: TrainerSettings, device: str, label: str, ranks: Ranks) -> MicroBatch:
         otherwise = f"{label}.max_tokens, {label}.prompts or {label}.answers"
@@ -231,7 +236,8 @@ class PolicyGradient(Objective):
         if self.served:
             drawn = self.served.draw(self.model, self.tokenizer, prompts, settings.answers, sampling, first_seed)
         else:
-            engine = engine_for(self.model, self.tokenizer, prompts, settings, self.tools)
+            engine = engine_for(self.model, self.tokenizer, prompts, settings, self.tools, last=self.engine)
+            self.engine = engine if engine.cached.device.type == "cuda" else None
             drawn = sample_groups(engine, prompts[share], settings.answers, sampling, first_seed, self.tools)
         groups = [group for part in ranks.gather_objects(drawn) for group in part]
         self.step_tokens += sum(len(answer.ids) for group in groups for answer in group)

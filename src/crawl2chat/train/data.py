@@ -141,6 +141,17 @@ class RowBatches:
         return Batch(ids[:, :-1], ids[:, 1:], weights[:, 1:])
 
 
+def random_batches(vocab_size: int, rows: int, seq_len: int) -> Batches:
+    """Return batches of uniformly drawn tokens, different in each step, to measure with."""
+
+    def batch(step: int) -> Batch:
+        generator = torch.Generator().manual_seed(step)
+        ids = torch.randint(vocab_size, (rows, seq_len + 1), generator=generator)
+        return Batch(ids[:, :-1], ids[:, 1:], torch.ones(rows, seq_len))
+
+    return batch
+
+
 @contextmanager
 def prefetched(batches: Batches, steps: int) -> Iterator[Batches]:
     """The same batches, the next ones made by a thread meanwhile; what it raises, the call for that step raises.

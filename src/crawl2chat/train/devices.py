@@ -22,7 +22,8 @@ from crawl2chat.train.settings import ComputeSettings
 # what it saved had made that up after 2e12 (depth 3), 6e12 (4), 8e12 (6) and 2e13 (8).
 # For GPUs it is an estimate: a minute to compile, half as fast without at 1e14 FLOP/s.
 COMPILE_FROM_FLOP = {"cpu": 1e13, "cuda": 1e16}
-
+# What torch.compile looks for: a C++ compiler for kernels on a CPU, a C compiler for what starts Triton's on a GPU.
+COMPILERS = {"cpu": ("c++", "g++", "clang++"), "cuda": ("gcc", "clang")}
 
 LARGE = 50_000_000  # parameters from which a model's products are most of what generating takes
 
@@ -94,5 +95,5 @@ def compiles(settings: ComputeSettings, device: str, flop: float) -> bool:
     """Whether to compile: as asked, or if a run of this many FLOP repays it and there is a compiler."""
     if settings.compile != "auto":
         return settings.compile == "on"
-    has_compiler = device != "cpu" or any(map(shutil.which, ("c++", "g++", "clang++")))
+    has_compiler = any(map(shutil.which, COMPILERS[device]))
     return flop >= COMPILE_FROM_FLOP[device] and has_compiler

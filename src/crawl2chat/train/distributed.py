@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.distributed.tensor import DTensor
 
 from crawl2chat.model.head_loss import ChunkLoss
-from crawl2chat.model.transformer import Block, Decoder
+from crawl2chat.model.transformer import Block, Decoder, Transformer
 from crawl2chat.parallel import torchrun as processes
 
 BYTES_PER_PARAMETER = 16  # the weight, its gradient and two of the optimiser's, in fp32
@@ -299,6 +299,8 @@ def compile_parts(model: nn.Module, one_shape: bool) -> None:
                 module.compile(dynamic=dynamic)
         elif isinstance(part, ChunkLoss):
             part.compile(dynamic=dynamic)
+        elif isinstance(part, Transformer):
+            part.compiled = True
 
 
 def _is_sharded(module: nn.Module) -> bool:
