@@ -202,7 +202,7 @@ def _exp(x):  # type: ignore[no-untyped-def]
 
 @njit(**COMPILED)
 def _product(w_mc, scale_m, bias_m, x_nc, y_nm):  # type: ignore[no-untyped-def]
-    """y = x · Wᵀ · scale + bias; the last outputs and rows are computed twice where their numbers don't come out even."""
+    """y = x · Wᵀ · scale + bias. Where their numbers don't come out even, the last outputs and rows are made twice."""
     N, C = x_nc.shape
     M = len(w_mc)
     if N == 1:
