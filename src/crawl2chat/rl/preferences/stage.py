@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from crawl2chat.generate import Engine
 from crawl2chat.honesty.checkup import check_again, copy_forward
 from crawl2chat.model import Transformer
-from crawl2chat.rl.grpo import PolicyGradient, Prompts
+from crawl2chat.rl.grpo import PolicyGradient
 from crawl2chat.rl.preferences.annotator import Annotator, Taste
 from crawl2chat.rl.preferences.check import Check, Checker, penalised_reward
 from crawl2chat.rl.preferences.collect import (
@@ -39,6 +39,7 @@ from crawl2chat.rl.preferences.reward_model import RewardEnsemble, RewardModel
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Ranking
 from crawl2chat.rl.replay import replay_batches
+from crawl2chat.rl.samples import Prompts
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
 from crawl2chat.stages.stage import METRICS
