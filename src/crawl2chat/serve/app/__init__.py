@@ -17,8 +17,10 @@ from crawl2chat.serve.app.chat import ChatPage
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.inside import InsidePage
 from crawl2chat.serve.app.ranking import RankingPage
+from crawl2chat.serve.app.rollouts import RolloutsPage
 from crawl2chat.serve.app.sampling import SamplingPage
 from crawl2chat.serve.app.tokens import TokensPage
+from crawl2chat.serve.app.training import TrainingPage
 from crawl2chat.serve.http import routes_of
 from crawl2chat.serve.middleware import PAGES
 
@@ -32,7 +34,8 @@ def page_routes(context: AppContext) -> list[BaseRoute]:
 
     Raises StageError for files of prompts or guidelines that can't be used.
     """
-    pages = [kind(context) for kind in (TokensPage, SamplingPage, InsidePage, ChatPage, RankingPage)]
+    kinds = (TokensPage, SamplingPage, InsidePage, ChatPage, RankingPage, TrainingPage, RolloutsPage)
+    pages = [kind(context) for kind in kinds]
     return [
         *(Route(path, _index) for path in PAGES),
         Mount("/web", GZipMiddleware(_Files(directory=WEB))),
