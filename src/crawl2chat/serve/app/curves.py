@@ -78,10 +78,10 @@ class Grid:
 
 
 def grid(all_x: Sequence[Numbers], columns: int, begin: float | None, end: float | None, on_log: bool) -> Grid:
-    """Columns over the values of x between begin and end: those values themselves if they are few enough."""
-    shown = [x[(x >= (begin if begin is not None else -np.inf)) & (x <= (end if end is not None else np.inf))]
-             for x in all_x]  # fmt: skip
-    shown = [x[x > 0] if on_log else x for x in shown]
+    """Columns over the sorted values of x between begin and end: those values themselves if they are few enough."""
+    first = max(begin if begin is not None else -np.inf, np.nextafter(0, 1) if on_log else -np.inf)
+    last = end if end is not None else np.inf
+    shown = [x[np.searchsorted(x, first) : np.searchsorted(x, last, "right")] for x in all_x]
     shown = [x for x in shown if len(x)]
     if not shown:
         return Grid(np.empty(0), np.zeros(1))

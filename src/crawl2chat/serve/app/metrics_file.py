@@ -14,6 +14,7 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute  # or the first file that is opened waits for it
 import pyarrow.json
 
 BLOCK = 4 << 20  # bytes that are parsed at once: less than a tenth of a second
@@ -206,7 +207,7 @@ def _columns_of_table(table: Any) -> tuple[Columns, list[tuple[int, str]]]:
     for name in table.column_names:
         column = table[name]
         if pa.types.is_integer(column.type) or pa.types.is_floating(column.type):
-            columns[name] = column.cast(pa.float64(), safe=False).to_numpy()
+            columns[name] = pa.compute.cast(column, pa.float64(), safe=False).to_numpy()
         elif name == "skipped" and pa.types.is_string(column.type):
             there = np.flatnonzero(column.is_valid().to_numpy())
             skipped = [(int(i), column[int(i)].as_py()) for i in there]

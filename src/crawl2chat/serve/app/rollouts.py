@@ -10,6 +10,7 @@ from starlette.requests import Request
 from crawl2chat.rl.rollout_log import RolloutReader
 from crawl2chat.serve.api.requests import Strict
 from crawl2chat.serve.app.context import AppContext
+from crawl2chat.serve.app.training import training_id
 from crawl2chat.serve.errors import ApiError
 from crawl2chat.serve.http import get, post
 from crawl2chat.stages.stage import MANIFEST, ROLLOUTS_INDEX
@@ -47,6 +48,7 @@ class RolloutsPage:
         return {
             "steps": shown.tolist(), "n_steps": len(steps), "logs": list(logs), "problem": None,
             "finished": (self._folder / MANIFEST).exists(),
+            "trainings": [training_id(self.context, log.folder) for log in logs.values()],
         }  # fmt: skip
 
     @post("/app/rollouts/step", StepRequest)

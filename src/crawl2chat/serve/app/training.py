@@ -23,15 +23,15 @@ from crawl2chat.serve.http import get, post, tensors
 from crawl2chat.stages.stage import MANIFEST, METRICS, REPLACED, SAMPLES_DURING
 from crawl2chat.train.metrics import read_metrics
 
-READING = 0.3  # seconds that one request may read on; a long file takes several
+READING = 0.4  # seconds that one request may read on; a long file takes several
 MOST_NUMBERS = 100_000_000  # of all files together, some 500 MB; those used longest ago are read again when needed
 MOST_RUNS = 500  # folders next to the run that are looked into
-MOST_MARKS = 400  # skipped steps that are drawn
+MOST_MARKS = 200  # skipped steps that are drawn
 TOLD = 50  # skipped steps of which the reason is told
 SHOWN = 4  # fields that are drawn unless others are asked for
 FIRST = (
     "loss", "reward", "proxy", "bits_per_byte", "held_out_loss", "held_out_greedy", "held_out_gold", "win_rate",
-    "answer_tokens", "entropy", "sqrt_kl", "grad_norm",
+    "answer_tokens", "entropy", "sqrt_kl", "grad_norm", "tokens_per_second",
 )  # fmt: skip
 TITLES = {
     "loss": "loss on the training text, nats per token",
@@ -151,7 +151,8 @@ class TrainingPage:
         """Binary; or `unchanged` where the page has all of it. `share`: of the files that has been read so far."""
         with self._lock:
             trainings = [self._find(id) for id in dict.fromkeys(body.trainings)]
-            files = [self._read(training, READING / len(trainings)) for training in trainings]
+            until = time.monotonic() + READING  # each reads at least a little
+            files = [self._read(training, until - time.monotonic()) for training in trainings]
             version = " ".join(file.version for file in files)
             state = {
                 "version": version, "share": min(file.share for file in files),
@@ -199,8 +200,7 @@ class TrainingPage:
     def _scan(self) -> None:
         found = {}
         for folder in _trainings_of(self.context.folder):
-            place = folder.relative_to(self.context.folder).as_posix()
-            id = self.context.folder.resolve().name if place == "." else place
+            id = training_id(self.context, folder)
             found[id] = Training(id, folder, self.context.folder.resolve().name, own=True)
         for run in self._neighbours():
             for folder in _trainings_of(run):
@@ -209,10 +209,10 @@ class TrainingPage:
         self._known = found
 
     def _neighbours(self) -> Iterator[Path]:
-        """Runs in the folder that this one is in."""
+        """Folders next to this run, as it was named: of a link those next to the link."""
         if self.context.run is None:
             return
-        here = self.context.run.resolve()
+        here = Path(os.path.abspath(self.context.run))
         try:
             with os.scandir(here.parent) as entries:
                 names = sorted(e.name for e in entries if e.is_dir() and e.name != here.name and e.name[0] != ".")
@@ -292,6 +292,12 @@ class TrainingPage:
                 del self._smooth[one]
             kept = self._smooth[key] = begun, Smoothing(body.smooth, body.log_y)
         return kept[1].follow(values)
+
+
+def training_id(context: AppContext, folder: Path) -> str:
+    """What one of the run's own trainings is called: its path in the run, or the run's name if that is the folder."""
+    place = folder.relative_to(context.folder).as_posix()
+    return context.folder.resolve().name if place == "." else place
 
 
 def _trainings_of(run: Path) -> Iterator[Path]:

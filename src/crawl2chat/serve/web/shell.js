@@ -15,6 +15,8 @@ export const PAGES = [
   { path: "/inside", name: "inside", title: "Inside", css: true, says: "every number on the way through the network" },
   { path: "/chat", name: "chat", title: "Chat", css: true, says: "talk to every stage of the run" },
   { path: "/ranking", name: "ranking", title: "Ranking", css: true, says: "rank answers, as people do for reward models" },
+  { path: "/training", name: "training", title: "Training", css: true, says: "loss, rewards and speed of every stage, also while it runs" },
+  { path: "/rollouts", name: "rollouts", title: "Rollouts", css: true, says: "what reinforcement learning drew, step by step, and how it was rewarded" },
 ];
 const HOME = { path: "/", name: "home", title: "Start", css: false, says: "" };
 
@@ -43,6 +45,8 @@ async function open(back = false) {
     shown.value = { Page, at };
     if (back || location.hash) readAddress();
     else showState();
+    // on a phone the links are a row that scrolls
+    requestAnimationFrame(() => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }));
   } catch (error) {
     failure.value = error instanceof Error ? error : new Error(String(error));
   }
