@@ -65,7 +65,7 @@ def write_rollouts(folder: Path, tokenizer, steps: int = 8, coin: bool = False, 
             rewards_pk = torch.from_numpy(np.random.default_rng(step).integers(0, 2, (6, 4))).float()
         advantages = (rewards_pk - rewards_pk.mean(dim=1, keepdim=True)).tolist()
         flat = [answer for group in groups for answer in group]
-        entropies = {n: [0.1 * (i % 30) for i in range(len(answer.ids))] for n, answer in enumerate(flat) if n % 4}
+        entropies = {n: [0.15 * (i % 20) for i in range(len(answer.ids))] for n, answer in enumerate(flat) if n % 4}
         asked = [(step - 1, n) for n in range(len(PROBLEMS))]
         log.write(Rollouts(step, asked, groups, rewards_pk.tolist(), advantages, entropies))
     return log

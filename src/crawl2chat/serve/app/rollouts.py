@@ -13,7 +13,7 @@ from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.training import training_id
 from crawl2chat.serve.errors import ApiError
 from crawl2chat.serve.http import get, post
-from crawl2chat.stages.stage import MANIFEST, ROLLOUTS_INDEX
+from crawl2chat.stages.stage import MANIFEST, METRICS, ROLLOUTS_INDEX
 
 MOST_STEPS = 2000  # that the slider has
 MOST_ANSWERS = 20_000  # of a step whose rewards and lengths are sent
@@ -48,7 +48,9 @@ class RolloutsPage:
         return {
             "steps": shown.tolist(), "n_steps": len(steps), "logs": list(logs), "problem": None,
             "finished": (self._folder / MANIFEST).exists(),
-            "trainings": [training_id(self.context, log.folder) for log in logs.values()],
+            "trainings": [
+                training_id(self.context, log.folder) for log in logs.values() if (log.folder / METRICS).exists()
+            ],
         }  # fmt: skip
 
     @post("/app/rollouts/step", StepRequest)

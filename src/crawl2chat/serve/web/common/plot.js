@@ -10,6 +10,8 @@ import { brief } from "./numbers.js";
 import { cssColour, dark } from "./theme.js";
 import { Wide } from "./ui.js";
 
+document.head.append(Object.assign(document.createElement("link"), { rel: "stylesheet", href: "/web/vendor/uPlot-1.6.32.min.css" }));
+
 /**
  * A curve. smooth: the line; low, high: the range of raw values about it, if that is shown; points: mark each value;
  * faint: as one of several that a stronger line summarises. Arrays have a value, or NaN, for each x.
@@ -102,7 +104,7 @@ export function Plot(props) {
     const made = plot.current;
     if (!made || !x.length) return;
     const index = Math.max(0, Math.min(x.length - 1, place));
-    made.setCursor({ left: made.valToPos(x[index], "x"), top: 10 });
+    /** @type {any} */ (made).setCursor({ left: made.valToPos(x[index], "x"), top: 10 }, true, true); // in all that share it
   };
   /** @param {KeyboardEvent} event */
   const keys = (event) => {
@@ -129,7 +131,7 @@ export function Plot(props) {
     <div class="plot-box" ref=${box} tabindex="0" role="application" aria-roledescription="plot" onKeyDown=${keys} onClick=${click}
       aria-label=${`${title}, by ${xName}; ${help}`}></div>
     <p class="plot-values" aria-live="off"><span class="plot-x">${place === null ? "at the end" : `${xName}: ${xText(x[place])}`}</span>
-      ${curves.filter((curve) => curve.label).map((curve) => html`<span key=${curve.label} class="plot-value"><${Swatch} style=${curve.style} />
+      ${curves.filter((curve) => curve.label).map((curve) => html`${" "}<span key=${curve.label} class="plot-value"><${Swatch} style=${curve.style} />
         ${curves.length > 1 ? `${curve.label} ` : ""}<b>${brief(nearest(curve.smooth, place ?? last))}</b></span>`)}</p>
     <${Table} x=${x} curves=${curves} xName=${xName} xText=${xText} title=${title} />
   </figure>`;

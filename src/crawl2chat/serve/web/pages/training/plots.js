@@ -34,8 +34,8 @@ function FieldPlot({ name, names }) {
     const made = found.trainings.flatMap((_, i) => {
       const [low, high, line] = ["low", "high", "smooth"].map((part) => arrays[`${i}/${name}/${part}`]);
       if (!line) return [];
-      const plain = mean || (evaluation && line.length <= MOST_POINTS);
-      const points = evaluation && line.length <= MOST_POINTS;
+      const points = evaluation && line.filter((/** @type {number} */ value) => !Number.isNaN(value)).length <= MOST_POINTS;
+      const plain = mean || points;
       return [{ label: names[i], smooth: line, ...(plain ? {} : { low, high }), points, faint: Boolean(mean), style: i % STYLES }];
     });
     if (!mean) return made;
