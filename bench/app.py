@@ -27,7 +27,8 @@ from serve import ServerProcess, run_clients, start_server
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run")  # fmt: skip
 PAGES = {"/": "start", "/tokens": "Tokens", "/sampling": "Sampling", "/inside": "Inside", "/chat": "Chat",
-         "/ranking": "Ranking", "/training": "Training", "/rollouts": "Rollouts"}  # fmt: skip
+         "/ranking": "Ranking", "/training": "Training", "/rollouts": "Rollouts",
+         "/preferences": "Preferences"}  # fmt: skip
 INSIDE_TOKENS, TYPED_TOKENS, KEYSTROKES = 256, 5000, 40
 METRIC_LINES = 1_000_000
 PROSE = "The miller's daughter went down to the river at dawn; nobody had told her that the bridge was gone. "

@@ -32,6 +32,7 @@ from crawl2chat.rl.preferences.results import (
     check_to_keep,
     curves,
     figures,
+    write_answers,
     write_checks,
     write_samples,
 )
@@ -51,7 +52,7 @@ from crawl2chat.train.lora import Start
 from crawl2chat.train.metrics import Metrics
 from crawl2chat.train.pretrain import save_stage_model
 
-CURVES = "curves.json"
+CURVES, ANSWERS = "curves.json", "answers.jsonl"
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
         kept = check_to_keep(checks)
         write_checks(checks, out / "checks.sqlite")
         write_samples(checks, kept, out / "samples.jsonl")
+        write_answers(checks, out / ANSWERS)
         policy = begun.trainable(settings.seed)
         policy.load_state_dict(load_file(_snapshot(out, kept.step)), strict=False)  # nor a tied head or frozen weights
         save_stage_model(policy, tokenizer, out)

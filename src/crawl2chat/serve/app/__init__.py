@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from crawl2chat.serve.app.chat import ChatPage
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.inside import InsidePage
+from crawl2chat.serve.app.preferences import PreferencesPage
 from crawl2chat.serve.app.ranking import RankingPage
 from crawl2chat.serve.app.rollouts import RolloutsPage
 from crawl2chat.serve.app.sampling import SamplingPage
@@ -34,7 +35,7 @@ def page_routes(context: AppContext) -> list[BaseRoute]:
 
     Raises StageError for files of prompts or guidelines that can't be used.
     """
-    kinds = (TokensPage, SamplingPage, InsidePage, ChatPage, RankingPage, TrainingPage, RolloutsPage)
+    kinds = (TokensPage, SamplingPage, InsidePage, ChatPage, RankingPage, TrainingPage, RolloutsPage, PreferencesPage)
     pages = [kind(context) for kind in kinds]
     return [
         *(Route(path, _index) for path in PAGES),

@@ -17,6 +17,7 @@ export const PAGES = [
   { path: "/ranking", name: "ranking", title: "Ranking", css: true, says: "rank answers, as people do for reward models" },
   { path: "/training", name: "training", title: "Training", css: true, says: "loss, rewards and speed of every stage, also while it runs" },
   { path: "/rollouts", name: "rollouts", title: "Rollouts", css: true, says: "what reinforcement learning drew, step by step, and how it was rewarded" },
+  { path: "/preferences", name: "preferences", title: "Preferences", css: true, says: "how far a reward model can be followed before it is gamed" },
 ];
 const HOME = { path: "/", name: "home", title: "Start", css: false, says: "" };
 

@@ -38,7 +38,7 @@ export function Plot(props) {
   const shown = useRef(props);
   shown.current = props;
   const [cursor, setCursor] = useState(/** @type {number | null} */ (null));
-  const shape = curves.map((curve) => `${curve.style}${curve.points}${curve.faint}${raw(curve).length}`).join();
+  const shape = curves.map((curve) => `${curve.style}${curve.points}${curve.faint}${raw(curve).length}${isSingle(curve)}`).join();
   const isDark = dark.value;
 
   useEffect(() => {
@@ -70,7 +70,7 @@ export function Plot(props) {
       if (raw(curve).length > 1) bands.push({ series: [series.length - 1, series.length - 2], fill: withAlpha(colour, 0.2) });
       series.push({
         stroke: curve.faint ? withAlpha(colour, 0.6) : colour, width: curve.faint ? 1 : 2, spanGaps: true,
-        dash: DASHES[curve.style % STYLES], points: { show: curve.points ?? false, size: 6, fill: colour },
+        dash: DASHES[curve.style % STYLES], points: { show: curve.points ?? false, size: isSingle(curve) ? 12 : 6, fill: colour },
       });
     }
     return {
@@ -179,6 +179,11 @@ function dataOf({ x, curves }) {
   // uPlot knows gaps as null, which arrays of floats can't hold
   const gaps = (/** @type {Float32Array} */ line) => Array.from(line, (value) => (Number.isNaN(value) ? null : value));
   return /** @type {any} */ ([Array.from(x), ...lines.map(gaps)]);
+}
+
+/** Whether it is only a place to be pointed out. @param {Curve} curve */
+function isSingle({ points, smooth }) {
+  return points && smooth.filter((value) => !Number.isNaN(value)).length === 1;
 }
 
 /**
