@@ -25,6 +25,9 @@ PAGES: dict[str, dict[str, object]] = {
     "inside": {"view": "head", "layer": 1, "head": 1},
     "chat": {"with": ["base", "sft", "honesty"]},
     "ranking": {"annotator": "me", "answers": 4},
+    "training": {"training": "pretrain"},
+    "rollouts": {"group": 0},
+    "preferences": {},
 }
 
 
