@@ -156,8 +156,12 @@ def test_a_step_is_read_without_the_rest_of_the_file(tmp_path):
     assert reader.head(5) is None
 
 
-def test_a_log_that_cannot_be_written_does_not_end_the_training(tokenizer, tmp_path, capsys):
-    (tmp_path / ROLLOUTS).mkdir()
+@pytest.mark.parametrize("fault", ["a folder in its place", "a question that is not text"])
+def test_a_log_that_cannot_be_written_does_not_end_the_training(tokenizer, tmp_path, capsys, monkeypatch, fault):
+    if fault == "a folder in its place":
+        (tmp_path / ROLLOUTS).mkdir()
+    else:
+        monkeypatch.setattr("test_rollout_log.PROBLEMS", [Problem("\ud800", ("1",), "sum")] * 3)
     run(tokenizer, tmp_path)
     assert len(read_metrics(tmp_path / METRICS)) == 5
     assert capsys.readouterr().err.count("training goes on without it") == 1

@@ -66,15 +66,15 @@ class RolloutLog:
         return bool(self.every) and not self.failed and (now % self.every == 0 or now == self.rounds - 1)
 
     def write(self, rollouts: Rollouts) -> None:
-        head, *groups = self._lines(rollouts)
         try:
+            head, *groups = self._lines(rollouts)
             with open(self.folder / ROLLOUTS, "ab") as log, open(self.folder / ROLLOUTS_INDEX, "ab") as index:
                 at = log.tell()
                 log.write(b"".join([head, *groups]))
                 log.flush()
                 index.truncate(index.tell() // ENTRY.itemsize * ENTRY.itemsize)  # an entry that a kill tore off
                 index.write(np.array([(rollouts.step, at, len(head))], ENTRY).tobytes())
-        except OSError as error:
+        except Exception as error:  # a log must not end what it watches
             self.failed = True
             print(f"{self.folder / ROLLOUTS}: can't be written ({error}); training goes on without it", file=sys.stderr)
 
