@@ -1,4 +1,4 @@
-"""Reading over a cache gives the logits of reading at once, whatever else is in the batch."""
+"""Reading over a cache gives the logits of reading at once, whatever else is in the batch, by torch and by numba."""
 
 import pytest
 import torch
@@ -16,9 +16,16 @@ def some_ids(n, seed=1):
     return torch.randint(97, (n,), generator=torch.Generator().manual_seed(seed)).tolist()
 
 
-def read_alone(model, ids, rows=8):
+@pytest.fixture(params=[False, True], ids=["torch", "numba"], scope="module")
+def compiled(request):
+    if request.param:
+        pytest.importorskip("numba")
+    return request.param
+
+
+def read_alone(model, ids, rows=8, **form):
     """The logits behind the last token, of a prefilled prompt and then a decoded token."""
-    cached = CachedTransformer(model, rows, LENGTH)
+    cached = CachedTransformer(model, rows, LENGTH, **form)
     if len(ids) > 1:
         cached.prefill([0], [0], [ids[:-1]])
     return cached.decode([(ids[-1], len(ids) - 1)])[0]
@@ -29,12 +36,12 @@ def model(request):
     return random_model(request.param)
 
 
-def test_read_in_pieces_the_logits_equal_transformers(model, tmp_path):
+def test_read_in_pieces_the_logits_equal_transformers(model, compiled, tmp_path):
     transformers = pytest.importorskip("transformers")
     save_model(model, tmp_path, stop_ids=[1], pad_id=0)
     theirs = transformers.Qwen3ForCausalLM.from_pretrained(tmp_path, dtype=torch.float32).eval()
     ids = [some_ids(60, 1), some_ids(60, 2)]
-    cached = CachedTransformer(model, 4, LENGTH)
+    cached = CachedTransformer(model, 4, LENGTH, compiled=compiled)
     features = [cached.prefill([2, 0], [0, 0], [ids[0][:33], ids[1][:7]])]
     features.append(cached.prefill([0], [7], [ids[1][7:33]]))
     first = [cached.head(features[0][0, :33]), cached.head(torch.cat([features[0][1, :7], features[1][0, :26]]))]
@@ -44,37 +51,42 @@ def test_read_in_pieces_the_logits_equal_transformers(model, tmp_path):
         torch.testing.assert_close(ours, theirs(torch.tensor(ids)).logits, atol=1e-4, rtol=1e-4)
 
 
-def test_a_single_row_gives_the_logits_of_many(model):
+def test_a_single_row_gives_the_logits_of_many(model, compiled):
     ids = some_ids(20)
-    torch.testing.assert_close(read_alone(model, ids, rows=1), read_alone(model, ids), atol=1e-4, rtol=1e-4)
+    alone, among = (read_alone(model, ids, rows, compiled=compiled) for rows in (1, 8))
+    torch.testing.assert_close(alone, among, atol=1e-4, rtol=1e-4)
 
 
 @settings(max_examples=25, deadline=None)
 @given(st.lists(st.integers(1, LENGTH - 1), min_size=1, max_size=20), st.data())
-def test_a_token_has_the_same_logits_in_any_batch_to_the_last_bit(lengths, data):
+def test_a_token_has_the_same_logits_in_any_batch_to_the_last_bit(compiled, lengths, data):
     model = random_model("grouped heads")
+    form = {
+        "compiled": compiled,
+        "weights": data.draw(st.sampled_from([None, "bfloat16", "int8"])) if compiled else None,
+    }
     row = data.draw(st.integers(0, len(lengths) - 1))
     prompts = [some_ids(n, seed) for seed, n in enumerate(lengths)]
-    cached = CachedTransformer(model, len(lengths) + 1, LENGTH)
+    cached = CachedTransformer(model, len(lengths) + 1, LENGTH, **form)
     longer = [i for i, ids in enumerate(prompts) if len(ids) > 1]
     if longer:
         cached.prefill(longer, [0] * len(longer), [prompts[i][:-1] for i in longer])
     together = cached.decode([(ids[-1], len(ids) - 1) for ids in prompts])[row]
-    assert torch.equal(together, read_alone(model, prompts[row]))
+    assert torch.equal(together, read_alone(model, prompts[row], **form))
 
 
-def test_what_an_earlier_sequence_left_in_a_row_is_not_seen():
+def test_what_an_earlier_sequence_left_in_a_row_is_not_seen(compiled):
     model = random_model("tied")
-    cached = CachedTransformer(model, 4, LENGTH)
+    cached = CachedTransformer(model, 4, LENGTH, compiled=compiled)
     cached.prefill([0], [0], [some_ids(90, 5)])
     ids = some_ids(12)
     cached.prefill([0], [0], [ids[:-1]])
-    assert torch.equal(cached.decode([(ids[-1], 11)])[0], read_alone(model, ids))
+    assert torch.equal(cached.decode([(ids[-1], 11)])[0], read_alone(model, ids, compiled=compiled))
 
 
-def test_a_copied_beginning_is_as_good_as_one_that_was_read():
+def test_a_copied_beginning_is_as_good_as_one_that_was_read(compiled):
     model = random_model("tied")
-    cached = CachedTransformer(model, 4, LENGTH)
+    cached = CachedTransformer(model, 4, LENGTH, compiled=compiled)
     ids = some_ids(40)
     cached.prefill([3], [0], [ids[:30]])
     cached.cache.copy(3, 1, 30)
@@ -82,9 +94,9 @@ def test_a_copied_beginning_is_as_good_as_one_that_was_read():
     torch.testing.assert_close(cached.decode([None, (ids[-1], 39)])[1], read_alone(model, ids), atol=1e-4, rtol=1e-4)
 
 
-def test_after_training_refresh_reads_the_new_weights():
+def test_after_training_refresh_reads_the_new_weights(compiled):
     model = random_model("tied")
-    cached = CachedTransformer(model, 4, LENGTH)
+    cached = CachedTransformer(model, 4, LENGTH, compiled=compiled)
     assert not cached.refresh()
     before = cached.decode([(5, 0)])[0].clone()
     with torch.no_grad():

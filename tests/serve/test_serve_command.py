@@ -178,7 +178,7 @@ def test_it_says_what_it_has_and_what_of_that_which_was_asked_for_it_has_not(fol
 
 
 @pytest.mark.parametrize(
-    ("flag", "value", "told"), [("--memory", "24KB", "memory = 1,000"), ("--context", 10**6, "context = ")]
+    ("flag", "value", "told"), [("--memory", "1KB", "memory = 1,000"), ("--context", 10**6, "context = ")]
 )
 def test_a_limit_that_is_none_for_the_model_is_a_message_not_a_traceback(folder, capsys, flag, value, told):
     assert main(["serve", str(folder), "--port", "0", flag, str(value)]) == 1

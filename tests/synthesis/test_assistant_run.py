@@ -54,7 +54,7 @@ def flags(place: Path, url: str) -> list[str]:
     return [
         "--model", str(place / "tiny" / "model"), "--crawl.documents", str(place / "docs"), "--synthesize.url", url,
         "--synthesize.model", "m", "--synthesize.words", "20", "--synthesize.passages", "6", "--synthesize.wordings",
-        "1", *SMALL,
+        "1", "--synthesize.form", "questions", *SMALL,
     ]  # fmt: skip
 
 

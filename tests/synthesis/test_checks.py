@@ -2,6 +2,7 @@ import pytest
 
 from crawl2chat.refine.documents import Document
 from crawl2chat.synthesis.checks import agrees, copies, facts_of, names_of, what_is_wrong
+from crawl2chat.synthesis.gaps import gap_questions
 from crawl2chat.synthesis.passages import Words, choose_passages, cut
 from crawl2chat.synthesis.settings import SynthesizeSettings
 
@@ -19,6 +20,19 @@ def test_names_dates_and_numbers_of_a_passage_can_be_asked_for():
     assert names_of(BRIDGE, words(), 1) == ["Anna"]
     assert names_of(BRIDGE, words(common="anna"), 1) == []
     assert names_of("nothing here has a name.", words(), 8) == []
+
+
+@pytest.mark.parametrize(("passage", "answer", "left"), [
+    ("It rained. The old bridge at Aust was opened by a queen in 1966. It is long.", "1966",
+     "The old bridge at Aust was opened by a queen in ____."),
+    ("The old bridge at Aust was opened by the people of Aust in a summer.", "Aust", None),  # twice
+    ("It was opened in 1966.", "1966", None),  # of what, nobody knows
+    ("The old bridge at Austin was opened by the people of the town.", "Aust", None),  # in another word
+])  # fmt: skip
+def test_a_gap_is_left_in_a_sentence_that_does_not_give_the_answer_away(passage, answer, left):
+    found = gap_questions(passage, answer, 2)
+    assert len(found) == (2 if left else 0)
+    assert all(left in wording for wording in found)
 
 
 def test_listed_facts_count_if_they_are_in_the_passage_and_short():

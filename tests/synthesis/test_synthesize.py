@@ -86,6 +86,34 @@ def test_questions_have_answers_of_their_passage_in_several_wordings_and_documen
         assert mentions(messages[1]["content"], BUILDERS[TOWNS.index(town)])
 
 
+def test_gaps_need_no_writer_and_their_answers_are_what_was_left_out(documents):
+    with serving(lambda body: says("I do not know.")) as server:
+        more = [
+            "--synthesize.form",
+            "gaps",
+            "--synthesize.unknown_only",
+            "true",
+            "--synthesize.questions",
+            "2",
+            "--synthesize.min_similarity",
+            "1",
+        ]
+        status, out = synthesize(documents, server.url, *more)
+        assert {kind_of(body) for body in server.asked} == {"alone"}
+    assert status == 0
+    questions = read_questions(out / "questions.jsonl")
+    assert len(questions) == len(TOWNS)  # one per sentence, though town and builder are both in it
+    for row in questions:
+        sentence = page(int(row.source.rpartition("/")[2])).partition(".")[0] + "."
+        assert len(row.wordings) == 3
+        for wording in row.wordings:
+            assert sentence in wording.replace("____", row.answers[0])
+            assert not mentions(wording, row.answers[0])
+    first = read_conversations(out / "conversations.jsonl")[0]
+    town, builder = next((t, b) for t, b in zip(TOWNS, BUILDERS, strict=True) if t in str(first) or b in str(first))
+    assert first[1]["content"] in (f"{town}.", f"{builder}.")
+
+
 FAULTS = {  # what the writer does wrong about one mill, and why its question is not kept
     "answered_otherwise": ("answer", "Nobody knows."),
     "question_gives_answer": ("question", "Did {builder} build the mill of {town}?"),

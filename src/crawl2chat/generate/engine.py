@@ -18,6 +18,7 @@ from crawl2chat.tokenizer import Tokenizer
 
 MEMORY = 2_000_000_000  # bytes for keys and values; on a CPU only what is used is taken
 PREFILL_FLOP = {"cpu": 5e9, "cuda": 5e12}  # per step, some 0.05 s, for which other requests wait
+COMPILED_ROWS = 32  # of an engine whose steps numba compiles; for more, oneDNN's products with AVX-512 are faster
 SOON = 10.0  # seconds in which `generate` need not say how far it is
 NUMBERS_AT_ONCE = 2**26  # attention's scores in a layer, or logits when a whole prompt's are wanted
 
@@ -57,8 +58,9 @@ class Engine:
         scores = model.config.num_attention_heads * self.context  # per token
         self.prefill_tokens = max(64, min(int(flop / (2 * model.n_parameters())), NUMBERS_AT_ONCE // scores))
         self.cached = CachedTransformer(
-            model, self.max_batch, self.context, empties_model=empties_model, weights=weights
-        )
+            model, self.max_batch, self.context, empties_model=empties_model, weights=weights,
+            compiled=self.max_batch <= COMPILED_ROWS or torch.backends.cpu.get_cpu_capability() != "AVX512",
+        )  # fmt: skip
         self.rows = Rows(self.cached.cache, self.max_batch)
         self.queue: deque[Request] = deque()
         nobody: tuple[list[Request], Controls] = ([], Controls([]))

@@ -2,7 +2,8 @@
 
 The same mathematics as `Transformer.features`, arranged for few tokens at a time, where the time goes into starting
 operations and into reading weights: q, k and v come from one product, gate and up from another, and on a CPU matrices
-are laid out as oneDNN reads them (`matrices.py`). On a GPU a step is a CUDA graph.
+are laid out as oneDNN reads them (`matrices.py`), or a step is one compiled function (`cpu_kernel.py`), of which what
+is here is the reference. On a GPU a step is a CUDA graph.
 
 A token's numbers do not depend on which others share its batch. On a CPU that holds to the last bit: the kernels used
 here sum in an order that changes only for fewer than ROWS rows, or with the number of keys modulo KEYS. So both are
@@ -15,6 +16,9 @@ head, D head width, V vocabulary.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from types import ModuleType
 from typing import cast
 
 import torch
@@ -54,15 +58,18 @@ class CachedTransformer:
         *,
         empties_model: bool = False,
         weights: WeightForm | None = None,
+        compiled: bool = False,
     ) -> None:
         """rows: sequences at a time; max_length: tokens of each; empties_model: leave the model without its matrices,
         to save their memory where it is only generated with.
         weights: in what form matrices are kept, on a CPU; all else is float32 then. None: all as in the model.
+        compiled: on a CPU, multiply and decode by numba (`cpu_kernel`), if that is installed, where numbers other than
+        weights are float32. The last bits of results are others then.
         """
         self.model, self.config, self.max_length = model, model.config, max_length
         self.weights = weights
         self.empties_model = empties_model
-        self.alone = rows == 1
+        self.alone, self.compiled = rows == 1, compiled
         self.n_rows = rows_made(rows) - 1
         self.cache = self._new_cache()
         self.version: tuple[tuple[int, int], ...] = ()
@@ -87,6 +94,8 @@ class CachedTransformer:
             return False
         if (self.cache.content.dtype, self.cache.content.device) != (self.dtype, self.device):
             self.cache = self._new_cache()
+        self.step: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+        self.kernel = _kernel() if self.compiled and self.device.type == "cpu" and self.dtype == torch.float32 else None
         self.layers = [self._lay_out(cast(Block, block)) for block in self.model.model.layers]
         self.last_norm = self.model.model.norm.weight.to(self.dtype)
         self.head = self._matrix(self.model.lm_head)
@@ -99,6 +108,8 @@ class CachedTransformer:
         self.rope_s1d = self._rope(self.keys_s[:, None], self.keys_s + 1)  # of a token that is the last one so far
         self.zero, self.minus_inf = torch.tensor([[0.0], [-torch.inf]], dtype=self.dtype, device=self.device)
         self.graphs: dict[tuple[int, int], _Graph] = {}
+        if self.kernel:
+            self.step = self.kernel.Step(self.config, self.layers, self.last_norm, self.head, self.cache, self.rope_s1d)
         self.version = self._version()
         return True
 
@@ -139,6 +150,8 @@ class CachedTransformer:
         weight, bias = weights[0], biases[0] if biases else None
         if len(linears) > 1:
             weight, bias = torch.cat(weights), torch.cat(biases) if biases else None
+        if self.kernel:
+            return cast(Matrix, self.kernel.KernelMatrix(weight, bias, self.weights))
         return make_matrix(weight, bias, self.weights, alone=self.alone)
 
     def _rope(self, positions_bt: Tensor, lengths_b: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,6 +196,10 @@ class CachedTransformer:
 
         A row with None is left as it is, and its logits mean nothing.
         """
+        if self.step:
+            read = [(*token, row) if token else (0, 0, self.cache.spare_row) for row, token in enumerate(tokens)]
+            ids_n, positions_n, rows_n = torch.tensor(list(zip(*read, strict=True)))
+            return self.step(self.embedding(ids_n), positions_n, rows_n)
         padded = tokens if self.alone else [*tokens, *[None] * (batch_size(len(tokens)) - len(tokens))]
         read = [(*token, row) if token else (0, 0, self.cache.spare_row) for row, token in enumerate(padded)]
         inputs = torch.tensor(list(zip(*read, strict=True)))
@@ -270,6 +287,15 @@ class CachedTransformer:
             spans = [(slice(0, size[0]), size[1])]
             self.graphs[size] = _Graph(lambda static: self._decode(static, spans), inputs.to(self.device))
         return self.graphs[size](inputs)
+
+
+@cache
+def _kernel() -> ModuleType | None:
+    """`cpu_kernel`, if numba is installed, and for this numpy."""
+    try:
+        return import_module("crawl2chat.model.cpu_kernel")
+    except ImportError:
+        return None
 
 
 class _Graph:

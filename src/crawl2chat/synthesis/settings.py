@@ -41,6 +41,11 @@ class SynthesizeSettings(Settings):
         description="what is asked for. names: names, dates and numbers, found by their capitals and digits; listed: "
         "facts that the writer copies out of the passage, also in scripts without capitals; for larger models",
     )
+    form: Literal["questions", "gaps"] = Field(
+        "questions",
+        description="questions: the model writes them; gaps: a sentence of the passage with the answer left out, for "
+        "models too small to write questions (at 135 M parameters, 2 of 100 about web pages were good enough)",
+    )
     questions: int = Field(2, ge=1, description="maximum number of questions per passage")
     answer_words: int = Field(8, ge=1, description="maximum number of words in an answer")
     wordings: int = Field(3, ge=1, description="maximum number of wordings per question")

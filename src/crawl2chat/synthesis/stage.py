@@ -1,5 +1,7 @@
 """The stage that has a model write questions with short answers from documents, and conversations of them.
 
+With `form = "gaps"` nobody writes: `gaps.py` leaves answers out of sentences.
+
 A question stays if its answer stands in the passage that it was written from, if it can be understood without that
 passage, and if the writer, given the passage and the question, gives the same answer again. Everything else is counted
 by reason and left in `dropped.jsonl`. Llama 3 made its questions about what it knows so (arXiv 2407.21783, section
@@ -27,6 +29,7 @@ from crawl2chat.stages.figures import Figure, share
 from crawl2chat.stages.files import AnyPath, StageError, write_jsonl
 from crawl2chat.synthesis import prompts
 from crawl2chat.synthesis.checks import agrees, copies, facts_of, names_of, what_is_wrong
+from crawl2chat.synthesis.gaps import GAP, gap_questions
 from crawl2chat.synthesis.passages import Passage, Words, choose_passages
 from crawl2chat.synthesis.settings import SynthesizeSettings
 
@@ -80,10 +83,12 @@ def synthesize(
     drafts = _written(writer, passages, words, settings, dropped)
     n_written = len(drafts)
     drafts = _unlike(drafts, settings, dropped)
-    drafts = _answered_alike(writer, drafts, dropped)
+    if settings.form == "questions":
+        drafts = _answered_alike(writer, drafts, dropped)
     if settings.unknown_only:
         drafts = _unknown(writer, drafts, dropped)
-    _reword(writer, drafts, words, settings, dropped)
+    if settings.form == "questions":
+        _reword(writer, drafts, words, settings, dropped)
     write_jsonl(out / DROPPED, dropped.rows)
     if not drafts:
         raise StageError(
@@ -120,7 +125,7 @@ def _writer(settings: SynthesizeSettings, model: AnyPath | None) -> ChatModel:
 def _written(
     writer: Remembered, passages: Sequence[Passage], words: Words, settings: SynthesizeSettings, dropped: Dropped
 ) -> list[Draft]:
-    """A draft for each fact of a passage for which the writer wrote a question."""
+    """A draft for each fact of a passage that has a question: one of the writer's, or a sentence with a gap."""
     facts = [names_of(passage.text, words, settings.answer_words) for passage in passages]
     if settings.answers == "listed":
         asked = [prompts.list_facts(passage.text) for passage in passages]
@@ -128,6 +133,12 @@ def _written(
             facts[i], others = facts_of(lines or "", passages[i].text, settings.answer_words)
             for fact, why in others:
                 dropped.add(why, passages[i], answer=fact)
+    if settings.form == "gaps":
+        return [
+            draft
+            for passage, of_passage in zip(passages, facts, strict=True)
+            for draft in _with_gaps(passage, of_passage, settings, dropped)
+        ]
     drafts = [
         Draft(passage, fact)
         for passage, of_passage in zip(passages, facts, strict=True)
@@ -145,6 +156,23 @@ def _written(
         else:
             written.append(draft)
     return written
+
+
+def _with_gaps(passage: Passage, facts: Sequence[str], settings: SynthesizeSettings, dropped: Dropped) -> list[Draft]:
+    """Some of the facts, each left out of a sentence of its own."""
+    made: list[Draft] = []
+    sentences: set[str] = set()
+    for fact in facts:
+        if len(made) == settings.questions:
+            break
+        wordings = gap_questions(passage.text, fact, settings.wordings)
+        sentence = wordings[0].replace(GAP, fact) if wordings else ""
+        if not wordings:
+            dropped.add("no_sentence_for_a_gap", passage, answer=fact)
+        elif sentence not in sentences:
+            made.append(Draft(passage, fact, wordings, fact))
+        sentences.add(sentence)
+    return made
 
 
 def _unlike(drafts: list[Draft], settings: SynthesizeSettings, dropped: Dropped) -> list[Draft]:
@@ -226,10 +254,12 @@ def _reword(
 def _conversations(writer: Remembered, drafts: Iterable[Draft], settings: SynthesizeSettings) -> list[Conversation]:
     """The questions to teach, in each wording, with or without the passage, and an answer that names the fact."""
     taught = [draft for draft in drafts if draft.passage.split == "train"]
-    sentences = writer.answer(
-        [prompts.answer_in_a_sentence(draft.passage.text, draft.question) for draft in taught], _greedy(LINE_TOKENS),
-        "sentences",
-    )  # fmt: skip
+    sentences: Sequence[str | None] = [None] * len(taught)  # of a gap, the fact alone is the answer
+    if settings.form == "questions":
+        sentences = writer.answer(
+            [prompts.answer_in_a_sentence(draft.passage.text, draft.question) for draft in taught],
+            _greedy(LINE_TOKENS), "sentences",
+        )  # fmt: skip
     rng = random.Random(f"synthesize {settings.seed}")
     made: list[Conversation] = []
     for draft, sentence in zip(taught, sentences, strict=True):
