@@ -13,6 +13,7 @@ import multiprocessing
 import shutil
 import statistics
 import subprocess
+import tempfile
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -26,8 +27,10 @@ from serve import ServerProcess, run_clients, start_server
 FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--disable-component-update",
          "--disable-sync", "--no-first-run")  # fmt: skip
 PAGES = {"/": "start", "/data": "Data", "/tokens": "Tokens", "/sampling": "Sampling", "/inside": "Inside",
-         "/chat": "Chat", "/honesty": "Honesty", "/ranking": "Ranking"}  # fmt: skip
+         "/chat": "Chat", "/honesty": "Honesty", "/ranking": "Ranking", "/training": "Training",
+         "/rollouts": "Rollouts", "/preferences": "Preferences"}  # fmt: skip
 INSIDE_TOKENS, TYPED_TOKENS, KEYSTROKES = 256, 5000, 40
+METRIC_LINES = 1_000_000
 PROSE = "The miller's daughter went down to the river at dawn; nobody had told her that the bridge was gone. "
 LOADED = """() => {
   const entries = [...performance.getEntriesByType('navigation'), ...performance.getEntriesByType('resource')];
@@ -58,6 +61,7 @@ def main() -> None:
         typing(browser, url, "Home")
         under_load(server, url, options.rounds, options.streams)
         browser.close()
+    long_training(options.run)
 
 
 @contextmanager
@@ -162,6 +166,43 @@ def under_load(server: ServerProcess, url: str, rounds: int, streams: int) -> No
     for name, before in alone.items():
         print(f"{name}: {before:.1f} ms alone, {busy[name]:.1f} ms beside {streams} streams, "
               f"{busy[name] / before:.1f} times", flush=True)  # fmt: skip
+
+
+def long_training(run: Path) -> None:
+    """Opening the curves of a million steps, next to the run, and asking again when all of them are read."""
+    with tempfile.TemporaryDirectory() as folder:
+        (Path(folder) / "run").symlink_to(run.resolve())
+        file = Path(folder) / "long" / "pretrain" / "metrics.jsonl"
+        file.parent.mkdir(parents=True)
+        with open(file, "w", encoding="utf-8") as handle:
+            for step in range(1, METRIC_LINES + 1):
+                line = {"step": step, "loss": 2 + 3 / (1 + step / 1e4) + step % 7 / 10, "tokens": 8192 * step,
+                        "epoch": step / 16000, "grad_norm": step % 11 / 10, "lr_scale": 1.0, "seconds": 0.4211,
+                        "tokens_per_second": 19453, "gflops_per_second": 162.33, "memory_mb": 1234}  # fmt: skip
+                handle.write(json.dumps(line) + "\n")
+        with served(Path(folder) / "run", 1) as server:
+            url = f"http://127.0.0.1:{server.port}/app/training/"
+            urllib.request.urlopen(url + "list", timeout=60).read()
+            body = json.dumps({"trainings": ["long:pretrain"], "columns": 1200, "smooth": 256}).encode()
+
+            def ask() -> tuple[float, bytes]:
+                began = time.perf_counter()
+                with urllib.request.urlopen(url + "curves", body, timeout=60) as answer:
+                    content = answer.read()
+                return 1000 * (time.perf_counter() - began), content
+
+            busy = server.cpu_seconds()
+            first, content = ask()
+            busy = server.cpu_seconds() - busy
+            began = time.perf_counter()
+            while b'"share": 1.0' not in content:
+                _, content = ask()
+            whole = first / 1000 + time.perf_counter() - began
+            again, _ = ask()
+            size = file.stat().st_size / 1e6
+    print(f"Training, {METRIC_LINES:,} lines ({size:.0f} MB): first answer after {first:.0f} ms "
+          f"({1000 * busy:.0f} ms of processor time), all read after {whole:.1f} s, asked again {again:.0f} ms; "
+          f"{len(content) / 1000:.0f} kB", flush=True)  # fmt: skip
 
 
 if __name__ == "__main__":

@@ -16,11 +16,12 @@ import trl
 
 from crawl2chat.generate.engine import Completion
 from crawl2chat.model import ModelConfig, Transformer, save_model
-from crawl2chat.rl.grpo import Sample, add_policy_gradients
+from crawl2chat.rl.grpo import add_policy_gradients
 from crawl2chat.rl.losses import answer_weights
 from crawl2chat.rl.preferences.direct import DirectPreference, Pair, with_reference
 from crawl2chat.rl.preferences.reward_model import RewardModel, collate, plackett_luce_loss
 from crawl2chat.rl.preferences.settings import PreferSettings
+from crawl2chat.rl.samples import Sample
 from crawl2chat.rl.settings import PolicySettings
 from crawl2chat.train.distributed import ParallelModel
 from crawl2chat.train.loop import Learner

@@ -27,6 +27,9 @@ PAGES: dict[str, dict[str, object]] = {
     "ranking": {"annotator": "me", "answers": 4},
     "data": {"view": "pages", "row": 3},
     "honesty": {"question": QUESTIONS},
+    "training": {"training": "pretrain"},
+    "rollouts": {"group": 0},
+    "preferences": {},
 }
 
 

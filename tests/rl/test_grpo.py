@@ -12,10 +12,10 @@ from crawl2chat.rl.grpo import (
     add_policy_gradients,
     engine_for,
     sample_groups,
-    samples_of,
     token_logprobs,
 )
 from crawl2chat.rl.losses import group_advantages, policy_gradient_loss
+from crawl2chat.rl.samples import samples_of
 from crawl2chat.rl.settings import PolicySettings
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.stage import METRICS

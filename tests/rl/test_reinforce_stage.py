@@ -15,7 +15,7 @@ from crawl2chat.stages.checks import outside_inputs
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.interrupts import Terminated
 from crawl2chat.stages.pipeline import find_stage
-from crawl2chat.stages.stage import ASKED, METRICS, hash_files
+from crawl2chat.stages.stage import ASKED, METRICS, ROLLOUTS, ROLLOUTS_INDEX, hash_files
 from crawl2chat.tokenizer import Message
 from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.pretrain import save_stage_model
@@ -58,9 +58,9 @@ def test_the_stage_leaves_a_model_answers_a_diagnosis_and_conversations_and_no_c
     assert set(rows[0]) >= {"question", "expected", "before", "after", "right_before", "right_after"}
     assert {path.name for path in out.iterdir()} == {
         "model", "conversations.jsonl", "diagnosis.txt", "answers.jsonl", METRICS, "control",
-        "checkup.jsonl", "showcase.jsonl", ASKED,
+        "checkup.jsonl", "showcase.jsonl", ASKED, ROLLOUTS, ROLLOUTS_INDEX,
     }  # fmt: skip
-    assert [path.name for path in (out / "control").iterdir()] == [METRICS]
+    assert {path.name for path in (out / "control").iterdir()} == {METRICS, ROLLOUTS, ROLLOUTS_INDEX}
     assert [line["step"] for line in read_metrics(out / METRICS) if "held_out_greedy" in line] == [4]
 
 

@@ -11,7 +11,8 @@ from crawl2chat.chat.tools import Episode, call, offer
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import ModelConfig, Transformer, load_model
 from crawl2chat.rl import stage
-from crawl2chat.rl.grpo import PolicyGradient, add_policy_gradients, describe, sample_groups, samples_of, token_logprobs
+from crawl2chat.rl.grpo import PolicyGradient, add_policy_gradients, describe, sample_groups, token_logprobs
+from crawl2chat.rl.samples import samples_of
 from crawl2chat.rl.settings import ReinforceSettings
 from crawl2chat.rl.stage import reinforce, task_rewards
 from crawl2chat.rl.tool_use import ToolAnswer, tools_of

@@ -12,13 +12,15 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from crawl2chat.evals.tasks import Problem
 from crawl2chat.model import ModelConfig, Transformer
 from crawl2chat.model.adapters import AdaptedTransformer, AdapterShape
 from crawl2chat.parallel import torchrun
 from crawl2chat.rl.grpo import PolicyGradient
 from crawl2chat.rl.preferences.reward_model import RankedChoice, RewardModel
 from crawl2chat.rl.preferences.settings import PreferSettings
-from crawl2chat.rl.settings import PolicySettings
+from crawl2chat.rl.rollout_log import RolloutLog
+from crawl2chat.rl.settings import ReinforceSettings
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.data import RowBatches
@@ -108,7 +110,7 @@ def run_policy(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
     """Reinforcement of a small model; the prompts don't divide among the ranks, and one job has fewer than ranks."""
     tokenizer = Tokenizer.load(folder / "tokenizer")
     policy = {"steps": 4, "answers": 2, "max_tokens": 6, "matrix_lr": 0.01, "embedding_lr": 0.005, "evaluate_every": 2}
-    settings = PolicySettings(**policy, prompts=job["prompts"])
+    settings = ReinforceSettings(**policy, prompts=job["prompts"])
     model = random_model(tokenizer.vocab_size)
     prompts = [[5 + i, 6, *range(7, 8 + i)] for i in range(job["prompts"])]
     out = folder / job["out"]
@@ -119,7 +121,11 @@ def run_policy(job: dict, folder: Path, together=SINGLE_PROCESS) -> None:
         asked.append(step)
         return sums_to_even(step, prompts, groups)
 
-    objective = PolicyGradient(model, tokenizer, settings, lambda step: prompts, reward, batches(3, None, None, None))
+    problems = [Problem("?", ("1",), "sum")] * len(prompts)
+    objective = PolicyGradient(
+        model, tokenizer, settings, lambda step: prompts, reward, batches(3, None, None, None),
+        log=RolloutLog(out, tokenizer, settings, lambda step: problems),
+    )  # fmt: skip
     train(objective, 4, settings, out, label="reinforce", evaluate=lambda done: {"measured": done}, ranks=together)
     assert asked == (list(range(4)) if together.first else [])
     if together.first:

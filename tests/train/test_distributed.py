@@ -12,6 +12,7 @@ import on_ranks
 import pytest
 import torch
 
+from crawl2chat.rl.rollout_log import RolloutReader
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.train.metrics import read_metrics
 
@@ -211,6 +212,13 @@ def test_two_ranks_reinforce_and_rank_as_one_does(tmp_path, tokenizer):
             assert [line[name] for name in shared] == pytest.approx([expected[name] for name in shared], rel=1e-3)
         for key, weight in weights(tmp_path / "alone" / job["out"]).items():
             torch.testing.assert_close(weights(tmp_path / job["out"])[key], weight, rtol=1e-3, atol=1e-4)
+    logs = [RolloutReader(tmp_path / folder / "policy") for folder in ("", "alone")]
+    assert logs[0].steps.tolist() == logs[1].steps.tolist() == [1, 2, 3, 4]
+    for n in range(3):  # whose entropies come from both ranks
+        together, alone = (log.group(4, n)["answers"] for log in logs)
+        for answer, expected in zip(together, alone, strict=True):
+            assert answer["pieces"] == expected["pieces"]
+            assert answer["entropies"] == pytest.approx(expected["entropies"], abs=1e-3)
 
 
 def torchrun(folder, *arguments):

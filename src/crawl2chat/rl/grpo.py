@@ -11,7 +11,6 @@ Shapes: P prompts, K answers each, B = P·K sequences, T tokens, V vocabulary.
 import tempfile
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from itertools import compress
 from pathlib import Path
 from typing import Any
@@ -20,11 +19,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from crawl2chat.chat.tools import Episode
 from crawl2chat.generate import Engine, Sampling
-from crawl2chat.generate.request import Completion
 from crawl2chat.model import Transformer
-from crawl2chat.model.ragged import by_length, pad
+from crawl2chat.model.ragged import by_length
 from crawl2chat.rl.losses import (
     answer_weights,
     group_advantages,
@@ -34,6 +31,8 @@ from crawl2chat.rl.losses import (
     overlong_penalty,
     policy_gradient_loss,
 )
+from crawl2chat.rl.rollout_log import RolloutLog, Rollouts
+from crawl2chat.rl.samples import Groups, Prompts, Sample, collate, rows_of, samples_of
 from crawl2chat.rl.served import ServedPolicy
 from crawl2chat.rl.settings import PolicySettings
 from crawl2chat.rl.tool_use import ToolAnswer, ToolUse
@@ -46,9 +45,6 @@ from crawl2chat.train.loop import Learner, Objective
 from crawl2chat.train.memory import MicroBatch, cpu_tokens
 from crawl2chat.train.next_token import add_gradients, rows_of_rank
 from crawl2chat.train.settings import TrainerSettings
-
-Prompts = list[list[int]]  # (P) token ids, such as of `encode_chat(…, add_generation_prompt=True)`
-Groups = list[list[Completion]]  # (P, K)
 
 
 def token_logprobs(
@@ -119,16 +115,17 @@ class PolicyGradient(Objective):
         reference: Transformer | None = None,
         tools: ToolUse | None = None,
         served: ServedPolicy | None = None,
+        log: RolloutLog | None = None,
     ) -> None:
         """tools: that answers may call; `prompts_for` must then return prompts that `ToolUse.prompts` made.
-        served: a server that draws the answers, for one process.
+        served: a server that draws the answers, for one process. log: where they are written down.
 
         Raises StageError for fsdp, of which no rank has the whole model to draw from.
         """
         if settings.parallel == "fsdp":
             raise StageError("parallel = fsdp: answers are drawn from the whole model on each GPU; use ddp or auto")
         self.model, self.tokenizer, self.settings = model, tokenizer, settings
-        self.tools, self.served = tools, served
+        self.tools, self.served, self.log = tools, served, log
         self.prompts_for, self.reward = prompts_for, reward
         self.replay = replay if settings.replay_weight else None
         self.reference = reference if settings.kl_weight else None
@@ -136,12 +133,12 @@ class PolicyGradient(Objective):
         self.engine: Engine | None = None  # the last step's, kept on a GPU for the graphs that it has recorded
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another rank needs: no prompts and rewards, and the tokenizer as its files."""
+        """What another rank needs: no prompts, rewards and log, and the tokenizer as its files."""
         with tempfile.TemporaryDirectory(prefix="crawl2chat-tokenizer-") as folder:
             self.tokenizer.save(folder)
             files = {file.name: file.read_bytes() for file in Path(folder).iterdir()}
-        mine = vars(self).keys() - {"prompts_for", "reward", "tokenizer", "engine"}
-        return {name: getattr(self, name) for name in mine} | {"files": files}
+        mine = vars(self).keys() - {"prompts_for", "reward", "tokenizer", "engine", "log"}
+        return {name: getattr(self, name) for name in mine} | {"files": files, "log": None}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         with tempfile.TemporaryDirectory(prefix="crawl2chat-tokenizer-") as folder:
@@ -163,6 +160,7 @@ class PolicyGradient(Objective):
         else:
             self.line, self.samples, self.n_tokens = self._new_samples(step, learner)
         if not self.samples and not self.replay:
+            self._write_log(step, learner.ranks)
             return self.line | {"skipped": "there is no group whose answers differ in reward"}
 
         def attempt(tokens: int) -> dict[str, float]:
@@ -179,11 +177,24 @@ class PolicyGradient(Objective):
 
         row_tokens = max(map(len, self.samples), default=1)
         rows = max(1, len(self.samples))
-        return self.line | learner.micro_batch.fitting(
-            attempt, learner.optimiser.zero_grad, rows=rows, row_tokens=row_tokens
-        )
+        measured = learner.micro_batch.fitting(attempt, learner.optimiser.zero_grad, rows=rows, row_tokens=row_tokens)
+        if update == 0:
+            self._write_log(step, ranks)
+        return self.line | measured
 
-    def _new_samples(self, step: int, learner: Learner) -> tuple[dict[str, float], list["Sample"], int]:
+    def _write_log(self, step: int, ranks: Ranks) -> None:
+        """What was drawn in this step, if the log wants it, with the entropies that each rank found."""
+        if not ranks.from_first(self.log is not None and self.log.wants(step)):
+            return
+        entropies: dict[int, list[float]] = {}
+        mine = [(sample.of, sample.entropy.tolist()) for sample in self.samples if sample.entropy is not None]
+        for of_rank in ranks.gather_objects(mine):
+            for of, entropy in of_rank:  # those of an answer's episodes follow each other
+                entropies[of] = entropies.get(of, []) + entropy
+        if self.log and ranks.first:
+            self.log.write(Rollouts(step + 1, *self.drawn, entropies))
+
+    def _new_samples(self, step: int, learner: Learner) -> tuple[dict[str, float], list[Sample], int]:
         """Answers with their advantages, the tokens that their mean loss is over, and what the metrics are to say."""
         settings = self.settings
         self.step_tokens, self.sampling_seconds = 0, 0.0
@@ -194,12 +205,19 @@ class PolicyGradient(Objective):
             rounds.append(self._rewarded(step + len(rounds) * settings.steps * settings.updates, learner))
         prompts, groups = ([one for part in parts for one in part] for parts in (list(zip(*rounds, strict=True))[:2]))
         rewards_pk = torch.cat([rewards for _, _, rewards in rounds])
+        asked = [
+            (step + n * settings.steps * settings.updates, place)
+            for n, (of_round, _, _) in enumerate(rounds)
+            for place in range(len(of_round))
+        ]
         speed = {"sampled_per_second": round(self.step_tokens / self.sampling_seconds)}
         line = describe(rounds[0][2], rounds[0][1]) | speed
         if settings.resample:
             line["prompts_sampled"] = len(prompts)
             useful = has_signal(rewards_pk).nonzero()[:wanted, 0].tolist()
             prompts, groups, rewards_pk = [prompts[i] for i in useful], [groups[i] for i in useful], rewards_pk[useful]
+            asked = [asked[i] for i in useful]
+        given = rewards_pk.tolist()
         samples = samples_of(prompts, groups, torch.zeros_like(rewards_pk))
         if self.reference and samples:
             for sample, logprobs_t in zip(samples, self._reference_logprobs(samples, learner), strict=True):
@@ -212,7 +230,8 @@ class PolicyGradient(Objective):
             if settings.kl == "k1":
                 rewards_pk = rewards_pk - settings.kl_weight * torch.tensor(ratios).view_as(rewards_pk)
         answers = [answer for group in groups for answer in group]
-        advantages = group_advantages(rewards_pk, normalise=settings.advantage_scale).flatten().tolist()
+        advantages_pk = group_advantages(rewards_pk, normalise=settings.advantage_scale)
+        advantages, self.drawn = advantages_pk.flatten().tolist(), (asked, groups, given, advantages_pk.tolist())
         signal = has_signal(rewards_pk).repeat_interleave(settings.answers).tolist()
         counted = [not (settings.overlong_filter and answer.finish_reason == "length") for answer in answers]
         lengths = [len(answer.ids) for answer in compress(answers, counted)]
@@ -253,7 +272,7 @@ class PolicyGradient(Objective):
             rewards_pk = rewards_pk + torch.tensor(penalties).view_as(rewards_pk)
         return prompts, groups, rewards_pk
 
-    def _reference_logprobs(self, samples: Sequence["Sample"], learner: Learner) -> list[Tensor]:
+    def _reference_logprobs(self, samples: Sequence[Sample], learner: Learner) -> list[Tensor]:
         """What the reference finds of each answer's tokens, by all ranks."""
         assert self.reference
         reference = ParallelModel(self.reference, device=learner.device, bf16=learner.model.bf16)
@@ -261,7 +280,7 @@ class PolicyGradient(Objective):
         found = [torch.empty(0)] * len(mine)
         with torch.no_grad():
             for part in by_length(list(map(len, mine)), learner.micro_batch.tokens):
-                ids_bt, mask_bt, *_ = (tensor.to(learner.device) for tensor in _collate([mine[i] for i in part]))
+                ids_bt, mask_bt, *_ = (tensor.to(learner.device) for tensor in collate([mine[i] for i in part]))
                 logprobs_bt, _ = token_logprobs(reference, ids_bt, mask_bt)
                 for i, logprobs_t in zip(part, logprobs_bt.cpu(), strict=True):
                     found[i] = logprobs_t[mine[i].place]
@@ -279,53 +298,6 @@ def describe(rewards_pk: Tensor, groups: Groups) -> dict[str, float]:
         "answer_tokens": sum(len(answer.ids) for answer in answers) / len(answers),
         "cut_short": sum(answer.finish_reason == "length" for answer in answers) / len(answers),
     } | ({"calls": sum(calls) / len(calls)} if calls else {})
-
-
-@dataclass
-class Sample:
-    """A prompt with one answer to it, or with tools an episode of the answer, as the trainer reads it.
-
-    of: number of the answer in the batch. weight: of its tokens (`answer_weights`). Log-probabilities of its
-    tokens: `old`, the trainer's before the first of several updates; `reference`, the start's.
-    """
-
-    prompt: list[int]
-    answer: Completion
-    advantage: float
-    weight: float = 1.0
-    old: Tensor | None = None
-    reference: Tensor | None = None
-    of: int = 0
-    episode: Episode | None = None
-
-    @property
-    def ids(self) -> list[int]:
-        return self.episode.ids if self.episode else self.prompt + self.answer.ids
-
-    @property
-    def logprobs(self) -> list[float]:
-        """Of the tokens that the model wrote, as the sampler had them."""
-        return list(compress(self.episode.logprobs, self.episode.is_model)) if self.episode else self.answer.logprobs
-
-    @property
-    def place(self) -> list[int]:
-        """Of these tokens among predictions, which are one place before their tokens."""
-        if self.episode:
-            return [i - 1 for i, is_model in enumerate(self.episode.is_model) if is_model]
-        return list(range(len(self.prompt) - 1, len(self) - 1))
-
-    def __len__(self) -> int:
-        return len(self.episode.ids) if self.episode else len(self.prompt) + len(self.answer.ids)
-
-
-def samples_of(prompts: Prompts, groups: Groups, advantages_pk: Tensor) -> list[Sample]:
-    """One sample per answer, prompt by prompt; of an answer with tools, one per episode."""
-    samples: list[Sample] = []
-    places = [(prompt, answer) for prompt, group in zip(prompts, groups, strict=True) for answer in group]
-    for n, ((prompt, answer), advantage) in enumerate(zip(places, advantages_pk.flatten().tolist(), strict=True)):
-        episodes = answer.episodes if isinstance(answer, ToolAnswer) else [None]
-        samples += [Sample(prompt, answer, advantage, of=n, episode=episode) for episode in episodes]
-    return samples
 
 
 def add_policy_gradients(
@@ -356,18 +328,19 @@ def add_policy_gradients(
     parts = parts or [[samples[-1]]] * bool(samples)
     entropy = gap = greatest_gap = clipped = total = 0.0
     for i, part in enumerate(parts, 1):
-        ids_bt, mask_bt, sampled_bt, advantages_b, weights_b = (tensor.to(model.device) for tensor in _collate(part))
+        ids_bt, mask_bt, sampled_bt, advantages_b, weights_b = (tensor.to(model.device) for tensor in collate(part))
         if not mine:
             mask_bt.zero_()
         with model.micro_batch(last and i == len(parts)):
             logprobs_bt, entropy_bt = token_logprobs(model, ids_bt, mask_bt)
             if update == 0:
-                for sample, logprobs_t in zip(part, logprobs_bt.detach(), strict=True):
+                for sample, logprobs_t, entropy_t in zip(part, logprobs_bt.detach(), entropy_bt, strict=True):
                     sample.old = logprobs_t[sample.place].clone()
-            old_bt = _rows([(sample.place, sample.old) for sample in part], mask_bt)
+                    sample.entropy = entropy_t[sample.place].clone() if mine else None
+            old_bt = rows_of([(sample.place, sample.old) for sample in part], mask_bt)
             penalty_bt = None
             if settings.kl != "k1" and part[0].reference is not None:
-                reference_bt = _rows([(sample.place, sample.reference) for sample in part], mask_bt)
+                reference_bt = rows_of([(sample.place, sample.reference) for sample in part], mask_bt)
                 penalty_bt = settings.kl_weight * kl_terms(logprobs_bt, reference_bt, old_bt, settings.kl)
             # a part counts by its share of the tokens, so any split into micro-batches gives one loss
             loss = policy_gradient_loss(
@@ -389,23 +362,3 @@ def add_policy_gradients(
     entropy, gap, _, clipped, total = everyones.sum(dim=0).tolist()
     found = {"entropy": entropy, "logprob_gap": gap, "logprob_gap_max": everyones[:, 2].max().item()}
     return found | ({"clipped": clipped, "policy_loss": total} if settings.updates > 1 else {})
-
-
-def _collate(samples: Sequence[Sample]) -> tuple[Tensor, Tensor, Tensor, Tensor, Tensor]:
-    """Ids (B, T) padded on the right; mask and sampler's log-probabilities, (B, T − 1); advantages and weights (B)."""
-    ids_bt = pad([sample.ids for sample in samples])
-    mask_bt = torch.zeros(len(samples), ids_bt.shape[1] - 1)
-    for row, sample in enumerate(samples):
-        mask_bt[row, sample.place] = 1
-    sampled_bt = _rows([(sample.place, torch.tensor(sample.logprobs)) for sample in samples], mask_bt)
-    advantages_b, weights_b = torch.tensor([(sample.advantage, sample.weight) for sample in samples]).T
-    return ids_bt, mask_bt, sampled_bt, advantages_b, weights_b
-
-
-def _rows(values: Sequence[tuple[list[int], Tensor | None]], like_bt: Tensor) -> Tensor:
-    """Each row's values at their places, and zeros elsewhere."""
-    rows_bt = torch.zeros_like(like_bt)
-    for row, (place, values_t) in enumerate(values):
-        if values_t is not None:
-            rows_bt[row, place] = values_t.to(rows_bt)
-    return rows_bt

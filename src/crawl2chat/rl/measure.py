@@ -10,7 +10,8 @@ from typing import Any
 from crawl2chat.evals.judging import Question, question_prompt
 from crawl2chat.evals.tasks import Problem, Task, pass_at_k
 from crawl2chat.generate import Completion, Engine, Sampling
-from crawl2chat.rl.grpo import Prompts, sample_groups
+from crawl2chat.rl.grpo import sample_groups
+from crawl2chat.rl.samples import Prompts
 from crawl2chat.rl.tool_use import ToolAnswer, ToolUse
 from crawl2chat.stages.figures import Figure, mean, share
 from crawl2chat.tokenizer import Tokenizer

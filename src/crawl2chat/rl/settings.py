@@ -102,7 +102,9 @@ class PolicySettings(TrainerSettings):
 class ReinforceSettings(PolicySettings):
     """Learning from problems whose answers can be checked, and measuring what it brought."""
 
-    RUNTIME_ONLY = PolicySettings.RUNTIME_ONLY | {"judge_key_variable", "rollouts_key_variable"}
+    RUNTIME_ONLY = PolicySettings.RUNTIME_ONLY | {
+        "judge_key_variable", "rollouts_key_variable", "logged_steps", "logged_groups",
+    }  # fmt: skip
 
     measured: int = Field(
         200,
@@ -151,6 +153,18 @@ class ReinforceSettings(PolicySettings):
     rollouts_key_variable: str | None = Field(None, description="environment variable that holds that server's key")
     random_control: bool = Field(
         True, description="train again with coin flips as rewards, to see what training alone does"
+    )
+    logged_steps: int = Field(
+        100,
+        ge=0,
+        description="number of steps, spread evenly, whose answers go into rollouts.jsonl for the page Rollouts; "
+        "0: none",
+    )
+    logged_groups: int = Field(
+        4,
+        ge=0,
+        description="prompts per logged step whose answers are kept token by token (some 25 bytes per token, at most "
+        "1000 tokens per answer); of the others only rewards and lengths",
     )
 
     @property

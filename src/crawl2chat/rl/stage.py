@@ -21,10 +21,12 @@ from crawl2chat.evals.tasks import Problem, Task, load_code, load_task, split_pr
 from crawl2chat.generate import Completion, Sampling
 from crawl2chat.honesty.checkup import CONVERSATIONS, check_again, copy_forward
 from crawl2chat.model import Transformer, load_model
-from crawl2chat.rl.grpo import Groups, PolicyGradient, Prompts, engine_for, sample_groups
+from crawl2chat.rl.grpo import PolicyGradient, engine_for, sample_groups
 from crawl2chat.rl.judge_reward import JUDGEMENTS, JudgeReward, judge_of
 from crawl2chat.rl.measure import Solved, diagnose, encode_problems, gain, mean_reward, pass_at_1, pass_figures, solve
 from crawl2chat.rl.replay import renewed, replay_batches
+from crawl2chat.rl.rollout_log import RolloutLog
+from crawl2chat.rl.samples import Groups, Prompts
 from crawl2chat.rl.served import FOLDER, served_policy
 from crawl2chat.rl.settings import ReinforceSettings
 from crawl2chat.rl.tool_use import ToolUse, tools_of
@@ -252,6 +254,7 @@ def _train(
         reference=start.reference,
         tools=tools,
         served=served_policy(settings, out),
+        log=RolloutLog(out, tokenizer, settings, problems_of),
     )
     train(objective, settings.steps, settings, out, label="reinforce", evaluate=watch, adapter_lr=settings.lora.lr)
     return model

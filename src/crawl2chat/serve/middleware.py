@@ -33,7 +33,10 @@ ROUTES = (
     "/v1/chat/completions", "/v1/completions", "/v1/models", "/tokenize", "/detokenize", "/tokenizer_info", "/health",
     "/metrics", "/app", "/web",
 )  # fmt: skip
-PAGES = ("/", "/tokens", "/sampling", "/inside", "/chat", "/ranking", "/data", "/honesty")
+PAGES = (
+    "/", "/data", "/tokens", "/sampling", "/inside", "/chat", "/honesty", "/ranking", "/training", "/rollouts",
+    "/preferences",
+)  # fmt: skip
 KEYLESS = frozenset(("/health", *PAGES))  # and the pages' own files, which hold nothing but the way to ask for a key
 
 access = logging.getLogger("crawl2chat.serve.access")

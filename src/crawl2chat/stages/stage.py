@@ -23,6 +23,7 @@ from crawl2chat.stages.settings import Settings, dotted
 MANIFEST = "manifest.json"
 METRICS = "metrics.jsonl"
 SAMPLES_DURING = "samples-during.jsonl"
+ROLLOUTS, ROLLOUTS_INDEX = "rollouts.jsonl", "rollouts.index"  # answers that were learned from
 TRACKED = "tracked.json"  # what a tracker calls the run
 ASKED = ".asked.jsonl"  # answers of models, until the stage is done
 STARTED = ".started.json"  # marks a folder as a stage's own and says what it is being made from
@@ -33,6 +34,8 @@ NOT_RESULTS = {
     MANIFEST,
     METRICS,
     SAMPLES_DURING,
+    ROLLOUTS,
+    ROLLOUTS_INDEX,
     TRACKED,
     STARTED,
     ASKED,

@@ -67,7 +67,7 @@ def test_the_stage_leaves_a_chat_model_a_reward_model_rankings_curves_and_sample
     manifest, _ = run_stage(STAGE, inputs, out, SETTINGS)
     assert {name.split("/")[0] for name in manifest.outputs} == {
         "agreement.json", "checks.sqlite", "conversations.jsonl", "curves.json", "model", "rankings.sqlite",
-        "reward_model", "samples.jsonl", "checkup.jsonl", "showcase.jsonl",
+        "reward_model", "samples.jsonl", "answers.jsonl", "checkup.jsonl", "showcase.jsonl",
     }  # fmt: skip
     engine = Engine(load_model(out), Tokenizer.load(out))
     assert engine.generate(["The"], Sampling(max_tokens=3))
@@ -85,6 +85,9 @@ def test_the_stage_leaves_a_chat_model_a_reward_model_rankings_curves_and_sample
     assert {sample["prompt"] for sample in samples} == {prompt.text for prompt in held_out}
     assert {ranking.prompt for ranking in rankings} <= {prompt.text for prompt in ranked}
     assert all({"start", "kept", "peak", "end"} < set(sample) for sample in samples)
+    answers = [json.loads(line) for line in (out / "answers.jsonl").read_text().split("\n")[:-1]]
+    assert [row["step"] for row in answers] == [0, 2, 4, 6]
+    assert [one["text"] for one in answers[-1]["judged"]] == [sample["end"]["text"] for sample in samples]
 
 
 @pytest.mark.slow

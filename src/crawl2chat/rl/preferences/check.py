@@ -18,13 +18,14 @@ from torch import Tensor
 from crawl2chat.generate import Engine, Sampling
 from crawl2chat.model import Transformer
 from crawl2chat.model.ragged import pad
-from crawl2chat.rl.grpo import Groups, Prompts, engine_for, sample_groups, token_logprobs
+from crawl2chat.rl.grpo import engine_for, sample_groups, token_logprobs
 from crawl2chat.rl.preferences.annotator import Annotator
 from crawl2chat.rl.preferences.direct import Pair, PairFit, pair_fit
 from crawl2chat.rl.preferences.preference_files import PromptRow
 from crawl2chat.rl.preferences.reward_model import RewardEnsemble, RewardModel, reading
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Answer
+from crawl2chat.rl.samples import Groups, Prompts
 from crawl2chat.stages.files import write_json
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.metrics import Metrics

@@ -17,9 +17,10 @@ from crawl2chat.rl.preferences import annotator as simulated
 from crawl2chat.rl.preferences.check import Check, Checker, root
 from crawl2chat.rl.preferences.store import RankingStore
 from crawl2chat.stages.figures import Figure, share
-from crawl2chat.stages.files import atomic_write
+from crawl2chat.stages.files import atomic_write, write_jsonl
 
 SMOOTHED_OVER = 3  # checks
+KEPT_ANSWERS = 200  # per check
 _POOL_SEEDS = 1 << 33  # apart from all other draws
 
 
@@ -119,6 +120,12 @@ def write_samples(checks: Sequence[Check], kept: Check, file: Path) -> None:
                         "gold": judged.gold,
                     }
             handle.write(json.dumps(row, ensure_ascii=False) + "\n")
+
+
+def write_answers(checks: Sequence[Check], file: Path) -> None:
+    """One line per check with its first answers and their rewards: the same prompts each time."""
+    shown = [(check.step, check.judged[:KEPT_ANSWERS]) for check in checks]
+    write_jsonl(file, ({"step": step, "judged": [asdict(one) for one in judged]} for step, judged in shown))
 
 
 def peak(checks: Sequence[Check]) -> Check | None:

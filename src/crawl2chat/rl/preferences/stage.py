@@ -12,7 +12,7 @@ from safetensors.torch import load_file, save_file
 from crawl2chat.generate import Engine
 from crawl2chat.honesty.checkup import check_again, copy_forward
 from crawl2chat.model import Transformer
-from crawl2chat.rl.grpo import PolicyGradient, Prompts
+from crawl2chat.rl.grpo import PolicyGradient
 from crawl2chat.rl.preferences.annotator import Annotator, Taste
 from crawl2chat.rl.preferences.check import Check, Checker, penalised_reward
 from crawl2chat.rl.preferences.collect import (
@@ -32,6 +32,7 @@ from crawl2chat.rl.preferences.results import (
     check_to_keep,
     curves,
     figures,
+    write_answers,
     write_checks,
     write_samples,
 )
@@ -39,6 +40,7 @@ from crawl2chat.rl.preferences.reward_model import RewardEnsemble, RewardModel
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Ranking
 from crawl2chat.rl.replay import replay_batches
+from crawl2chat.rl.samples import Prompts
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
 from crawl2chat.stages.stage import METRICS
@@ -50,7 +52,7 @@ from crawl2chat.train.lora import Start
 from crawl2chat.train.metrics import Metrics
 from crawl2chat.train.pretrain import save_stage_model
 
-CURVES = "curves.json"
+CURVES, ANSWERS = "curves.json", "answers.jsonl"
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,7 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
         kept = check_to_keep(checks)
         write_checks(checks, out / "checks.sqlite")
         write_samples(checks, kept, out / "samples.jsonl")
+        write_answers(checks, out / ANSWERS)
         policy = begun.trainable(settings.seed)
         policy.load_state_dict(load_file(_snapshot(out, kept.step)), strict=False)  # nor a tied head or frozen weights
         save_stage_model(policy, tokenizer, out)

@@ -18,16 +18,22 @@ from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.data import DataPage
 from crawl2chat.serve.app.honesty import HonestyPage
 from crawl2chat.serve.app.inside import InsidePage
+from crawl2chat.serve.app.preferences import PreferencesPage
 from crawl2chat.serve.app.ranking import RankingPage
+from crawl2chat.serve.app.rollouts import RolloutsPage
 from crawl2chat.serve.app.sampling import SamplingPage
 from crawl2chat.serve.app.tokens import TokensPage
+from crawl2chat.serve.app.training import TrainingPage
 from crawl2chat.serve.http import routes_of
 from crawl2chat.serve.middleware import PAGES
 
 WEB = Path(__file__).parent.parent / "web"
 INLINE = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 YEAR = 365 * 24 * 3600
-PAGE_KINDS = (TokensPage, SamplingPage, InsidePage, ChatPage, RankingPage, DataPage, HonestyPage)
+PAGE_KINDS = (
+    DataPage, TokensPage, TrainingPage, SamplingPage, InsidePage, ChatPage, HonestyPage, RolloutsPage, RankingPage,
+    PreferencesPage,
+)  # fmt: skip
 
 
 def page_routes(context: AppContext) -> list[BaseRoute]:

@@ -12,11 +12,14 @@ import { Button, ErrorNote } from "./common/ui.js";
 export const PAGES = [
   { path: "/data", name: "data", title: "Data", css: true, says: "which pages were kept, which were dropped, and why" },
   { path: "/tokens", name: "tokens", title: "Tokens", css: true, says: "how text is cut into what a model reads" },
+  { path: "/training", name: "training", title: "Training", css: true, says: "loss, rewards and speed of every stage, also while it runs" },
   { path: "/sampling", name: "sampling", title: "Sampling", css: true, says: "which token comes next, and how it is drawn" },
   { path: "/inside", name: "inside", title: "Inside", css: true, says: "every number on the way through the network" },
   { path: "/chat", name: "chat", title: "Chat", css: true, says: "talk to every stage of the run" },
   { path: "/honesty", name: "honesty", title: "Honesty", css: true, says: "what a model knows, and whether it says when it does not" },
+  { path: "/rollouts", name: "rollouts", title: "Rollouts", css: true, says: "what reinforcement learning drew, step by step, and how it was rewarded" },
   { path: "/ranking", name: "ranking", title: "Ranking", css: true, says: "rank answers, as people do for reward models" },
+  { path: "/preferences", name: "preferences", title: "Preferences", css: true, says: "how far a reward model can be followed before it is gamed" },
 ];
 const HOME = { path: "/", name: "home", title: "Start", css: false, says: "" };
 
@@ -45,6 +48,8 @@ async function open(back = false) {
     shown.value = { Page, at };
     if (back || location.hash) readAddress();
     else showState();
+    // on a phone the links are a row that scrolls
+    requestAnimationFrame(() => document.querySelector("nav [aria-current]")?.scrollIntoView({ block: "nearest", inline: "nearest" }));
   } catch (error) {
     failure.value = error instanceof Error ? error : new Error(String(error));
   }

@@ -1,6 +1,6 @@
 /** Colours for numbers. Both scales change in lightness all the way, so that they can be read without colour vision. */
 
-import { signal } from "@preact/signals";
+import { dark } from "../../common/theme.js";
 
 /** @typedef {"share" | "signed"} Scale share: from 0 up; signed: below and above 0 */
 
@@ -16,18 +16,6 @@ const ANCHORS = {
   },
 };
 const STEPS = 256;
-
-const system = matchMedia("(prefers-color-scheme: dark)");
-/** Whether colours are the dark theme's. */
-export const dark = signal(isDark());
-const look = () => (dark.value = isDark());
-system.addEventListener("change", look);
-new MutationObserver(look).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-
-function isDark() {
-  const theme = document.documentElement.dataset.theme;
-  return theme === "dark" || (theme !== "light" && system.matches);
-}
 
 /** @param {Scale} scale */
 export const gradient = (scale) => `linear-gradient(to right, ${ANCHORS[dark.value ? "dark" : "light"][scale].join(", ")})`;

@@ -3,8 +3,9 @@
 import { html } from "htm/preact";
 import { signal } from "@preact/signals";
 import { useMemo, useState } from "preact/hooks";
+import { dark } from "../../common/theme.js";
 import { ErrorNote, percent, Toggle } from "../../common/ui.js";
-import { dark, greatest, roots, table } from "./colours.js";
+import { greatest, roots, table } from "./colours.js";
 import { Heatmap, Legend, short } from "./heatmap.js";
 import { at, atShown, cellShown, head, layer, locked, pass, tokens, useSlice } from "./state.js";
 import { ChangedNote, KindTag, Name, placed, plain, Promoted, scoresOf, SwitchOff, Where } from "./words.js";

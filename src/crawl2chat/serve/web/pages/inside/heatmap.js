@@ -2,7 +2,8 @@
 
 import { html } from "htm/preact";
 import { useEffect, useRef } from "preact/hooks";
-import { dark, gradient, greatest, paint } from "./colours.js";
+import { dark } from "../../common/theme.js";
+import { gradient, greatest, paint } from "./colours.js";
 
 /** @typedef {[number, number]} Cell row and column */
 
