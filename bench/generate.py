@@ -90,20 +90,12 @@ class Side(Protocol):
     def generate(self, work: Work, way: str) -> list[list[int]]: ...
 
 
-class Endless(Tokenizer):
-    """A vocabulary in which nothing ends a text."""
-
-    @property
-    def stop_ids(self) -> frozenset[int]:
-        return frozenset()
-
-
 class Ours:
     def __init__(self, folder: Path, dtype: torch.dtype, context: int) -> None:
-        own = Tokenizer.load(folder)
-        endless = Endless(own.ranks, own.controls, own.pattern, nfc=own.nfc)
-        self.model, self.tokenizer, self.context = load_model(folder, dtype=dtype), endless, context
-        self.engine = Engine(self.model, endless, max_batch=1, context=context)
+        self.tokenizer = Tokenizer.load(folder)
+        self.tokenizer.stop_ids = frozenset()  # nothing ends a text
+        self.model, self.context = load_model(folder, dtype=dtype), context
+        self.engine = Engine(self.model, self.tokenizer, max_batch=1, context=context)
 
     def generate(self, work: Work, way: str) -> list[list[int]]:
         controls = {"temperature": TEMPERATURE, "top_k": TOP_K, "top_p": TOP_P} if work.sampled else {"temperature": 0}

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import torch
 
+from crawl2chat.generate.engine import compiles
 from crawl2chat.model import CachedTransformer, load_to_generate
 from crawl2chat.model.matrices import FORMS
 from crawl2chat.release.gguf_file import GgufType, write_gguf
@@ -51,7 +52,8 @@ class Turn:
 class Ours:
     def __init__(self, folder: Path, form: str, batch: int, length: int) -> None:
         model, kept = load_to_generate(folder, next(known for known in FORMS if known == form))
-        self.cached = CachedTransformer(model, batch, length, empties_model=True, weights=kept)
+        compiled = compiles(model, batch)  # as an engine would
+        self.cached = CachedTransformer(model, batch, length, empties_model=True, weights=kept, compiled=compiled)
 
     def prefill(self, ids: list[list[int]]) -> list[int]:
         features_btc = self.cached.prefill(range(len(ids)), [0] * len(ids), ids)

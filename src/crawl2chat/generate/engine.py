@@ -58,7 +58,7 @@ class Engine:
         self.prefill_tokens = max(64, min(int(flop / (2 * model.n_parameters())), NUMBERS_AT_ONCE // scores))
         self.cached = CachedTransformer(
             model, self.max_batch, self.context, empties_model=empties_model, weights=weights,
-            compiled=_compiles(model, self.max_batch),
+            compiled=compiles(model, self.max_batch),
         )  # fmt: skip
         self.rows = Rows(self.cached.cache, self.max_batch)
         self.queue: deque[Request] = deque()
@@ -308,7 +308,7 @@ class Engine:
             request.take(id, self.tokenizer.stop_ids)
 
 
-def _compiles(model: Transformer, rows: int) -> bool:
+def compiles(model: Transformer, rows: int) -> bool:
     """Whether to decode on a CPU by `model.cpu_kernel`, which was measured on two cores with AVX2.
 
     With AVX-512 oneDNN should multiply many rows faster, and with many cores torch reads a large model's weights faster
