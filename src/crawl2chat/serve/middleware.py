@@ -34,8 +34,8 @@ ROUTES = (
     "/metrics", "/app", "/web",
 )  # fmt: skip
 PAGES = (
-    "/", "/data", "/tokens", "/sampling", "/inside", "/chat", "/honesty", "/ranking", "/training", "/rollouts",
-    "/preferences",
+    "/", "/lecture", "/data", "/tokens", "/training", "/sampling", "/inside", "/chat", "/honesty", "/rollouts",
+    "/ranking", "/preferences",
 )  # fmt: skip
 KEYLESS = frozenset(("/health", *PAGES))  # and the pages' own files, which hold nothing but the way to ask for a key
 

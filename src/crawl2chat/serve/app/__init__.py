@@ -18,6 +18,7 @@ from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.data import DataPage
 from crawl2chat.serve.app.honesty import HonestyPage
 from crawl2chat.serve.app.inside import InsidePage
+from crawl2chat.serve.app.lecture import LecturePage
 from crawl2chat.serve.app.preferences import PreferencesPage
 from crawl2chat.serve.app.ranking import RankingPage
 from crawl2chat.serve.app.rollouts import RolloutsPage
@@ -31,8 +32,8 @@ WEB = Path(__file__).parent.parent / "web"
 INLINE = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 YEAR = 365 * 24 * 3600
 PAGE_KINDS = (
-    DataPage, TokensPage, TrainingPage, SamplingPage, InsidePage, ChatPage, HonestyPage, RolloutsPage, RankingPage,
-    PreferencesPage,
+    LecturePage, DataPage, TokensPage, TrainingPage, SamplingPage, InsidePage, ChatPage, HonestyPage, RolloutsPage,
+    RankingPage, PreferencesPage,
 )  # fmt: skip
 
 

@@ -5,11 +5,13 @@ import { signal } from "@preact/signals";
 import { useEffect, useRef } from "preact/hooks";
 import { about, loadAbout } from "./common/about.js";
 import { keyWanted, setKey } from "./common/api.js";
+import { LectureBar } from "./common/lecture.js";
 import { readAddress, showState, tooLong } from "./common/state.js";
 import { Button, ErrorNote } from "./common/ui.js";
 
 /** @type {{path: string, name: string, title: string, css: boolean, says: string}[]} */
 export const PAGES = [
+  { path: "/lecture", name: "lecture", title: "Lecture", css: true, says: "the way from crawl to chat, one demonstration after the other" },
   { path: "/data", name: "data", title: "Data", css: true, says: "which pages were kept, which were dropped, and why" },
   { path: "/tokens", name: "tokens", title: "Tokens", css: true, says: "how text is cut into what a model reads" },
   { path: "/training", name: "training", title: "Training", css: true, says: "loss, rewards and speed of every stage, also while it runs" },
@@ -132,6 +134,7 @@ function Shell() {
       <span class="run" title="the run's folder">${about.value?.name}</span>
       <${Look} />
     </header>
+    ${at && at.path !== "/lecture" && html`<${LectureBar} go=${go} />`}
     <main id="main" tabindex="-1" class=${`page-${at?.name ?? "none"}`}>
       ${keyWanted.value && html`<${KeyForm} />`}
       <${ErrorNote} error=${failure.value} />
