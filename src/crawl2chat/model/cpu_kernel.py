@@ -123,7 +123,7 @@ def _stacked(matrices: Sequence[KernelMatrix]) -> tuple[NDArray[Any], Floats, Fl
 
 
 def _share_rows(n: int, products: int, work: Callable[[slice], None]) -> None:
-    """Let threads, as many as torch has, each do its part of n rows, if so many products per row are worth it."""
+    """Split n rows among as many threads as torch has, if there are enough products per row to make up for it."""
     threads = min(torch.get_num_threads(), n // LEAST_ROWS) if n * products >= PARALLEL else 1
     each = -(-n // max(1, threads) // LEAST_ROWS) * LEAST_ROWS
     # the last part has four rows or more
@@ -173,8 +173,8 @@ def _alone_as_in_fours(kind: str) -> bool:
 
 
 def _wide(weight: Any) -> Any:
-    """A stored weight as float32."""
-    raise NotImplementedError("compiled code only")
+    """A stored weight as float32; compiled code has `_widen` in its place, which knows bfloat16."""
+    return np.float32(weight)
 
 
 @overload(_wide, inline="always")

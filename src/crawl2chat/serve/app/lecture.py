@@ -75,7 +75,7 @@ BEFORE_TALK = (
     ),
     Stop(
         "A base model recites what it met often",
-        "Passages that stand in many copies come back word by word.",
+        "Passages with many copies on the web come back word for word.",
         "data", {"view": "copies"}, ("refine/funnel.json", "base/manifest.json"),
         (("base", "recall_at_1_to_2_copies", "recited to the end, of passages in one or two copies"),
          ("base", "recall_at_64_copies_and_more", "of passages in 64 copies or more")),
