@@ -369,6 +369,9 @@ def test_presets_ask_their_columns_with_their_hint(page, served):
 def test_axe_finds_nothing_serious(chat, page, check_axe, theme):
     chat('with=["honesty%2Btools","sft"]&tokens=true')
     ask(page, "Who is Ann?")
+    for column in page.locator(".column").all():
+        expect(column.locator(ANSWER).last).to_be_visible()
+    finished(page)
     page.get_by_role("button", name="As the model reads it").last.click()
     page.get_by_role("button", name="Where is this from?").first.click()
     page.locator("summary", has_text="Settings").click()

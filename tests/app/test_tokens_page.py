@@ -90,6 +90,7 @@ def test_a_text_too_long_for_the_address_is_left_out_and_said(served, page):
     page.get_by_text("too long for a link").wait_for()
     assert len(page.evaluate("location.hash")) < 1000
     page.get_by_role("tab", name="Vocabulary").click()
+    page.wait_for_function("location.hash.includes('view=vocabulary')")
     page.go_back()
     assert box.input_value() == "ä" * 20_000  # an address that never held it does not take it away
     box.fill("short again")
