@@ -59,7 +59,11 @@ def test_a_product_is_that_of_the_kept_weights(form, shape):
     elif form == "int8":
         scale = weight.abs().amax(dim=1, keepdim=True) / 127
         kept = (weight / scale).round() * scale
-    product = kernel.KernelMatrix(weight, bias, form)(x)
+    matrix = kernel.KernelMatrix(weight, bias, form)
+    rows = kernel._padded(x.numpy(), matrix.weight_mc.dtype.name)
+    y = np.empty((len(rows), m), np.float32)
+    kernel._product(matrix.weight_mc, matrix.scale_m, matrix.bias_m, rows, y)
+    product = torch.from_numpy(y[:n])
     torch.testing.assert_close(product, (x.double() @ kept.double().T + bias).float(), atol=1e-4, rtol=1e-4)
 
 
@@ -93,15 +97,11 @@ def test_a_cpu_that_sums_a_single_row_otherwise_reads_it_as_four(form, monkeypat
     )
 
 
-def test_a_model_that_is_only_generated_with_keeps_one_copy_of_its_matrices():
+def test_a_model_that_is_only_generated_with_is_emptied():
     model = random_model("tied")
     cached = CachedTransformer(model, 4, LENGTH, weights="int8", compiled=True, empties_model=True)
     assert all(parameter.numel() == 0 for parameter in model.parameters() if parameter.ndim == 2)
-    layer = cached.layers[1]
-    assert all(np.shares_memory(m.weight_mc, array) for m, array in zip(
-        (layer.qkv, layer.o, layer.gate_up, layer.down), cached.step.arguments[0:12:3], strict=True
-    ))  # fmt: skip
-    assert read(cached).isfinite().all()
+    assert read(cached, 4).isfinite().all()
 
 
 def test_weights_that_are_not_numbers_are_not_hidden():
@@ -115,7 +115,7 @@ def test_an_engine_writes_the_same_with_and_without_numba(tmp_path, monkeypatch,
     written = []
     for there in (True, False):
         monkeypatch.setattr("crawl2chat.model.cached._kernel", lambda there=there: kernel if there else None)
-        engine = Engine(load_model(tmp_path), tokenizer)
+        engine = Engine(load_model(tmp_path), tokenizer, max_batch=8)
         assert (engine.cached.step is not None) == there
         prompts = [[3, 1, 4], [1, 5, 9, 2, 6], [5]]
         sampling = Sampling(temperature=1, max_tokens=20, seed=3)

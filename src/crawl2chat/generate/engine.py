@@ -309,13 +309,12 @@ class Engine:
 
 
 def compiles(model: Transformer, rows: int) -> bool:
-    """Whether to decode on a CPU by `model.cpu_kernel`, which was measured on two cores with AVX2.
+    """Whether to decode on a CPU by `model.cpu_kernel`: a small model, and not so many rows that products are the work.
 
-    With AVX-512 oneDNN should multiply many rows faster, and with many cores torch reads a large model's weights faster
-    for a few.
+    It was measured on two cores with AVX2; with AVX-512, oneDNN's products should pay from fewer rows on.
     """
-    wide = torch.backends.cpu.get_cpu_capability() == "AVX512" and rows > 32
-    return not wide and (model.n_parameters() < 20_000_000 or torch.get_num_threads() <= 2)
+    few = 16 if torch.backends.cpu.get_cpu_capability() == "AVX512" else 64
+    return rows <= few and model.n_parameters() < 20_000_000
 
 
 def most_probable(log_p_tk: Tensor, n: int, ids_tk: Tensor | None = None) -> list[Candidates]:

@@ -65,8 +65,8 @@ class CachedTransformer:
         """rows: sequences at a time; max_length: tokens of each; empties_model: leave the model without its matrices,
         to save their memory where it is only generated with.
         weights: in what form matrices are kept, on a CPU; all else is float32 then. None: all as in the model.
-        compiled: on a CPU, multiply and decode by numba (`cpu_kernel`), if that is installed, where numbers other than
-        weights are float32. The last bits of results are others then.
+        compiled: on a CPU, decode by numba (`cpu_kernel`), if that is installed, where numbers other than weights are
+        float32; it takes another copy of the weights. The last bits of results are others then.
         """
         self.model, self.config, self.max_length = model, model.config, max_length
         self.weights = weights
@@ -106,28 +106,40 @@ class CachedTransformer:
     def _copy_weights(self) -> None:
         if (self.cache.content.dtype, self.cache.content.device) != (self.dtype, self.device):
             self.cache = self._new_cache()
-        self.step: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
-        self.kernel = _kernel() if self.compiled and self.device.type == "cpu" and self.dtype == torch.float32 else None
-        self.layers = [self._lay_out(cast(Block, block)) for block in self.model.model.layers]
+        blocks = [cast(Block, block) for block in self.model.model.layers]
+        make = partial(make_matrix, alone=self.alone)
+        self.layers = [self._lay_out(block, make) for block in blocks]
         self.last_norm = self.model.model.norm.weight.to(self.dtype)
-        self.head = self._matrix(self.model.lm_head)
+        self.head = self._matrix(make, self.model.lm_head)
+        self.step: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
+        self.keys_s = torch.arange(self.max_length, device=self.device)
+        self.rope_s1d = self._rope(self.keys_s[:, None], self.keys_s + 1)  # of a token that is the last one so far
+        on_cpu = self.device.type == "cpu" and self.dtype == torch.float32
+        if self.compiled and on_cpu and (kernel := _kernel()):
+            layers = [self._lay_out(block, kernel.KernelMatrix) for block in blocks]
+            head = self._matrix(kernel.KernelMatrix, self.model.lm_head)
+            self.step = kernel.Step(self.config, layers, self.last_norm, head, self.cache, self.rope_s1d)
+        if self.empties_model:
+            for parameter in (parameter for block in blocks for parameter in block.parameters()):
+                if parameter.ndim == 2:
+                    parameter.data = parameter.data.new_empty(0, 0)
         self.embedding = Embedding(self.model.model.embed_tokens.weight, self.weights)
         if self.empties_model and not (self.weights is None and self.config.tie_word_embeddings):
             self.model.lm_head.weight.data = self.model.lm_head.weight.data.new_empty(0, 0)
         if self.empties_model and self.weights:
             self.model.model.embed_tokens.weight.data = self.model.model.embed_tokens.weight.data.new_empty(0, 0)
-        self.keys_s = torch.arange(self.max_length, device=self.device)
-        self.rope_s1d = self._rope(self.keys_s[:, None], self.keys_s + 1)  # of a token that is the last one so far
         self.zero, self.minus_inf = torch.tensor([[0.0], [-torch.inf]], dtype=self.dtype, device=self.device)
         self.graphs = {}
         self.pool = torch.cuda.graph_pool_handle() if self.device.type == "cuda" else None
-        if self.kernel:
-            self.step = self.kernel.Step(self.config, self.layers, self.last_norm, self.head, self.cache, self.rope_s1d)
 
     def _copy_again(self) -> None:
         """Write weights that have changed in place over what was made of them, where the graphs read it."""
         for layer, block in zip(self.layers, self.model.model.layers, strict=True):
-            for old, new in zip(_tensors(layer), _tensors(self._lay_out(cast(Block, block))), strict=True):
+            for old, new in zip(
+                _tensors(layer),
+                _tensors(self._lay_out(cast(Block, block), partial(make_matrix, alone=self.alone))),
+                strict=True,
+            ):
                 if old.data_ptr() != new.data_ptr():  # else it is the model's own, as embedding, last norm and head are
                     old.copy_(new)
 
@@ -135,7 +147,7 @@ class CachedTransformer:
         """Changes whenever a weight is changed in place or put elsewhere."""
         return tuple((p.data_ptr(), 0 if p.is_inference() else p._version) for p in self.model.parameters())
 
-    def _lay_out(self, block: Block) -> _Layer:
+    def _lay_out(self, block: Block, make: Callable[..., Matrix]) -> _Layer:
         attention, mlp, c = block.self_attn, block.mlp, self.config
         qk_norm_hd = None
         scale = c.head_dim**-0.5  # attention's; in the queries' norms, or where there are none in their weights
@@ -145,20 +157,16 @@ class CachedTransformer:
             qk_norm_hd = torch.cat([q_norm_hd, k_norm_d.expand(c.num_key_value_heads, -1)])
         layer = _Layer(
             block.input_layernorm.weight.to(self.dtype),
-            self._matrix(attention.q_proj, attention.k_proj, attention.v_proj, scale=1.0 if c.qk_norm else scale),
+            self._matrix(make, attention.q_proj, attention.k_proj, attention.v_proj, scale=1.0 if c.qk_norm else scale),
             None if qk_norm_hd is None else qk_norm_hd.to(self.dtype),
-            self._matrix(attention.o_proj),
+            self._matrix(make, attention.o_proj),
             block.post_attention_layernorm.weight.to(self.dtype),
-            self._matrix(mlp.gate_proj, mlp.up_proj),
-            self._matrix(mlp.down_proj),
+            self._matrix(make, mlp.gate_proj, mlp.up_proj),
+            self._matrix(make, mlp.down_proj),
         )
-        if self.empties_model:
-            for parameter in block.parameters():
-                if parameter.ndim == 2:
-                    parameter.data = parameter.data.new_empty(0, 0)
         return layer
 
-    def _matrix(self, *linears: nn.Linear, scale: float = 1.0) -> Matrix:
+    def _matrix(self, make: Callable[..., Matrix], *linears: nn.Linear, scale: float = 1.0) -> Matrix:
         """The linear layers as one product with their joined weights, of which the first's are multiplied by scale."""
         weights: list[Tensor] = [linear.weight.float() if self.weights else linear.weight for linear in linears]
         biases: list[Tensor] = [linear.bias for linear in linears if linear.bias is not None]
@@ -168,9 +176,7 @@ class CachedTransformer:
         weight, bias = weights[0], biases[0] if biases else None
         if len(linears) > 1:
             weight, bias = torch.cat(weights), torch.cat(biases) if biases else None
-        if self.kernel:
-            return cast(Matrix, self.kernel.KernelMatrix(weight, bias, self.weights))
-        return make_matrix(weight, bias, self.weights, alone=self.alone)
+        return make(weight, bias, self.weights)
 
     def _rope(self, positions_bt: Tensor, lengths_b: Tensor) -> tuple[Tensor, Tensor]:
         """Cosine and sine (B·T, 1, D) so that rotating is x · cos + roll(x, D/2) · sin.

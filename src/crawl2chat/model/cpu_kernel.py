@@ -50,7 +50,7 @@ TAYLOR = tuple(np.float32(1 / math.factorial(i)) for i in range(7))
 
 
 class KernelMatrix:
-    """A matrix (M, C) in a form, and its product with rows, plus a bias. See `matrices.Matrix`."""
+    """A matrix (M, C) in a form, with its scales and its bias, which are empty where there are none."""
 
     def __init__(self, weight: Tensor, bias: Tensor | None, form: WeightForm | None) -> None:
         weight = weight.detach()
@@ -66,15 +66,6 @@ class KernelMatrix:
         self.scale_m: Floats = scale_m.numpy()
         self.bias_m: Floats = torch.empty(0).numpy() if bias is None else bias.detach().float().numpy()
 
-    def __call__(self, x_nc: Tensor, *, many: bool = False) -> Tensor:
-        x = _padded(x_nc.contiguous().numpy(), self.weight_mc.dtype.name)
-        y_nm = np.empty((len(x), len(self.weight_mc)), np.float32)
-        _share_rows(
-            len(x), self.weight_mc.size,
-            lambda rows: _product(self.weight_mc, self.scale_m, self.bias_m, x[rows], y_nm[rows]),
-        )  # fmt: skip
-        return torch.from_numpy(y_nm[: len(x_nc)])
-
 
 class Step:
     """A decode step of a model whose matrices are KernelMatrices."""
@@ -83,7 +74,7 @@ class Step:
         self, config: ModelConfig, layers: Sequence[Any], last_norm: Tensor, head: KernelMatrix, cache: KVCache,
         rope_s1d: tuple[Tensor, Tensor],
     ) -> None:  # fmt: skip
-        """layers: as `cached.CachedTransformer` lays them out; their matrices become views of one array per kind."""
+        """layers: as `cached.CachedTransformer` lays them out, with KernelMatrices."""
         stacks = [_stacked([getattr(layer, name) for layer in layers]) for name in ("qkv", "o", "gate_up", "down")]
         unnormed_hd = torch.empty(config.num_attention_heads + config.num_key_value_heads, 0)
         norms = (
@@ -112,14 +103,9 @@ class Step:
         return torch.from_numpy(logits_nv[: len(x_nc)])
 
 
-def _stacked(matrices: Sequence[KernelMatrix]) -> tuple[NDArray[Any], Floats, Floats]:
+def _stacked(matrices: Sequence[KernelMatrix]) -> list[NDArray[Any]]:
     """The weights, scales and biases of a kind of matrix in all layers, each as one array with the layer first."""
-    weight_lmc, scale_lm, bias_lm = (
-        np.stack([getattr(matrix, name) for matrix in matrices]) for name in ("weight_mc", "scale_m", "bias_m")
-    )
-    for layer, matrix in enumerate(matrices):
-        matrix.weight_mc = weight_lmc[layer]
-    return weight_lmc, scale_lm, bias_lm
+    return [np.stack([getattr(matrix, name) for matrix in matrices]) for name in ("weight_mc", "scale_m", "bias_m")]
 
 
 def _share_rows(n: int, products: int, work: Callable[[slice], None]) -> None:
