@@ -104,6 +104,14 @@ def test_a_model_that_is_only_generated_with_is_emptied():
     assert read(cached, 4).isfinite().all()
 
 
+@pytest.mark.parametrize("changes", [{"hidden_size": 6}, {"head_dim": 2, "num_key_value_heads": 2}])
+def test_a_model_narrower_than_the_kernel_is_left_to_torch(changes):
+    model = with_config(**changes)
+    cached = CachedTransformer(model, 2, LENGTH, compiled=True)
+    assert cached.step is None
+    assert read(cached, 2).isfinite().all()
+
+
 def test_weights_that_are_not_numbers_are_not_hidden():
     model = random_model("tied")
     model.model.layers[1].mlp.down_proj.weight.data[0, 0] = torch.nan

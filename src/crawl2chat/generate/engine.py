@@ -309,7 +309,7 @@ class Engine:
 
 
 def compiles(model: Transformer, rows: int) -> bool:
-    """Whether to decode on a CPU by `model.cpu_kernel`: a small model, and not so many rows that products are the work.
+    """Whether to decode on a CPU by `model.cpu_kernel`: for a small model with few rows, whose products are quick.
 
     It was measured on two cores with AVX2; with AVX-512, oneDNN's products should pay from fewer rows on.
     """

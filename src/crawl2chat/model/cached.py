@@ -114,8 +114,10 @@ class CachedTransformer:
         self.step: Callable[[Tensor, Tensor, Tensor], Tensor] | None = None
         self.keys_s = torch.arange(self.max_length, device=self.device)
         self.rope_s1d = self._rope(self.keys_s[:, None], self.keys_s + 1)  # of a token that is the last one so far
+        c = self.config
+        narrowest = min(c.hidden_size, c.intermediate_size, c.num_key_value_heads * c.head_dim, c.vocab_size)
         on_cpu = self.device.type == "cpu" and self.dtype == torch.float32
-        if self.compiled and on_cpu and (kernel := _kernel()):
+        if self.compiled and on_cpu and narrowest >= 8 and (kernel := _kernel()):  # it computes eight outputs at a time
             layers = [self._lay_out(block, kernel.KernelMatrix) for block in blocks]
             head = self._matrix(kernel.KernelMatrix, self.model.lm_head)
             self.step = kernel.Step(self.config, layers, self.last_norm, head, self.cache, self.rope_s1d)
@@ -316,10 +318,10 @@ class CachedTransformer:
 
 @cache
 def _kernel() -> ModuleType | None:
-    """`cpu_kernel`, if numba is installed, and for this numpy."""
+    """`cpu_kernel`, if numba is installed, for this numpy, and finds a folder to keep what it compiled."""
     try:
         return import_module("crawl2chat.model.cpu_kernel")
-    except ImportError:
+    except (ImportError, RuntimeError):
         return None
 
 

@@ -134,7 +134,7 @@ AFTER_TALK = (
     ),
     Stop(
         "People rank answers",
-        "For verses or jokes there is no right answer; people can say which they like better.",
+        "There is no right answer to a request for a verse or a joke, but people can say which they prefer.",
         "ranking", {}, ("sft/manifest.json",),
     ),
     Stop(
