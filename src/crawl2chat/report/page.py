@@ -38,9 +38,6 @@ from crawl2chat.stages.files import AnyPath, StageError, atomic_write
 from crawl2chat.stages.stage import Manifest, is_current, read_manifest
 
 STYLE = (Path(__file__).parent / "report.css").read_text(encoding="utf-8")
-STAGE_ORDER = (
-    "crawl", "refine", "tokenizer", "import", "pretrain", "base", "synthesize", "sft", "honesty", "reinforce", "prefer"
-)  # fmt: skip
 PLOTS: dict[str, Callable[[Path, Sequence[Figure]], Iterator[str]]] = {
     "refine": refine_plots, "pretrain": pretrain_plots, "sft": sft_plots, "honesty": honesty_plots,
     "reinforce": reinforce_plots, "prefer": prefer_plots,
@@ -62,7 +59,7 @@ def read_run(run: AnyPath) -> list[tuple[Path, Manifest]]:
     current = [(folder, manifest) for folder, manifest in finished if manifest and is_current(run, manifest)]
     if not current:
         raise StageError(f"{run}: no finished stage in it")
-    order = {name: i for i, name in enumerate(STAGE_ORDER)}
+    order = {name: i for i, name in enumerate(STAGES)}
     return sorted(current, key=lambda entry: order.get(entry[1].stage, len(order)))
 
 

@@ -6,7 +6,7 @@ percentage points, `{name:plain}` the value without its interval.
 """
 
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from html import escape
 
@@ -31,7 +31,7 @@ COMPRESSION = (
     "Held-out text takes {bits_per_byte/model}; counted sequences of five tokens need {bits_per_byte/5_gram}, the "
     "program xz {bits_per_byte/xz}."
 )
-STAGES: dict[str, StageText] = {
+STAGES: dict[str, StageText] = {  # in their order
     "crawl": StageText(
         "Crawl: collect pages",
         "Pages arrive as WARC, the form in which web archives keep them: from Common Crawl, from a site, from your own "
@@ -239,14 +239,24 @@ STAGES: dict[str, StageText] = {
 MEASURED_IN = {"generate": "base", "thinking": "honesty"}  # what has no stage of its own, by the one that measures it
 
 
+@dataclass(frozen=True)
+class Part:
+    """A part of a sentence: words, or a value with its interval where it has one."""
+
+    text: str
+    is_value: bool = False
+    interval: str = ""
+
+
 def sentences(stage: str, figures: Mapping[str, Figure]) -> list[str]:
     """Return what this run can say of a stage, as HTML; figures: those of the stage by name."""
+    return ["".join(map(_html, said)) for said in said_of(stage, figures)]
+
+
+def said_of(stage: str, figures: Mapping[str, Figure]) -> list[list[Part]]:
+    """Return what this run can say of a stage, each sentence in its parts; figures: those of the stage by name."""
     said = (next((form for form in forms if _names(form) <= figures.keys()), "") for forms in STAGES[stage].says)
-    return [
-        _PLACE.sub(lambda found: _in_words(figures[found[1]], found[2]), escape(form, quote=False))
-        for form in dict.fromkeys(said)  # a form may also be another sentence
-        if form
-    ]
+    return [list(_parts(form, figures)) for form in dict.fromkeys(said) if form]  # a form may also be another sentence
 
 
 def figures_named(stage: str) -> set[str]:
@@ -274,8 +284,15 @@ def _names(form: str) -> set[str]:
     return {name for name, _ in _PLACE.findall(form)}
 
 
-def _in_words(figure: Figure, how: str | None) -> str:
-    """`<b>99.6 %</b> <small>[98.6, 99.9]</small>`."""
+def _parts(form: str, figures: Mapping[str, Figure]) -> Iterator[Part]:
+    pieces = _PLACE.split(form)  # words, name, how, words, …
+    yield Part(pieces[0])
+    for name, how, words in zip(pieces[1::3], pieces[2::3], pieces[3::3], strict=True):
+        yield _in_words(figures[name], how)
+        yield Part(words)
+
+
+def _in_words(figure: Figure, how: str | None) -> Part:
     if how == "points":
         bounds = figure.interval and (100 * figure.interval[0], 100 * figure.interval[1])
         figure = Figure(figure.name, 100 * figure.value, "points", bounds)
@@ -283,9 +300,16 @@ def _in_words(figure: Figure, how: str | None) -> str:
     else:
         value = readable(figure)
     if how == "plain" or figure.interval is None:
-        return f"<b>{escape(value)}</b>"
+        return Part(value, True)
     low, high = map(_percent if figure.unit == "share" else _number, figure.interval)
-    return f"<b>{escape(value)}</b> <small>[{low}, {high}]</small>"
+    return Part(value, True, f"[{low}, {high}]")
+
+
+def _html(part: Part) -> str:
+    """`<b>99.6 %</b> <small>[98.6, 99.9]</small>`."""
+    text = escape(part.text, quote=False)
+    interval = f" <small>{part.interval}</small>" if part.interval else ""
+    return f"<b>{text}</b>{interval}" if part.is_value else text
 
 
 def _percent(share: float) -> str:

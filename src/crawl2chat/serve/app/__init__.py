@@ -16,6 +16,7 @@ from starlette.staticfiles import StaticFiles
 from crawl2chat.serve.app.chat import ChatPage
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.data import DataPage
+from crawl2chat.serve.app.home import HomePage
 from crawl2chat.serve.app.honesty import HonestyPage
 from crawl2chat.serve.app.inside import InsidePage
 from crawl2chat.serve.app.lecture import LecturePage
@@ -32,8 +33,8 @@ WEB = Path(__file__).parent.parent / "web"
 INLINE = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 YEAR = 365 * 24 * 3600
 PAGE_KINDS = (
-    LecturePage, DataPage, TokensPage, TrainingPage, SamplingPage, InsidePage, ChatPage, HonestyPage, RolloutsPage,
-    RankingPage, PreferencesPage,
+    HomePage, LecturePage, DataPage, TokensPage, TrainingPage, SamplingPage, InsidePage, ChatPage, HonestyPage,
+    RolloutsPage, RankingPage, PreferencesPage,
 )  # fmt: skip
 
 

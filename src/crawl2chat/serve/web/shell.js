@@ -23,7 +23,7 @@ export const PAGES = [
   { path: "/ranking", name: "ranking", title: "Ranking", css: true, says: "rank answers, as people do for reward models" },
   { path: "/preferences", name: "preferences", title: "Preferences", css: true, says: "how far a reward model can be followed before it is gamed" },
 ];
-const HOME = { path: "/", name: "home", title: "Start", css: false, says: "" };
+const HOME = { path: "/", name: "home", title: "Start", css: true, says: "" };
 
 /** @type {import("@preact/signals").Signal<{Page: any, at: typeof HOME} | null>} */
 const shown = signal(null);
