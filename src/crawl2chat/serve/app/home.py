@@ -27,23 +27,23 @@ BARS: dict[str, tuple[tuple[tuple[str, str], ...], ...]] = {
         (("unigram_bits_per_byte", "by frequency of tokens"), ("held_out_bits_per_byte", "by the model")),
     ),
     "base": (
-        (("recall_at_1_to_2_copies", "1 or 2 copies"), ("recall_at_64_copies_and_more", "64 copies and more")),
+        (("recall_at_1_to_2_copies", "recited: 1–2 copies"), ("recall_at_64_copies_and_more", "64 and more")),
         (("bits_per_byte/xz", "xz"), ("bits_per_byte/model", "the model")),
     ),
     "sft": (
-        (("held_out_answers_before/key_part", "before"), ("held_out_answers_after/key_part", "after")),
-        (("facts_held_out/0", "on no page"), ("facts_held_out/100+", "on 100 pages")),
+        (("held_out_answers_before/key_part", "right, before"), ("held_out_answers_after/key_part", "after")),
+        (("facts_held_out/0", "right: on no page"), ("facts_held_out/100+", "on 100 and more")),
     ),
     "honesty": (
-        (("wrong before/0", "before"), ("wrong after/0", "after")),
-        (("all wrong before", "before"), ("all wrong after", "after")),
+        (("wrong before/0", "made up, before"), ("wrong after/0", "after")),
+        (("all wrong before", "wrong, before"), ("all wrong after", "after")),
     ),
     "thinking": (
-        (("at once/3 digits", "at once"), ("step by step/3 digits", "step by step"),
+        (("at once/3 digits", "right at once"), ("step by step/3 digits", "step by step"),
          ("calculator/3 digits", "calculator")),
     ),
-    "reinforce": ((("pass_at_1_before", "before"), ("pass_at_1_after", "after")),),
-    "prefer": ((("gold/start", "at the start"), ("gold/kept", "where it stopped"), ("gold/end", "at the end")),),
+    "reinforce": ((("pass_at_1_before", "right, before"), ("pass_at_1_after", "after")),),
+    "prefer": ((("gold/start", "taste at the start"), ("gold/kept", "where it stopped"), ("gold/end", "at the end")),),
 }  # fmt: skip
 
 
