@@ -33,6 +33,7 @@ _PLAIN_FORM = re.compile("|".join(map(re.escape, _PLAIN)))
 _WRITES = re.compile(r",? so write (\d+)(?: and (?:carry|borrow) (\d+))?")
 _LAST_CARRY = re.compile(r"The carry gives (\d+), so write (\d+)")
 _ANSWER = re.compile(rf"\banswer is:?\s*\$?({_NUMBER})", re.IGNORECASE)
+_ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
 @dataclass(frozen=True)
@@ -250,7 +251,8 @@ def _wrong_result(text: str, answers: Sequence[str], worked: bool, called: bool)
         same = next((i for i, (a, b) in enumerate(zip(said[1], wanted, strict=False)) if a != b), None)
         same = min(len(said[1]), len(wanted)) if same is None else same
         begin = min(begin + same, end - 1)
-        digit = f", wrong from digit {same + 1} on" if same < len(said[1]) else ", which ends too early"
+        which = _ORDINALS[same] if same < len(_ORDINALS) else f"{same + 1}th"
+        digit = f", wrong from its {which} digit on" if same < len(said[1]) else ", which ends too early"
     if called:
         return Fault("result", f"the calculator was asked rightly, but the answer is {said[1]}{digit}", (begin, end))
     if worked:

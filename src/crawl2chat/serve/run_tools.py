@@ -171,6 +171,16 @@ class AnswerWithTools:
     def finish_reason(self) -> str:
         return self.rounds[-1].finish_reason if self.rounds else "stop"
 
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The calls and the results that came before the text, in their order."""
+        return [
+            {"calls": [call["function"] for call in message["tool_calls"]]}
+            if message.get("tool_calls")
+            else {"result": message["content"]}
+            for message in self.added
+        ]
+
     def usage(self) -> dict[str, int]:
         """Tokens of the first prompt, and those that the model wrote, calls among them."""
         n_read = len(self.rounds[0].prompt) if self.rounds else 0
