@@ -17,7 +17,7 @@ Kind = Literal["equation", "digit", "other", "call", "result", "unworked"]
 
 _NUMBER = r"\d+(?:,\d{3})*(?:\.\d+)?"
 _OPERATOR = r"(?:[-+*/×÷·−–]|\\times|\\cdot|x(?=\s*\d)|plus\b|minus\b|times\b)"
-_TERM = rf"\(*\$?{_NUMBER}\)*"
+_TERM = rf"\({{0,3}}\$?{_NUMBER}\){{0,3}}"  # more brackets than anybody writes would make the search slow
 _SIDE = rf"{_TERM}(?:\s*{_OPERATOR}\s*{_TERM})*"
 _EQUALS = r"(?:=|≈|equals\b|makes\b|is\b)"
 # Not a part of a longer number, a name, a time or a percentage.
@@ -33,6 +33,7 @@ _PLAIN_FORM = re.compile("|".join(map(re.escape, _PLAIN)))
 _WRITES = re.compile(r",? so write (\d+)(?: and (?:carry|borrow) (\d+))?")
 _LAST_CARRY = re.compile(r"The carry gives (\d+), so write (\d+)")
 _ANSWER = re.compile(rf"\banswer is:?\s*\$?({_NUMBER})", re.IGNORECASE)
+_MOST_DIGITS = 12  # of a number that is taken apart
 _ORDINALS = ("first", "second", "third", "fourth", "fifth", "sixth")
 
 
@@ -213,6 +214,8 @@ def _wrong_column(chains: Sequence[Sequence[_Side]], asked: _Side) -> Fault | No
 def _parts(number: str) -> set[str]:
     """What a number may be taken apart into: its digits, its beginnings and ends, with zeros for what is left out."""
     n = len(number)
+    if n > _MOST_DIGITS:
+        return {number}
     cuts = {(i, j) for i in range(n) for j in range(i + 1, n + 1)}
     return {number[i:j].lstrip("0") or "0" for i, j in cuts} | {
         (number[i:j] + "0" * (n - j)).lstrip("0") or "0" for i, j in cuts
