@@ -11,6 +11,7 @@ from crawl2chat.chat.measured import PROBLEMS, ask_problems, in_two_ways
 from crawl2chat.chat.tools import sayable
 from crawl2chat.evals.tasks import Problem
 from crawl2chat.generate import Engine, Sampling
+from crawl2chat.serve.model_pool import ServedModel
 from crawl2chat.stages.files import write_jsonl
 
 
@@ -63,7 +64,11 @@ def test_problems_come_by_group_one_at_a_time(thinking):
 
 def test_how_a_model_is_asked_and_why_some_ways_are_not_for_it(thinking):
     ways = {way["way"]: way for way in ask(thinking, "ways", model="honesty")["ways"]}
-    assert [way["asked"] for way in ways.values()] == ["… Answer at once.", "… Work step by step.", "… Work step by step."]
+    assert [way["asked"] for way in ways.values()] == [
+        "… Answer at once.",
+        "… Work step by step.",
+        "… Work step by step.",
+    ]
     assert {way["why_not"] for way in ways.values()} == {None}
     assert "the stage honesty teaches it" in ask(thinking, "ways", model="sft")["ways"][2]["why_not"]
     base = ask(thinking, "ways", model="base")["ways"]
@@ -233,5 +238,15 @@ def test_what_is_wrong_with_a_request_is_named(thinking, change, message):
     assert message in ask(thinking, "answer", 400, **body)["error"]["message"]
 
 
+def test_an_imported_model_that_was_never_taught_to_calculate_has_two_ways(serve, tokenizer, tmp_path, monkeypatch):
+    served = serve(tmp_path, is_run=False, models=offers_of(tokenizer, lambda stage, text: "85", ["import"]))
+    assert ask(served, "ways")["ways"][2]["why_not"] is None  # its tokenizer has the tokens of calls
+    monkeypatch.setattr(ServedModel, "calls_tools", False)
+    assert "was never taught to call a calculator" in ask(served, "ways")["ways"][2]["why_not"]
+    assert "never taught" in ask(served, "answer", 400, way="calculator", question=SUM)["error"]["message"]
+
+
 def test_an_unknown_model_is_named(thinking):
-    assert ask(thinking, "answer", 404, way="at once", question=SUM, model="other")["error"]["code"] == "model_not_found"
+    assert (
+        ask(thinking, "answer", 404, way="at once", question=SUM, model="other")["error"]["code"] == "model_not_found"
+    )

@@ -87,7 +87,9 @@ def test_an_answer_is_seen_token_by_token_with_the_entropy_of_each(thinking, pag
     expect(page.get_by_text(f"{written} tokens, so {written} passes")).to_be_visible()
     expect(page.locator(".heat-tokens .heat")).to_have_count(written)
     expect(page.locator(".heat.marked")).to_have_count(1)
-    expect(page.get_by_text(re.compile("It first goes wrong at token .*12-7 is 5, not 6.*as undecided as among"))).to_be_visible()
+    expect(
+        page.get_by_text(re.compile("It first goes wrong at token .*12-7 is 5, not 6.*as undecided as among"))
+    ).to_be_visible()
     tokens = page.get_by_role("application", name="Step by step; arrow keys move among its tokens")
     tokens.focus()
     page.keyboard.press("ArrowRight")
@@ -107,7 +109,10 @@ def test_what_the_run_measured_by_difficulty_with_intervals(thinking, page, expe
     go(page, thinking, "view=measured")
     hardest = page.get_by_role("group", name="2 digits")
     expect(hardest).to_contain_text("92.0 % [85, 96] of 100, 57.3 tokens")
-    bars = [(box["x"], box["width"]) for box in (hardest.locator(css).nth(1).bounding_box() for css in (".track", ".fill", ".whisker"))]
+    bars = [
+        (box["x"], box["width"])
+        for box in (hardest.locator(css).nth(1).bounding_box() for css in (".track", ".fill", ".whisker"))
+    ]
     (left, width), (_, filled), (whisker, spread) = bars
     assert filled / width == pytest.approx(0.92, abs=0.01)
     assert (whisker - left) / width == pytest.approx(0.85, abs=0.01)
@@ -128,7 +133,11 @@ def test_every_view_of_thinking_can_be_read_by_everybody(thinking, page, expect,
     columns = think(page)
     for column in columns:
         expect(column.get_by_role("status").first).to_contain_text("of 4 right")
-    for tab, there in (("One problem", "FLOP (floating-point"), ("By difficulty", "Share right by tokens"), ("A token", "Where it was most undecided")):
+    for tab, there in (
+        ("One problem", "FLOP (floating-point"),
+        ("By difficulty", "Share right by tokens"),
+        ("A token", "Where it was most undecided"),
+    ):
         page.get_by_role("tab", name=re.compile(f"^{tab}")).click()
         expect(page.get_by_text(re.compile(re.escape(there))).first).to_be_visible()
         assert overflow(page) <= 0, tab

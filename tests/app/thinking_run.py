@@ -13,13 +13,18 @@ from crawl2chat.stages.stage import Manifest
 
 STAGES = ("honesty", "sft", "pretrain")
 SUM, ANSWER = "What is 47+38?", "85"
-WORKED = "The ones give 7+8=15, so write 5 and carry 1. The tens give 4+3+1=8, so write 85 and carry 0. The answer is 85."
-FALSE = "The ones give 7+8=14, so write 4 and carry 1. The tens give 4+3+1=8, so write 84 and carry 0. The answer is 84."
+WORKED = (
+    "The ones give 7+8=15, so write 5 and carry 1. The tens give 4+3+1=8, so write 85 and carry 0. The answer is 85."
+)
+FALSE = (
+    "The ones give 7+8=14, so write 4 and carry 1. The tens give 4+3+1=8, so write 84 and carry 0. The answer is 84."
+)
 # to the other problems it always says the same
 STEPS = {
     "3+5": "The ones give 3+5=8, so write 8 and carry 0. The answer is 8.",
-    "52-37": "The ones give 12-7=6, so write 6 and borrow 1. The tens give 5-3-1=1, so write 16 and borrow 0. The answer is 16.",
-}  # fmt: skip
+    "52-37": "The ones give 12-7=6, so write 6 and borrow 1. The tens give 5-3-1=1, so write 16 and borrow 0. "
+    "The answer is 16.",
+}
 PROBLEM_ROWS = [
     {"question": "What is 3+5?", "answer": "8", "group": "1 digits", "split": "held_out"},
     {"question": SUM, "answer": ANSWER, "group": "2 digits", "split": "held_out"},
@@ -65,7 +70,8 @@ def write_thinking_run(run):
         share("checkup/sums at once", 1, 100), share("checkup/sums step by step", 92, 100),
     ]  # fmt: skip
     reinforce = [
-        Figure("pass_at_1_before", 0.66, "share", (0.6, 0.72), 200), Figure("pass_at_1_after", 0.87, "share", (0.83, 0.9), 200),
+        Figure("pass_at_1_before", 0.66, "share", (0.6, 0.72), 200),
+        Figure("pass_at_1_after", 0.87, "share", (0.83, 0.9), 200),
         Figure("answer_tokens_before", 50.5, "tokens", (48.0, 53.0), 200),
         Figure("answer_tokens_after", 62.5, "tokens", (60.0, 65.0), 200),
         share("checkup/sums at once", 2, 100), share("checkup/sums step by step", 97, 100),
@@ -76,5 +82,3 @@ def write_thinking_run(run):
         manifest = Manifest(stage, {}, {}, {}, made, {}, "2026-11-30T10:00:00+0000", 61.0, {})
         write_json(run / stage / "manifest.json", vars(manifest))
     return run
-
-

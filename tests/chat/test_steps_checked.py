@@ -111,6 +111,8 @@ def test_calls_of_the_calculator():
     assert "not what the problem comes to" in fault("7", calls=called("3+4", "7"), **words)[2]
 
 
-@pytest.mark.parametrize("text", ["1+1=2 ", f"{'1' * 200}+1=2 ", "1+", "(", "9", "1 = ", "9,", "1.1", "so write 3 and carry 1", "x 1"])
+@pytest.mark.parametrize(
+    "text", ["1+1=2 ", f"{'1' * 200}+1=2 ", "1+", "(", "9", "1 = ", "9,", "1.1", "so write 3 and carry 1", "x 1"]
+)
 def test_checking_takes_time_that_grows_with_the_answer_alone(text):
     assert_linear(lambda share: first_fault(ASKED, ("433",), text * round(4000 * share), False))

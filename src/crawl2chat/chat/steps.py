@@ -8,6 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from fractions import Fraction
+from itertools import pairwise
 from typing import Literal
 
 from crawl2chat.chat.calculator import calculator
@@ -118,7 +119,7 @@ def _chains(text: str) -> Iterator[list[_Side]]:
 
 
 def _false_equation(chain: Sequence[_Side]) -> Fault | None:
-    for left, right in zip(chain, chain[1:], strict=False):
+    for left, right in pairwise(chain):
         if left.value is None or right.value is None or _agree(left.value, right):
             continue
         says = f"{left.text} is {calculator(left.plain)}, not {right.text}"

@@ -274,7 +274,9 @@ def _describe_fault(model: ServedModel, fault: Fault, last: Round) -> dict[str, 
     token = None
     if fault.place:
         begin = fault.place[0]
-        token = bisect_left(range(len(last.ids)), begin + 1, key=lambda n: len(model.tokenizer.decode(last.ids[: n + 1])))
+        token = bisect_left(
+            range(len(last.ids)), begin + 1, key=lambda n: len(model.tokenizer.decode(last.ids[: n + 1]))
+        )
     return {"kind": fault.kind, "says": fault.says, "place": fault.place, "token": token}
 
 
