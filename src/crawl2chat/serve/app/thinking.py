@@ -69,7 +69,7 @@ class ThinkingPage:
     def __init__(self, context: AppContext) -> None:
         self.context, self.pool = context, context.pool
         self.files = ThinkingFiles(context.run, context.folder)
-        # as models of a run were taught: both tools are named, and what the calculator is asked is carried out
+        # models of a run were taught, and are measured, with both tools on offer
         has_index = find_index(context.folder) is not None
         self.tools = RunTools(TOOLS if has_index else ("calculator",), context.folder)
 
@@ -114,7 +114,7 @@ class ThinkingPage:
     async def answer(self, request: Request, body: AnswerRequest) -> Response:
         """Answers in one way as events, token by token; at the end of each whether it is right and where it goes wrong.
 
-        At temperature 0 these are the answers that the run's stages measured.
+        At temperature 0 an answer is the one that the run's stages measure where they ask in the same words.
         """
         if body.temperature == 0 and body.draws > 1:
             raise bad_request(
@@ -224,10 +224,10 @@ class _Sent:
             self.n_tokens = self.n_characters = 0
 
     def _of_round(self, model: ServedModel, now: Round) -> Events:
-        drawn = zip(now.ids, now.model_logprobs, now.logprobs, strict=True)
+        new = slice(self.n_tokens, None)
         tokens = [
             {**describe_token(model.tokenizer, id), "p": finite_logprob(p), "q": finite_logprob(q)}
-            for id, p, q in list(drawn)[self.n_tokens :]
+            for id, p, q in zip(now.ids[new], now.model_logprobs[new], now.logprobs[new], strict=True)
         ]
         text = now.text[self.n_characters :]
         self.n_tokens, self.n_characters = len(now.ids), len(now.text)
@@ -259,7 +259,8 @@ def _ended(
     last = answer.rounds[-1]
     calls = bool(answer.names) and bool(parse_reply(model.tokenizer, last.ids).get("tool_calls"))
     text = "" if calls else last.text
-    right = None if problem is None else judge(problem, text) >= 1
+    with file_errors():  # a check of code finds no sandbox
+        right = None if problem is None else judge(problem, text) >= 1
     fault = first_fault(question, problem.answers if problem else (), text, right is not False, answer.added)
     written = sum(len(now.ids) for now in answer.rounds)
     return {
