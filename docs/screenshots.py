@@ -27,7 +27,7 @@ PAGES: dict[str, dict[str, object]] = {
     "ranking": {"annotator": "me", "answers": 4},
     "data": {"view": "pages", "row": 3},
     "honesty": {"question": QUESTIONS},
-    "thinking": {},
+    "thinking": {"temperature": 0.7, "draws": 10},
     "training": {"training": "pretrain"},
     "rollouts": {"group": 0},
     "preferences": {},

@@ -85,7 +85,7 @@ def test_true_steps_of_another_problem_also_where_nothing_is_worked_in_columns()
 
 def test_a_number_without_steps_and_none_at_all():
     assert fault("The answer is 423.")[:2] == ("unworked", "23")
-    assert fault("I do not know.") == ("unworked", None, "it ends without a number")
+    assert fault("I do not know.") == ("unworked", None, "The answer ends without a number")
     assert fault("In 1842.", question="Who?", answers=("Bree",)) is None
 
 

@@ -247,7 +247,7 @@ def _wrong_result(text: str, answers: Sequence[str], worked: bool, called: bool)
         return None
     numbers = list(_ANSWER.finditer(text)) or list(re.finditer(f"({_NUMBER})", text))
     if not numbers:
-        return Fault("unworked", "it ends without a number")
+        return Fault("unworked", "The answer ends without a number")
     said, wanted = numbers[-1], next((answer for answer in answers if re.fullmatch(_NUMBER, answer)), None)
     begin, end = said.span(1)
     digit = ""

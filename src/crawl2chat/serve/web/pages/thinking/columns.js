@@ -72,7 +72,7 @@ function Answer({ shown, calculator }) {
     ${ended && html`<p class="verdict">${ended.right !== null && html`<span class=${`mark ${ended.right ? "right" : "wrong"}`}>${ended.right ? "✓ right" : "✗ wrong"}</span> `}
       ${ended.right === null && html`<span class="hint">Whether it is right is not known: no right answer was given. </span>`}
       ${ended.why === "length" && html`<span class="tag">cut off</span> `}
-      ${ended.fault && html`<span class="fault">${ended.fault.kind === "unworked" ? "" : ended.right === false ? "It first goes wrong here: " : "On the way: "}${ended.fault.says}.</span>`}
+      ${ended.fault && html`<span class="fault">${ended.fault.kind === "unworked" ? "" : ended.right !== false ? "On the way: " : ended.fault.kind === "call" ? "It first goes wrong in its call: " : "It first goes wrong here: "}${ended.fault.says}.</span>`}
       ${calculator && !steps.length && " It did not call the calculator."}</p>`}`;
 }
 

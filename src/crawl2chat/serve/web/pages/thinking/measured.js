@@ -41,7 +41,7 @@ export function ByDifficulty() {
 }
 
 /** @param {Figure | undefined} figure */
-export function told(figure) {
+function told(figure) {
   if (!figure) return "–";
   const shares = figure.unit === "share";
   const as = (/** @type {number} */ value) => (shares ? (100 * value).toFixed(0) : value.toPrecision(3));

@@ -48,7 +48,7 @@ function Answer({ shown, title }) {
   const tokens = rounds.flatMap((round) => round.tokens);
   const fits = entropies.value?.length === rounds.length && entropies.value.every((of, i) => of.length === rounds[i].tokens.length);
   const byRound = fits ? entropies.value : null; // not yet those of an answer that was looked at before
-  const known = byRound?.flat() ?? null;
+  const known = useMemo(() => byRound?.flat() ?? null, [byRound]);
   const parameters = modelNamed(asked.value.model)?.parameters ?? 0;
   if (!tokens.length) return html`<${Busy}>thinking …<//>`;
   let before = 0;
@@ -88,7 +88,7 @@ function Curve({ known, tokens, wrong }) {
       { label: "entropy", smooth: Float32Array.from(known), style: 0, points: known.length < 100 },
       { label: "surprise at the drawn token (−log of its probability)", smooth: surprise, style: 1, faint: true },
     ]];
-  }, [known.length, tokens]);
+  }, [known]);
   return html`<section class="card"><${Plot} title="How undecided the model was in each pass, nats" x=${x} curves=${curves} xName="token"
     xText=${(/** @type {number} */ n) => (Number.isInteger(n) ? `${n}` : "")} marks=${wrong === null ? [] : [wrong + 1]}
     at=${at.value === null ? undefined : at.value + 1} onPick=${(/** @type {number} */ n) => (at.value = Math.round(n) - 1)} /></section>`;

@@ -43,7 +43,7 @@ export function Problem() {
           <option value="">typed</option>
           ${groups.map(({ name, count }) => html`<option key=${name} value=${name}>${name} (${count})</option>`)}</select>`}<//>
         <${Turn} />`}
-      <${ModelPicker} value=${model} />
+      <${ModelPicker} value=${model} onChange=${() => (possible.value = null)} />
     </div>
     ${about.value?.problem && html`<p class="hint">${about.value.problem}</p>`}
     <div class="pair">
