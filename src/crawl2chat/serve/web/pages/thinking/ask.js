@@ -43,7 +43,9 @@ async function one(column, wanted, abort) {
   let frame = 0;
   const show = () => {
     frame = 0;
-    if (running.value === abort) columns.value = columns.value.map((other) => (other.way === column.way ? { ...column } : other));
+    // new objects, as parts of the page that read signals are only drawn again for those
+    const now = { ...column, draws: column.draws.map((one) => ({ ...one })) };
+    if (running.value === abort) columns.value = columns.value.map((other) => (other.way === column.way ? now : other));
   };
   try {
     await stream("/app/thinking/answer", wanted, {
