@@ -43,7 +43,7 @@ def test_one_problem_in_three_ways_side_by_side(thinking, page, expect, viewport
     at_once, steps, calculator = think(page)
     expect(at_once).to_contain_text("✗ wrong")
     expect(at_once.locator("mark")).to_have_text("95")
-    expect(at_once).to_contain_text("95 was written without a step that could be checked")
+    expect(at_once).to_contain_text("95 was written without a step that could be checked, and is wrong from its first")
     expect(steps).to_contain_text("It first goes wrong here: 12-7 is 5, not 6.")
     expect(steps.locator("mark")).to_have_text("12-7=6")
     expect(calculator).to_contain_text("✓ right")

@@ -31,7 +31,7 @@ def fault(text, *, question=ASKED, answers=("433",), right=False, calls=()):
         ("The ones", "374+86. The ones", "other", "374+86", "it works on 374+86, not on 347+86"),
         ("4+8+1=13, so write 33", "4+8=12, so write 23", "digit", "4+8", "the 1 that was carried"),
         ("is 433.", "is 423.", "result", "23", "no step is false, but the answer is 423, wrong from its second digit"),
-        ("is 433.", "is 43.", "result", "3", "the answer is 43, which ends too early"),
+        ("is 433.", "is 43.", "result", "3", "the answer is 43, too short"),
     ],
 )
 def test_the_first_wrong_place_of_a_worked_sum(was, now, kind, place, says):

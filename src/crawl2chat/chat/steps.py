@@ -250,18 +250,19 @@ def _wrong_result(text: str, answers: Sequence[str], worked: bool, called: bool)
         return Fault("unworked", "The answer ends without a number")
     said, wanted = numbers[-1], next((answer for answer in answers if re.fullmatch(_NUMBER, answer)), None)
     begin, end = said.span(1)
-    digit = ""
+    difference = ""
     if wanted and said[1] != wanted:
         same = next((i for i, (a, b) in enumerate(zip(said[1], wanted, strict=False)) if a != b), None)
         same = min(len(said[1]), len(wanted)) if same is None else same
         begin = min(begin + same, end - 1)
         which = _ORDINALS[same] if same < len(_ORDINALS) else f"{same + 1}th"
-        digit = f", wrong from its {which} digit on" if same < len(said[1]) else ", which ends too early"
-    if called:
-        return Fault("result", f"the calculator was asked rightly, but the answer is {said[1]}{digit}", (begin, end))
-    if worked:
-        return Fault("result", f"no step is false, but the answer is {said[1]}{digit}", (begin, end))
-    return Fault("unworked", f"{said[1]} was written without a step that could be checked{digit}", (begin, end))
+        difference = f"wrong from its {which} digit on" if same < len(said[1]) else "too short"
+    if called or worked:
+        before = "the calculator was asked rightly" if called else "no step is false"
+        answer = f"{said[1]}, {difference}" if difference else said[1]
+        return Fault("result", f"{before}, but the answer is {answer}", (begin, end))
+    says = f"{said[1]} was written without a step that could be checked{difference and f', and is {difference}'}"
+    return Fault("unworked", says, (begin, end))
 
 
 def _value_of(answers: Sequence[str]) -> Fraction | None:

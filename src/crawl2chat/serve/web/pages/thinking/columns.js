@@ -40,7 +40,7 @@ function Mode({ column }) {
     <${ErrorNote} error=${error} />
     ${!shown.ended && !error && (done ? html`<p class="hint">stopped</p>` : html`<p><${Busy}>thinking …<//></p>`)}
     <${Cost} shown=${shown} draws=${draws} />
-    ${shown.rounds.length > 0 && html`<${Button} kind="quiet" onClick=${() => {
+    ${shown.rounds.length > 0 && html`<${Button} onClick=${() => {
       history.pushState(history.state, "", location.href);
       way.value = column.way;
       view.value = "passes";
