@@ -187,8 +187,8 @@ class LecturePage:
         return not needs or (run is not None and all((run / file).is_file() for file in needs))
 
     def _talk(self) -> Iterator[Stop]:
-        """The chat's presets as stops; where the lecture asks what a model knows, the page Honesty follows, and the page
-        Thinking after the sums.
+        """The chat's presets as stops; after the one about what a model knows comes the page Honesty, after the sums the
+        page Thinking.
         """
         models = self.context.pool.models
         run = self.context.run

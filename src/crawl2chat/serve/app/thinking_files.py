@@ -14,7 +14,9 @@ from crawl2chat.stages.stage import read_manifest
 from crawl2chat.stages.table import CHAT_STAGES
 
 NO_PROBLEMS = "There are no held-out problems here (problems.jsonl of a run’s crawl or of its stages), so type one."
-NOT_MEASURED = "Nothing was measured of thinking here: the stages base, sft and honesty do it, in a run that has problems."
+NOT_MEASURED = (
+    "Nothing was measured of thinking here: the stages base, sft and honesty do it, in a run that has problems."
+)
 # What figures of the three ways are called by each stage that measures them; several names, as problems that are not
 # the made-up web's sums have another.
 FIGURES: dict[str, dict[str, tuple[str, ...]]] = {
