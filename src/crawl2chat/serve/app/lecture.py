@@ -187,9 +187,7 @@ class LecturePage:
         return not needs or (run is not None and all((run / file).is_file() for file in needs))
 
     def _talk(self) -> Iterator[Stop]:
-        """The chat's presets as stops; after the one about what a model knows comes the page Honesty, after the sums the
-        page Thinking.
-        """
+        """The chat's presets as stops; the page Honesty follows what a model knows, and the page Thinking the sums."""
         models = self.context.pool.models
         run = self.context.run
         known = {preset.name: preset for preset in presets([m.stage or m.name for m in models], run and run / "crawl")}
