@@ -158,7 +158,7 @@ def add_run(add: Add) -> None:
 
 
 def run_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.report import print_stage, write_report
+    from crawl2chat.report import print_run, print_stage, write_report
     from crawl2chat.stages.pipeline import Recipe, run_pipeline
     from crawl2chat.stages.settings import load_settings
     from crawl2chat.stages.stage import prune
@@ -167,11 +167,14 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     named = {name: getattr(options, name) for name in (*FILE_STAGES, "model", "until") if getattr(options, name)}
     recipe = load_settings(Recipe, file, flags, values=named, seed=options.seed)
     folder = options.out = options.out or Path("runs") / file.stem
+    manifests = []
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
         print_stage(folder / result.stage.name, result.manifest, result.ran, everything=options.all)
+        manifests.append(result.manifest)
     if options.prune:
         count, n_bytes = prune(folder)
         print(f"pruned: {count} replaced stages, {n_bytes / 1e6:,.1f} MB", file=sys.stderr)
+    print_run(folder, manifests)
     print(f"report: {write_report(folder)}")
     return 0
 
