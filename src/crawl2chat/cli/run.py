@@ -3,12 +3,11 @@
 import argparse
 import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from crawl2chat.api import find_recipe
-from crawl2chat.cli.arguments import Add, text_of, within
+from crawl2chat.cli.arguments import Add, add_all, add_recipe, add_seed, add_settings, text_of, within
 from crawl2chat.stages.files import StageError
 
 PLANNED_DEVICES = ("b200", "h200", "h100", "a100", "l40s", "4090")  # train/utilisation.py knows them
@@ -135,7 +134,7 @@ def add_run(add: Add) -> None:
         "run", "take a recipe through all its stages, skipping those that are done", run_command,
         example="laptop --pretrain.depth 6 --until pretrain --out runs/deeper", takes_settings=True,
     )  # fmt: skip
-    _add_recipe(run)
+    add_recipe(run)
     for kind, stage in FILE_STAGES.items():
         run.add_argument(
             f"--{kind}", metavar="FILE", help=f"{kind} for the stage {stage}, instead of the made-up web's"
@@ -152,9 +151,9 @@ def add_run(add: Add) -> None:
     run.add_argument("--until", choices=STAGES, metavar="STAGE", help="stop after this stage")
     run.add_argument("--force", action="store_true", help="run every stage again, including those made by hand")
     run.add_argument("--prune", action="store_true", help="delete earlier results that were moved to replaced/")
-    _add_seed(run, "seed of every stage whose own seed neither the recipe nor a setting names")
-    _add_all(run)
-    _add_settings(run)
+    add_seed(run, "seed of every stage whose own seed neither the recipe nor a setting names")
+    add_all(run)
+    add_settings(run)
 
 
 def run_command(options: argparse.Namespace, flags: list[str]) -> int:
@@ -198,9 +197,9 @@ def add_stages(add: Add) -> None:
                 help="show what each step does to this page and write nothing; WARC may be a run's folder or recipe",
             )  # fmt: skip
         if name not in ("refine", "tokenizer"):  # which have none
-            _add_seed(stage, f"as --{name}.seed, unless the recipe sets it")
-        _add_all(stage)
-        _add_settings(stage)
+            add_seed(stage, f"as --{name}.seed, unless the recipe sets it")
+        add_all(stage)
+        add_settings(stage)
 
 
 def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
@@ -289,7 +288,7 @@ def add_plan(add: Add) -> None:
         "plan", "estimate what a recipe needs: work, bytes, hours, cost", plan_command,
         example="gpu --device h100 --devices 8", takes_settings=True,
     )  # fmt: skip
-    _add_recipe(plan)
+    add_recipe(plan)
     plan.add_argument("--until", choices=STAGES, metavar="STAGE", help="plan the stages up to this one")
     plan.add_argument("--rates", type=Path, metavar="RUN", help="take rates from this finished run's stages")
     refining = plan.add_argument_group("refining")
@@ -337,7 +336,7 @@ def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
 def add_report(add: Add) -> None:
     report = add("report", "write a run's report.html and print its figures", report_command, example="runs/laptop")
     report.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    _add_all(report)
+    add_all(report)
 
 
 def report_command(options: argparse.Namespace) -> int:
@@ -362,11 +361,11 @@ def add_compare(add: Add) -> None:
         help="write all figures, one per line: run, seed, stage, figure, value, unit, low, high, count; "
         "as CSV or Parquet by the file's ending",
     )  # fmt: skip
-    _add_all(compare)
+    add_all(compare)
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    from crawl2chat.report import compare
+    from crawl2chat.report import compare, effects
     from crawl2chat.stages.disks import check_writable
 
     if options.out:
@@ -376,31 +375,12 @@ def compare_command(options: argparse.Namespace) -> int:
     rows = compare.read_figures(options.runs, options.stage)
     unlike = compare.unlike_settings(options.runs, options.stage)
     print(compare.comparison_table(compare.compare_runs(rows, unlike), unlike, everything=options.all))
+    if shown := effects.effects_table(rows):
+        print(f"\n{shown}")
     if options.out:
         compare.write_figures(rows, options.out)
         print(f"figures: {options.out}")
     return 0
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE", help="a TOML file, or a recipe of the package by name (laptop)"
-    )
-
-
-def _add_seed(parser: argparse.ArgumentParser, help: str) -> None:
-    parser.add_argument("--seed", type=within(int, 0), metavar="N", help=help)
-
-
-def _add_all(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--all", action="store_true", help="print all figures, not only those that matter most")
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--settings", action=_ShowSettings, nargs="?", metavar="WORD",
-        help="list the settings with their defaults, all or those with WORD in their name or meaning, and exit",
-    )  # fmt: skip
 
 
 class _Append(argparse.Action):
@@ -410,24 +390,3 @@ class _Append(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
     ) -> None:
         namespace.inputs = [*(getattr(namespace, "inputs", None) or []), values]
-
-
-class _ShowSettings(argparse.Action):
-    """Prints the settings of a command with their defaults and meanings, as --help does for options."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[object] | None,
-        option: str | None = None,
-    ) -> None:
-        from crawl2chat.stages.pipeline import Recipe
-        from crawl2chat.stages.settings import settings_help
-
-        name = parser.prog.split()[-1]
-        found = settings_help(Recipe, table=name if name in STAGES else None, word=str(values or ""))
-        if not found:
-            parser.error(f"--settings {values}: no setting has this in its name or meaning")
-        print(found)
-        parser.exit()
