@@ -227,7 +227,7 @@ def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
     inputs = dict(zip(stage.inputs, places, strict=True))
     inputs |= {name: path for name in stage.optional if (path := getattr(options, name, None))}
     inputs |= files_beside(inputs)
-    outside = outside_inputs(stage, settings)
+    outside = outside_inputs(settings)
     check_settings(stage, settings)
 
     def check() -> None:

@@ -56,12 +56,12 @@ def faults(table: dict[str, Any]) -> str:
     return f"{table['faults']} fault{'s' if table['faults'] > 1 else ''} while reading: {said}"
 
 
-def reasons(table: dict[str, Any], limit: int = 3) -> str:
+def reasons(table: dict[str, Any]) -> str:
     """`40 no_text, 12 other_language`: the commonest reasons of all steps."""
     counts: Counter[str] = Counter()
     for step in table["steps"]:
         counts.update(step["dropped"])
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common(limit))
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common(3))
 
 
 def passed_over(table: dict[str, Any]) -> str:

@@ -145,7 +145,7 @@ def refine_warc(warc: tuple[str, str], out: Path, settings: RefineSettings, work
         pq.ParquetWriter(out / "documents.parquet", signed, compression="zstd") as documents,
         pq.ParquetWriter(out / "rejects.parquet", REJECTS, compression="zstd") as rejects,
     ):
-        for batch in _batches(results, ROWS):
+        for batch in _batches(results):
             kept = [document_row(result, name) for result in batch if isinstance(result, KeptPage)]
             dropped = [reject_row(result, name) for result in batch if isinstance(result, Reject)]
             documents.write_table(pa.Table.from_pylist(kept, signed))
@@ -348,9 +348,9 @@ def warc_name(path: str, crawl: Path) -> str:
     return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
 
 
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
     iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+    while batch := list(islice(iterator, ROWS)):
         yield batch
 
 

@@ -128,7 +128,7 @@ def extract(draft: Draft, settings: RefineSettings) -> Verdict:
     if page.is_text:
         draft.text = clean_whitespace(decode_html(page.body, "charset=utf-8"))
     else:
-        draft.text = extract_text(page.body, page.url, page.content_type, extractor=settings.extractor)
+        draft.text = extract_text(page.body, page.content_type, extractor=settings.extractor)
     if settings.titles:
         html = "" if page.is_text else decode_html(page.body, page.content_type)
         draft.title = find_title(html, draft.text, page.url)

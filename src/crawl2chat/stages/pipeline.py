@@ -205,7 +205,7 @@ def plan_steps(recipe: Recipe, folder: Path, *, first: str | None = None, force:
         if imported and stage.name == "pretrain":
             inputs = {}
         out, settings = folder / stage.name, getattr(recipe, stage.name)
-        outside = outside_inputs(stage, settings)
+        outside = outside_inputs(settings)
         steps.append(Step(stage, inputs, out, settings, outside, read_manifest(out), asked=i >= again_from))
         model = stage.name if stage.makes else model
     steps = _without_unread(steps, recipe)

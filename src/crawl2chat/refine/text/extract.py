@@ -22,13 +22,11 @@ BLANK_LINES = re.compile(r"\n{3,}")
 NOT_TEXT = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u200b\\u2060\\ud800-\\udfff\\ufeff]")
 
 
-def extract_text(
-    html: bytes | str, url: str | None = None, content_type: str | None = None, *, extractor: Extractor = "blocks"
-) -> str:
+def extract_text(html: bytes | str, content_type: str | None = None, *, extractor: Extractor = "blocks") -> str:
     """The main text of an HTML page.
 
-    html: the body, best undecoded. url: where it was found; not needed for the text. content_type: the HTTP header's
-    value, whose charset counts more than the page's own. Returns "" where there is no text.
+    html: the body, best undecoded. content_type: the HTTP header's value, whose charset counts more than the page's
+    own. Returns "" where there is no text.
     extractor: `blocks`, our own, keeps headings, lists, tables and code as in Markdown, and paragraphs are parted by
     empty lines; `all` is the same without a choice among the blocks; `resiliparse` and `trafilatura` are those
     libraries' main content. `bench/extract.py` compares them.
