@@ -24,7 +24,8 @@ from crawl2chat.crawl import list_warcs, read_warc
 from crawl2chat.parallel.map_shards import Engine, engine_running, map_shards, split_cores
 from crawl2chat.refine import funnel
 from crawl2chat.refine.copies import copies, dedup
-from crawl2chat.refine.copies.copies import Copies, Repeated, Shard
+from crawl2chat.refine.copies.copies import Copies, Shard
+from crawl2chat.refine.copies.lines import Repeated, drop_lines, find_repeated
 from crawl2chat.refine.copies.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.pages import refine_pages
 from crawl2chat.refine.quality.classify import load_classifier
@@ -278,7 +279,7 @@ def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> di
     if copies.keys_bytes(shards, settings.dedup) > part_bytes:
         map_tasks = partial(map_shards, workers=settings.workers or None, engine=settings.engine)
     found = copies.find_copies(shards, work, settings.dedup, part_bytes, map_tasks)
-    repeated = copies.find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
+    repeated = find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
     written = [(shard, work / "written" / shard.folder.name) for shard in shards]
     map_tasks(partial(write_shard, found=found, repeated=repeated, settings=settings.dedup), written, label="write")
     dropped: Counter[tuple[str, str]] = Counter()
@@ -322,7 +323,7 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
                     continue
                 if settings.lines != "off":
                     before = len(row["text"])
-                    row["text"], n_lines = copies.drop_lines(row["text"], seen, settings)
+                    row["text"], n_lines = drop_lines(row["text"], seen, settings)
                     sums.update(lines_dropped=n_lines, line_characters_dropped=before - len(row["text"]))
                     if not row["text"]:
                         rejects.append(emptied_row(row, n_lines))

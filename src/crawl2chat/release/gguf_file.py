@@ -20,7 +20,8 @@ from crawl2chat.model.rope import RopeScaling, frequencies
 from crawl2chat.model.transformer import ModelConfig
 from crawl2chat.model.weights import Weights
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
-from crawl2chat.tokenizer.tokenizer import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, Tokenizer
+from crawl2chat.tokenizer.huggingface import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
+from crawl2chat.tokenizer.tokenizer import Tokenizer
 
 GgufType = Literal["float32", "float16", "bfloat16", "q8_0"]
 GGML_TYPE = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}

@@ -23,17 +23,10 @@ from crawl2chat.stages.settings import Settings
 from crawl2chat.stages.stage import Manifest, Stage, run_stage
 from crawl2chat.stages.text_files import LFS_POINTER, read_text, what_is_wrong
 from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.huggingface import FILES as TOKENIZER_FILES
+from crawl2chat.tokenizer.huggingface import NO_LENGTHS, TEMPLATE, TOKENIZER
 from crawl2chat.tokenizer.probing import check_rules
-from crawl2chat.tokenizer.tokenizer import (
-    CHAT_TEMPLATE,
-    CONTROL_TOKENS,
-    NO_LENGTHS,
-    PLAIN_TEMPLATE,
-    TEMPLATE,
-    TOKENIZER,
-    Message,
-)
-from crawl2chat.tokenizer.tokenizer import FILES as TOKENIZER_FILES
+from crawl2chat.tokenizer.tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS, PLAIN_TEMPLATE, Message
 from crawl2chat.tokenizer.tools_in_words import with_tools
 
 IMPORT = Stage("import", ("checkpoint",), "crawl2chat.release.importing:import_checkpoint", optional=("base",))

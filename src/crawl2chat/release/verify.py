@@ -24,7 +24,8 @@ from crawl2chat.stages.files import AnyPath, StageError, read_json_object
 from crawl2chat.stages.stage import hash_path
 from crawl2chat.stages.text_files import NotText, read_text
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.tokenizer import CHAT_TEMPLATE, CONFIG, CONTROL_TOKENS, TOKENIZER, Message
+from crawl2chat.tokenizer.huggingface import CONFIG, TOKENIZER
+from crawl2chat.tokenizer.tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS, Message
 
 FILES = ("config.json", "generation_config.json", TOKENIZER, CONFIG, "README.md")
 SUMS = "SHA256SUMS"

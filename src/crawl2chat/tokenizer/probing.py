@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.stages.files import StageError
-from crawl2chat.tokenizer.tokenizer import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, read_content, split_pattern
+from crawl2chat.tokenizer.huggingface import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, read_content, split_pattern
 
 KNOWN = {GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN}
 

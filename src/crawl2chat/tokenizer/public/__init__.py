@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer.encoding import Encoding
-from crawl2chat.tokenizer.tokenizer import TOKENIZER, read_encoding
+from crawl2chat.tokenizer.huggingface import TOKENIZER, read_encoding
 
 FOLDER = Path(__file__).parent
 TOKENIZER_STAGES = ("tokenizer", "pretrain")  # leave one in a run's folder; the latter where the model was imported
