@@ -18,7 +18,7 @@ class Quoting:
     """
 
     def __init__(self, tokenizer: Tokenizer, result: str, *, only_pages: bool = False) -> None:
-        """result: a tool's text; what it says stands behind its first colon, on its first line.
+        """result: a tool's text; what it says comes after its first colon, on its first line.
 
         only_pages: only what follows a first colon behind "Page" is a quotation.
         """

@@ -248,7 +248,7 @@ def quoting(tokenizer: Tokenizer, messages: Sequence[Message]) -> Quoting | None
 
 
 def parse_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> Message:
-    """An assistant's message from the ids that it wrote; what stands between call tokens becomes calls.
+    """An assistant's message from the ids that it wrote; what is between call tokens becomes calls.
 
     So does an answer that is nothing but a call whose tokens were forgotten; tags in words stay text.
     A model without these tokens calls in the words that its chat template teaches.

@@ -67,7 +67,7 @@ def gzip_members(read: Callable[[int], bytes], window: int) -> Iterator[bytes | 
             raw.drop(len(raw.held) - len(raw.held.lstrip(b"\0")))
             continue
         start = raw.offset
-        broken: Break | None = Break(start, "not_gzip", "bytes that are no gzip member", unreadable_from=start)
+        broken: Break | None = Break(start, "not_gzip", "bytes that are not a gzip member", unreadable_from=start)
         if raw.held.startswith(MAGIC):
             plain = _whole_member(raw)
             if plain is not None:

@@ -168,7 +168,7 @@ def report_steps(draft: Draft, settings: RefineSettings) -> Iterator[StepReport]
 
 
 def note_of(step: str, draft: Draft) -> str:
-    """What a step found that is no reason to drop."""
+    """What a step found without a reason to drop."""
     if step == "language":
         return f"{draft.language} with probability {draft.language_score:.2f}"
     if step == "pii":

@@ -26,7 +26,7 @@ def funnel(
     """`funnel.json`: the steps in order; one's `out` is the next one's `in`, and the last one's is `kept`.
 
     dropped: pages by (step, reason). masked: personal data replaced in what is kept.
-    passed: WARC records that are no pages, by their type.
+    passed: WARC records that are not pages, by their type.
     """
     total = kept + dropped.total()
     faults = sum(count for (step, _), count in dropped.items() if step == "read")

@@ -113,7 +113,7 @@ def _find(what: AnyPath, run: Path, stack: contextlib.ExitStack, revision: str |
         if not (folder / TOKENIZER).exists():
             folder = download(str(what), [*DOWNLOADED, *VOCABULARIES], revision=revision)
         return folder, f"{what}@{folder.name}"
-    raise StageError(f"import: {path} is no folder")
+    raise StageError(f"import: {path} is not a folder")
 
 
 def _convert_gguf(file: Path, run: Path, stack: contextlib.ExitStack) -> Path:

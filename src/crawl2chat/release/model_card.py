@@ -105,7 +105,7 @@ def _introduction(config: ModelConfig, ancestors: Sequence[Ancestor]) -> str:
     if imported:
         return (
             f"{size}, {by}. It comes from a checkpoint `{imported.settings['source']}` that crawl2chat did not make; "
-            f"what is known of it stands under Data. Stages here: {way}."
+            f"what is known of it is under Data. Stages here: {way}."
         )
     return f"{size}, {by}. Stages that made it: {way}."
 
@@ -176,7 +176,7 @@ def _limits(config: ModelConfig, ancestors: Sequence[Ancestor]) -> Iterator[str]
     if refined and refined["languages"] and not imported:
         lines.append(f"It was trained on documents in {', '.join(refined['languages'])}.")
     lines.append(
-        "What does not stand under Evaluations was not measured. The intervals say nothing about other seeds."
+        "What is not under Evaluations was not measured. The intervals say nothing about other seeds."
         if is_evaluated(ancestors)
         else "No evaluation of it is known here."
     )

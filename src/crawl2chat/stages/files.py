@@ -99,7 +99,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def read_model_text(file: Path, most: int = MAX_JSON_BYTES) -> str:
-    """The text of a model's file, with line ends as they are. Raises StageError for what is no file, or too large."""
+    """The text of a model's file, with line ends as they are. Raises StageError if it is not a file, or too large."""
     if not file.is_file():
         raise StageError(f"{file}: is {'not a file, but a folder, pipe or device' if file.exists() else 'missing'}")
     if (size := file.stat().st_size) > most:

@@ -136,7 +136,7 @@ class ChatTemplate:
 
     @cached_property
     def asking(self) -> str:
-        """What the template writes to have the assistant write; empty where that can't be told."""
+        """What the template writes to have the assistant write; empty if that can't be found."""
         question = [{"role": "user", "content": "Hello?"}]
         try:
             before, whole = self.render(question), self.render(question, add_generation_prompt=True)
@@ -152,7 +152,7 @@ class ChatTemplate:
         rendered: Callable[..., str],
         text: str,
     ) -> list[tuple[int, int]]:
-        """Where in the text each assistant's turn that is to be learned stands."""
+        """Where in the text each assistant's turn that is to be learned begins and ends."""
         for within in (False, True):  # marks around a content, and where the template strips it, around what is left
             marked = rendered([_marked(m, marks[2 * i], marks[2 * i + 1], within) for i, m in enumerate(messages)])
             places = _places(marked, marks)
@@ -308,7 +308,7 @@ def _marked(message: Mapping[str, Any], begin: str, end: str, within: bool) -> M
 
 
 def _places(marked: str, marks: Sequence[str]) -> dict[int, int] | None:
-    """Where each mark stands, by its number, in the text without marks; None if one stands there twice."""
+    """Where each mark is, by its number, in the text without marks; None if one occurs twice."""
     number = {mark: i for i, mark in enumerate(marks)}
     places: dict[int, int] = {}
     for n_before, match in enumerate(re.finditer(f"[{marks[0]}-{marks[-1]}]", marked)):

@@ -92,7 +92,7 @@ def _entries(part: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _texts(expressions: set[str]) -> Iterator[str]:
-    """Long runs: of characters of many kinds, and of all that stands together in an expression; ended otherwise."""
+    """Long runs: of characters of many kinds, and of all that occurs together in an expression; ended otherwise."""
     pieces = dict.fromkeys(ORDINARY)
     for size in (1, 2, 3):
         for expression in sorted(expressions):

@@ -49,11 +49,12 @@ class Metrics:
             self.tracker.log(line)
 
     def until(self, step: int) -> list[dict[str, Any]]:
-        """The lines of the steps that a resumed run has behind it; says so when they have been lost."""
+        """The lines of the steps that a resumed run has behind it; reports it if they have been lost."""
         lines = [line for line in read_metrics(self.file) if line["step"] <= step]
         if step and not any(line["step"] == step for line in lines):
             print(
-                f"{self.file}: lacks step {step}, of the checkpoint; spikes are judged anew from here", file=sys.stderr
+                f"{self.file}: lacks step {step}, of the checkpoint; spikes are judged afresh from here",
+                file=sys.stderr,
             )
         return lines
 

@@ -69,7 +69,7 @@ class Classifier:
         from safetensors.numpy import save_file
 
         if folder.exists() and not (folder / ABOUT).exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise StageError(f"{folder}: is there already and is no classifier; give --out a new folder")
+            raise StageError(f"{folder}: exists and is not a classifier; give --out a new folder")
         with atomic_write(folder) as temporary:
             temporary.mkdir()
             save_file({"weights": self.weights, "bias": np.array([self.bias], np.float32)}, temporary / WEIGHTS)

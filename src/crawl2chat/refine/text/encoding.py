@@ -119,7 +119,7 @@ BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16le"), (b"\xfe\xff", "ut
 HEAD_BYTES = 1 << 16  # browsers look for a meta element at least in the first 1,024 bytes, then to the end of <head>
 LABEL = re.compile(r"""["'\s]*([\w:.+-]{2,40})""")
 CHARSET = re.compile(r"charset\s*=" + LABEL.pattern, re.IGNORECASE)
-# A comment, an element whose content is no markup, or a meta element.
+# A comment, an element whose content is not markup, or a meta element.
 RAW = rb"script|style|title|textarea|xmp|iframe|noembed|noframes"
 HEAD_TAG = re.compile(rb"<(?:(!--)|(%b)(?=[\s/>])|(meta)(?=[\s/]))" % RAW)
 ATTRIBUTE = re.compile(rb"""[\s/]*([^\s/>=]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]*)))?""")

@@ -17,8 +17,8 @@ Extractor = Literal["blocks", "all", "resiliparse", "trafilatura"]
 TITLE = re.compile(r"<title(?:\s[^>]*)?>([^<]*)", re.IGNORECASE)
 HEADING = re.compile(r"#{1,6} (.+)")
 BLANK_LINES = re.compile(r"\n{3,}")
-# Control characters other than line ends, and halves of surrogate pairs, are no text and break other people's readers;
-# soft hyphens and joints without width stand inside words, which are then unlike the same words elsewhere.
+# Control characters other than line ends, and halves of surrogate pairs, are not text and break other people's readers;
+# soft hyphens and zero-width joiners inside words make them unlike the same words elsewhere.
 NOT_TEXT = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u200b\\u2060\\ud800-\\udfff\\ufeff]")
 
 
@@ -71,7 +71,7 @@ def require_extractor(extractor: Extractor) -> None:
 
 
 def clean_characters(text: str) -> str:
-    """Without what is no text, and letters with their accents composed (Unicode NFC)."""
+    """Without what is not text, and letters with their accents composed (Unicode NFC)."""
     return normalize("NFC", NOT_TEXT.sub("", text))
 
 
@@ -87,7 +87,7 @@ CELL_END = " | "
 
 
 def render_markdown(blocks: Sequence[Block]) -> str:
-    """Paragraphs are separated by an empty line; items of a list and rows of a table stand on adjacent lines."""
+    """Paragraphs are separated by an empty line; items of a list and rows of a table are on adjacent lines."""
     parts: list[str] = []
     numbers: dict[int, int] = {}  # items so far, by the list
     rows = find_rows(blocks)

@@ -148,7 +148,7 @@ def _line_end(reader: Reader, name: str, attributes: str) -> None:
     if reader.n_open["pre"]:
         pieces.append("\n")
         return
-    while pieces and pieces[-1].isspace():  # LINE_END is no white space
+    while pieces and pieces[-1].isspace():  # LINE_END is not white space
         pieces.pop()
     if pieces and pieces[-1] == LINE_END:
         reader.flush()
