@@ -101,8 +101,8 @@ def add_documents(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> 
     )  # fmt: skip
     parser.add_argument(
         "--search", choices=("tool", "always"), default="tool",
-        help="tool: the model decides what to search for; always: each question is looked up and the model reads what "
-        "was found with it, as every model does that can't call tools (tool)",
+        help="tool: the model decides what to search for; always: each question is searched for and the model reads "
+        "what was found with it; a model that can't call tools always works like this (tool)",
     )  # fmt: skip
 
 

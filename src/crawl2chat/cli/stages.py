@@ -50,7 +50,10 @@ STAGES = {
     "base": StageCommand(
         "measure what the base model is: compression, recitation, knowledge, learning from its prompt",
         (
-            ("CRAWL", "the crawl folder; of a made-up web all is measured, of others what needs no ledger"),
+            (
+                "CRAWL",
+                "the crawl stage's folder; of a made-up web everything is measured, of others what needs no ledger",
+            ),
             ("DOCUMENTS", "what the model was pretrained on"),
             ("MODEL", "a pretrain stage's folder"),
         ),

@@ -181,8 +181,8 @@ BEFORE_EXTRA: dict[str, Step] = {
     "response": lambda draft, s: check_response(draft.page),
     "extract": extract,
     "language": check_language,
-    # Cheap before expensive: FineWeb asks for repetition before quality; that costs ten times as much, and the order changes
-    # only which of the two is named as the reason.
+    # Cheap before expensive: FineWeb asks for repetition before quality; that costs ten times as much, and the order
+    # changes only which of the two is named as the reason.
     "gopher_quality": lambda draft, s: gopher_quality(draft.pieces, s.gopher_quality, draft.language),
     "gopher_repetition": lambda draft, s: gopher_repetition(draft.text, draft.pieces.words, s.gopher_repetition),
     "c4": clean_c4,

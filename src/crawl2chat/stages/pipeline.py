@@ -68,12 +68,12 @@ class Recipe(Settings):
         None, description="file of conversations for the stage sft; default: the made-up web's, if it is the source"
     )
     questions: str | None = Field(
-        None, description="file of questions for the stage honesty, which sft also measures with; default: likewise"
+        None, description="file of questions for the stage honesty, which sft also measures with; default: as above"
     )
     problems: str | None = Field(
-        None, description="file of problems for the stage reinforce; sft and honesty measure with it; default: likewise"
+        None, description="file of problems for the stage reinforce; sft and honesty measure with it; default: as above"
     )
-    prompts: str | None = Field(None, description="file of prompts for the stage prefer; default: likewise")
+    prompts: str | None = Field(None, description="file of prompts for the stage prefer; default: as above")
     crawl: CrawlSettings = CrawlSettings()
     refine: RefineSettings = RefineSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
