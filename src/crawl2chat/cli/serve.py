@@ -79,11 +79,7 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         "--max-batch", type=within(int, 1), metavar="N", help="maximum number of answers generated at a time (64)"
     )
     room.add_argument(
-        "--queue",
-        type=within(int, 0),
-        default=256,
-        metavar="N",
-        help="maximum number of answers that may wait their turn (256)",
+        "--queue", type=within(int, 0), default=256, metavar="N", help="maximum number of answers that wait (256)"
     )
     add_weights(room)
     room.add_argument("--memory", type=size, metavar="SIZE", help="memory for keys and values, such as 8GB (2GB)")

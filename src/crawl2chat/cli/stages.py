@@ -52,7 +52,7 @@ STAGES = {
         (
             (
                 "CRAWL",
-                "the crawl stage's folder; of a made-up web everything is measured, of others what needs no ledger",
+                "a crawl stage's folder; a made-up web has the ledger that some measurements need",
             ),
             ("DOCUMENTS", "what the model was pretrained on"),
             ("MODEL", "a pretrain stage's folder"),

@@ -31,8 +31,8 @@ def add_chat(add: Add) -> None:
     add_weights(chat)
     chat.add_argument(
         "--tools", type=tool_names, nargs="?", const=["search", "calculator"], metavar="NAMES",
-        help="tools that the model may call: search, calculator, python (programs run in a sandbox), with commas between; "
-        "without names search,calculator",
+        help="tools that the model may call: search, calculator, python (programs run in a sandbox), with commas "
+        "between; without names search,calculator",
     )  # fmt: skip
     add_documents(chat)
     chat.add_argument("--system", metavar="TEXT", help="system message at the beginning")

@@ -35,8 +35,8 @@ class HonestySettings(FineTuneSettings):
         0.0,
         ge=0,
         lt=1,
-        description="minimum share of answers among the lessons on probed facts, the others being refusals; lessons on known "
-        "facts are repeated to reach it, or a model that knows little learns to refuse everything; 0: no repeats",
+        description="minimum share of answers among the lessons on probed facts, the others being refusals; lessons on "
+        "known facts are repeated to reach it, or a model that knows little learns to refuse everything; 0: no repeats",
     )
     calculations: int = Field(5000, ge=0, description="sums done with the calculator")
     products: int = Field(

@@ -67,8 +67,8 @@ class PolicySettings(TrainerSettings):
     clip_high: float = Field(
         0.2,
         gt=0,
-        description="with several updates: how far above 1 a token's ratio may count; more than clip_low, such as 0.28, "
-        "lets improbable tokens grow (DAPO)",
+        description="with several updates: how far above 1 a token's ratio may count; more than clip_low, such as "
+        "0.28, lets improbable tokens grow (DAPO)",
     )
     importance_cap: float = Field(
         0.0,

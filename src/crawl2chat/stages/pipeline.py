@@ -53,6 +53,7 @@ def _is_stage(name: str) -> str:
 
 
 StageName = Annotated[str, AfterValidator(_is_stage)]
+BY_DEFAULT = "default: the made-up web's, if it is the source"  # of files
 
 
 class Recipe(Settings):
@@ -64,16 +65,14 @@ class Recipe(Settings):
         description="model to begin with in place of pretraining one: a folder, a GGUF file, or ORG/NAME on the hub, "
         "as `crawl2chat import` takes it",
     )
-    conversations: str | None = Field(
-        None, description="file of conversations for the stage sft; default: the made-up web's, if it is the source"
-    )
+    conversations: str | None = Field(None, description=f"file of conversations for the stage sft; {BY_DEFAULT}")
     questions: str | None = Field(
-        None, description="file of questions for the stage honesty, which sft also measures with; default: as above"
+        None, description=f"file of questions for the stage honesty, which sft also measures with; {BY_DEFAULT}"
     )
     problems: str | None = Field(
-        None, description="file of problems for the stage reinforce; sft and honesty measure with it; default: as above"
+        None, description=f"file of problems for the stage reinforce; sft and honesty measure with it; {BY_DEFAULT}"
     )
-    prompts: str | None = Field(None, description="file of prompts for the stage prefer; default: as above")
+    prompts: str | None = Field(None, description=f"file of prompts for the stage prefer; {BY_DEFAULT}")
     crawl: CrawlSettings = CrawlSettings()
     refine: RefineSettings = RefineSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
