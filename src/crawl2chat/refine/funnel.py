@@ -1,6 +1,5 @@
 """The funnel: what every step of refining took in, dropped and passed on."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.stages.figures import Figure, share
+from crawl2chat.stages.files import read_json
 
 FUNNEL = "funnel.json"
 IN_FUNNEL = "dropped/"  # prefix of figures that the funnel shows better
@@ -94,7 +94,7 @@ def _list(kinds: Counter[str]) -> str:
 
 def read_funnel(folder: Path) -> dict[str, Any]:
     """The funnel in the folder of a finished refine stage."""
-    table: dict[str, Any] = json.loads((folder / FUNNEL).read_text(encoding="utf-8"))
+    table: dict[str, Any] = read_json(folder / FUNNEL)
     return table
 
 

@@ -27,7 +27,7 @@ def kendall_tau_b(one: Sequence[float], other: Sequence[float]) -> float | None:
 
     1 is the same order, −1 the opposite one; ties take away from both (Kendall 1945). None if one has ties alone.
     """
-    signs = [(np.sign(a - b), np.sign(c - d)) for (a, c), (b, d) in combinations(list(zip(one, other, strict=True)), 2)]
+    signs = _signs(one, other)
     untied = [sum(map(abs, column)) for column in zip(*signs, strict=True)] or [0, 0]
     if 0 in untied:
         return None
