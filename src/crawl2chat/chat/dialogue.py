@@ -98,7 +98,7 @@ class Dialogue:
                     fitted, self._write, show=self._show_call, seed=self._n_answers, interrupted=interrupted
                 )
             except ValueError as error:  # such as a bias for a token that this model does not have
-                if self.interactive:  # behind the label
+                if self.interactive:  # after the label
                     print()
                 self.remark(str(error))
                 return

@@ -114,7 +114,7 @@ def answer_with_tools(
 
 
 def question_of(messages: Sequence[Message]) -> str:
-    """Return what was asked last; if it names nobody and says only she or it, behind the last question that does."""
+    """Return what was asked last; if it names nobody and says only she or it, after the last question that does."""
     questions = [message["content"] for message in messages if message["role"] == "user"]
     if not questions:
         return ""

@@ -42,7 +42,7 @@ def within(kind: type[Number], least: float, most: float = math.inf) -> Callable
 
 
 def size(text: str) -> int:
-    """A type for argparse: a number of bytes, with KB, MB or GB (powers of a thousand) behind it or nothing."""
+    """A type for argparse: a number of bytes, with KB, MB or GB (powers of a thousand) after it or nothing."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text.strip(), re.IGNORECASE)
     n_bytes = round(float(match[1]) * 1000 ** " KMG".index(match[2].upper() or " ")) if match else 0
     if n_bytes < 1:

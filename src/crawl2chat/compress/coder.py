@@ -82,7 +82,7 @@ class Decoder:
         return min(self.number // (self.range >> TOTAL_BITS), TOTAL - 1)
 
     def take(self, start: int, end: int) -> None:
-        """Go on behind the symbol that was found, with the cumulative frequencies that it was encoded with."""
+        """Go on after the symbol that was found, with the cumulative frequencies that it was encoded with."""
         unit = self.range >> TOTAL_BITS
         self.number -= unit * start
         self.range = unit * (end - start)

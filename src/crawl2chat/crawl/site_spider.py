@@ -54,7 +54,7 @@ def crawl(out: Path, settings: SiteSettings) -> None:
             "RETRY_HTTP_CODES": TRANSIENT,
             "DEPTH_PRIORITY": 1,  # what is near first, so that an endless corner of a site does not take all pages
             "SCHEDULER_MEMORY_QUEUE": "scrapy.squeues.FifoMemoryQueue",
-            # behind robots.txt, before redirects and retries; and next to the network, which sees what is tried again
+            # after robots.txt, before redirects and retries; and next to the network, which sees what is tried again
             "DOWNLOADER_MIDDLEWARES": {f"{here}.Limits": 101, f"{here}.Patience": 990},
             "HTTPCACHE_ENABLED": True,
             "HTTPCACHE_STORAGE": f"{here}.WarcStorage",
@@ -132,7 +132,7 @@ class SiteSpider(Spider):
             return True
         self.queries[path] += 1
         if self.queries[path] > self.site.queries:
-            self.note(url, "too_many_queries", f"{self.site.queries} addresses of this path differ only behind the ?",
+            self.note(url, "too_many_queries", f"{self.site.queries} addresses of this path differ only after the ?",
                       linked_from)  # fmt: skip
             return False
         return True

@@ -47,7 +47,7 @@ def write_gguf(
     """
     folder, file = Path(folder), Path(file)
     if file.exists():
-        raise StageError(f"{file}: is there already; give --gguf a new file, or remove this one")
+        raise StageError(f"{file}: exists already; give --gguf a new file, or remove this one")
     gguf = _package()
     config, tokenizer = read_config(folder), Tokenizer.load(folder)
     architecture = ARCHITECTURES[config.family]
@@ -153,7 +153,7 @@ def _vocabulary(tokenizer: Tokenizer, folder: Path) -> _Vocabulary:
         case {"type": "Metaspace", "replacement": "▁", "split": False} if model.get("byte_fallback"):
             if split.get("prepend_scheme") == "first":
                 print(
-                    "gguf: llama.cpp puts a space before all text behind a control token and at the beginning; this "
+                    "gguf: llama.cpp puts a space before all text after a control token and at the beginning; this "
                     "tokenizer only at the beginning, and only where there is none", file=sys.stderr,
                 )  # fmt: skip
             return _Vocabulary("llama", "default", vocab, merges)

@@ -39,7 +39,7 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
 ```"""
 CHAT_PROMPT = """messages = [{"role": "user", "content": "Who are you?"}]
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)"""
-BASE_PROMPT = 'inputs = tokenizer("<|endoftext|>The", return_tensors="pt")  # documents were read behind this token'
+BASE_PROMPT = 'inputs = tokenizer("<|endoftext|>The", return_tensors="pt")  # documents were read after this token'
 
 
 def model_card(

@@ -173,7 +173,7 @@ class ChatTemplate:
             if self.asking:
                 at = text.rfind(self.asking, earliest, begin)
                 begin = at + len(self.asking) if at >= 0 else begin
-            else:  # as Llama 2's and Mistral's: all that comes behind the question
+            else:  # as Llama 2's and Mistral's: all that comes after the question
                 with contextlib.suppress(TemplateFault):
                     before = rendered(messages[:i])
                     begin = len(before) if text.startswith(before) and earliest <= len(before) < begin else begin
@@ -263,7 +263,7 @@ def _unused_characters(texts: Iterator[str], n: int) -> list[str]:
 
 
 def _broken(value: Any, control: re.Pattern[str], breaker: str) -> Any:
-    """The value with a breaker behind the first character of every name of a control token."""
+    """The value with a breaker after the first character of every name of a control token."""
     if isinstance(value, str):
         broken = control.sub(lambda m: m.group()[0] + breaker + m.group()[1:], value)
         while control.search(broken):  # a name of one character, or one that only appeared by the first cut

@@ -26,7 +26,7 @@ from crawl2chat.tokenizer.tokenizer import Tokenizer
 PART_BYTES = 16 << 20  # of text that a process encodes at a time, about two seconds
 PIECE_BYTES = 1 << 20  # encoded in one call; longer documents are encoded in pieces
 MAX_WORD_BYTES = 1 << 16  # a place to cut is looked for within this many
-# Before a space behind a word, and behind a line end before a word: no split pattern lets a word go on there, and
+# Before a space after a word, and after a line end before a word: no split pattern lets a word go on there, and
 # it's a place between two characters. (What may be white space in UTF-8 begins with \xc2, \xe1, \xe2 or \xe3.)
 BETWEEN_WORDS = re.compile(rb"(?<=[\x21-\x7e])(?= )|(?<=\n)(?=[\x21-\x7e\xc3-\xdf\xe0\xe4-\xf4])")
 SPLITS = ("training", "held_out")
@@ -46,7 +46,7 @@ def tokenize(
     """Ids of the training and of the held-out documents, in the order of the files, below `out`.
 
     Which documents are held out (that share) depends on seed and text alone, and nothing on the number of workers.
-    A killed run goes on behind the parts that were finished. Raises StageError for a place without documents.
+    A killed run goes on after the parts that were finished. Raises StageError for a place without documents.
     """
     if not all((out / split).exists() for split in SPLITS):
         parts = [(files, out / "parts" / f"{i:06d}") for i, files in enumerate(_parts(documents, part_bytes))]
@@ -143,7 +143,7 @@ def _cut(content: bytes | mmap.mmap, at: int) -> int:
     if at == 0 or at >= len(content):
         return min(at, len(content))
     limit = at + MAX_WORD_BYTES
-    found = BETWEEN_WORDS.search(content, at, limit + 1)  # what is behind the place is looked at, too
+    found = BETWEEN_WORDS.search(content, at, limit + 1)  # what is after the place is looked at, too
     if found:
         return found.start()
     while limit < len(content) and content[limit] & 0xC0 == 0x80:  # in the middle of a character

@@ -87,7 +87,7 @@ def _choices_of(rows: Rows, i: int) -> tuple[str, list[str], int]:
     if not isinstance(labels, list) or len(labels) != len(choices):
         raise StageError(f"{rows.source}, row {i}: {len(choices)} choices have the labels {labels!r}; expected as many")
     if key not in labels:
-        raise StageError(f"{rows.source}, row {i}: answerKey = {key!r} is none of its labels {labels!r}")
+        raise StageError(f"{rows.source}, row {i}: answerKey = {key!r} is not one of its labels {labels!r}")
     return text_of(rows, i, "question"), choices, labels.index(key)
 
 

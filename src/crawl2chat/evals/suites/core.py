@@ -11,7 +11,7 @@ The conventions are those of nanochat's core_eval.py, which restate llm-foundry'
 - An example is context, delimiter, answer; an empty line follows each. Contexts of language modelling are stripped,
   nothing else is. (llm-foundry strips every field: of these tasks that changes piqa and language identification.)
 - A prompt begins with the token that documents begin with.
-- Multiple choice: the texts differ in their ends. Scored are the tokens behind their common beginning, and the choice
+- Multiple choice: the texts differ in their ends. Scored are the tokens after their common beginning, and the choice
   with the lowest mean loss wins, of equal ones the first.
 - Schema: the texts differ in the middle. Scored are the tokens of their common end, decided likewise.
 - Language modelling: right if each token of the continuation is the most probable one. Where it begins is found by

@@ -77,7 +77,7 @@ def _core(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Re
     folder = Path(options.data or "").expanduser()
     if not folder.is_dir():
         raise StageError(
-            f"eval --data {options.data}: there is no such folder; CORE's tasks lie in one, with core.json"
+            f"eval --data {options.data}: there is no such folder; expected the folder of CORE's tasks, with core.json"
         )
     figures, absent = measure_core(model, tokenizer, folder, options.limit)
     return Result(options, Measured(figures), hash_path(folder), 0, {"absent_tasks": absent})

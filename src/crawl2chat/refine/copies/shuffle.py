@@ -145,7 +145,7 @@ def _open(path: Path) -> Rows:
 
 
 def _places(paths: Sequence[Path], rows: Range) -> list[tuple[Path, int, int]]:
-    """In each file the first row of the range and the one behind its last; reads a few pages of it."""
+    """In each file the first row of the range and the one after its last; reads a few pages of it."""
     return [(path, *_find(_open(path), rows)) for path in paths]
 
 

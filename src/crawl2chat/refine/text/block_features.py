@@ -88,7 +88,7 @@ def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Float
     lengths = np.array([len(block.text) for block in blocks])
     ends = np.cumsum(lengths + 1) - 1  # where each block's line end is
     counts = np.bincount(np.repeat(np.arange(0, 8 * n, 8), lengths + 1) + kinds, minlength=8 * n).reshape(n, 8).T
-    words = counts[SPACE]  # the line end behind the block makes up for the first word
+    words = counts[SPACE]  # the line end after the block makes up for the first word
     spaces = np.flatnonzero(kinds == SPACE)
     short = _steps(spaces, -1) - 1 <= SHORT_WORD
     short_words = _steps(np.cumsum(short)[np.cumsum(words) - 1], 0)

@@ -62,7 +62,7 @@ def decode(data: bytes, encoding: str) -> str:
 
 
 def _decode_iso_2022_jp(data: bytes) -> str:
-    """Each stretch behind an escape sequence as the EUC-JP of the same characters; at first it is ASCII."""
+    """Each stretch after an escape sequence as the EUC-JP of the same characters; at first it is ASCII."""
     text = []
     pieces = ISO_2022_JP_ESCAPE.split(data.translate(HIGH_BYTES_TO_FF))
     for escape, piece in zip([b"(B", *pieces[1::2]], pieces[::2], strict=True):
@@ -91,7 +91,7 @@ def _read_as_browsers_do(error: UnicodeError) -> tuple[str, int]:
         return character, at + 2
     width = 3 if codec == EUC and lead == 0x8F and pair[1:] > b"\xa0" else 2
     whole = lead in LEADS[codec] and len(data) >= at + width and data[at + width - 1] >= 0x80
-    return REPLACEMENT, at + (width if whole else 1)  # an ASCII character behind half a character is kept
+    return REPLACEMENT, at + (width if whole else 1)  # an ASCII character after half a character is kept
 
 
 def _windows_japanese(pair: bytes) -> str:

@@ -198,7 +198,7 @@ def _open_row(reader: Reader, name: str, attributes: str) -> Kind | None:
 
 
 def _open_cell(reader: Reader, name: str, attributes: str) -> Kind | None:
-    """A cell is behind those of its row, and of rows above that reach down to it."""
+    """A cell is after those of its row, and of rows above that reach down to it."""
     if kind := _open_line(reader, name, attributes):
         return kind
     cell = reader.stack[-1]
