@@ -304,7 +304,6 @@ def _open_text(name: str) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def _open(command: str, file: Path) -> BinaryIO:
-
     try:
         return open(file, "rb")
     except OSError as error:

@@ -48,15 +48,8 @@ def measure_arc(model: Transformer, tokenizer: Tokenizer, rows: Rows) -> Measure
         spans = [Span(prompt + tokenizer.encode(letter), len(prompt)) for letter in ascii_uppercase[: len(choices)]]
         n_cut += any(len(span.ids) > context for span in spans)
         groups.append([cut(span, context) for span in spans])
-    done = 0
     with Progress("arc", sum(map(len, groups)), "letter") as progress:
-
-        def advance(n: int) -> None:
-            nonlocal done
-            done += n
-            progress.update(done)
-
-        scores = score(model, groups, advance)
+        scores = score(model, groups, progress.advance)
     nats = [[of.nats for of in found] for found in scores]
     chosen = [of.index(min(of)) for of in nats]
     answers = [

@@ -62,15 +62,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc, unused-ignore]  # untyped
         for i, (_, context, _) in enumerate(requests):
             groups[tuple(context)].append(i)
         spans = [[self._span(*requests[i][1:]) for i in members] for members in groups.values()]
-        done = 0
         with Progress("lm-eval", len(requests), "text") as progress:
-
-            def advance(n: int) -> None:
-                nonlocal done
-                done += n
-                progress.update(done)
-
-            scores = score(self.model, spans, advance)
+            scores = score(self.model, spans, progress.advance)
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         for members, found in zip(groups.values(), scores, strict=True):
             for i, of in zip(members, found, strict=True):
