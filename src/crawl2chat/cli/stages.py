@@ -50,10 +50,7 @@ STAGES = {
     "base": StageCommand(
         "measure what the base model is: compression, recitation, knowledge, learning from its prompt",
         (
-            (
-                "CRAWL",
-                "a crawl stage's folder; a made-up web has the ledger that some measurements need",
-            ),
+            ("CRAWL", "a crawl stage's folder; a made-up web has the ledger that some measurements need"),
             ("DOCUMENTS", "what the model was pretrained on"),
             ("MODEL", "a pretrain stage's folder"),
         ),

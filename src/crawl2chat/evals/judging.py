@@ -68,11 +68,7 @@ def question_prompt(tokenizer: Tokenizer, text: str, system: Sequence[Message] =
 
 
 def ask(
-    engine: Engine,
-    questions: Sequence[Question],
-    judge: Judge,
-    max_tokens: int,
-    system: Sequence[Message] = (),
+    engine: Engine, questions: Sequence[Question], judge: Judge, max_tokens: int, system: Sequence[Message] = ()
 ) -> list[Answer]:
     """Put each question to a chat model, alone and greedily, and mark what it says with `judge(text, answer)`.
 

@@ -119,11 +119,7 @@ def refining_rows(
         )
     yield "time", as_time(total / cores), f"on {cores:,} cores that are always busy (--cores)"
     yield "network", f"{as_bytes(size * cores / total / 3600)}/s", "to keep them busy"
-    yield (
-        "cost",
-        f"${total * price:,.2f}",
-        f"at ${price:g} per core-hour, without storage and traffic (--core-price)",
-    )
+    yield ("cost", f"${total * price:,.2f}", f"at ${price:g} per core-hour, without storage and traffic (--core-price)")
 
 
 def _size_of_crawl(crawl: CrawlSettings) -> tuple[int, float, str]:

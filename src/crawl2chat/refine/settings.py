@@ -80,8 +80,7 @@ class FineWebSettings(Settings):
 
 class DecontaminateSettings(Settings):
     against: Words = Field(
-        [],
-        description="files of test questions (JSON lines, JSON, Parquet, text); pages that hold one are dropped",
+        [], description="files of test questions (JSON lines, JSON, Parquet, text); pages that hold one are dropped"
     )
     fields: Words = Field(
         ["question", "query", "prompt", "problem", "context", "context_options", "input", "text"],
@@ -166,8 +165,7 @@ class RefineSettings(Settings):
     c4: C4Settings = C4Settings()
     fineweb: FineWebSettings = FineWebSettings()
     extra: Words = Field(
-        [],
-        description="filters of your own, run after the built-in rules: file.py:function or package.module:function",
+        [], description="filters of your own, run after the built-in rules: file.py:function or package.module:function"
     )
     decontaminate: DecontaminateSettings = DecontaminateSettings()
     classifier: ClassifierSettings = ClassifierSettings()

@@ -64,12 +64,7 @@ class ImportSettings(Settings):
 
 
 def import_model(
-    checkpoint: AnyPath,
-    run: AnyPath,
-    *,
-    revision: str | None = None,
-    base: AnyPath | None = None,
-    tools: bool = False,
+    checkpoint: AnyPath, run: AnyPath, *, revision: str | None = None, base: AnyPath | None = None, tools: bool = False
 ) -> tuple[Manifest, bool]:
     """Make a model the base model of `run` (`run/pretrain`), unless it is that already.
 

@@ -25,6 +25,7 @@ from crawl2chat.release.card_data import (
 from crawl2chat.release.lineage import Ancestor, base_suite
 from crawl2chat.report.captions import by_part
 from crawl2chat.stages.figures import COLUMNS, Figure
+from crawl2chat.stages.settings import dotted
 from crawl2chat.stages.table import CHAT_STAGES
 
 SUITES_FOLDER = "evals"  # of a run, with the results of other suites
@@ -134,22 +135,13 @@ def _settings(ancestors: Sequence[Ancestor]) -> Iterator[str]:
     """Yield seeds and every number and switch of a stage; text may be a path of somebody's machine."""
     found = []
     for m in ancestors:
-        flat = {key: value for key, value in _flat(m.manifest.settings) if isinstance(value, (bool, int, float))}
+        flat = {key: value for key, value in dotted(m.manifest.settings) if isinstance(value, (bool, int, float))}
         if flat:
             seed = flat.pop("seed", "")
             found.append((m.manifest.stage, seed, ", ".join(f"{key} {value}" for key, value in flat.items())))
     if found:
         yield "## Settings"
         yield table(("stage", "seed", "settings"), found)
-
-
-def _flat(settings: dict[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield settings under their flags' names: `tinyweb.people` is in the table `tinyweb`."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{table}{key}.")
-        else:
-            yield table + key, value
 
 
 def _time(ancestors: Sequence[Ancestor]) -> Iterator[str]:

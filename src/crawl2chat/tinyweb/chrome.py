@@ -100,23 +100,9 @@ class Chrome:
 
 
 _MENU = (
-    "Home",
-    "News",
-    "Weather",
-    "Contact",
-    "About us",
-    "Archive",
-    "Sport",
-    "Culture",
-    "Shop",
-    "Members",
-    "Login",
-    "Gallery",
-    "Guestbook",
-    "Links",
-    "Search",
-    "Help",
-)
+    "Home", "News", "Weather", "Contact", "About us", "Archive", "Sport", "Culture", "Shop", "Members", "Login",
+    "Gallery", "Guestbook", "Links", "Search", "Help",
+)  # fmt: skip
 _COOKIES = (
     "We use cookies to improve your visit. By going on you accept our cookie policy.",
     "This site uses cookies. Read our privacy policy to learn more.",

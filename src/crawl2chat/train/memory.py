@@ -199,10 +199,7 @@ class MicroBatch:
             if not fewer:
                 for network in self.networks:
                     network.recomputes_blocks = True
-                print(
-                    f"{self.label}: memory ran out; going on with gradient checkpointing",
-                    file=sys.stderr,
-                )
+                print(f"{self.label}: memory ran out; going on with gradient checkpointing", file=sys.stderr)
                 continue
             self.tokens = self.rows // 2 * row_tokens
             print(

@@ -8,13 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from crawl2chat import __version__
-from crawl2chat.evals.suites.chat_suites import (
-    Measured,
-    measure_arc,
-    measure_humaneval,
-    measure_task,
-    problems_of_rows,
-)
+from crawl2chat.evals.suites.chat_suites import Measured, measure_arc, measure_humaneval, measure_task, problems_of_rows
 from crawl2chat.evals.suites.core import measure_core
 from crawl2chat.evals.suites.rows import Rows, read_rows
 from crawl2chat.evals.suites.sandbox import isolated
