@@ -1,6 +1,6 @@
 """Rewards and preferences on a model that was brought along, such as SmolLM2-135M-Instruct, with LoRA.
 
-    python bench/post_training.py sums MODEL OUT [--steps 20]
+    python bench/post_training.py sums MODEL OUT [--steps 18] [--seed 1]
     python bench/post_training.py pairs MODEL OUT --pairs FILE [--fitted 400] [--steps 40]
     python bench/post_training.py problems FILE
 
@@ -68,7 +68,7 @@ def show(name: str, started: float, figures: list[Figure]) -> None:
 
 
 def sums(options: argparse.Namespace) -> None:
-    rows = problems(1500)
+    rows = problems(1500, options.seed)
     taught = [row for row in rows if row["split"] == "train"][: options.taught]
     kept = [{name: text for name, text in row.items() if name != "worked"} for row in rows if row not in taught]
     write_jsonl(options.out / "problems.jsonl", kept)
@@ -80,7 +80,7 @@ def sums(options: argparse.Namespace) -> None:
     (options.out / "sft").mkdir()
     show("sft", started, sft(options.out / "worked.jsonl", options.model, options.out / "sft", before))
     settings = ReinforceSettings(
-        lora=PolicyLoraSettings(rank=16, lr=0.0003), steps=options.steps, prompts=8, answers=8,
+        lora=PolicyLoraSettings(rank=16, lr=0.00015), steps=options.steps, prompts=8, answers=8,
         max_tokens=options.tokens, measured=100, samples=4, skip_flat_groups=True, replay_weight=0,
     )  # fmt: skip
     started = time.monotonic()
@@ -115,7 +115,8 @@ if __name__ == "__main__":
     parser.add_argument("--pairs", type=Path)
     parser.add_argument("--fitted", type=int, default=400)
     parser.add_argument("--taught", type=int, default=200, help="of sums: problems that are shown worked out")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=18)
+    parser.add_argument("--seed", type=int, default=1, help="of sums: other problems (1)")
     parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
     if options.what == "problems":

@@ -161,3 +161,46 @@ def key_of(command: str, variable: str | None) -> str | None:
     if variable and not os.environ.get(variable):
         raise StageError(f"{command} --key-variable {variable}: there is no such environment variable")
     return os.environ[variable] if variable else None
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="a TOML file, or a recipe of the package by name (laptop)"
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument("--seed", type=within(int, 0), metavar="N", help=help)
+
+
+def add_all(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="print all figures, not only those that matter most")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--settings", action=_ShowSettings, nargs="?", metavar="WORD",
+        help="list the settings with their defaults, all or those with WORD in their name or meaning, and exit",
+    )  # fmt: skip
+
+
+class _ShowSettings(argparse.Action):
+    """Prints the settings of a command with their defaults and meanings, as --help does for options."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option: str | None = None,
+    ) -> None:
+        from crawl2chat.stages.pipeline import Recipe
+        from crawl2chat.stages.settings import settings_help
+        from crawl2chat.stages.table import STAGE_NAMES
+
+        name = parser.prog.split()[-1]
+        found = settings_help(Recipe, table=name if name in STAGE_NAMES else None, word=str(values or ""))
+        if not found:
+            parser.error(f"--settings {values}: no setting has this in its name or meaning")
+        print(found)
+        parser.exit()

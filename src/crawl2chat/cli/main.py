@@ -7,14 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crawl2chat import __version__
-from crawl2chat.cli import data, measure, release, run, serve, stages, talk
+from crawl2chat.cli import data, measure, release, run, seeds, serve, stages, talk
 from crawl2chat.parallel import torchrun
 from crawl2chat.stages import interrupts
 from crawl2chat.stages.disks import describe
 from crawl2chat.stages.files import StageError
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "make a model": (run.add_run, stages.add_stages, run.add_plan, data.add_judge, data.add_classify),
+    "make a model": (
+        run.add_run,
+        stages.add_stages,
+        run.add_plan,
+        seeds.add_seeds,
+        data.add_judge,
+        data.add_classify,
+    ),
     "talk to it": (talk.add_chat, talk.add_generate, talk.add_rank, serve.add_serve, serve.add_app),
     "look at what is there": (
         data.add_tokens,

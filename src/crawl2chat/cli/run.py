@@ -5,8 +5,8 @@ import sys
 from pathlib import Path
 
 from crawl2chat.api import find_recipe
-from crawl2chat.cli.arguments import Add, within
-from crawl2chat.cli.stages import STAGES, add_all, add_seed, add_settings
+from crawl2chat.cli.arguments import Add, add_all, add_recipe, add_seed, add_settings, within
+from crawl2chat.cli.stages import STAGES
 from crawl2chat.stages.files import StageError
 
 PLANNED_DEVICES = ("b200", "h200", "h100", "a100", "l40s", "4090")  # train/utilisation.py knows them
@@ -18,7 +18,7 @@ def add_run(add: Add) -> None:
         "run", "take a recipe through all its stages, skipping those that are done", run_command,
         example="laptop --pretrain.depth 6 --until pretrain --out runs/deeper", takes_settings=True,
     )  # fmt: skip
-    _add_recipe(run)
+    add_recipe(run)
     for kind, stage in FILE_STAGES.items():
         run.add_argument(
             f"--{kind}", metavar="FILE", help=f"{kind} for the stage {stage}, instead of the made-up web's"
@@ -41,7 +41,7 @@ def add_run(add: Add) -> None:
 
 
 def run_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.report import print_stage, write_report
+    from crawl2chat.report import print_run, print_stage, write_report
     from crawl2chat.stages.pipeline import Recipe, run_pipeline
     from crawl2chat.stages.settings import load_settings
     from crawl2chat.stages.stage import prune
@@ -50,11 +50,14 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     named = {name: getattr(options, name) for name in (*FILE_STAGES, "model", "until") if getattr(options, name)}
     recipe = load_settings(Recipe, file, flags, values=named, seed=options.seed)
     folder = options.out = options.out or Path("runs") / file.stem
+    manifests = []
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
         print_stage(folder / result.stage.name, result.manifest, result.ran, everything=options.all)
+        manifests.append(result.manifest)
     if options.prune:
         count, n_bytes = prune(folder)
         print(f"pruned: {count} replaced stages, {n_bytes / 1e6:,.1f} MB", file=sys.stderr)
+    print_run(folder, manifests)
     print(f"report: {write_report(folder)}")
     return 0
 
@@ -64,7 +67,7 @@ def add_plan(add: Add) -> None:
         "plan", "estimate what a recipe needs: work, bytes, hours, cost", plan_command,
         example="gpu --device h100 --devices 8", takes_settings=True,
     )  # fmt: skip
-    _add_recipe(plan)
+    add_recipe(plan)
     plan.add_argument("--until", choices=STAGES, metavar="STAGE", help="plan the stages up to this one")
     plan.add_argument("--rates", type=Path, metavar="RUN", help="take rates from this finished run's stages")
     refining = plan.add_argument_group("refining")
@@ -141,7 +144,7 @@ def add_compare(add: Add) -> None:
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    from crawl2chat.report import compare
+    from crawl2chat.report import compare, effects
     from crawl2chat.stages.disks import check_writable
 
     if options.out:
@@ -151,13 +154,9 @@ def compare_command(options: argparse.Namespace) -> int:
     rows = compare.read_figures(options.runs, options.stage)
     unlike = compare.unlike_settings(options.runs, options.stage)
     print(compare.comparison_table(compare.compare_runs(rows, unlike), unlike, everything=options.all))
+    if shown := effects.effects_table(rows):
+        print(f"\n{shown}")
     if options.out:
         compare.write_figures(rows, options.out)
         print(f"figures: {options.out}")
     return 0
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE", help="a TOML file, or a recipe of the package by name (laptop)"
-    )

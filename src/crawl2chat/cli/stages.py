@@ -1,13 +1,12 @@
-"""The command of each stage, and options that it shares with `run`."""
+"""The command of each stage."""
 
 import argparse
 import re
-from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 from crawl2chat.api import find_recipe
-from crawl2chat.cli.arguments import Add, text_of, within
+from crawl2chat.cli.arguments import Add, add_all, add_seed, add_settings, text_of
 from crawl2chat.stages.files import StageError
 
 DOCUMENTS = ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, text or Markdown")
@@ -230,21 +229,6 @@ def _explain(options: argparse.Namespace, recipe: Path | None, flags: list[str])
     return 0
 
 
-def add_seed(parser: argparse.ArgumentParser, help: str) -> None:
-    parser.add_argument("--seed", type=within(int, 0), metavar="N", help=help)
-
-
-def add_all(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--all", action="store_true", help="print all figures, not only those that matter most")
-
-
-def add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--settings", action=_ShowSettings, nargs="?", metavar="WORD",
-        help="list the settings with their defaults, all or those with WORD in their name or meaning, and exit",
-    )  # fmt: skip
-
-
 class _Append(argparse.Action):
     """Collects a stage's positional inputs, each with its own name in the help, into one list."""
 
@@ -252,24 +236,3 @@ class _Append(argparse.Action):
         self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
     ) -> None:
         namespace.inputs = [*(getattr(namespace, "inputs", None) or []), values]
-
-
-class _ShowSettings(argparse.Action):
-    """Prints the settings of a command with their defaults and meanings, as --help does for options."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[object] | None,
-        option: str | None = None,
-    ) -> None:
-        from crawl2chat.stages.pipeline import Recipe
-        from crawl2chat.stages.settings import settings_help
-
-        name = parser.prog.split()[-1]
-        found = settings_help(Recipe, table=name if name in STAGES else None, word=str(values or ""))
-        if not found:
-            parser.error(f"--settings {values}: no setting has this in its name or meaning")
-        print(found)
-        parser.exit()
