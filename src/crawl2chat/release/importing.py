@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import tokenizers
 from pydantic import Field
 
 from crawl2chat.model.adapters import CONFIG as ADAPTER
@@ -224,12 +225,6 @@ def check_ids(file: Path, tokenizer: Tokenizer) -> int:
     their tokenizer, as it would find them within text, and so are truncation and padding, which fine-tuning leaves in
     the file and which say nothing about ids. Raises StageError at the first text that differs.
     """
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise StageError(
-            "import checks ids against the package tokenizers: pip install 'crawl2chat[import]'"
-        ) from error
     content = json.loads(read_text(file)) | {"post_processor": None} | NO_LENGTHS
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in tokenizer.controls]
     try:
