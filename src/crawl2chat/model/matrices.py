@@ -17,13 +17,14 @@ Shapes: N rows, C in, M out, V vocabulary.
 import warnings
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, Protocol, cast, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 WeightForm = Literal["float32", "bfloat16", "int8"]
+FORMS: tuple[WeightForm, ...] = get_args(WeightForm)
 LARGE = 200_000  # weights of a matrix
 GREATEST_HALF = 65_504.0
 LEVELS = 63  # of an activation on either side of 0: with 7 bits FBGEMM's sums of two products fit 16, on any CPU

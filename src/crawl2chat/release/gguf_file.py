@@ -67,6 +67,7 @@ def write_gguf(
             as_type = _type_of(shape, kind)
             n_bytes = int(np.prod(gguf.quant_shape_to_byte_shape(tuple(shape), as_type)))
             theirs = names.get_name(ours, try_suffixes=(".weight", ".bias"))
+            assert theirs is not None, ours
             writer.add_tensor_info(theirs, tuple(shape), np.dtype(np.float32), n_bytes, raw_dtype=as_type)
         stretches = _rope_freqs(config)
         if stretches is not None:

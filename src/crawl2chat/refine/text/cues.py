@@ -1,4 +1,4 @@
-"""Words at the start of a block that tell what it is, such as "Share", "Related" or "By": no main text begins so."""
+"""Cues of what a block of a page is: words such as "Share", "Related" or "By" at its start."""
 
 from collections.abc import Sequence
 
