@@ -86,7 +86,7 @@ def call(name: str, **arguments: str) -> Message:
 def answer_with_tools(
     engine: Engine, conversations: Sequence[Sequence[Message]], tools: Mapping[str, AnyTool], sampling: Sampling
 ) -> list[list[Message]]:
-    """What the model adds to each conversation, the tools' messages among it; all run as one batch a round.
+    """What the model adds to each conversation, the tools' messages among it; all run as one batch per round.
 
     After MAX_ROUNDS of calls, or when the context is full, what there is ends with a call or a tool's result.
     """

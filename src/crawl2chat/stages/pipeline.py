@@ -311,7 +311,7 @@ def _compare(steps: list[Step]) -> None:
 
 
 def announce(steps: list[Step]) -> Iterator[str]:
-    """What becomes of finished stages that are not as the recipe would have them, a line each."""
+    """What becomes of finished stages that are not as the recipe would have them, one line each."""
     for step in steps:
         name = step.stage.name
         if step.finished and step.asked:

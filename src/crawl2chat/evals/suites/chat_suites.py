@@ -74,7 +74,7 @@ def _choices_of(rows: Rows, i: int) -> tuple[str, list[str], int]:
     if flat:
         question, right = text_of(rows, i, "query").removeprefix("Question: "), rows.rows[i].get("gold")
         if not isinstance(right, int) or not 0 <= right < len(choices):
-            raise StageError(f"{rows.source}, row {i}: gold = {right!r} is none of its {len(choices)} choices")
+            raise StageError(f"{rows.source}, row {i}: gold = {right!r} is not one of its {len(choices)} choices")
         return question, choices, right
     labels, key = value_of(rows, i, "choices", "label"), value_of(rows, i, "answerKey")
     if not isinstance(labels, list) or len(labels) != len(choices):
