@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from crawl2chat.api import find_recipe
 from crawl2chat.cli.main import _parser, _split_settings
-from crawl2chat.cli.run import find_recipe
 from crawl2chat.stages.pipeline import Recipe
 from crawl2chat.stages.settings import load_settings
 

@@ -42,7 +42,7 @@ def within(kind: type[Number], least: float, most: float = math.inf) -> Callable
 
 
 def size(text: str) -> int:
-    """A type for argparse: a number of bytes, with KB, MB or GB (powers of a thousand) behind it or nothing."""
+    """A type for argparse: a number of bytes, with KB, MB or GB (powers of a thousand) after it or nothing."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text.strip(), re.IGNORECASE)
     n_bytes = round(float(match[1]) * 1000 ** " KMG".index(match[2].upper() or " ")) if match else 0
     if n_bytes < 1:
@@ -101,8 +101,8 @@ def add_documents(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> 
     )  # fmt: skip
     parser.add_argument(
         "--search", choices=("tool", "always"), default="tool",
-        help="tool: the model decides what to search for; always: each question is looked up and the model reads what "
-        "was found with it, as every model does that can't call tools (tool)",
+        help="tool: the model decides what to search for; always: each question is searched for and the model reads "
+        "what was found with it; a model that can't call tools always works like this (tool)",
     )  # fmt: skip
 
 
