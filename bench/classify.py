@@ -74,7 +74,7 @@ def main() -> None:
     data = options.shared / "data"
     prose = sorted(set(read_training_texts([data / "prose" / "prose.txt.gz"], "prose")))
     crawl = read_warc(str(data / "web-pages" / "web-pages.warc.gz"))
-    pages = [extract_text(page.body, page.url, page.content_type) for page in crawl if isinstance(page, Page)]
+    pages = [extract_text(page.body, page.content_type) for page in crawl if isinstance(page, Page)]
     pages = sorted({page for page in pages if page})
     english = [page for page in pages if identify_language(page)[0] == "en"]
     cut = [[" ".join(text.split()[:CUT]) for text in texts if len(text.split()) >= CUT] for texts in (prose, english)]

@@ -104,7 +104,8 @@ def find_clusters(shards: "list[Shard]", found: "Copies") -> list[list[str]]:
 
 def ours(documents: Path, work: Path) -> list[list[str]]:
     """Clusters of copies."""
-    from crawl2chat.refine.copies.copies import Repeated, find_copies
+    from crawl2chat.refine.copies.copies import find_copies
+    from crawl2chat.refine.copies.lines import Repeated
     from crawl2chat.refine.copies.shuffle import in_this_process
     from crawl2chat.refine.settings import DedupSettings
     from crawl2chat.refine.stage import write_shard

@@ -229,7 +229,7 @@ def page_texts(warc: Path) -> list[tuple[str, str]]:
     from crawl2chat.refine.text.extract import extract_text
 
     pages = (page for page in read_warc(str(warc)) if isinstance(page, Page))
-    texts = (extract_text(page.body, page.url, page.content_type) for page in pages)
+    texts = (extract_text(page.body, page.content_type) for page in pages)
     return [(text, identify_language(text)[0]) for text in texts if Text.of(text).words]
 
 

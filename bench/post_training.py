@@ -1,7 +1,7 @@
 """Rewards and preferences on a model that was brought along, such as SmolLM2-135M-Instruct, with LoRA.
 
-    python bench/post_training.py sums MODEL OUT [--steps 20]
-    python bench/post_training.py pairs MODEL OUT --pairs FILE [--fitted 400] [--steps 40]
+    python bench/post_training.py sums MODEL OUT [--steps 18] [--seed 1]
+    python bench/post_training.py pairs MODEL OUT --pairs FILE [--fitted 400] [--held-out 160]
     python bench/post_training.py problems FILE
 
 MODEL is the folder of an imported model. `sums` makes two-digit sums and small word problems, none of which is both
@@ -31,6 +31,7 @@ from crawl2chat.stages.files import write_jsonl
 from crawl2chat.stages.json_rows import JsonRows
 from crawl2chat.train.settings import LoraSettings
 
+SHORT = 600  # characters of a conversation in `pairs`
 ASKS = ("What is {a} + {b}?", "Add {a} and {b}.", "{a} plus {b} is?", "How much is {a} + {b}?")
 STORIES = (
     "A shelf holds {a} books. Then {b} more are put on it. How many books does it hold?",
@@ -68,7 +69,7 @@ def show(name: str, started: float, figures: list[Figure]) -> None:
 
 
 def sums(options: argparse.Namespace) -> None:
-    rows = problems(1500)
+    rows = problems(1500, options.seed)
     taught = [row for row in rows if row["split"] == "train"][: options.taught]
     kept = [{name: text for name, text in row.items() if name != "worked"} for row in rows if row not in taught]
     write_jsonl(options.out / "problems.jsonl", kept)
@@ -80,7 +81,7 @@ def sums(options: argparse.Namespace) -> None:
     (options.out / "sft").mkdir()
     show("sft", started, sft(options.out / "worked.jsonl", options.model, options.out / "sft", before))
     settings = ReinforceSettings(
-        lora=PolicyLoraSettings(rank=16, lr=0.0003), steps=options.steps, prompts=8, answers=8,
+        lora=PolicyLoraSettings(rank=16, lr=0.00015), steps=options.steps, prompts=8, answers=8,
         max_tokens=options.tokens, measured=100, samples=4, skip_flat_groups=True, replay_weight=0,
     )  # fmt: skip
     started = time.monotonic()
@@ -94,13 +95,17 @@ def sums(options: argparse.Namespace) -> None:
 
 def pairs(options: argparse.Namespace) -> None:
     rows = [row for _, row in JsonRows(options.pairs, lambda value: isinstance(value, dict))]
-    rows = random.Random(0).sample(rows, min(options.fitted * 5 // 4, len(rows)))
-    write_jsonl(options.out / "pairs.jsonl", rows)
+    rows = [row for row in rows if max(len(row["chosen"]), len(row["rejected"])) <= SHORT]
+    random.Random(0).shuffle(rows)
+    opening = {row["chosen"].partition("\n\nAssistant:")[0]: row for row in rows}  # one conversation each
+    rows = list(opening.values())[: options.fitted + options.held_out]
+    splits = ["held_out"] * options.held_out + ["train"] * options.fitted
+    write_jsonl(options.out / "pairs.jsonl", [row | {"split": split} for row, split in zip(rows, splits, strict=False)])
     for method in ("dpo", "rl"):
         settings = PreferSettings(
             method=method, lora=PolicyLoraSettings(rank=16, lr=0.0002), steps=options.steps, pairs=8, prompts=4,
             answers=4, max_tokens=options.tokens, max_prompt_tokens=128, measured=24, best_of=1, reward_epochs=1,
-            reward_lora_lr=0.0005, evaluate_every=max(1, options.steps // 4), replay_weight=0, kl_weight=0.02,
+            evaluate_every=max(1, options.steps // 4), replay_weight=0, kl_weight=0.02,
         )  # fmt: skip
         started = time.monotonic()
         (options.out / method).mkdir()
@@ -113,9 +118,13 @@ if __name__ == "__main__":
     parser.add_argument("model", type=Path, help="of problems: the file to write")
     parser.add_argument("out", type=Path, nargs="?")
     parser.add_argument("--pairs", type=Path)
-    parser.add_argument("--fitted", type=int, default=400)
+    parser.add_argument(
+        "--fitted", type=int, default=400, help="of pairs: how many the reward model is fitted to (400)"
+    )
+    parser.add_argument("--held-out", type=int, default=160, help="of pairs: how many it is measured on (160)")
     parser.add_argument("--taught", type=int, default=200, help="of sums: problems that are shown worked out")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument("--steps", type=int, default=18)
+    parser.add_argument("--seed", type=int, default=1, help="of sums: other problems (1)")
     parser.add_argument("--tokens", type=int, default=64)
     options = parser.parse_args()
     if options.what == "problems":

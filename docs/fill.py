@@ -1,6 +1,7 @@
 """Put a run's figures into README.md and docs/results.md: python docs/fill.py runs/laptop
 
-Each table between `<!-- NAME -->` and `<!-- end -->` is written again by the function of that name below.
+Each table between `<!-- NAME -->` and `<!-- end -->` is written again by the function of that name below. The figures
+of README.md then take the places of the old ones in its translation.
 """
 
 import json
@@ -318,6 +319,27 @@ def main() -> None:
             block = f"<!-- {name} -->\n" + "\n".join(lines(run)) + "\n<!-- end -->"
             text = re.sub(rf"<!-- {name} -->.*?<!-- end -->", lambda _, b=block: b, text, flags=re.DOTALL)
         file.write_text(text, encoding="utf-8")
+    block = re.compile("<!-- readme -->.*?<!-- end -->", re.DOTALL)
+    chinese = ROOT / "docs" / "zh" / "README.md"
+    text = chinese.read_text(encoding="utf-8")
+    filled = with_figures(*(block.findall(one)[0] for one in ((ROOT / "README.md").read_text(encoding="utf-8"), text)))
+    chinese.write_text(block.sub(lambda _: filled, text), encoding="utf-8")
+
+
+def with_figures(text: str, translation: str) -> str:
+    """Return the translation with the numbers of the text, which are in the same order on each line.
+
+    Raises SystemExit for a line that has another number of them.
+    """
+    number = re.compile(r"\d+(?:[.,]\d+)*")
+    lines = []
+    for line, translated in zip(text.splitlines(), translation.splitlines(), strict=True):
+        figures = number.findall(line)
+        if len(figures) != len(number.findall(translated)):
+            raise SystemExit(f"these lines have not the same number of figures:\n{line}\n{translated}")
+        remaining = iter(figures)
+        lines.append(number.sub(lambda _, of=remaining: next(of), translated))
+    return "\n".join(lines)
 
 
 if __name__ == "__main__":

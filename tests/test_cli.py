@@ -10,7 +10,7 @@ import pytest
 
 from crawl2chat.api import find_recipe
 from crawl2chat.cli.main import _parser, _split_settings, main
-from crawl2chat.cli.run import STAGES as STAGE_COMMANDS
+from crawl2chat.cli.stages import STAGES as STAGE_COMMANDS
 from crawl2chat.stages.pipeline import STAGE_NAMES, STAGES, Recipe
 from crawl2chat.stages.settings import load_settings
 from crawl2chat.train.settings import PretrainSettings

@@ -82,7 +82,7 @@ def test_there_are_chats_with_and_without_tools():
 def test_the_best_assistant_is_a_stage_that_the_readme_names():
     named = re.search(r"best assistant by its own check-up \(here `(\w+)` or `(\w+)`", README).groups()
     out = subprocess.run(
-        [sys.executable, "-c", f"from crawl2chat.chat.assistant import *; print(best_assistant({str(RUN)!r}).name)"],
+        [sys.executable, "-c", f"from crawl2chat.api import find_model; print(find_model({str(RUN)!r})[1])"],
         capture_output=True, text=True, check=True, timeout=120,
     ).stdout  # fmt: skip
     assert out.strip() in named

@@ -106,7 +106,7 @@ def test_rows_of_a_spreadsheet_are_read_by_the_names_in_its_header(tmp_path, del
             "row 2 has 3 cells, but the header names 2 columns; cells that hold ',' need",
         ),
         ("prompt,completion\nWho?,B\nWhere?\n", "row 3 has 1 cells"),
-        ('prompt,completion\nWho?,"never closed\nWhere?,B\n', "is not CSV behind row 1"),
+        ('prompt,completion\nWho?,"never closed\nWhere?,B\n', "is not CSV after row 1"),
         ("prompt,prompt\nWho?,B\n", "names a column twice: prompt, prompt"),
     ],
 )

@@ -6,19 +6,18 @@ from pathlib import Path
 
 import pytest
 
+from crawl2chat.api import find_recipe
 from crawl2chat.cli.main import _parser, _split_settings
-from crawl2chat.cli.run import find_recipe
 from crawl2chat.stages.pipeline import Recipe
 from crawl2chat.stages.settings import load_settings
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-TOUR, *HOWTOS = (
-    (ROOT / "docs" / name).read_text(encoding="utf-8") for name in ("tour.md", "howto-assistant.md", "bring-a-model.md")
-)
+DOCUMENTS = {file.name: file.read_text(encoding="utf-8") for file in sorted((ROOT / "docs").glob("*.md"))}
+WITH_COMMANDS = [text for name, text in DOCUMENTS.items() if name.startswith(("howto-", "bring-", "reading-", "tour"))]
 COMMANDS = [
     line.split("#")[0].split("<")[0].strip()
-    for document in (README, TOUR, *HOWTOS)
+    for document in (README, *WITH_COMMANDS)
     for line in document.splitlines()
     if line.startswith("crawl2chat ")
 ]

@@ -25,11 +25,12 @@ def way(served):
     return httpx.get(f"{served.url}/app/home").json()
 
 
-def write_stage(folder, stage, *figures, **inputs):
+def write_stage(run, stage, *figures, folder=None, **inputs):
     made = {figure.name: figure.to_json() for figure in figures}
     manifest = Manifest(stage, {}, inputs, {}, made, {}, "2026-11-30T10:00:00+0000", 61.0, {})
-    (folder / stage).mkdir(parents=True, exist_ok=True)
-    write_json(folder / stage / "manifest.json", vars(manifest))
+    folder = run / (folder or stage)
+    folder.mkdir(parents=True)
+    write_json(folder / "manifest.json", vars(manifest))
 
 
 def test_each_stage_of_the_run_is_there_in_its_order_with_its_state(run):
@@ -59,6 +60,13 @@ def test_bars_are_as_long_as_what_they_show(serve, tmp_path):
         "sft": [],
     }
     assert steps["honesty"]["state"] == "earlier"
+
+
+def test_an_imported_model_stands_where_it_was_brought(serve, tmp_path):
+    write_stage(tmp_path / "run", "import", Figure("parameters", 135e6), folder="pretrain")
+    found = way(serve(tmp_path / "run"))
+    assert [step["name"] for step in found["steps"]] == ["import"]
+    assert "Pretrain: predict the next token" in found["absent"]
 
 
 def test_a_single_model_has_no_way(serve):

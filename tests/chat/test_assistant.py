@@ -1,7 +1,7 @@
 import pytest
 
 from crawl2chat.api import find_model
-from crawl2chat.chat.assistant import assistants, best_assistant, best_of
+from crawl2chat.chat.assistant import assistants, best_of
 from crawl2chat.stages.files import StageError, write_json
 from crawl2chat.stages.stage import MANIFEST, Manifest
 
@@ -78,11 +78,3 @@ def test_the_choice_of_another_than_the_last_is_said(run, capsys):
 def test_a_run_without_an_assistant_has_its_base_model(run):
     run("pretrain", {})
     assert find_model(run.folder)[0].name == "pretrain"
-
-
-def test_the_call_for_notebooks_gives_the_folder_or_says_what_is_missing(run):
-    with pytest.raises(StageError, match="has no finished chat model"):
-        best_assistant(str(run.folder))
-    run("honesty", GOOD)
-    run("prefer", BAD)
-    assert best_assistant(str(run.folder)) == run.folder / "honesty"

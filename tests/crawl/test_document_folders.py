@@ -14,7 +14,6 @@ from crawl2chat.refine.stage import refine
 from crawl2chat.stages.checks import outside_inputs
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.settings import load_settings
-from crawl2chat.stages.table import find_stage
 
 WORD = 'xmlns:w="http://schemas.openxmlformats.org/wordprocessingml/2006/main"'
 PACKAGE = "http://schemas.openxmlformats.org/package/2006"
@@ -105,10 +104,10 @@ def test_what_can_not_be_read_is_listed_with_its_reason(collected):
 def test_a_changed_document_is_a_changed_input(tmp_path):
     (tmp_path / "a.md").write_text("one")
     settings = CrawlSettings(source="documents", documents=[str(tmp_path)])
-    before = outside_inputs(find_stage("crawl"), settings)
-    assert outside_inputs(find_stage("crawl"), settings) == before
+    before = outside_inputs(settings)
+    assert outside_inputs(settings) == before
     (tmp_path / "a.md").write_text("three")
-    assert outside_inputs(find_stage("crawl"), settings) != before
+    assert outside_inputs(settings) != before
 
 
 def test_addresses_of_several_places_are_below_what_they_have_in_common(tmp_path):

@@ -179,7 +179,7 @@ def test_a_reference_is_what_its_last_mark_marks_or_all_of_a_short_one():
     [
         ("", "an empty answer"),
         (" ? ", "an empty answer"),
-        ("7\n####", "nothing behind its last mark"),
+        ("7\n####", "nothing after its last mark"),
         ("She has 3 apples and buys 4, which makes 7.", "10 words without a mark"),
         ("#### " + "9" * 5000, "5,000 characters"),
     ],

@@ -76,7 +76,7 @@ def test_lines_that_are_bad_in_the_same_way_are_one_sentence(tmp_path):
         (b"\x1f\x8b broken", "can't be read"),
         ("{}\ncaf\u00e9".encode("latin-1"), "is not utf-8"),
         (b'{"question": " ", "answer": "#### 1"}', 'found "question": " ", not a text'),
-        (b'{"question": "?", "answer": "1\\n####"}', "nothing behind its last mark"),
+        (b'{"question": "?", "answer": "1\\n####"}', "nothing after its last mark"),
     ],
 )
 def test_what_is_no_file_of_problems_is_named(tmp_path, content, message):

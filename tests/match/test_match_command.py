@@ -47,7 +47,7 @@ def test_a_copied_stretch_is_marked_with_its_length_its_copies_and_where_it_stan
         "[2: Every mill stands beside a river, they say].",
         "   1  14 words, 2 times, first in d1 http://host/1",
         "   2  8 words, once, first in d3 http://host/3",
-        "91.7 % of 24 words stand in matches of at least 8 words",
+        "91.7 % of 24 words are in matches of at least 8 words",
         "Something else.",
         "2 words are too few for a match of at least 8 words (--min-words)",
     ]

@@ -15,7 +15,6 @@ from crawl2chat.refine.settings import DecontaminateSettings, RefineSettings
 from crawl2chat.refine.stage import refine
 from crawl2chat.stages.checks import outside_inputs
 from crawl2chat.stages.files import StageError
-from crawl2chat.stages.pipeline import find_stage
 from crawl2chat.tinyweb import Ledger, TinywebSettings, write_tinyweb
 
 LONG = "A farmer sells six eggs a day at two coins each; how many coins has he got after a week of five days?"
@@ -160,16 +159,16 @@ def test_files_that_refine_is_told_of_count_as_its_inputs(tmp_path):
     tests.write_text(LONG)
     train([f"good {i} {prose(i)}" for i in range(30)], [f"bad {i} {prose(i)}" for i in range(30)], bits=8).save(model)
     settings = RefineSettings(decontaminate={"against": [str(tests)]}, classifier={"model": str(model)})
-    before = outside_inputs(find_stage("refine"), settings)
+    before = outside_inputs(settings)
     tests.write_text(SHORT)
-    after = outside_inputs(find_stage("refine"), settings)
+    after = outside_inputs(settings)
     assert before.keys() == after.keys()
     assert {name for name in before if before[name] != after[name]} == {"against.0"}
     tests.unlink()
     with pytest.raises(StageError, match=r"refine\.decontaminate\.against = .*test\.txt: no such file"):
-        outside_inputs(find_stage("refine"), settings)
+        outside_inputs(settings)
     (model / "classifier.json").unlink()
     (model / "classifier.safetensors").unlink()
     model.rmdir()
     with pytest.raises(StageError, match=r"refine\.classifier\.model = .*no such folder"):
-        outside_inputs(find_stage("refine"), settings.model_copy(update={"decontaminate": DecontaminateSettings()}))
+        outside_inputs(settings.model_copy(update={"decontaminate": DecontaminateSettings()}))

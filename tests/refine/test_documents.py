@@ -44,11 +44,11 @@ def test_a_folder_that_is_named_like_a_file_is_looked_into(tmp_path):
         ("a.parquet", b"nonsense", "not readable Parquet"),
         ("a.jsonl", b"[1]\n", r'line 1: expected an object with "text"'),
         ("a.jsonl", b'{"txt": "a"}\n', r'line 1: expected an object with "text"'),
-        ("a.jsonl.gz", b"nonsense", "not readable behind line 0: Not a gzipped file"),
+        ("a.jsonl.gz", b"nonsense", "not readable after line 0: Not a gzipped file"),
         (
             "a.jsonl.gz",
             gzip.compress(b'{"text": "a"}\n', mtime=0)[:-9],
-            "not readable behind line [01]: Compressed file ended",
+            "not readable after line [01]: Compressed file ended",
         ),
         ("a.doc", b"", "no documents here|not a file of documents"),
     ],

@@ -5,7 +5,7 @@ import pytest
 from warcs import page_record, prose, write_warc
 
 from crawl2chat.refine.copies import copies
-from crawl2chat.refine.copies.copies import TOO_SHORT, drop_lines
+from crawl2chat.refine.copies.lines import TOO_SHORT, drop_lines
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.stage import refine
 from crawl2chat.stages.stage import hash_files

@@ -67,6 +67,6 @@ def one_merge_a_token(tokenizer: Tokenizer) -> list[str]:
 
 
 def _printable(token: bytes) -> str:
-    from crawl2chat.tokenizer.tokenizer import printable
+    from crawl2chat.tokenizer.huggingface import printable
 
     return printable(token)

@@ -13,7 +13,7 @@ from crawl2chat.release.gguf_file import write_gguf
 from crawl2chat.release.importing import import_model
 from crawl2chat.release.verify import verify_release
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.tokenizer import LLAMA3_PATTERN, QWEN2_PATTERN
+from crawl2chat.tokenizer.huggingface import LLAMA3_PATTERN, QWEN2_PATTERN
 from crawl2chat.train.pretrain import save_stage_model
 
 transformers = pytest.importorskip("transformers")

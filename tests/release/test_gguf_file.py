@@ -14,7 +14,8 @@ from crawl2chat.release.gguf_file import write_gguf
 from crawl2chat.release.importing import TEXTS
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.tokenizer import CONTROL_TOKENS, printable
+from crawl2chat.tokenizer.huggingface import printable
+from crawl2chat.tokenizer.tokenizer import CONTROL_TOKENS
 
 gguf = pytest.importorskip("gguf")
 ROUNDING = {"float32": 0, "float16": 2**-11, "bfloat16": 2**-8, "q8_0": 2**-7}  # of the largest of a tensor

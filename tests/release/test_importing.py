@@ -2,7 +2,6 @@
 
 import json
 import shutil
-import sys
 
 import pytest
 import torch
@@ -13,7 +12,6 @@ from warcs import page_record, write_warc
 from crawl2chat.cli.main import main
 from crawl2chat.model import load_model, save_model
 from crawl2chat.release.export import export_folder
-from crawl2chat.release.gguf_file import write_gguf
 from crawl2chat.release.importing import import_model
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.pipeline import Recipe, run_pipeline
@@ -278,12 +276,3 @@ def test_a_pretrained_model_is_not_written_over(checkpoint, tmp_path):
     )  # fmt: skip
     with pytest.raises(StageError, match="is a folder of the stage pretrain; give import another one"):
         import_model(checkpoint, tmp_path / "run")
-
-
-def test_packages_that_are_not_installed_are_named_with_the_extra_that_brings_them(checkpoint, tmp_path, monkeypatch):
-    monkeypatch.setitem(sys.modules, "tokenizers", None)
-    with pytest.raises(StageError, match=r"pip install 'crawl2chat\[import\]'"):
-        import_model(checkpoint, tmp_path / "run")
-    monkeypatch.setitem(sys.modules, "gguf", None)
-    with pytest.raises(StageError, match=r"pip install 'crawl2chat\[gguf\]'"):
-        write_gguf(checkpoint, tmp_path / "m.gguf", name="A model")

@@ -224,7 +224,7 @@ def test_another_model_s_logits_and_texts_are_told(tokenizer):
             return ids
 
     ours, theirs = random_model("tied", tokenizer.vocab_size), Theirs(random_model("tied", tokenizer.vocab_size))
-    with pytest.raises(Exception, match="is no rounding"):
+    with pytest.raises(Exception, match="is not rounding"):
         check_logits(ours, theirs, tokenizer)
     with pytest.raises(Exception, match="transformers writes"):
         check_generations(ours, theirs, tokenizer)

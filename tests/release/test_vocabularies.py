@@ -11,7 +11,7 @@ from crawl2chat.release.importing import import_model
 from crawl2chat.release.vocabularies import make_tokenizer
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.tokenizer import printable
+from crawl2chat.tokenizer.huggingface import printable
 
 PROSE = [
     "The miller's daughter went down to the river at dawn; nobody had told her that the bridge was gone.",

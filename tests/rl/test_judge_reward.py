@@ -15,7 +15,6 @@ from crawl2chat.rl.settings import ReinforceSettings
 from crawl2chat.rl.stage import reinforce, task_rewards, with_judge
 from crawl2chat.stages.checks import outside_inputs
 from crawl2chat.stages.files import StageError
-from crawl2chat.stages.pipeline import find_stage
 from crawl2chat.stages.stage import hash_files
 from crawl2chat.train.metrics import read_metrics
 from crawl2chat.train.pretrain import save_stage_model
@@ -108,9 +107,9 @@ def test_a_folder_judges_too_and_counts_as_an_input(tokenizer, tmp_path):
     judge = judge_of(settings, tmp_path)
     (score,) = judge.scores([PROBLEM], [answer("2")])
     assert 0.1 < score < 0.9  # of a model that knows nothing
-    assert "judge" in outside_inputs(find_stage("reinforce"), settings)
+    assert "judge" in outside_inputs(settings)
     with pytest.raises(StageError, match="no such folder"):
-        outside_inputs(find_stage("reinforce"), settings.model_copy(update={"judge": str(tmp_path / "none")}))
+        outside_inputs(settings.model_copy(update={"judge": str(tmp_path / "none")}))
 
 
 def test_a_server_needs_the_judges_name_and_a_key_that_is_named_must_be_there(tmp_path):

@@ -14,7 +14,6 @@ from crawl2chat.rl.stage import coin_flips, other_rewards, reinforce, task_rewar
 from crawl2chat.stages.checks import outside_inputs
 from crawl2chat.stages.files import StageError
 from crawl2chat.stages.interrupts import Terminated
-from crawl2chat.stages.pipeline import find_stage
 from crawl2chat.stages.stage import ASKED, METRICS, ROLLOUTS, ROLLOUTS_INDEX, hash_files
 from crawl2chat.tokenizer import Message
 from crawl2chat.train.metrics import read_metrics
@@ -157,12 +156,12 @@ def test_a_task_of_ones_own_is_learned_and_measured_by_its_reward_and_its_file_i
     assert "reward_after" in figures
     rewards = [line["reward"] for line in read_metrics(tmp_path / "out" / METRICS) if "reward" in line]
     assert min(rewards) < 0
-    before = outside_inputs(find_stage("reinforce"), settings)
+    before = outside_inputs(settings)
     file.write_text("def reward(problem, answer):\n    return 1.0\n")
-    assert outside_inputs(find_stage("reinforce"), settings)["task"] != before["task"]
+    assert outside_inputs(settings)["task"] != before["task"]
     file.unlink()
     with pytest.raises(StageError, match=r"reinforce.task = .*short.py: no such file"):
-        outside_inputs(find_stage("reinforce"), settings)
+        outside_inputs(settings)
 
 
 def test_with_an_adapter_the_stage_leaves_it_on_its_start_and_the_control_begins_as_it_did(inputs, tmp_path):
@@ -185,6 +184,6 @@ def test_further_rewards_count_by_their_weight_in_training_and_not_for_what_is_r
     (tmp_path / "out").mkdir()
     figures = {figure.name: figure.value for figure in reinforce(*inputs, tmp_path / "out", settings)}
     assert figures[f"reward_before/{file}:brief"] < 0 <= figures["pass_at_1_before"]
-    assert "rewards.0" in outside_inputs(find_stage("reinforce"), settings)
+    assert "rewards.0" in outside_inputs(settings)
     with pytest.raises(ValueError, match="expected FILE.py:NAME=WEIGHT"):
         ReinforceSettings(rewards=[str(file)])

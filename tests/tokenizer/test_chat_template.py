@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from crawl2chat.chat.tools import parse_reply
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.chat_template import ChatTemplate, TemplateFault
+from crawl2chat.tokenizer.chat_template import ChatTemplate
+from crawl2chat.tokenizer.template_sandbox import TemplateFault
 
 transformers = pytest.importorskip("transformers")
 

@@ -80,7 +80,7 @@ def test_the_largest_micro_batch_that_fits_is_found_and_the_step_is_that_of_the_
     assert whole.seen == [12]
     assert small.seen == [12, 6, 3, 3, 3, 3]
     said = capsys.readouterr().err
-    assert "pretrain: memory ran out; going on with 24 tokens a forward pass, 96 a step as before" in said
+    assert "pretrain: memory ran out; going on with 24 tokens per forward pass, 96 per step as before" in said
     small.gradients(micro_batch)
     assert small.seen[6:] == [3, 3, 3, 3]  # what is found stays
 

@@ -49,6 +49,18 @@ def test_what_is_outside_the_blocks_moves_as_torchs_adamw_moves_it():
     torch.testing.assert_close(ours.embed, theirs.embed, atol=1e-6, rtol=1e-5)
 
 
+def test_what_is_trained_next_to_an_adapter_moves_at_its_rate():
+    names = ("score.weight", "body.model.layers.0.self_attn.q_proj.lora_A")
+    for kept, rate in ((names, 0.001), (names[:1], 0.5)):
+        parameters = {name: nn.Parameter(torch.zeros(3, 4)) for name in kept}
+        optimiser = MuonAdamW(parameters.items(), 0.1, embedding_lr=0.5, weight_decay=0, adapter_lr=0.001)
+        for parameter in parameters.values():
+            parameter.grad = torch.ones(3, 4)
+        optimiser.step(0, 1.0)
+        for parameter in parameters.values():
+            torch.testing.assert_close(parameter.detach(), torch.full((3, 4), -rate))
+
+
 def test_what_is_inside_the_blocks_moves_as_torchs_muon_moves_it():
     ours, theirs = Toy(), Toy()
     named = [("m.embed", ours.embed), ("m.layers.0", ours.layers[0])]

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from crawl2chat.stages.files import AnyPath, StageError
+from crawl2chat.stages.files import AnyPath
 from crawl2chat.stages.stage import Manifest, is_current, read_manifest
 from crawl2chat.stages.table import CHAT_STAGES
 
@@ -23,14 +23,6 @@ class Choice:
     folder: Path
     manifest: Manifest
     score: float | None
-
-
-def best_assistant(run: AnyPath) -> Path:
-    """The folder of a run's chat model with the best check-up. Raises StageError where the run has none."""
-    best = best_of(assistants(run))
-    if best is None:
-        raise StageError(f"{run}: has no finished chat model; the stages {', '.join(CHAT_STAGES)} make them")
-    return best.folder
 
 
 def assistants(run: AnyPath) -> list[Choice]:

@@ -44,7 +44,7 @@ def with_passages(question: str, found: Sequence[Passage]) -> str:
 
 
 def renumbered(result: str, before: Sequence[Message]) -> str:
-    """Return a tool's result with its passages numbered behind those that the same answer has read before."""
+    """Return a tool's result with its passages numbered after those that the same answer has read before."""
     n = sum(len(_LINE.findall(message["content"])) for message in before if message["role"] == "tool")
     return _LINE.sub(lambda m: m.group().replace(f"[{m[1]}]", f"[{int(m[1]) + n}]", 1), result) if n else result
 

@@ -56,7 +56,7 @@ class Dialogue:
         self._answer()
 
     def retry(self) -> None:
-        """Answer the last question anew, with another seed; when that can change nothing, say so."""
+        """Answer the last question again, with another seed; when that can change nothing, say so."""
         asked = self._up_to_question()
         if self.talk.sampling.greedy and self._whole == (self.talk.sampling, [*self.opening, *asked]):
             self.remark("at temperature 0 the answer would be the same; /set temperature 0.8 lets it vary")
@@ -98,7 +98,7 @@ class Dialogue:
                     fitted, self._write, show=self._show_call, seed=self._n_answers, interrupted=interrupted
                 )
             except ValueError as error:  # such as a bias for a token that this model does not have
-                if self.interactive:  # behind the label
+                if self.interactive:  # after the label
                     print()
                 self.remark(str(error))
                 return

@@ -30,7 +30,7 @@ PAIRS = (
     ("prompt", "response"), ("question", "answer"), ("question", "response"), ("query", "answer"),
     ("query", "response"), ("input", "output"), ("inputs", "targets"),
 )  # fmt: skip
-MORE_INPUT = ("input", "context")  # what an instruction is about, on a line of its own behind it
+MORE_INPUT = ("input", "context")  # what an instruction is about, on a line of its own after it
 SYSTEM = ("system", "system_prompt")
 OFFERS = ("tools", "functions")
 # Whether a message is learned: OpenAI's and Mistral's weight, Axolotl's train, ms-swift's loss, and their kin

@@ -34,7 +34,7 @@ class Measured:
         return bool(self.questions or self.problems)
 
     def write(self, out: Path) -> None:
-        """Leave both in a stage's folder; a kind of which there is none leaves no file."""
+        """Leave both in a stage's folder; a kind without any leaves no file."""
         if self.questions:
             write_questions(self.questions, out / QUESTIONS)
         if self.problems:

@@ -20,7 +20,7 @@ _NOTHING = object()
 class MessageError(ValueError):
     """What is wrong with a field: its name, what it holds, and what was expected or what to do.
 
-    `field` is empty for the message itself; `told` is what to say behind the field's name.
+    `field` is empty for the message itself; `told` is what to say after the field's name.
     """
 
     def __init__(self, field: str, problem: str, value: object = _NOTHING) -> None:

@@ -18,9 +18,9 @@ class Quoting:
     """
 
     def __init__(self, tokenizer: Tokenizer, result: str, *, only_pages: bool = False) -> None:
-        """result: a tool's text; what it says stands behind its first colon, on its first line.
+        """result: a tool's text; what it says comes after its first colon, on its first line.
 
-        only_pages: only what follows a first colon behind "Page" is a quotation.
+        only_pages: only what follows a first colon after "Page" is a quotation.
         """
         _, _, said = result.split("\n")[0].partition(":")
         self.source = tokenizer.encode(said)

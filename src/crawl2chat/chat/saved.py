@@ -27,16 +27,16 @@ class Saved:
 def save_chat(
     file: Path, opening: Sequence[Message], messages: Sequence[Message], system: str | None, sampling: Sampling
 ) -> None:
-    """Write one line of JSON: `messages`, as `crawl2chat sft` reads them, and beside them `system` and `sampling`.
+    """Write one line of JSON: `messages`, as `crawl2chat sft` reads them, and next to them `system` and `sampling`.
 
-    A file that is there and is no saved chat is never overwritten. Raises StageError when it can't be written.
+    An existing file that is not a saved chat is never overwritten. Raises StageError when it can't be written.
     """
     row = {"messages": [*opening, *messages], "system": system, "sampling": describe(sampling)}
     if file.is_dir():
         raise StageError(f"{file}: is a folder; name a file")
     try:
         if file.exists() and not _is_saved_chat(file):
-            raise StageError(f"{file}: is there already and is no saved chat, so it stays as it is; name another file")
+            raise StageError(f"{file}: exists and is not a saved chat, so it stays as it is; name another file")
         with atomic_write(file) as temporary:
             temporary.write_text(json.dumps(row, ensure_ascii=False) + "\n", encoding="utf-8")
     except OSError as error:
@@ -59,7 +59,7 @@ def _is_saved_chat(file: Path) -> bool:
 def load_chat(file: Path) -> Saved:
     """Read what `save_chat` wrote, or a file with one conversation to learn from.
 
-    Raises StageError for a file that is none, and for settings that there are none of or that are impossible.
+    Raises StageError for a file that is not a saved chat, and for unknown or impossible settings.
     """
     conversations = read_conversations(file)
     if len(conversations) != 1:
@@ -123,7 +123,7 @@ def _texts(value: object) -> tuple[str, ...]:
         try:
             value = json.loads(value)
         except ValueError as error:
-            raise ValueError(f"stop = {value}: begins like JSON and is none ({error})") from error
+            raise ValueError(f"stop = {value}: begins like JSON and is not valid ({error})") from error
     texts = ([value] if value else []) if isinstance(value, str) else value
     if not isinstance(texts, list | tuple) or not all(isinstance(text, str) for text in texts):
         raise ValueError(f"stop = {value}: must be a text or a list of texts")

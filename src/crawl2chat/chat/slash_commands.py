@@ -128,9 +128,4 @@ COMMANDS = {
     "/load": Command("/load FILE", "goes on with a kept one", _load),
     "/stats": Command("/stats", "tokens, tokens/s and time to the first token after each answer, or no longer", _stats),
 }
-COMPLETIONS = {
-    **dict.fromkeys([*COMMANDS, *LEAVING], ()),
-    "/set": tuple(CONTROLS),
-    "/save": (FILE,),
-    "/load": (FILE,),
-}
+COMPLETIONS = {**dict.fromkeys([*COMMANDS, *LEAVING], ()), "/set": tuple(CONTROLS), "/save": (FILE,), "/load": (FILE,)}

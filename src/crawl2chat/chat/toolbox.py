@@ -89,13 +89,13 @@ def built_in(names: Sequence[str], index: SearchIndex | None = None) -> dict[str
     return tools
 
 
-def search_tool(index: SearchIndex, k: int = PASSAGES) -> Tool:
+def search_tool(index: SearchIndex) -> Tool:
     """Return a search that answers with the best passages, numbered, each with its title and address."""
 
     def search(asked: str, query: str = "") -> str:
         if not isinstance(query, str):
             raise ValueError("query: expected a text")
-        return listed(index.best(query or asked, k))
+        return listed(index.best(query or asked, PASSAGES))
 
     description = "Finds passages of the documents. Cite a passage that you use by its number, such as [1]."
     return Tool(

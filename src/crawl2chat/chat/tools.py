@@ -86,7 +86,7 @@ def call(name: str, **arguments: str) -> Message:
 def answer_with_tools(
     engine: Engine, conversations: Sequence[Sequence[Message]], tools: Mapping[str, AnyTool], sampling: Sampling
 ) -> list[list[Message]]:
-    """What the model adds to each conversation, the tools' messages among it; all run as one batch a round.
+    """What the model adds to each conversation, the tools' messages among it; all run as one batch per round.
 
     After MAX_ROUNDS of calls, or when the context is full, what there is ends with a call or a tool's result.
     """
@@ -114,7 +114,7 @@ def answer_with_tools(
 
 
 def question_of(messages: Sequence[Message]) -> str:
-    """Return what was asked last; if it names nobody and says only she or it, behind the last question that does."""
+    """Return what was asked last; if it names nobody and says only she or it, after the last question that does."""
     questions = [message["content"] for message in messages if message["role"] == "user"]
     if not questions:
         return ""
@@ -248,7 +248,7 @@ def quoting(tokenizer: Tokenizer, messages: Sequence[Message]) -> Quoting | None
 
 
 def parse_reply(tokenizer: Tokenizer, ids: Sequence[int]) -> Message:
-    """An assistant's message from the ids that it wrote; what stands between call tokens becomes calls.
+    """An assistant's message from the ids that it wrote; what is between call tokens becomes calls.
 
     So does an answer that is nothing but a call whose tokens were forgotten; tags in words stay text.
     A model without these tokens calls in the words that its chat template teaches.

@@ -42,7 +42,7 @@ def within(kind: type[Number], least: float, most: float = math.inf) -> Callable
 
 
 def size(text: str) -> int:
-    """A type for argparse: a number of bytes, with KB, MB or GB (powers of a thousand) behind it or nothing."""
+    """A type for argparse: a number of bytes, with KB, MB or GB (powers of a thousand) after it or nothing."""
     match = re.fullmatch(r"(\d+(?:\.\d+)?)\s*([KMG]?)B?", text.strip(), re.IGNORECASE)
     n_bytes = round(float(match[1]) * 1000 ** " KMG".index(match[2].upper() or " ")) if match else 0
     if n_bytes < 1:
@@ -101,8 +101,8 @@ def add_documents(parser: argparse.ArgumentParser | argparse._ArgumentGroup) -> 
     )  # fmt: skip
     parser.add_argument(
         "--search", choices=("tool", "always"), default="tool",
-        help="tool: the model decides what to search for; always: each question is looked up and the model reads what "
-        "was found with it, as every model does that can't call tools (tool)",
+        help="tool: the model decides what to search for; always: each question is searched for and the model reads "
+        "what was found with it; a model that can't call tools always works like this (tool)",
     )  # fmt: skip
 
 
@@ -161,3 +161,46 @@ def key_of(command: str, variable: str | None) -> str | None:
     if variable and not os.environ.get(variable):
         raise StageError(f"{command} --key-variable {variable}: there is no such environment variable")
     return os.environ[variable] if variable else None
+
+
+def add_recipe(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "recipe", nargs="?", metavar="RECIPE", help="a TOML file, or a recipe of the package by name (laptop)"
+    )
+
+
+def add_seed(parser: argparse.ArgumentParser, help: str) -> None:
+    parser.add_argument("--seed", type=within(int, 0), metavar="N", help=help)
+
+
+def add_all(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--all", action="store_true", help="print all figures, not only those that matter most")
+
+
+def add_settings(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--settings", action=_ShowSettings, nargs="?", metavar="WORD",
+        help="list the settings with their defaults, all or those with WORD in their name or meaning, and exit",
+    )  # fmt: skip
+
+
+class _ShowSettings(argparse.Action):
+    """Prints the settings of a command with their defaults and meanings, as --help does for options."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: str | Sequence[object] | None,
+        option: str | None = None,
+    ) -> None:
+        from crawl2chat.stages.pipeline import Recipe
+        from crawl2chat.stages.settings import settings_help
+        from crawl2chat.stages.table import STAGE_NAMES
+
+        name = parser.prog.split()[-1]
+        found = settings_help(Recipe, table=name if name in STAGE_NAMES else None, word=str(values or ""))
+        if not found:
+            parser.error(f"--settings {values}: no setting has this in its name or meaning")
+        print(found)
+        parser.exit()

@@ -7,14 +7,21 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from crawl2chat import __version__
-from crawl2chat.cli import data, measure, release, run, serve, talk
+from crawl2chat.cli import data, measure, release, run, seeds, serve, stages, talk
 from crawl2chat.parallel import torchrun
 from crawl2chat.stages import interrupts
 from crawl2chat.stages.disks import describe
 from crawl2chat.stages.files import StageError
 
 GROUPS: dict[str, tuple[Callable[..., None], ...]] = {
-    "make a model": (run.add_run, run.add_stages, run.add_plan, data.add_judge, data.add_classify),
+    "make a model": (
+        run.add_run,
+        stages.add_stages,
+        run.add_plan,
+        seeds.add_seeds,
+        data.add_judge,
+        data.add_classify,
+    ),
     "talk to it": (talk.add_chat, talk.add_generate, talk.add_rank, serve.add_serve, serve.add_app),
     "look at what is there": (
         data.add_tokens,
@@ -66,11 +73,11 @@ def _run(arguments: Sequence[str] | None) -> int:
     if settings and not options.takes_settings:
         parser.error(f"{options.command} takes no settings: {settings[0]}")
     again = "without --force and --from, " if "--force" in rest or "--from" in rest else ""
-    goes_on = f"; {again}the same command goes on from here" if options.command in ("run", *run.STAGES) else ""
+    goes_on = f"; {again}the same command goes on from here" if options.command in ("run", *stages.STAGES) else ""
     interrupts.message = f"interrupted{goes_on}"
     try:
         if torchrun.rank():
-            return run.follow()
+            return stages.follow()
         status: int = options.command_function(options, *([settings] if options.takes_settings else []))
         torchrun.dismiss_others()
         return status

@@ -304,7 +304,6 @@ def _open_text(name: str) -> Iterator[tuple[BinaryIO, int]]:
 
 
 def _open(command: str, file: Path) -> BinaryIO:
-
     try:
         return open(file, "rb")
     except OSError as error:
@@ -338,7 +337,7 @@ def add_match(add: Add) -> None:
     )
     match.add_argument(
         "--generate", type=within(int, 1), metavar="N",
-        help="let the run's model continue each TEXT, or nothing, N times, and search what it writes",
+        help="let the run's model continue each TEXT, or an empty one, N times, and search what it writes",
     )  # fmt: skip
     match.add_argument("--stage", choices=MODEL_STAGES, default="base", help="the run's model that writes (base)")
     add_sampling(match, temperature=0.8)

@@ -1,133 +1,16 @@
-"""The commands that make a run: the whole recipe, each stage by itself, its plan, its report, several runs compared."""
+"""The commands about whole runs: taking a recipe through its stages, its plan, its report, several runs compared."""
 
 import argparse
-import re
 import sys
-from collections.abc import Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from crawl2chat.api import find_recipe
-from crawl2chat.cli.arguments import Add, text_of, within
+from crawl2chat.cli.arguments import Add, add_all, add_recipe, add_seed, add_settings, within
+from crawl2chat.cli.stages import STAGES
 from crawl2chat.stages.files import StageError
 
 PLANNED_DEVICES = ("b200", "h200", "h100", "a100", "l40s", "4090")  # train/utilisation.py knows them
-DOCUMENTS = ("DOCUMENTS", "a refine stage's folder, Parquet with a text column, JSON lines, text or Markdown")
-
-
 FILE_STAGES = {"conversations": "sft", "questions": "honesty", "problems": "reinforce", "prompts": "prefer"}
-
-
-class StageCommand(NamedTuple):
-    """How a stage is shown: its help, its inputs (name and help of each), an example, and inputs it can do without.
-
-    Each of the latter is an option: its name, which input it gives, and its help. shortcuts: likewise, of settings.
-    """
-
-    help: str
-    inputs: tuple[tuple[str, str], ...]
-    example: str
-    options: tuple[tuple[str, str, str], ...] = ()
-    shortcuts: tuple[tuple[str, str, str], ...] = ()
-
-
-STAGES = {
-    "crawl": StageCommand(
-        "collect pages: a made-up web, your WARC files, Common Crawl, a web site, folders of documents",
-        (),
-        "--crawl.source warc --crawl.warc 'pages/*.warc.gz' --out mine/crawl",
-    ),
-    "refine": StageCommand(
-        "turn pages into clean documents, recording everything that is dropped and why",
-        (("WARC", "a crawl stage's folder, a WARC or WET file, or a folder of them"),),
-        "pages.warc.gz --out mine/refine",
-    ),
-    "tokenizer": StageCommand(
-        "learn a byte-pair encoding from documents",
-        (DOCUMENTS,),
-        "texts/ --out mine/tokenizer --tokenizer.vocab_size 8192",
-    ),
-    "pretrain": StageCommand(
-        "train a base model on documents",
-        (DOCUMENTS, ("TOKENIZER", "a folder with a tokenizer.json")),
-        "texts/ mine/tokenizer --out mine/pretrain --pretrain.depth 6",
-    ),
-    "base": StageCommand(
-        "measure what the base model is: compression, recitation, knowledge, learning from its prompt",
-        (
-            ("CRAWL", "the crawl folder; of a made-up web all is measured, of others what needs no ledger"),
-            ("DOCUMENTS", "what the model was pretrained on"),
-            ("MODEL", "a pretrain stage's folder"),
-        ),
-        "mine/crawl mine/refine mine/pretrain --out mine/base",
-    ),
-    "synthesize": StageCommand(
-        "have a model write questions with answers, and conversations, about documents; keep what can be checked",
-        (DOCUMENTS,),
-        "mine/refine --with runs/smollm2/pretrain --out mine/synthesize",
-        (("--with", "pretrain", "folder of the model that writes: a stage's, or one in Hugging Face's form"),),
-        (
-            ("--url", "url", "have a model on a server with OpenAI's chat completions write: http://HOST/v1"),
-            ("--model", "model", "the model's name on that server"),
-            ("--key-variable", "key_variable", "environment variable that holds the server's key"),
-        ),
-    ),
-    "sft": StageCommand(
-        "fine-tune a base model on conversations, so that it answers",
-        (
-            (
-                "CONVERSATIONS",
-                'a file of conversations: {"messages": […]}, ShareGPT, Alpaca, or prompt and completion; JSON, CSV, …',
-            ),
-            ("MODEL", "a pretrain stage's folder, or a Qwen3 model in Hugging Face's form"),
-        ),
-        "chats.jsonl mine/pretrain --out mine/sft --sft.epochs 3",
-        (
-            ("--questions", "questions", "questions to measure with, as honesty reads them"),
-            ("--problems", "problems", "problems to measure with, as reinforce reads them"),
-        ),
-    ),
-    "honesty": StageCommand(
-        "probe what a chat model knows; teach it to say when it doesn't, to search, and who it is",
-        (
-            (
-                "QUESTIONS",
-                'JSON lines of {"wordings": […], "answers": […], "group": …, "split": "train", "probe" or "held_out"}',
-            ),
-            ("MODEL", "a folder with a chat model, such as an sft stage's"),
-        ),
-        "questions.jsonl mine/sft --documents mine/refine --out mine/honesty",
-        (
-            (
-                "--documents",
-                "refine",
-                "documents to search in: a refine stage's folder, Parquet, JSON lines, text or Markdown",
-            ),
-            ("--problems", "problems", "problems to teach the calculator with and to measure, as reinforce reads them"),
-            ("--base", "pretrain", "the pretrain stage's folder, whose training documents are learned from again"),
-        ),
-    ),
-    "reinforce": StageCommand(
-        "reinforce right answers to problems that can be checked",
-        (
-            ("PROBLEMS", "JSON lines (question, answer #### 42), a folder with problems.jsonl, or a task in FILE.py"),
-            ("MODEL", "an earlier stage's folder with a chat model"),
-        ),
-        "problems.jsonl mine/sft --out mine/reinforce",
-    ),
-    "prefer": StageCommand(
-        "fit a reward model to rankings of answers, optimise against it, and see it gamed",
-        (
-            (
-                "PROMPTS",
-                'JSON lines of prompts ("prompt" or "messages"; "group" and "split" if you like), or a folder with '
-                "prompts.jsonl; or a file of pairs (chosen, rejected), which is prompts and rankings in one",
-            ),
-            ("MODEL", "an earlier stage's folder with a chat model"),
-        ),
-        "prompts.jsonl mine/reinforce --out mine/prefer",
-    ),
-}
 
 
 def add_run(add: Add) -> None:
@@ -135,7 +18,7 @@ def add_run(add: Add) -> None:
         "run", "take a recipe through all its stages, skipping those that are done", run_command,
         example="laptop --pretrain.depth 6 --until pretrain --out runs/deeper", takes_settings=True,
     )  # fmt: skip
-    _add_recipe(run)
+    add_recipe(run)
     for kind, stage in FILE_STAGES.items():
         run.add_argument(
             f"--{kind}", metavar="FILE", help=f"{kind} for the stage {stage}, instead of the made-up web's"
@@ -152,13 +35,13 @@ def add_run(add: Add) -> None:
     run.add_argument("--until", choices=STAGES, metavar="STAGE", help="stop after this stage")
     run.add_argument("--force", action="store_true", help="run every stage again, including those made by hand")
     run.add_argument("--prune", action="store_true", help="delete earlier results that were moved to replaced/")
-    _add_seed(run, "seed of every stage whose own seed neither the recipe nor a setting names")
-    _add_all(run)
-    _add_settings(run)
+    add_seed(run, "seed of every stage whose own seed neither the recipe nor a setting names")
+    add_all(run)
+    add_settings(run)
 
 
 def run_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.report import print_stage, write_report
+    from crawl2chat.report import print_run, print_stage, write_report
     from crawl2chat.stages.pipeline import Recipe, run_pipeline
     from crawl2chat.stages.settings import load_settings
     from crawl2chat.stages.stage import prune
@@ -167,117 +50,15 @@ def run_command(options: argparse.Namespace, flags: list[str]) -> int:
     named = {name: getattr(options, name) for name in (*FILE_STAGES, "model", "until") if getattr(options, name)}
     recipe = load_settings(Recipe, file, flags, values=named, seed=options.seed)
     folder = options.out = options.out or Path("runs") / file.stem
+    manifests = []
     for result in run_pipeline(recipe, folder, first=options.first, force=options.force):
         print_stage(folder / result.stage.name, result.manifest, result.ran, everything=options.all)
+        manifests.append(result.manifest)
     if options.prune:
         count, n_bytes = prune(folder)
         print(f"pruned: {count} replaced stages, {n_bytes / 1e6:,.1f} MB", file=sys.stderr)
+    print_run(folder, manifests)
     print(f"report: {write_report(folder)}")
-    return 0
-
-
-def add_stages(add: Add) -> None:
-    for name, (text, inputs, example, choices, shortcuts) in STAGES.items():
-        stage = add(name, text, stage_command, example=example, takes_settings=True)
-        for metavar, help in inputs:
-            optional = "?" if name == "refine" else None  # --explain can do without
-            stage.add_argument("inputs", action=_Append, nargs=optional, type=Path, metavar=metavar, help=help)
-        for option, name_of_input, help in choices:
-            stage.add_argument(option, dest=name_of_input, type=Path, metavar="PATH", help=help)
-        for option, setting, help in shortcuts:
-            stage.add_argument(option, dest=f"{name}.{setting}", metavar=setting.upper(), help=help)
-        stage.add_argument("--recipe", metavar="FILE", help="take the stage's settings from this recipe")
-        stage.add_argument("--out", type=Path, required=name != "refine", metavar="DIR", help="the stage's folder")
-        stage.add_argument("--force", action="store_true", help="run it again even if nothing has changed")
-        if name == "refine":
-            stage.add_argument(
-                "--explain", metavar="URL",
-                help="show what each step does to this page and write nothing; WARC may be a run's folder or recipe",
-            )  # fmt: skip
-        if name not in ("refine", "tokenizer"):  # which have none
-            _add_seed(stage, f"as --{name}.seed, unless the recipe sets it")
-        _add_all(stage)
-        _add_settings(stage)
-
-
-def stage_command(options: argparse.Namespace, flags: list[str]) -> int:
-    from crawl2chat.report import print_stage
-    from crawl2chat.stages.checks import check_inputs, check_settings, check_sources, outside_inputs
-    from crawl2chat.stages.pipeline import Recipe, files_beside, find_stage
-    from crawl2chat.stages.settings import load_settings
-    from crawl2chat.stages.stage import run_stage
-
-    recipe = find_recipe(options.recipe) if options.recipe else None
-    if getattr(options, "explain", None):
-        return _explain(options, recipe, flags)
-    places = getattr(options, "inputs", [])
-    if options.out is None or None in places:
-        raise StageError(f"{options.command}: give WARC to read and --out DIR to write into, or --explain URL")
-    stage = find_stage(options.command)
-    for path in places:
-        if address := re.match(r"(https?|s3):/+(.+)", str(path)):
-            raise StageError(
-                f"{stage.name} reads files, not addresses; for a WARC: crawl2chat crawl --crawl.source warc "
-                f"--crawl.warc {address[1]}://{address[2]} --out CRAWL, then {stage.name} CRAWL; "
-                "a web site is fetched with --crawl.source site --crawl.site.addresses ADDRESS"
-            )
-    table = type(Recipe.model_fields[stage.name].default)
-    values = {name: value for name, value in vars(options).items() if "." in name and value is not None}
-    settings = load_settings(table, recipe, flags, table=stage.name, values=values, seed=getattr(options, "seed", None))
-    inputs = dict(zip(stage.inputs, places, strict=True))
-    inputs |= {name: path for name in stage.optional if (path := getattr(options, name, None))}
-    inputs |= files_beside(inputs)
-    outside = outside_inputs(stage, settings)
-    check_settings(stage, settings)
-
-    def check() -> None:
-        check_inputs(stage, inputs, settings)
-        check_sources(settings)
-
-    manifest, ran = run_stage(
-        stage, inputs, options.out, settings, outside=outside, force=options.force, made_by="command",
-        check=check,
-    )  # fmt: skip
-    print_stage(options.out, manifest, ran, everything=options.all)
-    return 0
-
-
-def follow() -> int:
-    """What the ranks other than the first do under torchrun: join it in the work that it calls them to.
-
-    That is a stage which all ranks go through, or the training of one that the first goes through alone.
-    """
-    from crawl2chat.parallel import torchrun
-    from crawl2chat.stages.pipeline import Recipe, find_stage
-
-    for call in torchrun.calls():
-        if device := call.get("training"):
-            from crawl2chat.train.loop import join_training
-
-            join_training(device)
-            continue
-        stage = find_stage(call["stage"])
-        settings = type(Recipe.model_fields[stage.name].default).model_validate(call["settings"])
-        optional = {name: Path(path) for name, path in call["optional"].items()}
-        stage.load()(*map(Path, call["inputs"]), Path(call["out"]), settings, **optional)
-    return 0
-
-
-def _explain(options: argparse.Namespace, recipe: Path | None, flags: list[str]) -> int:
-    """Of a run by its folder or recipe (the default one's), or of a crawl or WARC, with --out its refine folder."""
-    from crawl2chat.refine.explain import explain
-    from crawl2chat.refine.settings import RefineSettings
-    from crawl2chat.stages.settings import load_settings
-
-    place = options.inputs[0] or Path("runs") / find_recipe().stem
-    if place.suffix == ".toml":
-        place, recipe = Path("runs") / place.stem, recipe or find_recipe(place)
-    run = place if (place / "crawl").is_dir() else None
-    if run and not recipe and (run / "recipe.toml").exists():
-        recipe = run / "recipe.toml"
-    settings = load_settings(RefineSettings, recipe, flags, table="refine")
-    crawl, refined = (run / "crawl", run / "refine") if run else (place, options.out)
-    explain(crawl, refined, text_of("refine --explain", options.explain), settings)
     return 0
 
 
@@ -286,7 +67,7 @@ def add_plan(add: Add) -> None:
         "plan", "estimate what a recipe needs: work, bytes, hours, cost", plan_command,
         example="gpu --device h100 --devices 8", takes_settings=True,
     )  # fmt: skip
-    _add_recipe(plan)
+    add_recipe(plan)
     plan.add_argument("--until", choices=STAGES, metavar="STAGE", help="plan the stages up to this one")
     plan.add_argument("--rates", type=Path, metavar="RUN", help="take rates from this finished run's stages")
     refining = plan.add_argument_group("refining")
@@ -334,7 +115,7 @@ def plan_command(options: argparse.Namespace, flags: list[str]) -> int:
 def add_report(add: Add) -> None:
     report = add("report", "write a run's report.html and print its figures", report_command, example="runs/laptop")
     report.add_argument("run", type=Path, metavar="RUN", help="a run's folder")
-    _add_all(report)
+    add_all(report)
 
 
 def report_command(options: argparse.Namespace) -> int:
@@ -359,11 +140,11 @@ def add_compare(add: Add) -> None:
         help="write all figures, one per line: run, seed, stage, figure, value, unit, low, high, count; "
         "as CSV or Parquet by the file's ending",
     )  # fmt: skip
-    _add_all(compare)
+    add_all(compare)
 
 
 def compare_command(options: argparse.Namespace) -> int:
-    from crawl2chat.report import compare
+    from crawl2chat.report import compare, effects
     from crawl2chat.stages.disks import check_writable
 
     if options.out:
@@ -373,58 +154,9 @@ def compare_command(options: argparse.Namespace) -> int:
     rows = compare.read_figures(options.runs, options.stage)
     unlike = compare.unlike_settings(options.runs, options.stage)
     print(compare.comparison_table(compare.compare_runs(rows, unlike), unlike, everything=options.all))
+    if shown := effects.effects_table(rows):
+        print(f"\n{shown}")
     if options.out:
         compare.write_figures(rows, options.out)
         print(f"figures: {options.out}")
     return 0
-
-
-def _add_recipe(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "recipe", nargs="?", metavar="RECIPE", help="a TOML file, or a recipe of the package by name (laptop)"
-    )
-
-
-def _add_seed(parser: argparse.ArgumentParser, help: str) -> None:
-    parser.add_argument("--seed", type=within(int, 0), metavar="N", help=help)
-
-
-def _add_all(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--all", action="store_true", help="print all figures, not only those that matter most")
-
-
-def _add_settings(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--settings", action=_ShowSettings, nargs="?", metavar="WORD",
-        help="list the settings with their defaults, all or those with WORD in their name or meaning, and exit",
-    )  # fmt: skip
-
-
-class _Append(argparse.Action):
-    """Collects a stage's positional inputs, each with its own name in the help, into one list."""
-
-    def __call__(
-        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: object, option: str | None = None
-    ) -> None:
-        namespace.inputs = [*(getattr(namespace, "inputs", None) or []), values]
-
-
-class _ShowSettings(argparse.Action):
-    """Prints the settings of a command with their defaults and meanings, as --help does for options."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: str | Sequence[object] | None,
-        option: str | None = None,
-    ) -> None:
-        from crawl2chat.stages.pipeline import Recipe
-        from crawl2chat.stages.settings import settings_help
-
-        name = parser.prog.split()[-1]
-        found = settings_help(Recipe, table=name if name in STAGES else None, word=str(values or ""))
-        if not found:
-            parser.error(f"--settings {values}: no setting has this in its name or meaning")
-        print(found)
-        parser.exit()

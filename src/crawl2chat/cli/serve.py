@@ -11,16 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from crawl2chat.api import find_model, name_of, read_engine
-from crawl2chat.cli.arguments import (
-    Add,
-    add_documents,
-    add_model,
-    add_weights,
-    key_of,
-    size,
-    tool_names,
-    within,
-)
+from crawl2chat.cli.arguments import Add, add_documents, add_model, add_weights, key_of, size, tool_names, within
 from crawl2chat.cli.data import named_tokenizer
 
 if TYPE_CHECKING:

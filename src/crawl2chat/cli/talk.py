@@ -31,8 +31,8 @@ def add_chat(add: Add) -> None:
     add_weights(chat)
     chat.add_argument(
         "--tools", type=tool_names, nargs="?", const=["search", "calculator"], metavar="NAMES",
-        help="tools that it may call: search, calculator, python (programs run in a sandbox), with commas between; "
-        "without names search,calculator",
+        help="tools that the model may call: search, calculator, python (programs run in a sandbox), with commas "
+        "between; without names search,calculator",
     )  # fmt: skip
     add_documents(chat)
     chat.add_argument("--system", metavar="TEXT", help="system message at the beginning")
@@ -126,13 +126,15 @@ def add_rank(add: Add) -> None:
         example="runs/laptop --answers 4 --annotator anna",
     )  # fmt: skip
     add_model(rank, stages=MODEL_STAGES[1:])
-    rank.add_argument("--answers", type=int, default=2, metavar="K", help="answers per prompt; 2 is one key per pair")
+    rank.add_argument(
+        "--answers", type=int, default=2, metavar="K", help="answers per prompt; with 2, one key ranks a pair (2)"
+    )
     rank.add_argument(
         "--prompts", type=Path, metavar="FILE",
         help='JSON lines of {"prompt": …} or {"messages": …} (default: the verses that a run\'s made-up web asks for)',
     )  # fmt: skip
     rank.add_argument("--store", type=Path, metavar="FILE", help="where rankings go (RUN/rankings.sqlite)")
-    rank.add_argument("--annotator", default="me", metavar="NAME", help="whose taste it is")
+    rank.add_argument("--annotator", default="me", metavar="NAME", help="name under which rankings are stored (me)")
     rank.add_argument(
         "--repeat-every", type=within(int, 0), default=10, metavar="N",
         help="show one earlier prompt again, unannounced, per N new ones; 0: none (10)",

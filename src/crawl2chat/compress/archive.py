@@ -265,7 +265,7 @@ def read_header(source: BinaryIO) -> Header:
     """Return the header. Raises StageError if this is not the beginning of an archive."""
     begin = source.read(len(MAGIC) + 2)
     if begin[: len(MAGIC)] != MAGIC or len(begin) < len(MAGIC) + 2:
-        raise StageError("decompress: this is no archive of `crawl2chat compress`")
+        raise StageError("decompress: this is not an archive of `crawl2chat compress`")
     version, device = begin[len(MAGIC) :]
     if version != VERSION:
         raise StageError(f"decompress: this archive has format {version}; this version of crawl2chat reads {VERSION}")

@@ -82,7 +82,7 @@ class Decoder:
         return min(self.number // (self.range >> TOTAL_BITS), TOTAL - 1)
 
     def take(self, start: int, end: int) -> None:
-        """Go on behind the symbol that was found, with the cumulative frequencies that it was encoded with."""
+        """Go on after the symbol that was found, with the cumulative frequencies that it was encoded with."""
         unit = self.range >> TOTAL_BITS
         self.number -= unit * start
         self.range = unit * (end - start)
@@ -99,7 +99,7 @@ def code_block(
     """Go through the streams of a block in lockstep, with the model's predictions.
 
     code(cumulative, i) takes the frequencies of all tokens at place i of the block and returns the token that stands
-    there: who writes looks it up, who reads decodes it. It is called in the same order either way.
+    there: the encoder looks it up, the decoder decodes it. It is called in the same order either way.
     first_id: what every stream begins with, uncoded. advance: is told the number of tokens after each step.
     """
     window = cached.max_length
@@ -129,7 +129,7 @@ def cumulative_frequencies(logits_nv: Tensor) -> Cumulative:
     """Each row's probabilities as cumulative frequencies (N, V + 1) from 0 to TOTAL, every token at least 1.
 
     It is their sums that are rounded, not the probabilities, so that no remainder has to be given to anyone.
-    Raises StageError for logits that are no numbers.
+    Raises StageError for NaN or infinite logits.
     """
     N, V = logits_nv.shape
     logits = logits_nv.double().cpu().numpy()

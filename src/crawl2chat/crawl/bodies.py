@@ -20,7 +20,7 @@ ELEMENT = re.compile(
     re.IGNORECASE,
 )
 ADVICE = {  # for those who expected a WARC
-    "Parquet": "Parquet; documents that are extracted already go to `tokenizer` and `pretrain`",
+    "Parquet": "Parquet; documents that are extracted already go to `tokenizer` and `pretrain`"
 }
 TEXT = re.compile(rb"[^\x00-\x08\x0e-\x1a\x1c-\x1f]*")
 

@@ -87,7 +87,7 @@ class PlainBytes:
     def obstacle(self, end: int, end_of_newlines: int) -> Member | Break | None:
         """The first mark that a record from `begin` to `end` can't contain: a break, or another record's member.
 
-        A member's checksum is compared behind its last byte, so a break inside it still counts just after the record.
+        A member's checksum is compared after its last byte, so a break inside it still counts just after the record.
         """
         for at, mark in self.marks:
             if at > end_of_newlines:
@@ -251,7 +251,7 @@ def _is_end_of_record(plain: PlainBytes, header_bytes: int, end: int, newlines: 
 
 def _resynchronise(plain: PlainBytes) -> None:
     """Pass the faulty record that begins here, with the break inside it if there is one, up to what comes next."""
-    search_from = 1  # behind its own beginning
+    search_from = 1  # after its own beginning
     while True:
         plain.fill(plain.begin + READ_BYTES)
         at, mark = next(

@@ -54,7 +54,7 @@ class RawBytes:
 def gzip_members(read: Callable[[int], bytes], window: int) -> Iterator[bytes | Member | Break]:
     """Inflate a file of gzip members: a `Member` before each one's bytes, a `Break` where one can't be read.
 
-    After a broken member the search starts again right behind its beginning, so `window` compressed bytes of
+    After a broken member the search starts again right after its beginning, so `window` compressed bytes of
     the current member are held; of a longer broken member only the last `window` bytes are searched.
     In a member of many records what follows an error is lost, and what is before it may be garbled: zlib notices
     damage late, if not by the checksum alone, which is the whole member's.
@@ -63,11 +63,11 @@ def gzip_members(read: Callable[[int], bytes], window: int) -> Iterator[bytes | 
     while raw.held or raw.more():
         while len(raw.held) < len(MAGIC) and raw.more():
             pass
-        if raw.held[0] == 0:  # padding with zeros is allowed behind a member
+        if raw.held[0] == 0:  # padding with zeros is allowed after a member
             raw.drop(len(raw.held) - len(raw.held.lstrip(b"\0")))
             continue
         start = raw.offset
-        broken: Break | None = Break(start, "not_gzip", "bytes that are no gzip member", unreadable_from=start)
+        broken: Break | None = Break(start, "not_gzip", "bytes that are not a gzip member", unreadable_from=start)
         if raw.held.startswith(MAGIC):
             plain = _whole_member(raw)
             if plain is not None:
@@ -78,7 +78,7 @@ def gzip_members(read: Callable[[int], bytes], window: int) -> Iterator[bytes | 
             broken = yield from _inflate(raw, window)
         if broken is not None:
             if raw.offset == start:
-                raw.drop(1)  # whatever begins here is broken: look behind it
+                raw.drop(1)  # whatever begins here is broken: look further on
             _find_record_member(raw)
             skipped = max(0, raw.offset - broken.unreadable_from)
             yield replace(broken, detail=f"{broken.detail}; {skipped} bytes of the file skipped")

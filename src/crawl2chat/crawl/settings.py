@@ -72,7 +72,7 @@ class SiteSettings(Settings):
         10, ge=0, description="maximum number of links to follow from a first address; sites can be endless"
     )
     queries: int = Field(
-        50, ge=0, description="maximum number of addresses that differ only behind the ?, as those of calendars do"
+        50, ge=0, description="maximum number of addresses that differ only after the ?, as those of calendars do"
     )
     sitemaps: bool = Field(True, description="read the sitemaps that robots.txt names, or /sitemap.xml")
     delay: float = Field(1.0, ge=0, description="seconds between two requests to a host; robots.txt can ask for more")

@@ -8,7 +8,7 @@ from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 from urllib.parse import urljoin, urlsplit
 
 from scrapy import Request, Spider, signals
@@ -54,7 +54,7 @@ def crawl(out: Path, settings: SiteSettings) -> None:
             "RETRY_HTTP_CODES": TRANSIENT,
             "DEPTH_PRIORITY": 1,  # what is near first, so that an endless corner of a site does not take all pages
             "SCHEDULER_MEMORY_QUEUE": "scrapy.squeues.FifoMemoryQueue",
-            # behind robots.txt, before redirects and retries; and next to the network, which sees what is tried again
+            # after robots.txt, before redirects and retries; and next to the network, which sees what is tried again
             "DOWNLOADER_MIDDLEWARES": {f"{here}.Limits": 101, f"{here}.Patience": 990},
             "HTTPCACHE_ENABLED": True,
             "HTTPCACHE_STORAGE": f"{here}.WarcStorage",
@@ -132,7 +132,7 @@ class SiteSpider(Spider):
             return True
         self.queries[path] += 1
         if self.queries[path] > self.site.queries:
-            self.note(url, "too_many_queries", f"{self.site.queries} addresses of this path differ only behind the ?",
+            self.note(url, "too_many_queries", f"{self.site.queries} addresses of this path differ only after the ?",
                       linked_from)  # fmt: skip
             return False
         return True
@@ -211,15 +211,19 @@ class SiteSpider(Spider):
         return list(self.reasons.values())
 
 
-class Limits:
-    """Refuse requests to other hosts, whatever asks for them, and further ones than are allowed."""
+class _Middleware:
+    """What Scrapy asks of a middleware that wants to know its crawler."""
 
     def __init__(self, crawler: Crawler) -> None:
         self.crawler = crawler
 
     @classmethod
-    def from_crawler(cls, crawler: Crawler) -> "Limits":
+    def from_crawler(cls, crawler: Crawler) -> Self:
         return cls(crawler)
+
+
+class Limits(_Middleware):
+    """Refuse requests to other hosts, whatever asks for them, and further ones than are allowed."""
 
     def process_request(self, request: Request) -> None:
         spider = self.crawler.spider
@@ -244,15 +248,8 @@ class Limits:
         return None
 
 
-class Patience:
+class Patience(_Middleware):
     """Leave a busy host alone as long as it asks (Retry-After, in seconds; RFC 9110, section 10.2.3)."""
-
-    def __init__(self, crawler: Crawler) -> None:
-        self.crawler = crawler
-
-    @classmethod
-    def from_crawler(cls, crawler: Crawler) -> "Patience":
-        return cls(crawler)
 
     def process_response(self, request: Request, response: Response) -> Response:
         wait = response.headers.get("Retry-After") or b""

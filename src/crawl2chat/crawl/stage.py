@@ -1,7 +1,6 @@
 """The crawl stage: find or choose WARCs, and leave their list for the stages that read them."""
 
 import glob
-import json
 import sys
 import zlib
 from collections import Counter
@@ -14,7 +13,7 @@ from crawl2chat.crawl.settings import CrawlSettings
 from crawl2chat.crawl.warc import open_remote
 from crawl2chat.crawl.writing import LEFT_OUT
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, StageError, read_jsonl, write_json
+from crawl2chat.stages.files import AnyPath, StageError, read_json, read_jsonl, write_json
 
 WARCS = "warcs.json"
 SUFFIXES = (".warc", ".warc.gz", ".wet", ".wet.gz")  # Common Crawl's WET files end with .warc.wet.gz
@@ -102,7 +101,7 @@ def list_warcs(crawl: AnyPath) -> list[str]:
                 f"found {_kinds_of_files(crawl)}"
             )
         return [str(path) for path in files]
-    warcs = json.loads(listing.read_text(encoding="utf-8"))
+    warcs = read_json(listing)
     for warc in warcs:
         if "bytes" in warc and _now(warc["place"]) != warc:
             raise StageError(

@@ -85,7 +85,7 @@ def read_record(path: AnyPath, place: Place, *, max_record_bytes: int = MAX_RECO
 
 
 def _page(raw: RawRecord, max_record_bytes: int) -> Page | Fault | str:
-    """The record as a page, as a fault, or the name of its type if it is none."""
+    """The record as a page, as a fault, or the name of its type if it is neither."""
     from fastwarc.warc import ArchiveIterator, WarcRecordType
 
     data = _as_fastwarc_reads(raw.data)

@@ -15,7 +15,7 @@ LOGITS_AT_ONCE = 1 << 25  # 128 MiB of float32; but one row of the context at le
 
 
 def bits_per_byte(model: Transformer, documents: TokenizedDocuments) -> Figure:
-    """Model's bits a byte, with an interval over documents."""
+    """The model's bits per byte, with an interval over documents."""
     return over_documents("held_out_bits_per_byte", token_nats(model, documents), documents)
 
 
@@ -64,7 +64,7 @@ def token_nats(model: Transformer, documents: TokenizedDocuments) -> NDArray[np.
 
 
 def over_documents(name: str, nats: NDArray[np.float64], documents: TokenizedDocuments) -> Figure:
-    """Bits per byte of documents whose tokens cost so many nats, in the order of `documents.ids`."""
+    """Bits per byte of documents from the nats of their tokens, in the order of `documents.ids`."""
     return bits_over_bytes(name, document_bits(nats, documents), documents.n_bytes)
 
 

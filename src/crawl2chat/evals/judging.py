@@ -1,7 +1,7 @@
 r"""Judging what a chat model says: questions and accepted answers, values and texts, refusals, accuracy by group.
 
 Whether an answer comes to the reference takes the same two steps for SFT, rewards and tests. First the part that
-counts: what comes after the last `####`, in the last `\boxed{}` or behind the last "answer is"; without such a mark
+counts: what comes after the last `####`, in the last `\boxed{}` or after the last "answer is"; without such a mark
 all of it. Then its value (values.py). An answer whose part that counts is the reference word for word is right, too,
 so references that state no number are compared as text.
 
@@ -68,11 +68,7 @@ def question_prompt(tokenizer: Tokenizer, text: str, system: Sequence[Message] =
 
 
 def ask(
-    engine: Engine,
-    questions: Sequence[Question],
-    judge: Judge,
-    max_tokens: int,
-    system: Sequence[Message] = (),
+    engine: Engine, questions: Sequence[Question], judge: Judge, max_tokens: int, system: Sequence[Message] = ()
 ) -> list[Answer]:
     """Put each question to a chat model, alone and greedily, and mark what it says with `judge(text, answer)`.
 
@@ -206,7 +202,7 @@ def reference_part(reference: str) -> str:
     if len(part) > MAX_CHARACTERS:
         raise ValueError(f'{len(part):,} characters to compare with; expected "#### 42" at its end')
     if not _as_text(part):
-        raise ValueError("nothing behind its last mark" if has_mark else "an empty answer")
+        raise ValueError("nothing after its last mark" if has_mark else "an empty answer")
     if not has_mark and whole_value(part) is None and len(part.split()) > MAX_WORDS:
         raise ValueError(f'a text of {len(part.split())} words without a mark; put "####" before the part that counts')
     return part

@@ -14,7 +14,7 @@ from crawl2chat.refine.rules.pii import mask_pii
 from crawl2chat.stages.figures import Figure, mean, share
 from crawl2chat.tinyweb.ledger import Ledger, PageTruth
 
-WORD = re.compile(r"\w+")  # so that the marks of headings, lists, tables and code are no words
+WORD = re.compile(r"\w+")  # so that the marks of headings, lists, tables and code are not words
 Pairs = set[tuple[str, str]]
 
 
@@ -25,8 +25,8 @@ class Results:
     drops: dict[str, tuple[str, str]]  # url → step and reason
     clusters: dict[str, str]  # url of a copy → url of the document that stayed
     texts: dict[str, tuple[float, float, float]]  # url of a document → precision, recall, F1 of its words
-    leaks: set[str]  # planted addresses that stand in a document
-    asked: set[str]  # leaked questions that stand in a document
+    leaks: set[str]  # planted addresses that occur in a document
+    asked: set[str]  # leaked questions that occur in a document
 
 
 def score(crawl: Path, refined: Path, masked: int) -> list[Figure]:

@@ -45,7 +45,7 @@ class Score:
 
 @dataclass
 class _Row:
-    """What is read in one go: a beginning, and behind it what each of several spans goes on with, next to each other.
+    """What is read in one go: a beginning, and after it what each of several spans goes on with, next to each other.
 
     branches: 0 for the tokens of the beginning, i for those that only the i-th span has.
     """

@@ -47,7 +47,7 @@ def matches(text: str, pattern: str) -> bool:
 
 
 def passes(text: str, tests: str) -> bool:
-    """Whether the Python code in an answer runs through the tests behind it, in the sandbox."""
+    """Whether the Python code in an answer runs through the tests after it, in the sandbox."""
     from crawl2chat.evals.suites.code_answers import code_in
     from crawl2chat.evals.suites.sandbox import run_program
 
@@ -173,7 +173,7 @@ def _own_problems(given: Any, reference: str, setting: str, graded: bool) -> lis
 def read_problems(source: AnyPath, graded: bool = True) -> list[Problem]:
     """Read a file of problems (JSON lines or a JSON array, .gz too), or `problems.jsonl` of a folder.
 
-    The part of an answer behind "####" may be any value or text that judging.py compares; a short answer needs no
+    The part of an answer after "####" may be any value or text that judging.py compares; a short answer needs no
     "####". A repeated question counts once, unless its rows say in which split they are. graded: whether every answer
     must be one that can be graded; a task with a reward of its own needs none.
     Raises StageError that names each kind of bad row, with the first line that has it, rather than training on half a

@@ -92,10 +92,10 @@ def choice_ids(tokenizer: Tokenizer, messages: Messages, choices: Sequence[str])
     return encoded[0][:n], following
 
 
-def open_local(folder: AnyPath, weights: WeightForm | None = None, context: int = CONTEXT) -> LocalModel:
+def open_local(folder: AnyPath, weights: WeightForm | None = None) -> LocalModel:
     """Load a model to ask, with its weights in this form; it goes by its hash, so that another one is asked again."""
     model, form = load_to_generate(folder, weights)
-    context = min(context, model.config.max_position_embeddings)
+    context = min(CONTEXT, model.config.max_position_embeddings)
     engine = Engine(model, Tokenizer.load(folder), BATCH, context=context, empties_model=True, weights=form)
     return LocalModel(engine, f"{Path(folder).resolve().name}@{hash_path(Path(folder))[:12]}")
 

@@ -219,7 +219,7 @@ class Engine:
         where: str = "the prompt",
     ) -> Request:
         tokenizer, vocabulary = self.tokenizer, self.model.config.vocab_size
-        # documents were trained on behind an end-of-text token, so a text is given one
+        # documents were trained on after an end-of-text token, so a text is given one
         ids = [tokenizer.bos_id, *tokenizer.encode(prompt)] if isinstance(prompt, str) else list(prompt)
         room = self.context - len(ids)
         if not ids or room < (1 if sampling.max_tokens else 0):
@@ -257,7 +257,7 @@ class Engine:
 
     @torch.inference_mode()
     def _score_prompt(self, request: Request, features_tc: Tensor, n: int) -> None:
-        """Log-probabilities of the n tokens of the prompt behind those whose features these are, and entropies."""
+        """Log-probabilities and entropies of the n tokens of the prompt after those whose features these are."""
         completion, k = request.completion, request.sampling.top_logprobs
         size = max(4, NUMBERS_AT_ONCE // self.model.config.vocab_size)
         for begin in range(0, n, size):

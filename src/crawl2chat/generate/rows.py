@@ -37,7 +37,7 @@ def length_and_rows(
 
 
 class Rows:
-    """The rows of a cache: who runs in each, or what the last one left there."""
+    """The rows of a cache: which request runs in each, or what the last one left there."""
 
     def __init__(self, cache: KVCache, n: int) -> None:
         self.cache, self.n = cache, n

@@ -47,12 +47,10 @@ class Sampling:
     ] = 1.0
     top_k: Annotated[int, Control("keep the N most probable tokens; 0 keeps all", 0)] = 0
     top_p: Annotated[
-        float,
-        Control("keep the smallest set of tokens whose probabilities add up to N; 1 keeps all", 1e-6, 1),
+        float, Control("keep the smallest set of tokens whose probabilities add up to N; 1 keeps all", 1e-6, 1)
     ] = 1.0
     min_p: Annotated[
-        float,
-        Control("keep tokens with at least N times the probability of the most probable one; 0 keeps all", 0, 1),
+        float, Control("keep tokens with at least N times the probability of the most probable one; 0 keeps all", 0, 1)
     ] = 0.0
     repetition_penalty: Annotated[
         float, Control("above 1, make tokens that occur in prompt or answer less probable", 0.01, 100)

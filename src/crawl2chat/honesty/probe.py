@@ -1,4 +1,4 @@
-"""What does the model know? Ask the same thing many times; who knows answers the same each time, and rightly.
+"""What does the model know? Ask the same thing many times; a model that knows gives the same answer each time.
 
 Llama 3 (arXiv 2407.21783, section 4.3.6) samples answers to questions about its own training documents and judges
 them; SliCK (arXiv 2405.05904) names the classes. Agreement of samples predicts whether an answer is right also where

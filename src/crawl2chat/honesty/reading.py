@@ -18,7 +18,7 @@ from crawl2chat.generate import Engine
 from crawl2chat.honesty.search import Passage, SearchIndex
 from crawl2chat.stages.figures import Figure, share
 
-IN_VAIN = 4  # of so many questions one is taught with passages that don't answer it
+IN_VAIN = 4  # one question in this many is taught with passages that don't answer it
 
 
 def reading_lessons(

@@ -76,7 +76,7 @@ class SearchIndex(index.SearchIndex):
         return max(holding, key=lambda p: len(asked & set(re.findall(r"\w+", p.text.lower()))), default=None)
 
     def search(self, asked: str, query: str = "") -> str:
-        """The tool: the best paragraph for the query, or for what was asked; or a word that there is none."""
+        """The tool: the best paragraph for the query, or for what was asked; or a note that there is none."""
         if not isinstance(query, str):
             raise ValueError("query: expected a text")
         return shown(query or asked, self.find(query or asked))

@@ -22,9 +22,9 @@ class HonestySettings(FineTuneSettings):
     wordings: int = Field(4, ge=1, description="number of wordings in which each fact is probed and taught")
     samples: int = Field(5, ge=1, description="answers sampled per wording")
     measured_samples: int = Field(
-        10, ge=2, description="answers sampled to each held-out question, whose agreement is to predict what is right"
+        10, ge=2, description="answers sampled per held-out question, to test if agreement predicts what is right"
     )
-    temperature: float = Field(0.7, gt=0, description="temperature at which they are sampled")
+    temperature: float = Field(0.7, gt=0, description="sampling temperature of these answers")
     known_from: float = Field(
         0.6, gt=0, le=1, description="minimum share of right answers for a fact to count as known"
     )
@@ -35,8 +35,8 @@ class HonestySettings(FineTuneSettings):
         0.0,
         ge=0,
         lt=1,
-        description="minimum share of answers among the lessons on probed facts: known ones are repeated for it, or a "
-        "model that knows little learns to refuse everything; 0 repeats none",
+        description="minimum share of answers among the lessons on probed facts, the others being refusals; lessons on "
+        "known facts are repeated to reach it, or a model that knows little learns to refuse everything; 0: no repeats",
     )
     calculations: int = Field(5000, ge=0, description="sums done with the calculator")
     products: int = Field(
@@ -55,7 +55,7 @@ class HonestySettings(FineTuneSettings):
         0, ge=0, le=400, description="questions about people, places, books and companies that don't exist, to refuse"
     )
     invented_measured: int = Field(
-        0, ge=0, le=400, description="number of such questions, of other names, that are only asked at the end"
+        0, ge=0, le=400, description="number of questions with other invented names that are only asked at the end"
     )
     retention: str = Field(
         "",

@@ -109,7 +109,7 @@ def print_matches(text: str, matches: Sequence[Match], min_words: int, prompt: s
         console.print(f"{few} too few for a match of at least {min_words} words (--min-words)", style="bold")
         return
     share = f"{100 * covered / n:.1f} % of"
-    console.print(f"{share} {n:,} words stand in matches of at least {min_words} words", style="bold")
+    console.print(f"{share} {n:,} words are in matches of at least {min_words} words", style="bold")
 
 
 def _colour(number: int) -> str:

@@ -49,9 +49,9 @@ class SuffixArray:
         index = np.arange(len(self.order))
         is_chosen = chosen[self.order]
         before = np.maximum.accumulate(np.where(is_chosen, index, -1))
-        behind = np.minimum.accumulate(np.where(is_chosen, index, len(index))[::-1])[::-1]
+        after = np.minimum.accumulate(np.where(is_chosen, index, len(index))[::-1])[::-1]
         length = np.zeros(len(places), dtype=np.int64)
-        for neighbour in (before[self.place[places]], behind[self.place[places]]):  # no other has more in common
+        for neighbour in (before[self.place[places]], after[self.place[places]]):  # no other has more in common
             there = np.flatnonzero((neighbour >= 0) & (neighbour < len(index)))
             in_common = self.common(places[there], self.order[neighbour[there]])
             length[there] = np.maximum(length[there], in_common)
@@ -61,8 +61,8 @@ class SuffixArray:
         """Return for each place the range in `order` of those followed by the same `lengths` items; end excluded."""
         at = self.place[places]
         before = np.full(len(at), -1)
-        behind = np.full(len(at), len(self.order))
-        return self._last(places, lengths, at, before), self._last(places, lengths, at, behind) + 1
+        after = np.full(len(at), len(self.order))
+        return self._last(places, lengths, at, before), self._last(places, lengths, at, after) + 1
 
     def _last(self, places: Ints, lengths: Ints, inside: Ints, beyond: Ints) -> Ints:
         """Bisect between an index of `order` that shares as many items and one that does not."""

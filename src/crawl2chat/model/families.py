@@ -179,7 +179,7 @@ def _rope(given: Mapping[str, Any], context: int, file: Path) -> tuple[float, Ro
     table = given.get(name, {})
     if not isinstance(table, dict):
         raise StageError(f"{file}: {name} = {str(table)[:80]}; expected an object")
-    other = given.get("rope_parameters")  # transformers reads the base there, too, if `rope_scaling` stands beside it
+    other = given.get("rope_parameters")  # transformers also reads the base there, if `rope_scaling` is given too
     bases = (place.get("rope_theta") for place in (table, given, other) if isinstance(place, dict))
     base = next((base for base in bases if base is not None), 10_000.0)
     theta = _rate({"rope_theta": base}, "rope_theta", 0, file)

@@ -64,7 +64,7 @@ class KVCache:
 
 
 def _zeros(shape: tuple[int, ...], dtype: torch.dtype, device: torch.device | str) -> Tensor:
-    """Zeros, on a CPU without touching their memory: what no sequence reaches is never taken from the system.
+    """Zeros, on a CPU without touching their memory: what no sequence reaches is never allocated.
 
     numpy would ask for huge pages, of which the first keys of a row take 2 MB each.
     """

@@ -23,7 +23,7 @@ def by_length(lengths: Sequence[int], tokens: int, *, longest_first: bool = Fals
 
 
 def pad(rows: Sequence[Sequence[int]], device: torch.device | str = "cpu") -> Tensor:
-    """The rows as one tensor (B, T), with zeros behind the shorter ones."""
+    """The rows as one tensor (B, T), with zeros after the shorter ones."""
     T = max(map(len, rows))
     return torch.tensor([[*row, *[0] * (T - len(row))] for row in rows], dtype=torch.long, device=device)
 

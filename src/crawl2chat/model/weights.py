@@ -38,7 +38,7 @@ class Weights:
             with _opened(file) as content:
                 for name in content.keys():  # noqa: SIM118
                     if name in self.files:
-                        raise StageError(f"{folder}: {name} stands in {self.files[name].name} and in {file.name}")
+                        raise StageError(f"{folder}: {name} is in {self.files[name].name} and in {file.name}")
                     part = content.get_slice(name)
                     if part.get_dtype() not in DTYPES:
                         raise StageError(f"{file}: {name} is of type {part.get_dtype()}; expected {', '.join(DTYPES)}")

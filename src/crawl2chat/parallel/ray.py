@@ -67,7 +67,7 @@ class RayTasks:
         import ray
 
         self.ray = ray
-        # tried again by our caller, who can say which item it was
+        # tried again by our caller, which can say which item it was
         self.task = ray.remote(num_cpus=cores, max_retries=0)(_attempt)
         self.function = ray.put(function)
         self.busy: dict[Any, Any] = {}

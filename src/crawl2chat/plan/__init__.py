@@ -83,13 +83,7 @@ def _training_rates(
     devices: int | None,
     flops: float | None,
 ) -> "list[TrainingRate]":
-    from crawl2chat.plan.training import (
-        assumed_rate,
-        given_rate,
-        measured_rate,
-        rate_of_run,
-        rate_of_this_machine,
-    )
+    from crawl2chat.plan.training import assumed_rate, given_rate, measured_rate, rate_of_run, rate_of_this_machine
     from crawl2chat.train.utilisation import DEVICES
 
     named = DEVICES[device] if device else None

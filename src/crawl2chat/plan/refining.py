@@ -5,7 +5,6 @@ By rates that are measured on a sample of pages, or taken from a finished run.
 
 import contextlib
 import io
-import json
 import math
 import resource
 import sys
@@ -26,6 +25,7 @@ from crawl2chat.refine.copies.copies import DOCUMENTS, find_copies, keys_bytes, 
 from crawl2chat.refine.copies.dedup import SIGNATURE_VERSION, sign
 from crawl2chat.refine.copies.shuffle import in_this_process
 from crawl2chat.refine.documents import read_texts
+from crawl2chat.refine.funnel import read_funnel
 from crawl2chat.refine.settings import DedupSettings, RefineSettings
 from crawl2chat.refine.stage import refine
 from crawl2chat.refine.steps import DEDUP_STEPS
@@ -119,11 +119,7 @@ def refining_rows(
         )
     yield "time", as_time(total / cores), f"on {cores:,} cores that are always busy (--cores)"
     yield "network", f"{as_bytes(size * cores / total / 3600)}/s", "to keep them busy"
-    yield (
-        "cost",
-        f"${total * price:,.2f}",
-        f"at ${price:g} per core-hour, without storage and traffic (--core-price)",
-    )
+    yield ("cost", f"${total * price:,.2f}", f"at ${price:g} per core-hour, without storage and traffic (--core-price)")
 
 
 def _size_of_crawl(crawl: CrawlSettings) -> tuple[int, float, str]:
@@ -178,7 +174,7 @@ def rates_of_run(run: Path) -> Rates:
     how = manifest.machine["settings"]
     if how.get("engine") == "ray":
         raise StageError(f"--rates {run}: it was refined on Ray, over cores that its manifest does not know")
-    funnel = json.loads((run / "refine" / "funnel.json").read_text(encoding="utf-8"))
+    funnel = read_funnel(run / "refine")
     pages = funnel["pages"] + funnel["faults"]
     if pages < MIN_PAGES:
         raise StageError(f"--rates {run}: {pages} pages are too few to go by; expected {MIN_PAGES}")
@@ -270,7 +266,7 @@ def _peak_bytes() -> int:
 
 def _of_folder(out: Path, pages: int) -> tuple[float, float, float, float, float]:
     """Return signed, kept, characters, document_bytes, reject_bytes (see `Rates`) of a refine stage's folder."""
-    funnel = json.loads((out / "funnel.json").read_text(encoding="utf-8"))
+    funnel = read_funnel(out)
     kept = funnel["kept"]
     copies = sum(step["in"] - step["out"] for step in funnel["steps"] if step["step"] in DEDUP_STEPS)
     return (

@@ -284,8 +284,7 @@ def measured_rate(settings: PretrainSettings, vocab_size: int, steps: int) -> Tr
     """
     device = choose_device(settings)
     name, memory, price = _here(device)
-    with torch.device("meta"):
-        flops_per_token = Transformer(model_config(settings, vocab_size)).flops_per_token(settings.seq_len)
+    flops_per_token = _flops_per_token(model_config(settings, vocab_size), settings.seq_len)
     compiled = compiles(settings, device, steps * settings.batch_tokens * flops_per_token)
     bf16 = uses_bf16(settings, device)
     rate = matmul_rate(device, torch.bfloat16 if bf16 else torch.float32)

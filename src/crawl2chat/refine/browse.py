@@ -35,7 +35,7 @@ class RowTable:
             for group in range(footer.num_row_groups):
                 self.groups.append((number, group))
                 starts.append(starts[-1] + footer.row_group(group).num_rows)
-        self.starts: Rows = np.array(starts, np.int64)  # of each group, and behind the last one
+        self.starts: Rows = np.array(starts, np.int64)  # of each group, and after the last one
 
     def __len__(self) -> int:
         return int(self.starts[-1])

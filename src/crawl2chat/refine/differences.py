@@ -28,7 +28,7 @@ class Row(NamedTuple):
 
 def side_by_side(left: str, right: str) -> Iterator[Row]:
     """Rows of the lines of both texts that are not empty, at most the first MAX_LINES of each."""
-    before, after = _lines(left), _lines(right)
+    before, after = lines_of(left), lines_of(right)
     for tag, i, i_end, j, j_end in difflib.SequenceMatcher(None, before, after).get_opcodes():
         for old, new in zip_longest(before[i:i_end], after[j:j_end]):
             if tag == "equal":
@@ -39,7 +39,7 @@ def side_by_side(left: str, right: str) -> Iterator[Row]:
                 yield Row(*_words(old, new))
 
 
-def _lines(text: str) -> list[str]:
+def lines_of(text: str) -> list[str]:
     return [line for line in text.split("\n") if line.strip()][:MAX_LINES]
 
 

@@ -65,7 +65,7 @@ class Losses:
         return {"without_text": self.without_text, "bad_bytes": self.bad_bytes}
 
     def add_json(self, other: dict[str, Any]) -> None:
-        """Add those of what comes behind, as `to_json` wrote them."""
+        """Add those of what comes after, as `to_json` wrote them."""
         self.without_text += other["without_text"]
         for file, (bad, place) in other["bad_bytes"].items():
             self.add_bad_bytes(file, bad, place)
@@ -224,7 +224,7 @@ def _read_parquet(part: Part, losses: Losses) -> Iterator[Document]:
                 yield _document(text, record, f"{part.name}:{row}")
                 row += 1
     except (pa.ArrowException, OSError, UnicodeDecodeError) as error:
-        raise StageError(f"{part.file}: not readable behind row {row}: {error}") from error
+        raise StageError(f"{part.file}: not readable after row {row}: {error}") from error
 
 
 def _read_text(part: Part, losses: Losses) -> Iterator[Document]:
@@ -257,7 +257,7 @@ def _read_json_lines(part: Part, losses: Losses) -> Iterator[Document]:
                 at += len(line)
                 row += 1
     except (OSError, EOFError, zlib.error, NotText) as error:  # gzip's are of the first three kinds
-        raise StageError(f"{place}: not readable behind line {row}: {error}") from error
+        raise StageError(f"{place}: not readable after line {row}: {error}") from error
 
 
 def _decode(content: bytes, file: str, place: str, losses: Losses) -> str:

@@ -14,6 +14,8 @@ from rich.text import Text
 
 from crawl2chat.crawl import Page, Place, list_warcs, read_warc
 from crawl2chat.parallel.workers import Died, Failed, Result, WorkerError, WorkerPool
+from crawl2chat.refine.differences import MAX_LINES, lines_of
+from crawl2chat.refine.measures import RULES
 from crawl2chat.refine.pages import limit_page, verdict_on_loss, wall_seconds
 from crawl2chat.refine.rules import Verdict
 from crawl2chat.refine.settings import RefineSettings, for_language
@@ -28,38 +30,14 @@ MAX_RECORDS = 10  # of one address that are explained
 NEAREST = 5  # addresses that are named if the one asked for is not found
 EXCERPT_CHARS = 700  # of a text that is new
 MAX_CHANGES = 20  # lines of a difference that are shown
-MAX_COMPARED = 2000  # lines, and words of a line: finding differences takes time with their square
 CONTEXT_WORDS = 6  # around what changed within a line
 COPIES = 5  # addresses that are named
 REMOVED, ADDED = "red", "green"
-# Which setting a reason's value was held against.
-LIMITS = {
-    "timeout": "extract_seconds",
-    "other_language": "languages",
-    "unsure_language": "min_language_score",
-    "too_few_words": "gopher_quality.min_words",
-    "too_many_words": "gopher_quality.max_words",
-    "short_words": "gopher_quality.min_mean_word_length",
-    "long_words": "gopher_quality.max_mean_word_length",
-    "hash_signs": "gopher_quality.max_symbol_ratio",
-    "ellipses": "gopher_quality.max_symbol_ratio",
-    "bullet_lines": "gopher_quality.max_bullet_lines",
-    "ellipsis_lines": "gopher_quality.max_ellipsis_lines",
-    "few_letter_words": "gopher_quality.min_letter_words",
-    "few_stop_words": "gopher_quality.min_stop_words",
-    "duplicate_lines": "gopher_repetition.max_duplicate_lines",
-    "duplicate_line_chars": "gopher_repetition.max_duplicate_line_chars",
-    "duplicate_paragraphs": "gopher_repetition.max_duplicate_paragraphs",
-    "duplicate_paragraph_chars": "gopher_repetition.max_duplicate_paragraph_chars",
-    "top_gram": "gopher_repetition.max_top_ngrams",
-    "duplicate_grams": "gopher_repetition.max_duplicate_ngrams",
-    "too_few_sentences": "c4.min_sentences",
-    "unpunctuated_lines": "fineweb.min_punctuated_lines",
-    "short_lines": "fineweb.max_short_lines",
-    "repeated_line_chars": "fineweb.max_duplicate_line_chars",
-    "list_like": "fineweb.max_newlines_per_word",
-}
 GRAMS = re.compile(r"_(\d+)(?=_grams?$)")  # `duplicate_6_grams` is held against an entry of a table of limits
+# Which setting a reason's value was held against.
+LIMITS = {GRAMS.sub("", rule.reason): f"{rule.step}.{rule.setting}" for rule in RULES} | {
+    "timeout": "extract_seconds", "other_language": "languages", "unsure_language": "min_language_score"
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -169,21 +147,28 @@ class _Watcher:
 
     def __init__(self, page: Page, settings: RefineSettings) -> None:
         self.draft, self.settings = Draft(page), settings
-        self.steps: Iterator[tuple[str, Verdict]] | None = None
+        self.reports: Iterator[StepReport] | None = None
 
     def __call__(self, _: None) -> StepReport:
-        if self.steps is None:
+        if self.reports is None:
             limit_page(self.settings)
-            self.steps = take_steps(self.draft, self.settings)
-        draft, before = self.draft, self.draft.text
-        began = time.perf_counter()
-        step, verdict = next(self.steps)
+            self.reports = report_steps(self.draft, self.settings)
+        return next(self.reports)
+
+
+def report_steps(draft: Draft, settings: RefineSettings) -> Iterator[StepReport]:
+    """Take a page through the steps that look at it alone, up to the one that drops it."""
+    before, began = "", time.perf_counter()
+    for step, verdict in take_steps(draft, settings):
+        if step in PREPARATIONS:
+            return
         seconds = time.perf_counter() - began
-        return StepReport(step, verdict, seconds, before, draft.text, note_of(step, draft), draft.language)
+        yield StepReport(step, verdict, seconds, before, draft.text, note_of(step, draft), draft.language)
+        before, began = draft.text, time.perf_counter()
 
 
 def note_of(step: str, draft: Draft) -> str:
-    """What a step found that is no reason to drop."""
+    """What a step found without a reason to drop."""
     if step == "language":
         return f"{draft.language} with probability {draft.language_score:.2f}"
     if step == "pii":
@@ -302,14 +287,10 @@ def show_change(before: str, after: str) -> Iterator[Text]:
         if len(cut) < len(after):
             yield Text(f"… {len(after):,} characters in all")
         return
-    changes = _line_changes(_lines(before), _lines(after))
+    changes = _line_changes(lines_of(before), lines_of(after))
     yield from islice(changes, MAX_CHANGES)
     if next(changes, None):
         yield Text(f"… more changes; {len(before):,} characters became {len(after):,}")
-
-
-def _lines(text: str) -> list[str]:
-    return [line for line in text.split("\n") if line.strip()][:MAX_COMPARED]
 
 
 def _line_changes(before: Sequence[str], after: Sequence[str]) -> Iterator[Text]:
@@ -324,7 +305,7 @@ def _line_changes(before: Sequence[str], after: Sequence[str]) -> Iterator[Text]
 
 def _word_changes(before: Sequence[str], after: Sequence[str]) -> Text:
     """One line in which words changed: those that went and those that came, with some words around them."""
-    before, after = before[:MAX_COMPARED], after[:MAX_COMPARED]
+    before, after = before[:MAX_LINES], after[:MAX_LINES]
     text = Text("~ ")
     for group in difflib.SequenceMatcher(None, before, after).get_grouped_opcodes(CONTEXT_WORDS):
         text.append("… ")

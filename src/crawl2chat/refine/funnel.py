@@ -1,6 +1,5 @@
 """The funnel: what every step of refining took in, dropped and passed on."""
 
-import json
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.stages.figures import Figure, share
+from crawl2chat.stages.files import read_json
 
 FUNNEL = "funnel.json"
 IN_FUNNEL = "dropped/"  # prefix of figures that the funnel shows better
@@ -26,7 +26,7 @@ def funnel(
     """`funnel.json`: the steps in order; one's `out` is the next one's `in`, and the last one's is `kept`.
 
     dropped: pages by (step, reason). masked: personal data replaced in what is kept.
-    passed: WARC records that are no pages, by their type.
+    passed: WARC records that are not pages, by their type.
     """
     total = kept + dropped.total()
     faults = sum(count for (step, _), count in dropped.items() if step == "read")
@@ -56,12 +56,12 @@ def faults(table: dict[str, Any]) -> str:
     return f"{table['faults']} fault{'s' if table['faults'] > 1 else ''} while reading: {said}"
 
 
-def reasons(table: dict[str, Any], limit: int = 3) -> str:
+def reasons(table: dict[str, Any]) -> str:
     """`40 no_text, 12 other_language`: the commonest reasons of all steps."""
     counts: Counter[str] = Counter()
     for step in table["steps"]:
         counts.update(step["dropped"])
-    return ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common(limit))
+    return ", ".join(f"{count:,} {reason}" for reason, count in counts.most_common(3))
 
 
 def passed_over(table: dict[str, Any]) -> str:
@@ -94,7 +94,7 @@ def _list(kinds: Counter[str]) -> str:
 
 def read_funnel(folder: Path) -> dict[str, Any]:
     """The funnel in the folder of a finished refine stage."""
-    table: dict[str, Any] = json.loads((folder / FUNNEL).read_text(encoding="utf-8"))
+    table: dict[str, Any] = read_json(folder / FUNNEL)
     return table
 
 

@@ -6,8 +6,6 @@ comes back.
 
 import atexit
 import threading
-import time
-from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Literal, NamedTuple, cast
@@ -15,12 +13,12 @@ from typing import Literal, NamedTuple, cast
 from crawl2chat.crawl import Page
 from crawl2chat.parallel.workers import Died, Failed, Outcome, Result, WorkerPool
 from crawl2chat.refine.differences import Row, side_by_side
-from crawl2chat.refine.explain import StepReport, note_of
+from crawl2chat.refine.explain import StepReport, report_steps
 from crawl2chat.refine.measures import Value, values_of
 from crawl2chat.refine.pages import limit_page, verdict_on_loss, wall_seconds
 from crawl2chat.refine.settings import RefineSettings
 from crawl2chat.refine.stage import with_files_of
-from crawl2chat.refine.steps import PREPARATIONS, Draft, load_models, take_steps
+from crawl2chat.refine.steps import Draft, load_models
 from crawl2chat.refine.text.encoding import decode_html
 from crawl2chat.refine.text.mark_source import Segment, mark_source
 from crawl2chat.stages.files import StageError
@@ -134,7 +132,7 @@ class _Worker:
         if task.page is not None:
             limit_page(self.settings)
             self.draft, self.reports = Draft(task.page), []
-            self.reports = list(_take_all(self.draft, self.settings))
+            self.reports = list(report_steps(self.draft, self.settings))
             return self.reports
         limit_page(self.settings.model_copy(update={"extract_seconds": SLOW_SECONDS}))
         draft = self.draft
@@ -151,16 +149,6 @@ class _Worker:
             )
             for report in self.reports
         ]
-
-
-def _take_all(draft: Draft, settings: RefineSettings) -> Iterator[StepReport]:
-    before, began = "", time.perf_counter()
-    for step, verdict in take_steps(draft, settings):
-        if step in PREPARATIONS:
-            return
-        seconds = time.perf_counter() - began
-        yield StepReport(step, verdict, seconds, before, draft.text, note_of(step, draft), draft.language)
-        before, began = draft.text, time.perf_counter()
 
 
 def _source(page: Page, settings: RefineSettings) -> list[Segment]:

@@ -40,10 +40,10 @@ class GopherRepetitionSettings(Settings):
 
 class GopherQualitySettings(Settings):
     enabled: bool = Field(True, description="drop pages that don't read like prose (Gopher, table A1)")
-    min_words: int = Field(50, ge=0, description="words with a letter or digit")
-    max_words: int = Field(100_000, ge=1, description="words with a letter or digit")
-    min_mean_word_length: float = Field(3.0, ge=0, description="characters")
-    max_mean_word_length: float = Field(10.0, gt=0, description="characters")
+    min_words: int = Field(50, ge=0, description="minimum number of words with a letter or digit")
+    max_words: int = Field(100_000, ge=1, description="maximum number of words with a letter or digit")
+    min_mean_word_length: float = Field(3.0, ge=0, description="minimum mean length of a word, in characters")
+    max_mean_word_length: float = Field(10.0, gt=0, description="maximum mean length of a word, in characters")
     max_symbol_ratio: float = Field(0.1, ge=0, description="maximum number of hash signs, or of ellipses, per word")
     max_bullet_lines: float = Field(0.9, ge=0, le=1, description="maximum share of lines that begin with a bullet")
     max_ellipsis_lines: float = Field(0.3, ge=0, le=1, description="maximum share of lines that end with an ellipsis")
@@ -80,8 +80,7 @@ class FineWebSettings(Settings):
 
 class DecontaminateSettings(Settings):
     against: Words = Field(
-        [],
-        description="files of test questions (JSON lines, JSON, Parquet, text); pages that hold one are dropped",
+        [], description="files of test questions (JSON lines, JSON, Parquet, text); pages that hold one are dropped"
     )
     fields: Words = Field(
         ["question", "query", "prompt", "problem", "context", "context_options", "input", "text"],
@@ -135,7 +134,7 @@ class RefineSettings(Settings):
     )
     extractor: Literal["blocks", "all", "resiliparse", "trafilatura"] = Field(
         "blocks",
-        description="extractor of the main text; blocks is our own, all is it without its choice among blocks, "
+        description="extractor of the main text; blocks is our own; all is the same without its choice among blocks; "
         "trafilatura needs crawl2chat[trafilatura]",
     )
     titles: bool = Field(
@@ -166,8 +165,7 @@ class RefineSettings(Settings):
     c4: C4Settings = C4Settings()
     fineweb: FineWebSettings = FineWebSettings()
     extra: Words = Field(
-        [],
-        description="filters of your own, run after the built-in rules: file.py:function or package.module:function",
+        [], description="filters of your own, run after the built-in rules: file.py:function or package.module:function"
     )
     decontaminate: DecontaminateSettings = DecontaminateSettings()
     classifier: ClassifierSettings = ClassifierSettings()

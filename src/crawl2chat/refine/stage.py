@@ -1,7 +1,6 @@
 """The refine stage: pages (WARC) in, documents (Parquet) out, and a record of every page that is dropped."""
 
 import importlib
-import json
 import os
 import shutil
 import sys
@@ -24,7 +23,8 @@ from crawl2chat.crawl import list_warcs, read_warc
 from crawl2chat.parallel.map_shards import Engine, engine_running, map_shards, split_cores
 from crawl2chat.refine import funnel
 from crawl2chat.refine.copies import copies, dedup
-from crawl2chat.refine.copies.copies import Copies, Repeated, Shard
+from crawl2chat.refine.copies.copies import Copies, Shard
+from crawl2chat.refine.copies.lines import Repeated, drop_lines, find_repeated
 from crawl2chat.refine.copies.shuffle import MapTasks, in_this_process
 from crawl2chat.refine.pages import refine_pages
 from crawl2chat.refine.quality.classify import load_classifier
@@ -49,10 +49,11 @@ from crawl2chat.refine.tables import (
 from crawl2chat.refine.text.extract import require_extractor
 from crawl2chat.refine.text.language import require_languages
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, StageError, write_json
+from crawl2chat.stages.files import AnyPath, StageError, read_json, write_json
 
 SHARDS = "shards"  # what each WARC gave, and the work of deduplication; removed at the end
 SELECTED = "selected"  # the same without what the classifier dropped, if there is one; removed too
+COUNTS = "counts.json"  # in a shard's folder
 FUNNEL = funnel.FUNNEL  # written when documents and rejects are complete
 
 
@@ -101,11 +102,11 @@ def _refine(crawl: Path, out: Path, settings: RefineSettings) -> list[Figure]:
             engine=settings.engine,
             cores_each=each,
         )
-        found = {name: _read_counts(shard) for (_, name), shard in zip(warcs, shards, strict=True)}
+        found = {name: read_json(shard / COUNTS) for (_, name), shard in zip(warcs, shards, strict=True)}
         check_filters(found.values(), settings)
         if all(counts["pages"] == counts["faults"] for counts in found.values()):
             raise StageError(f"refine: {funnel.why_no_pages(found)}")
-        pages = sum(_read_counts(shard)["pages"] for shard in todo)
+        pages = sum(read_json(shard / COUNTS)["pages"] for shard in todo)
         figures.append(Figure("speed", pages / (time.monotonic() - began), "pages/s", count=pages))
         if settings.classifier.model:
             shards = keep_best(shards, out / SELECTED, settings.classifier.keep, at_once, settings.engine)
@@ -145,7 +146,7 @@ def refine_warc(warc: tuple[str, str], out: Path, settings: RefineSettings, work
         pq.ParquetWriter(out / "documents.parquet", signed, compression="zstd") as documents,
         pq.ParquetWriter(out / "rejects.parquet", REJECTS, compression="zstd") as rejects,
     ):
-        for batch in _batches(results, ROWS):
+        for batch in _batches(results):
             kept = [document_row(result, name) for result in batch if isinstance(result, KeptPage)]
             dropped = [reject_row(result, name) for result in batch if isinstance(result, Reject)]
             documents.write_table(pa.Table.from_pylist(kept, signed))
@@ -158,7 +159,7 @@ def refine_warc(warc: tuple[str, str], out: Path, settings: RefineSettings, work
             count_filters(filters, batch, settings)
     counts = {"pages": n_documents + n_rejects, "faults": n_faults, "first_fault": first_fault, "passed": passed}
     counts |= {"filters": {name: vars(found) for name, found in filters.items()}}
-    write_json(out / "counts.json", counts)
+    write_json(out / COUNTS, counts)
 
 
 @dataclass
@@ -265,7 +266,7 @@ def select_shard(shard: Path, out: Path, threshold: float) -> None:
             dropped.write_table(
                 pa.Table.from_pylist([low_quality_row(row, threshold) for row in bad], rejects.schema_arrow)
             )
-    shutil.copyfile(shard / "counts.json", out / "counts.json")
+    shutil.copyfile(shard / COUNTS, out / COUNTS)
 
 
 def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> dict[str, Any]:
@@ -278,7 +279,7 @@ def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> di
     if copies.keys_bytes(shards, settings.dedup) > part_bytes:
         map_tasks = partial(map_shards, workers=settings.workers or None, engine=settings.engine)
     found = copies.find_copies(shards, work, settings.dedup, part_bytes, map_tasks)
-    repeated = copies.find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
+    repeated = find_repeated(shards, found, work, settings.dedup, part_bytes, map_tasks)
     written = [(shard, work / "written" / shard.folder.name) for shard in shards]
     map_tasks(partial(write_shard, found=found, repeated=repeated, settings=settings.dedup), written, label="write")
     dropped: Counter[tuple[str, str]] = Counter()
@@ -290,11 +291,11 @@ def _deduplicate(folders: list[Path], out: Path, settings: RefineSettings) -> di
             (out / table).mkdir(exist_ok=True)
             if (path / f"{table}.parquet").exists():  # else it was moved before a kill
                 os.replace(path / f"{table}.parquet", out / table / f"part-{shard.folder.name}.parquet")
-        counts = _read_counts(path)
+        counts = read_json(path / COUNTS)
         dropped.update({(step, reason): count for step, reason, count in counts["dropped"]})
         sums.update(counts["sums"])
         masked.update(counts["masked"])
-        passed.update(_read_counts(shard.folder)["passed"])
+        passed.update(read_json(shard.folder / COUNTS)["passed"])
     return funnel.funnel(step_names(settings), sums["documents"], dropped, +masked, passed, sums["characters"]) | {
         "lines_dropped": sums["lines_dropped"],
         "line_characters_dropped": sums["line_characters_dropped"],
@@ -322,7 +323,7 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
                     continue
                 if settings.lines != "off":
                     before = len(row["text"])
-                    row["text"], n_lines = copies.drop_lines(row["text"], seen, settings)
+                    row["text"], n_lines = drop_lines(row["text"], seen, settings)
                     sums.update(lines_dropped=n_lines, line_characters_dropped=before - len(row["text"]))
                     if not row["text"]:
                         rejects.append(emptied_row(row, n_lines))
@@ -337,7 +338,7 @@ def write_shard(shard: Shard, out: Path, found: Copies, repeated: Repeated, sett
     pq.write_table(table, out / "rejects.parquet", compression="zstd", row_group_size=ROWS)
     reasons = Counter((row["step"], row["reason"]) for row in rejects)
     counts = {"dropped": [[*key, count] for key, count in sorted(reasons.items())], "sums": sums, "masked": masked}
-    write_json(out / "counts.json", counts)
+    write_json(out / COUNTS, counts)
 
 
 def warc_name(path: str, crawl: Path) -> str:
@@ -348,12 +349,7 @@ def warc_name(path: str, crawl: Path) -> str:
     return Path(path).relative_to(folder).as_posix() if Path(path).is_relative_to(folder) else path
 
 
-def _batches(items: Iterable[Any], size: int) -> Iterator[list[Any]]:
+def _batches(items: Iterable[Any]) -> Iterator[list[Any]]:
     iterator = iter(items)
-    while batch := list(islice(iterator, size)):
+    while batch := list(islice(iterator, ROWS)):
         yield batch
-
-
-def _read_counts(shard: Path) -> dict[str, Any]:
-    counts: dict[str, Any] = json.loads((shard / "counts.json").read_text(encoding="utf-8"))
-    return counts

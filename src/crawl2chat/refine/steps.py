@@ -128,7 +128,7 @@ def extract(draft: Draft, settings: RefineSettings) -> Verdict:
     if page.is_text:
         draft.text = clean_whitespace(decode_html(page.body, "charset=utf-8"))
     else:
-        draft.text = extract_text(page.body, page.url, page.content_type, extractor=settings.extractor)
+        draft.text = extract_text(page.body, page.content_type, extractor=settings.extractor)
     if settings.titles:
         html = "" if page.is_text else decode_html(page.body, page.content_type)
         draft.title = find_title(html, draft.text, page.url)
@@ -181,8 +181,8 @@ BEFORE_EXTRA: dict[str, Step] = {
     "response": lambda draft, s: check_response(draft.page),
     "extract": extract,
     "language": check_language,
-    # Cheap before dear: FineWeb asks for repetition before quality; that is ten times as dear, and the order changes
-    # only which of the two is named as the reason.
+    # Cheap before expensive: FineWeb asks for repetition before quality; that costs ten times as much, and the order
+    # changes only which of the two is named as the reason.
     "gopher_quality": lambda draft, s: gopher_quality(draft.pieces, s.gopher_quality, draft.language),
     "gopher_repetition": lambda draft, s: gopher_repetition(draft.text, draft.pieces.words, s.gopher_repetition),
     "c4": clean_c4,

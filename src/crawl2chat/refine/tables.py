@@ -87,7 +87,7 @@ def document_row(document: KeptPage, warc: str) -> dict[str, Any]:
 
 
 def reject_row(reject: Reject, warc: str) -> dict[str, Any]:
-    """Of the detail the first line: behind it may be a traceback."""
+    """Of the detail the first line: after it may be a traceback."""
     detail = reject.detail.partition("\n")[0]
     return vars(reject) | {"detail": detail, "place": vars(reject.place) | {"warc": warc}, "copy_of": None}
 

@@ -117,12 +117,12 @@ def _known_of_data(ancestors: Sequence[Ancestor]) -> dict[str, str]:
         known["collected by"] = {
             "tinyweb": "nobody; the program wrote them",
             "commoncrawl": "Common Crawl's crawler",
-        }.get(crawled["source"], "whoever made the WARC files that were named")
+        }.get(crawled["source"], "the makers of the WARC files that were named")
     if refined and not imported:
         known["languages"] = ", ".join(refined["languages"]) or "all that the pages are in"
         for f in _funnels(ancestors):
             total = f["pages"] + f["faults"]
-            known["filtered"] = f"{f['kept']:,} of {total:,} pages were kept; what each step dropped stands under Data"
+            known["filtered"] = f"{f['kept']:,} of {total:,} pages were kept; what each step dropped is under Data"
         known["personal data"] = _masked(ancestors, refined)
     elif ancestors and not imported:
         known["what it is"] = "documents that no stage at hand collected; nothing more is known here"

@@ -39,7 +39,7 @@ def export_folder(
     model, out = Path(model), Path(out)
     place = model_folder(model)
     if out.exists() and (not out.is_dir() or any(out.iterdir()) or out.resolve() == Path.cwd()):
-        raise StageError(f"{out}: is there already; give --out a new folder, or remove this one")
+        raise StageError(f"{out}: exists already; give --out a new folder, or remove this one")
     config, tokenizer, ancestors = read_config(place), Tokenizer.load(place), lineage(model)
     weights = open_weights(place, config)
     as_type = DTYPES[dtype] if dtype else weights.stored_dtype()

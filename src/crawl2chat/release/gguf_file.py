@@ -8,9 +8,9 @@ import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
-from types import ModuleType
 from typing import Any, Literal
 
+import gguf
 import numpy as np
 import torch
 from torch import Tensor
@@ -20,7 +20,8 @@ from crawl2chat.model.rope import RopeScaling, frequencies
 from crawl2chat.model.transformer import ModelConfig
 from crawl2chat.model.weights import Weights
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
-from crawl2chat.tokenizer.tokenizer import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, Tokenizer
+from crawl2chat.tokenizer.huggingface import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN
+from crawl2chat.tokenizer.tokenizer import Tokenizer
 
 GgufType = Literal["float32", "float16", "bfloat16", "q8_0"]
 GGML_TYPE = {"float32": "F32", "float16": "F16", "bfloat16": "BF16", "q8_0": "Q8_0"}
@@ -40,14 +41,12 @@ def write_gguf(
 
     kind: None takes the type that the weights are stored in.
     Vectors (the norms) stay float32 in every kind, as llama.cpp wants them; a matrix whose rows q8_0's blocks of 32
-    do not fill stays float16. Raises StageError when `file` is there already, without the `gguf` package, for a
-    tokenizer that llama.cpp would split otherwise, for what its architectures can't do, and for weights that the type
-    can't hold.
+    do not fill stays float16. Raises StageError if `file` exists already, for a tokenizer that llama.cpp
+    would split otherwise, for what its architectures can't do, and for weights that the type can't hold.
     """
     folder, file = Path(folder), Path(file)
     if file.exists():
-        raise StageError(f"{file}: is there already; give --gguf a new file, or remove this one")
-    gguf = _package()
+        raise StageError(f"{file}: exists already; give --gguf a new file, or remove this one")
     config, tokenizer = read_config(folder), Tokenizer.load(folder)
     architecture = ARCHITECTURES[config.family]
     _check_possible(config, folder)
@@ -62,12 +61,13 @@ def write_gguf(
     names = gguf.get_tensor_name_map(getattr(gguf.MODEL_ARCH, architecture.upper()), config.num_hidden_layers)
     with atomic_write(file) as temporary:
         writer = gguf.GGUFWriter(temporary, architecture)
-        _add_model(writer, gguf, config, GGML_TYPE[kind], name, licence)
-        _add_tokenizer(writer, gguf, tokenizer, vocabulary, config.vocab_size)
+        _add_model(writer, config, GGML_TYPE[kind], name, licence)
+        _add_tokenizer(writer, tokenizer, vocabulary, config.vocab_size)
         for ours, shape in weights.shapes.items():
-            as_type = _type_of(gguf, shape, kind)
+            as_type = _type_of(shape, kind)
             n_bytes = int(np.prod(gguf.quant_shape_to_byte_shape(tuple(shape), as_type)))
             theirs = names.get_name(ours, try_suffixes=(".weight", ".bias"))
+            assert theirs is not None, ours
             writer.add_tensor_info(theirs, tuple(shape), np.dtype(np.float32), n_bytes, raw_dtype=as_type)
         stretches = _rope_freqs(config)
         if stretches is not None:
@@ -78,16 +78,14 @@ def write_gguf(
         writer.write_header_to_file()
         writer.write_kv_data_to_file()
         writer.write_ti_data_to_file()
-        _write_tensors(writer, gguf, weights, kind, config if architecture == "llama" else None)
+        _write_tensors(writer, weights, kind, config if architecture == "llama" else None)
         if stretches is not None:
             writer.write_tensor_data(stretches)
         writer.close()
     return kind
 
 
-def _add_model(
-    writer: Any, gguf: ModuleType, config: ModelConfig, ggml_type: str, name: str, licence: str | None
-) -> None:
+def _add_model(writer: Any, config: ModelConfig, ggml_type: str, name: str, licence: str | None) -> None:
     writer.add_type(gguf.GGUFType.MODEL)
     writer.add_name(name)
     if licence:
@@ -152,7 +150,7 @@ def _vocabulary(tokenizer: Tokenizer, folder: Path) -> _Vocabulary:
         case {"type": "Metaspace", "replacement": "▁", "split": False} if model.get("byte_fallback"):
             if split.get("prepend_scheme") == "first":
                 print(
-                    "gguf: llama.cpp puts a space before all text behind a control token and at the beginning; this "
+                    "gguf: llama.cpp puts a space before all text after a control token and at the beginning; this "
                     "tokenizer only at the beginning, and only where there is none", file=sys.stderr,
                 )  # fmt: skip
             return _Vocabulary("llama", "default", vocab, merges)
@@ -170,9 +168,7 @@ def _vocabulary(tokenizer: Tokenizer, folder: Path) -> _Vocabulary:
     )
 
 
-def _add_tokenizer(
-    writer: Any, gguf: ModuleType, tokenizer: Tokenizer, vocabulary: _Vocabulary, vocab_size: int
-) -> None:
+def _add_tokenizer(writer: Any, tokenizer: Tokenizer, vocabulary: _Vocabulary, vocab_size: int) -> None:
     """Write tokens by id with their types, and merges by priority. Ids of the model beyond the tokenizer's are unused.
 
     llama.cpp shows an added token that is not special, such as a tag in Qwen's files, and finds it in plain text, too.
@@ -212,10 +208,10 @@ def _add_tokenizer(
     writer.add_chat_template(tokenizer.chat_template)
 
 
-def _write_tensors(writer: Any, gguf: ModuleType, weights: Weights, kind: GgufType, config: ModelConfig | None) -> None:
+def _write_tensors(writer: Any, weights: Weights, kind: GgufType, config: ModelConfig | None) -> None:
     """config: of a Llama, whose queries' and keys' channels llama.cpp has in another order."""
     for name, tensor in weights.items():
-        as_type = _type_of(gguf, tensor.shape, kind)
+        as_type = _type_of(tensor.shape, kind)
         values = _in_range(name, tensor.to(torch.float32), as_type.name)
         if config and ("q_proj" in name or "k_proj" in name):
             heads = config.num_attention_heads if "q_proj" in name else config.num_key_value_heads
@@ -224,7 +220,7 @@ def _write_tensors(writer: Any, gguf: ModuleType, weights: Weights, kind: GgufTy
         writer.write_tensor_data(gguf.quants.quantize(np.ascontiguousarray(values.numpy()), as_type))
 
 
-def _type_of(gguf: ModuleType, shape: torch.Size, kind: GgufType) -> Any:
+def _type_of(shape: torch.Size, kind: GgufType) -> Any:
     types = gguf.GGMLQuantizationType
     if len(shape) == 1:
         return types.F32
@@ -239,11 +235,3 @@ def _in_range(name: str, tensor: Tensor, ggml_type: str) -> Tensor:
     if ggml_type == "F16" and largest > MAX_HALF:
         raise StageError(f"{name} holds {largest}, which {ggml_type} can't; take --dtype bfloat16 or float32")
     return tensor
-
-
-def _package() -> ModuleType:
-    try:
-        import gguf
-    except ImportError as error:
-        raise StageError("writing GGUF needs the package gguf: pip install 'crawl2chat[gguf]'") from error
-    return gguf

@@ -17,7 +17,7 @@ from crawl2chat.model.huggingface import SHARD_BYTES, weight_shapes
 from crawl2chat.model.rope import RopeScaling, frequencies
 from crawl2chat.model.weights import HEAD, save_weights
 from crawl2chat.stages.files import StageError, write_json
-from crawl2chat.tokenizer.tokenizer import CONFIG, LLAMA3_PATTERN, QWEN2_PATTERN, TOKENIZER
+from crawl2chat.tokenizer.huggingface import CONFIG, LLAMA3_PATTERN, QWEN2_PATTERN, TOKENIZER
 
 MAGIC = b"GGUF"
 ARCHITECTURES = ("llama", "qwen2", "qwen3")

@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 
+import tokenizers
 from pydantic import Field
 
 from crawl2chat.model.adapters import CONFIG as ADAPTER
@@ -23,17 +24,10 @@ from crawl2chat.stages.settings import Settings
 from crawl2chat.stages.stage import Manifest, Stage, run_stage
 from crawl2chat.stages.text_files import LFS_POINTER, read_text, what_is_wrong
 from crawl2chat.tokenizer import Tokenizer
+from crawl2chat.tokenizer.huggingface import FILES as TOKENIZER_FILES
+from crawl2chat.tokenizer.huggingface import NO_LENGTHS, TEMPLATE, TOKENIZER
 from crawl2chat.tokenizer.probing import check_rules
-from crawl2chat.tokenizer.tokenizer import (
-    CHAT_TEMPLATE,
-    CONTROL_TOKENS,
-    NO_LENGTHS,
-    PLAIN_TEMPLATE,
-    TEMPLATE,
-    TOKENIZER,
-    Message,
-)
-from crawl2chat.tokenizer.tokenizer import FILES as TOKENIZER_FILES
+from crawl2chat.tokenizer.tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS, PLAIN_TEMPLATE, Message
 from crawl2chat.tokenizer.tools_in_words import with_tools
 
 IMPORT = Stage("import", ("checkpoint",), "crawl2chat.release.importing:import_checkpoint", optional=("base",))
@@ -71,12 +65,7 @@ class ImportSettings(Settings):
 
 
 def import_model(
-    checkpoint: AnyPath,
-    run: AnyPath,
-    *,
-    revision: str | None = None,
-    base: AnyPath | None = None,
-    tools: bool = False,
+    checkpoint: AnyPath, run: AnyPath, *, revision: str | None = None, base: AnyPath | None = None, tools: bool = False
 ) -> tuple[Manifest, bool]:
     """Make a model the base model of `run` (`run/pretrain`), unless it is that already.
 
@@ -120,7 +109,7 @@ def _find(what: AnyPath, run: Path, stack: contextlib.ExitStack, revision: str |
         if not (folder / TOKENIZER).exists():
             folder = download(str(what), [*DOWNLOADED, *VOCABULARIES], revision=revision)
         return folder, f"{what}@{folder.name}"
-    raise StageError(f"import: {path} is no folder")
+    raise StageError(f"import: {path} is not a folder")
 
 
 def _convert_gguf(file: Path, run: Path, stack: contextlib.ExitStack) -> Path:
@@ -236,12 +225,6 @@ def check_ids(file: Path, tokenizer: Tokenizer) -> int:
     their tokenizer, as it would find them within text, and so are truncation and padding, which fine-tuning leaves in
     the file and which say nothing about ids. Raises StageError at the first text that differs.
     """
-    try:
-        import tokenizers
-    except ImportError as error:
-        raise StageError(
-            "import checks ids against the package tokenizers: pip install 'crawl2chat[import]'"
-        ) from error
     content = json.loads(read_text(file)) | {"post_processor": None} | NO_LENGTHS
     content["added_tokens"] = [token for token in content["added_tokens"] if token["content"] not in tokenizer.controls]
     try:

@@ -60,6 +60,6 @@ def _manifests(parent: Path) -> Iterator[tuple[Path, Manifest]]:
         try:
             manifest = read_manifest(place)
         except (StageError, OSError):
-            continue  # of another tool or person, so its hash is none of ours
+            continue  # of another tool or person, so its hash is not one of ours
         if manifest:
             yield place, manifest

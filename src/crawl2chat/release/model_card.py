@@ -25,6 +25,7 @@ from crawl2chat.release.card_data import (
 from crawl2chat.release.lineage import Ancestor, base_suite
 from crawl2chat.report.captions import by_part
 from crawl2chat.stages.figures import COLUMNS, Figure
+from crawl2chat.stages.settings import dotted
 from crawl2chat.stages.table import CHAT_STAGES
 
 SUITES_FOLDER = "evals"  # of a run, with the results of other suites
@@ -39,7 +40,7 @@ print(tokenizer.decode(model.generate(**inputs, max_new_tokens=64)[0]))
 ```"""
 CHAT_PROMPT = """messages = [{"role": "user", "content": "Who are you?"}]
 inputs = tokenizer.apply_chat_template(messages, add_generation_prompt=True, return_tensors="pt", return_dict=True)"""
-BASE_PROMPT = 'inputs = tokenizer("<|endoftext|>The", return_tensors="pt")  # documents were read behind this token'
+BASE_PROMPT = 'inputs = tokenizer("<|endoftext|>The", return_tensors="pt")  # documents were read after this token'
 
 
 def model_card(
@@ -105,7 +106,7 @@ def _introduction(config: ModelConfig, ancestors: Sequence[Ancestor]) -> str:
     if imported:
         return (
             f"{size}, {by}. It comes from a checkpoint `{imported.settings['source']}` that crawl2chat did not make; "
-            f"what is known of it stands under Data. Stages here: {way}."
+            f"what is known of it is under Data. Stages here: {way}."
         )
     return f"{size}, {by}. Stages that made it: {way}."
 
@@ -134,22 +135,13 @@ def _settings(ancestors: Sequence[Ancestor]) -> Iterator[str]:
     """Yield seeds and every number and switch of a stage; text may be a path of somebody's machine."""
     found = []
     for m in ancestors:
-        flat = {key: value for key, value in _flat(m.manifest.settings) if isinstance(value, (bool, int, float))}
+        flat = {key: value for key, value in dotted(m.manifest.settings) if isinstance(value, (bool, int, float))}
         if flat:
             seed = flat.pop("seed", "")
             found.append((m.manifest.stage, seed, ", ".join(f"{key} {value}" for key, value in flat.items())))
     if found:
         yield "## Settings"
         yield table(("stage", "seed", "settings"), found)
-
-
-def _flat(settings: dict[str, Any], table: str = "") -> Iterator[tuple[str, Any]]:
-    """Yield settings under their flags' names: `tinyweb.people` is in the table `tinyweb`."""
-    for key, value in settings.items():
-        if isinstance(value, dict):
-            yield from _flat(value, f"{table}{key}.")
-        else:
-            yield table + key, value
 
 
 def _time(ancestors: Sequence[Ancestor]) -> Iterator[str]:
@@ -176,7 +168,7 @@ def _limits(config: ModelConfig, ancestors: Sequence[Ancestor]) -> Iterator[str]
     if refined and refined["languages"] and not imported:
         lines.append(f"It was trained on documents in {', '.join(refined['languages'])}.")
     lines.append(
-        "What does not stand under Evaluations was not measured. The intervals say nothing about other seeds."
+        "What is not under Evaluations was not measured. The intervals say nothing about other seeds."
         if is_evaluated(ancestors)
         else "No evaluation of it is known here."
     )

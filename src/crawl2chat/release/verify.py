@@ -24,7 +24,8 @@ from crawl2chat.stages.files import AnyPath, StageError, read_json_object
 from crawl2chat.stages.stage import hash_path
 from crawl2chat.stages.text_files import NotText, read_text
 from crawl2chat.tokenizer import Tokenizer
-from crawl2chat.tokenizer.tokenizer import CHAT_TEMPLATE, CONFIG, CONTROL_TOKENS, TOKENIZER, Message
+from crawl2chat.tokenizer.huggingface import CONFIG, TOKENIZER
+from crawl2chat.tokenizer.tokenizer import CHAT_TEMPLATE, CONTROL_TOKENS, Message
 
 FILES = ("config.json", "generation_config.json", TOKENIZER, CONFIG, "README.md")
 SUMS = "SHA256SUMS"
@@ -90,7 +91,7 @@ def verify_release(folder: AnyPath) -> list[Check]:
 def check_files(folder: Path) -> str:
     missing = [name for name in FILES if not (folder / name).is_file()]
     if missing:
-        raise StageError(f"missing: {', '.join(missing)}; export the model anew")
+        raise StageError(f"missing: {', '.join(missing)}; export the model again")
     files = weight_files(folder)
     n_bytes = sum(file.stat().st_size for file in files)
     return f"{', '.join(FILES)}, {len(files)} of weights with {n_bytes:,} bytes"
@@ -135,7 +136,7 @@ def check_generation_config(folder: Path) -> str:
         )
     pad = content.get("pad_token_id")
     if pad is not None and not (isinstance(pad, int) and 0 <= pad < tokenizer.vocab_size):
-        raise StageError(f"pad_token_id is {pad!r}, which is no id of the tokenizer")
+        raise StageError(f"pad_token_id is {pad!r}, which is not an id of the tokenizer")
     return f"ends with {ends}, padded with {pad}"
 
 
@@ -175,7 +176,7 @@ def check_checksums(folder: Path) -> str:
         if not file.is_file() or hash_path(file) != found[1]:
             changed.append(found[2])
     if changed:
-        raise StageError(f"not as they were exported: {', '.join(changed)}; export or download them anew")
+        raise StageError(f"not as they were exported: {', '.join(changed)}; export or download them again")
     # names of what a hub or an editor keeps in a folder begin with a dot
     added = sorted(file.name for file in folder.iterdir() if file.name not in listed and file.name[0] != ".")
     if added:
@@ -263,7 +264,7 @@ def check_logits(ours: Transformer, theirs: Any, tokenizer: Tokenizer) -> str:
         f"tokens), {100 * same / sum(lengths):.2f} % with the same most probable token"
     )
     if not largest <= TOLERANCE:
-        raise StageError(f"{measured}; more than {TOLERANCE:g} is no rounding")
+        raise StageError(f"{measured}; more than {TOLERANCE:g} is not rounding")
     return f"{measured}; tolerance {TOLERANCE:g}"
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from crawl2chat.release.gguf_reading import CONTROL, USER_DEFINED, tokenizer_content
 from crawl2chat.stages.files import StageError, read_json_object, read_model_text, write_json
 from crawl2chat.stages.text_files import what_is_wrong
-from crawl2chat.tokenizer.tokenizer import CONFIG, MAX_BYTES, TOKENIZER
+from crawl2chat.tokenizer.huggingface import CONFIG, MAX_BYTES, TOKENIZER
 
 VOCAB, MERGES, SENTENCEPIECE, ADDED = "vocab.json", "merges.txt", "tokenizer.model", "added_tokens.json"
 VOCABULARIES = (VOCAB, MERGES, SENTENCEPIECE, ADDED)

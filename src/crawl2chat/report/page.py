@@ -31,7 +31,7 @@ from crawl2chat.report.pretraining import (
     reject_samples,
     tokenizer_samples,
 )
-from crawl2chat.report.sentences import MEASURED_IN, STAGES, sentences
+from crawl2chat.report.sentences import MEASURED_IN, STAGES, as_html, sentences, summary
 from crawl2chat.report.tables import folded, html_figures
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write
@@ -103,16 +103,8 @@ def _body(title: str, stages: Sequence[tuple[Path, Manifest]]) -> Iterator[str]:
 
 
 def _summary(manifests: Sequence[Manifest]) -> Iterator[str]:
-    """Yield a row per stage: its title, and the first sentence that its figures allow; else what it does."""
-    for manifest in manifests:
-        figures = {figure.name: figure for figure in manifest.figure_list()}
-        for name in (manifest.stage, *(part for part, stage in MEASURED_IN.items() if stage == manifest.stage)):
-            if name not in STAGES:
-                continue
-            said = sentences(name, figures)
-            if said or name == manifest.stage:
-                text = said[0] if said else escape(STAGES[name].happens)
-                yield f'<li><a href="#{manifest.stage}">{escape(STAGES[name].title)}</a><span>{text}</span>'
+    for stage, title, said in summary(manifests):
+        yield f'<li><a href="#{stage}">{escape(title)}</a><span>{"".join(map(as_html, said))}</span>'
 
 
 def _section(folder: Path, manifest: Manifest) -> Iterator[str]:

@@ -6,11 +6,12 @@ percentage points, `{name:plain}` the value without its interval.
 """
 
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from html import escape
 
 from crawl2chat.stages.figures import Figure
+from crawl2chat.stages.stage import Manifest
 
 SCALED = ("bytes", "characters", "tokens", "FLOP", "tokens/s", "")  # units that are shown in thousands, millions, …
 SHORT = {"bytes": "B", "FLOP": "FLOP"}
@@ -250,13 +251,34 @@ class Part:
 
 def sentences(stage: str, figures: Mapping[str, Figure]) -> list[str]:
     """Return what this run can say of a stage, as HTML; figures: those of the stage by name."""
-    return ["".join(map(_html, said)) for said in said_of(stage, figures)]
+    return ["".join(map(as_html, said)) for said in said_of(stage, figures)]
 
 
 def said_of(stage: str, figures: Mapping[str, Figure]) -> list[list[Part]]:
     """Return what this run can say of a stage, each sentence in its parts; figures: those of the stage by name."""
     said = (next((form for form in forms if _names(form) <= figures.keys()), "") for forms in STAGES[stage].says)
     return [list(_parts(form, figures)) for form in dict.fromkeys(said) if form]  # a form may also be another sentence
+
+
+def summary(manifests: Sequence[Manifest]) -> Iterator[tuple[str, str, list[Part]]]:
+    """Yield a row per stage and thing measured in it: the stage, a title, and the first sentence that its figures
+    allow; else what the stage does.
+    """
+    for manifest in manifests:
+        figures = {figure.name: figure for figure in manifest.figure_list()}
+        for name in (manifest.stage, *(part for part, stage in MEASURED_IN.items() if stage == manifest.stage)):
+            if name not in STAGES:
+                continue
+            said = said_of(name, figures)
+            if said or name == manifest.stage:
+                yield manifest.stage, STAGES[name].title, said[0] if said else [Part(STAGES[name].happens)]
+
+
+def as_html(part: Part) -> str:
+    """Return `<b>99.6 %</b> <small>[98.6, 99.9]</small>`."""
+    text = escape(part.text, quote=False)
+    interval = f" <small>{part.interval}</small>" if part.interval else ""
+    return f"<b>{text}</b>{interval}" if part.is_value else text
 
 
 def figures_named(stage: str) -> set[str]:
@@ -303,13 +325,6 @@ def _in_words(figure: Figure, how: str | None) -> Part:
         return Part(value, True)
     low, high = map(_percent if figure.unit == "share" else _number, figure.interval)
     return Part(value, True, f"[{low}, {high}]")
-
-
-def _html(part: Part) -> str:
-    """`<b>99.6 %</b> <small>[98.6, 99.9]</small>`."""
-    text = escape(part.text, quote=False)
-    interval = f" <small>{part.interval}</small>" if part.interval else ""
-    return f"<b>{text}</b>{interval}" if part.is_value else text
 
 
 def _percent(share: float) -> str:

@@ -1,12 +1,15 @@
-"""A stage's figures as a table in the terminal."""
+"""A stage's figures, and a whole run's in sentences, in the terminal."""
 
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from crawl2chat.refine.funnel import IN_FUNNEL
 from crawl2chat.report.captions import key_figures
+from crawl2chat.report.sentences import summary
 from crawl2chat.report.tables import FUNNEL_COLUMNS, funnel_rows
 from crawl2chat.stages.figures import figure_table
 from crawl2chat.stages.stage import Manifest, source_hash
@@ -45,3 +48,30 @@ def funnel_table(folder: Path) -> Table:
     for row in funnel_rows(folder):
         table.add_row(*row)
     return table
+
+
+def print_run(run: Path, manifests: Sequence[Manifest]) -> None:
+    """Print what a run measured, a sentence for each stage, and what can be done with it now."""
+    console = Console(width=120, highlight=False)
+    table = Table("stage", "what this run measured", box=None, pad_edge=False)
+    for _, title, said in summary(manifests):
+        sentence = Text()
+        for part in said:
+            sentence.append(part.text, "bold" if part.is_value else "")
+            sentence.append(f" {part.interval}" if part.interval else "")
+        table.add_row(title.partition(":")[0], sentence)
+    console.print(table, "")
+    commands = list(_next_commands(run, {manifest.stage for manifest in manifests}))
+    width = max((len(command) for command, _ in commands), default=0)
+    for command, what in commands:
+        console.print(f"{command:{width}}  # {what}", soft_wrap=True, markup=False)
+
+
+def _next_commands(run: Path, stages: set[str]) -> Iterator[tuple[str, str]]:
+    if stages & {"sft", "honesty", "reinforce", "prefer"}:
+        yield f"crawl2chat chat {run}", "talk to it"
+    elif stages & {"pretrain", "import"}:
+        yield f"crawl2chat generate {run} 'Once upon a time'", "have it go on with a text"
+    if stages & {"pretrain", "import"}:
+        yield f"crawl2chat app {run}", "look into it, in a browser"
+        yield f"crawl2chat export {run} --out release", "for transformers; with --gguf for llama.cpp"

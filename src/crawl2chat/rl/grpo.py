@@ -314,7 +314,7 @@ def add_policy_gradients(
     """Add the gradients of `policy_gradient_loss` over all answers, stop tokens included, in micro-batches of `tokens`.
 
     samples: those of all ranks, of which each takes a share. last: whether no other gradients follow in this step.
-    n_tokens: that the loss is the mean of; default: those of the samples. update: the how-manieth with these samples.
+    n_tokens: that the loss is the mean of; default: those of the samples. update: earlier ones with these samples.
     Returns the mean entropy (nats per token) and the mean and greatest difference between the sampler's and the
     trainer's log-probabilities: rounding, unless the two disagree on what is sampled; in later updates, what the
     earlier ones did. With several updates also the loss and the share of tokens whose ratio is clipped.

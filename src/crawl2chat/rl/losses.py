@@ -11,7 +11,6 @@ from torch import Tensor
 
 Scale = Literal["none", "group", "batch"]
 Normalise = Literal["tokens", "answers", "fixed"]
-Kl = Literal["k1", "k2", "k3"]
 
 
 def group_advantages(rewards_pk: Tensor, *, normalise: Scale = "none") -> Tensor:

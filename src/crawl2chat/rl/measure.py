@@ -104,7 +104,7 @@ GAP = 0.01  # nats; rounding makes less than a thousandth
 COLLAPSED = 0.1  # of the entropy at the beginning
 
 
-def diagnose(metrics: Sequence[dict[str, Any]], label: str = "reinforce") -> list[str]:
+def diagnose(metrics: Sequence[dict[str, Any]]) -> list[str]:
     """Likely causes of a flat reward, each with what to do; none when the reward rises.
 
     metrics: the lines of `metrics.jsonl`. The first quarter of the steps is compared with the last.
@@ -122,11 +122,11 @@ def diagnose(metrics: Sequence[dict[str, Any]], label: str = "reinforce") -> lis
     if mean("zero_variance") > NEARLY_ALL:
         share = f"in {100 * mean('zero_variance'):.0f} % of the groups all answers are rewarded alike"
         if mean("reward") < 0.5:
-            words.append(f"{share}, mostly as wrong: take easier problems or raise {label}.answers")
+            words.append(f"{share}, mostly as wrong: take easier problems or raise reinforce.answers")
         else:
             words.append(f"{share}, mostly as right: the problems are too easy to learn from; take harder ones")
     if mean("cut_short") > 0.5:
-        words.append(f"{100 * mean('cut_short'):.0f} % of the answers don't come to an end: raise {label}.max_tokens")
+        words.append(f"{100 * mean('cut_short'):.0f} % of the answers don't come to an end: raise reinforce.max_tokens")
     if mean("logprob_gap") > GAP:
         words.append(
             f"sampler and trainer differ by {mean('logprob_gap'):.2g} nats per token: they don't mean the same "
@@ -135,11 +135,13 @@ def diagnose(metrics: Sequence[dict[str, Any]], label: str = "reinforce") -> lis
     if mean("entropy", late) < COLLAPSED * mean("entropy", early):
         words.append(
             f"the entropy fell from {mean('entropy', early):.2g} to {mean('entropy', late):.2g} nats per token, so the "
-            f"answers hardly differ: lower {label}.matrix_lr or raise {label}.replay_weight"
+            f"answers hardly differ: lower reinforce.matrix_lr or raise reinforce.replay_weight"
         )
     if not words and _rises(late, early):
-        words.append(f"the reward falls: lower {label}.matrix_lr and {label}.embedding_lr")
-    return words or [f"nothing else looks wrong: raise {label}.matrix_lr and {label}.embedding_lr, or {label}.steps"]
+        words.append("the reward falls: lower reinforce.matrix_lr and reinforce.embedding_lr")
+    return words or [
+        "nothing else looks wrong: raise reinforce.matrix_lr and reinforce.embedding_lr, or reinforce.steps"
+    ]
 
 
 def _rises(early: Sequence[dict[str, Any]], late: Sequence[dict[str, Any]]) -> bool:

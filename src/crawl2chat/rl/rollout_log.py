@@ -1,6 +1,6 @@
-"""`rollouts.jsonl`: what reinforcement learning drew, step by step, for whoever wants to look at it.
+"""`rollouts.jsonl`: what reinforcement learning drew, step by step, to look at.
 
-A logged step is a line with the rewards, advantages and lengths of all its answers, and behind it one line per shown
+A logged step is a line with the rewards, advantages and lengths of all its answers, and after it one line per shown
 group with its answers token by token. `rollouts.index` has 24 bytes per logged step: its number, where its first line
 begins and how long that is, so that any step is read without the rest of the file.
 

@@ -65,7 +65,10 @@ class PolicySettings(TrainerSettings):
         0.2, gt=0, lt=1, description="with several updates: how far below 1 a token's ratio may count"
     )
     clip_high: float = Field(
-        0.2, gt=0, description="how far above 1 it may; more than clip_low (0.28) lets improbable tokens grow (DAPO)"
+        0.2,
+        gt=0,
+        description="with several updates: how far above 1 a token's ratio may count; more than clip_low, such as "
+        "0.28, lets improbable tokens grow (DAPO)",
     )
     importance_cap: float = Field(
         0.0,

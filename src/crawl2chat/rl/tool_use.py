@@ -38,7 +38,7 @@ class ToolPrompt(list[int]):
 
 @dataclass
 class ToolAnswer(Completion):
-    """An answer with calls: all ids that the model wrote, in order, and the text behind the last call.
+    """An answer with calls: all ids that the model wrote, in order, and the text after the last call.
 
     finish_reason: "length" also where the last message still calls a tool, or the context is full.
     """
@@ -73,7 +73,7 @@ class ToolUse:
     documents: str | None = None
 
     def prompts(self, questions: Sequence[str], tokenizer: Tokenizer) -> list[list[int]]:
-        """Return each question behind the offer of the tools, up to where the answer begins."""
+        """Return each question after the offer of the tools, up to where the answer begins."""
         prompts: list[list[int]] = []
         for question in questions:
             conversation = [*opening(_tools(self), self.form, None), Message(role="user", content=question)]

@@ -48,7 +48,7 @@ def build_index(
     """Index the passages of documents; returns how many. The file appears when it is complete.
 
     max_bytes: as in `passages_of`; None makes each line a passage, without a title. vectors: embeddings to rank by as
-    well. made_from: what tells these documents from others.
+    well. made_from: what identifies these documents.
     """
     with atomic_write_shared(Path(file)) as temporary:
         database = sqlite3.connect(temporary)

@@ -43,7 +43,7 @@ def passages_of(text: str, max_bytes: int | None = MAX_BYTES) -> Iterator[str]:
 
 
 def title_of(title: str, text: str) -> str:
-    """Return a document's title: the one that it brings, or its first line if that is no sentence."""
+    """Return a document's title: the one that it brings, or its first line if that is not a sentence."""
     first = text.lstrip().split("\n", 1)[0].strip().lstrip("#").strip()
     return " ".join((title or (first if _is_heading(first) else "")).split())[:MAX_TITLE]
 

@@ -19,7 +19,7 @@ from crawl2chat.train.settings import TrainSettings
 CONVERSATIONS = "a file of conversations"
 
 
-def outside_inputs(stage: Stage, settings: Settings) -> dict[str, str]:
+def outside_inputs(settings: Settings) -> dict[str, str]:
     """Hashes of the files that a stage's settings name, so that a changed file counts as a changed input."""
     if isinstance(settings, CrawlSettings) and settings.source == "warc":
         from crawl2chat.crawl.stage import find_warcs

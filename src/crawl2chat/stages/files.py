@@ -98,8 +98,13 @@ def write_json(path: Path, value: Any) -> None:
         temporary.write_text(json.dumps(value, indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
+def read_json(path: Path) -> Any:
+    """Return what `write_json` wrote; what people bring is read with more care."""
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
 def read_model_text(file: Path, most: int = MAX_JSON_BYTES) -> str:
-    """The text of a model's file, with line ends as they are. Raises StageError for what is no file, or too large."""
+    """The text of a model's file, with line ends as they are. Raises StageError if it is not a file, or too large."""
     if not file.is_file():
         raise StageError(f"{file}: is {'not a file, but a folder, pipe or device' if file.exists() else 'missing'}")
     if (size := file.stat().st_size) > most:

@@ -137,7 +137,7 @@ def _table_rows(file: Path) -> Iterator[tuple[int, dict[str, str]]]:
                     )
                 yield number, dict(zip(names, cells, strict=True))
         except csv.Error as error:
-            raise StageError(f"{file}: is not CSV behind row {number}: {error}") from error
+            raise StageError(f"{file}: is not CSV after row {number}: {error}") from error
 
 
 @contextmanager

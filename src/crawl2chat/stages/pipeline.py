@@ -53,6 +53,7 @@ def _is_stage(name: str) -> str:
 
 
 StageName = Annotated[str, AfterValidator(_is_stage)]
+BY_DEFAULT = "default: the made-up web's, if it is the source"  # of files
 
 
 class Recipe(Settings):
@@ -64,16 +65,14 @@ class Recipe(Settings):
         description="model to begin with in place of pretraining one: a folder, a GGUF file, or ORG/NAME on the hub, "
         "as `crawl2chat import` takes it",
     )
-    conversations: str | None = Field(
-        None, description="file of conversations for the stage sft; default: the made-up web's, if it is the source"
-    )
+    conversations: str | None = Field(None, description=f"file of conversations for the stage sft; {BY_DEFAULT}")
     questions: str | None = Field(
-        None, description="file of questions for the stage honesty, which sft also measures with; default: likewise"
+        None, description=f"file of questions for the stage honesty, which sft also measures with; {BY_DEFAULT}"
     )
     problems: str | None = Field(
-        None, description="file of problems for the stage reinforce; sft and honesty measure with it; default: likewise"
+        None, description=f"file of problems for the stage reinforce; sft and honesty measure with it; {BY_DEFAULT}"
     )
-    prompts: str | None = Field(None, description="file of prompts for the stage prefer; default: likewise")
+    prompts: str | None = Field(None, description=f"file of prompts for the stage prefer; {BY_DEFAULT}")
     crawl: CrawlSettings = CrawlSettings()
     refine: RefineSettings = RefineSettings()
     tokenizer: TokenizerSettings = TokenizerSettings()
@@ -205,7 +204,7 @@ def plan_steps(recipe: Recipe, folder: Path, *, first: str | None = None, force:
         if imported and stage.name == "pretrain":
             inputs = {}
         out, settings = folder / stage.name, getattr(recipe, stage.name)
-        outside = outside_inputs(stage, settings)
+        outside = outside_inputs(settings)
         steps.append(Step(stage, inputs, out, settings, outside, read_manifest(out), asked=i >= again_from))
         model = stage.name if stage.makes else model
     steps = _without_unread(steps, recipe)
@@ -312,7 +311,7 @@ def _compare(steps: list[Step]) -> None:
 
 
 def announce(steps: list[Step]) -> Iterator[str]:
-    """What becomes of finished stages that are not as the recipe would have them, a line each."""
+    """What becomes of finished stages that are not as the recipe would have them, one line each."""
     for step in steps:
         name = step.stage.name
         if step.finished and step.asked:

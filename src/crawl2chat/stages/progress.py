@@ -23,7 +23,7 @@ class Progress:
         self.label, self.total, self.unit, self.after = label, total, unit, after
         self.console = Console(stderr=True, quiet=quiet or Progress.shown is not None)
         self.first: tuple[float, int] | None = None
-        self.last_line = 0.0
+        self.last_line, self.done = 0.0, 0
         self.bar = RichProgress(
             TextColumn("{task.description:<10}"), BarColumn(24), TextColumn("{task.fields[text]}"),
             console=self.console, transient=True,
@@ -54,6 +54,11 @@ class Progress:
         elif now - self.last_line >= LINE_EVERY_SECONDS or done == self.total:
             self.last_line = now
             self.say(f"{self.label}  {line}")
+
+    def advance(self, more: int) -> None:
+        """Count this many more as done."""
+        self.done += more
+        self.update(self.done)
 
     def say(self, text: str) -> None:
         """A line that stays, above the bar."""

@@ -42,7 +42,7 @@ def _as_list(value: Any) -> Any:
     return value
 
 
-Words = Annotated[list[str], BeforeValidator(_as_list)]  # a single one may be written without brackets, "" is none
+Words = Annotated[list[str], BeforeValidator(_as_list)]  # a single one may be written without brackets, "" means none
 
 
 class RecipeError(StageError):

@@ -31,7 +31,6 @@ STAGES = (
 STAGE_NAMES = tuple(stage.name for stage in STAGES)
 BEFORE_PRETRAIN = STAGE_NAMES[: STAGE_NAMES.index("pretrain")]
 REPLACED_BY_IMPORT = tuple(stage.name for stage in STAGES if stage.replaced_by_import)
-MODEL_STAGES = tuple(stage.name for stage in STAGES if stage.makes)
 CHAT_STAGES = tuple(stage.name for stage in STAGES if stage.makes == "assistant")
 TOOL_STAGES = tuple(stage.name for stage in STAGES if stage.teaches_tools)  # a model of theirs is taught to call tools
 

@@ -84,7 +84,7 @@ def decode_lossy(content: bytes) -> tuple[str, int, int]:
 
 
 def open_utf8(file: Path) -> BinaryIO:
-    """Open a file (.gz too) as bytes of UTF-8, behind its byte order mark; UTF-16 and UTF-32 are converted in memory.
+    """Open a file (.gz too) as bytes of UTF-8, after its byte order mark; UTF-16 and UTF-32 are converted in memory.
 
     Raises OSError, and NotText for files that are not text.
     """

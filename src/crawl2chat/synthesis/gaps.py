@@ -9,11 +9,7 @@ from crawl2chat.synthesis.passages import SENTENCE_END
 
 GAP = "____"
 FEWEST, MOST = 8, 40  # words of a sentence; of fewer, other sentences would do as well
-WORDINGS = (
-    "What is missing in this sentence? “{}”",
-    "Fill the gap: “{}”",
-    "Which words belong in the gap? “{}”",
-)
+WORDINGS = ("What is missing in this sentence? “{}”", "Fill the gap: “{}”", "Which words belong in the gap? “{}”")
 
 
 def gap_questions(passage: str, answer: str, wordings: int) -> list[str]:

@@ -31,8 +31,8 @@ class Passage:
 
 @dataclass(frozen=True)
 class Words:
-    """What is known of words, in lower case: those of so many passages that they name no subject, and those that are
-    written in lower case somewhere, and so are no names where a sentence begins with them."""
+    """What is known of words, in lower case: those in so many passages that they name no subject, and those that are
+    written in lower case somewhere, and so are not names where a sentence begins with them."""
 
     common: frozenset[str]
     lower: frozenset[str]

@@ -59,10 +59,7 @@ class SynthesizeSettings(Settings):
     probe: float = Field(0.3, ge=0, le=1, description="share of the documents whose questions are probed")
     held_out: float = Field(0.2, ge=0, le=1, description="share of the documents whose questions are only measured")
     min_similarity: float = Field(
-        0.7,
-        ge=0,
-        le=1,
-        description="drop a question that, with its answer, is this similar to an earlier one",
+        0.7, ge=0, le=1, description="drop a question that, with its answer, is this similar to an earlier one"
     )
     decontaminate: EvaluationSettings = EvaluationSettings()
     seed: int = Field(0, description="seed of the other wordings and of which conversations have the passage")

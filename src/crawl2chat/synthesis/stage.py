@@ -2,7 +2,7 @@
 
 With `form = "gaps"` nobody writes: `gaps.py` leaves answers out of sentences.
 
-A question stays if its answer stands in the passage that it was written from, if it can be understood without that
+A question stays if its answer is in the passage that it was written from, if it can be understood without that
 passage, and if the writer, given the passage and the question, gives the same answer again. Everything else is counted
 by reason and left in `dropped.jsonl`. Llama 3 made its questions about what it knows so (arXiv 2407.21783, section
 4.3.6); that consistent answers are mostly right ones, see self-consistency (2203.11171).

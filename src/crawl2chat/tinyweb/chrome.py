@@ -24,13 +24,13 @@ class Chrome:
         return f'<nav><ul class="menu">{self.items(6)}</ul></nav>'
 
     def items(self, count: int) -> str:
-        return "".join(f"<li>{link}</li>" for link in self._links(_MENU, count))
+        return "".join(f"<li>{link}</li>" for link in self._links(count))
 
     def links(self, count: int) -> str:
-        return " | ".join(self._links(_MENU, count))
+        return " | ".join(self._links(count))
 
-    def link_list(self, count: int) -> str:
-        return "<ul>" + "".join(f"<li>{link}" for link in self._links(_MENU, count)) + "</ul>"
+    def link_list(self) -> str:
+        return "<ul>" + "".join(f"<li>{link}" for link in self._links(7)) + "</ul>"
 
     def cookie_banner(self) -> str:
         if self.rng.random() < 0.4:
@@ -43,7 +43,7 @@ class Chrome:
 
     def posted(self) -> str:
         """The line under a post that an extractor can hardly tell from its last paragraph."""
-        where = ", ".join(self._links(_MENU, 2))
+        where = ", ".join(self._links(2))
         return f"<p>Posted in {where} on {fill('{weekday}', self.rng)}</p>" if self.rng.random() < 0.4 else ""
 
     def share_buttons(self) -> str:
@@ -60,9 +60,9 @@ class Chrome:
             pieces.insert(self.rng.randrange(1, len(pieces)), intruder)
         return "\n".join(pieces)
 
-    def sidebar(self, tag: str) -> str:
+    def sidebar(self) -> str:
         headlines = "".join(f"<li>{link}</li>" for link in self._headlines(5))
-        return f'<{tag} class="sidebar"><h3>{self.rng.choice(_SIDE)}</h3><ul>{headlines}</ul>{self._ad()}</{tag}>'
+        return f'<aside class="sidebar"><h3>{self.rng.choice(_SIDE)}</h3><ul>{headlines}</ul>{self._ad()}</aside>'
 
     def related(self) -> str:
         headlines = "".join(f"<p>{link}</p>" for link in self._headlines(3))
@@ -89,8 +89,8 @@ class Chrome:
         link = f"http://ads.example/{self.rng.randrange(10**5)}"
         return f'<div class="ad advertisement"><a href="{link}">{self.rng.choice(_ADS)}</a></div>'
 
-    def _links(self, names: Sequence[str], count: int) -> list[str]:
-        return [f'<a href="/{name.lower().replace(" ", "-")}">{name}</a>' for name in self.rng.sample(names, count)]
+    def _links(self, count: int) -> list[str]:
+        return [f'<a href="/{name.lower().replace(" ", "-")}">{name}</a>' for name in self.rng.sample(_MENU, count)]
 
     def _headlines(self, count: int) -> list[str]:
         return [
@@ -100,23 +100,9 @@ class Chrome:
 
 
 _MENU = (
-    "Home",
-    "News",
-    "Weather",
-    "Contact",
-    "About us",
-    "Archive",
-    "Sport",
-    "Culture",
-    "Shop",
-    "Members",
-    "Login",
-    "Gallery",
-    "Guestbook",
-    "Links",
-    "Search",
-    "Help",
-)
+    "Home", "News", "Weather", "Contact", "About us", "Archive", "Sport", "Culture", "Shop", "Members", "Login",
+    "Gallery", "Guestbook", "Links", "Search", "Help",
+)  # fmt: skip
 _COOKIES = (
     "We use cookies to improve your visit. By going on you accept our cookie policy.",
     "This site uses cookies. Read our privacy policy to learn more.",

@@ -105,7 +105,7 @@ def _blog(chrome: Chrome, heading: str, main: list[str]) -> str:
 {chrome.posted()}
 </div>
 </article></main>
-{chrome.sidebar("aside")}
+{chrome.sidebar()}
 </div>
 {chrome.comments()}
 {chrome.footer("footer")}"""
@@ -122,7 +122,7 @@ def _newspaper(chrome: Chrome, heading: str, main: list[str]) -> str:
 {chrome.between(main)}
 </div></article></main>
 {chrome.related()}
-{chrome.sidebar("aside")}
+{chrome.sidebar()}
 {chrome.footer("footer")}"""
 
 
@@ -167,7 +167,7 @@ def _table(chrome: Chrome, heading: str, main: list[str]) -> str:
     rows = "\n".join(main)
     return f"""<table width=100% border=0 cellpadding=4>
 <tr><td colspan=2 bgcolor=#ccccff><font size=5>{chrome.site}</font></td></tr>
-<tr><td valign=top width=140 class="menu">{chrome.link_list(7)}</td>
+<tr><td valign=top width=140 class="menu">{chrome.link_list()}</td>
 <td valign=top><font face="Times">
 {heading}
 {rows}

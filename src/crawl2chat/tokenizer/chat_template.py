@@ -7,34 +7,23 @@ What the assistant wrote is found for any template by rendering once more with m
 """
 
 import contextlib
-import json
 import re
 from bisect import bisect_right
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 from functools import cached_property
 from itertools import accumulate
 from typing import Any
 
 import jinja2
-from jinja2 import nodes
-from jinja2.ext import Extension, loopcontrols
-from jinja2.sandbox import ImmutableSandboxedEnvironment
-from jinja2.visitor import NodeTransformer
 
-MAX_STEPS = 200_000  # turns of all loops of a template together; one for a long chat takes some thousands
-MAX_TEXT = 5_000_000  # characters that a template may render; on the way it may make ten times as many
+from crawl2chat.tokenizer.template_sandbox import TemplateFault, compile_template, render, tojson
+
 MAX_FORMS = 1_000  # orders of roles that are remembered
-MAX_WIDTH = 10_000  # to which a template may pad or repeat something
 PRIVATE = range(0xF0000, 0xFFFFD)  # characters of no meaning, to break names and to mark contents with
 # A private character in the place of a content, or of the name of a call that is replaced as a whole
 MARK = re.compile(rf'(?:{{"name": ")?([{chr(PRIVATE[0])}-{chr(PRIVATE[-1])}])(?:", "arguments": {{}}}})?')
 TOOL_RESULT_ID = "call{:05d}"  # nine characters, which Mistral's templates ask for
-
-
-class TemplateFault(ValueError):
-    """What a template refuses, such as an order of roles, or what is wrong with the template itself."""
 
 
 @dataclass(frozen=True)
@@ -71,10 +60,7 @@ class ChatTemplate:
 
     @cached_property
     def program(self) -> jinja2.Template:
-        try:
-            return _environment().from_string(self.source)
-        except jinja2.TemplateError as error:
-            raise TemplateFault(f"the chat template can't be read: {error}") from error
+        return compile_template(self.source)
 
     @property
     def reads_tools(self) -> bool:
@@ -88,20 +74,9 @@ class ChatTemplate:
         tools: Sequence[Mapping[str, Any]] | None = None,
     ) -> str:
         """Return the text as transformers renders it. Raises TemplateFault."""
-        _steps_left[0], _made[0] = MAX_STEPS, 0
-        try:
-            text = self.program.render(
-                messages=messages, tools=tools, add_generation_prompt=add_generation_prompt, **self.variables
-            )
-        except TemplateFault:
-            raise
-        except RecursionError:
-            raise TemplateFault("the chat template calls itself without end") from None
-        except Exception as error:  # a template is a program, which may fail in any way
-            raise TemplateFault(f"the model's chat template refuses this conversation: {error}") from error
-        if len(text) > MAX_TEXT:
-            raise TemplateFault(f"the chat template writes more than {MAX_TEXT:,} characters")
-        return text
+        return render(
+            self.program, messages=messages, tools=tools, add_generation_prompt=add_generation_prompt, **self.variables
+        )
 
     def write(
         self,
@@ -131,7 +106,7 @@ class ChatTemplate:
         texts = []
         for message in messages:
             texts += [message["content"]] if message["content"] else []
-            texts += [_tojson(call["function"]) for call in message.get("tool_calls") or ()]
+            texts += [tojson(call["function"]) for call in message.get("tool_calls") or ()]
         return form.filled([self.compose(text) for text in texts])
 
     def _write(
@@ -161,7 +136,7 @@ class ChatTemplate:
 
     @cached_property
     def asking(self) -> str:
-        """What the template writes to have the assistant write; empty where that can't be told."""
+        """What the template writes to have the assistant write; empty if that can't be found."""
         question = [{"role": "user", "content": "Hello?"}]
         try:
             before, whole = self.render(question), self.render(question, add_generation_prompt=True)
@@ -177,7 +152,7 @@ class ChatTemplate:
         rendered: Callable[..., str],
         text: str,
     ) -> list[tuple[int, int]]:
-        """Where in the text each assistant's turn that is to be learned stands."""
+        """Where in the text each assistant's turn that is to be learned begins and ends."""
         for within in (False, True):  # marks around a content, and where the template strips it, around what is left
             marked = rendered([_marked(m, marks[2 * i], marks[2 * i + 1], within) for i, m in enumerate(messages)])
             places = _places(marked, marks)
@@ -198,7 +173,7 @@ class ChatTemplate:
             if self.asking:
                 at = text.rfind(self.asking, earliest, begin)
                 begin = at + len(self.asking) if at >= 0 else begin
-            else:  # as Llama 2's and Mistral's: all that comes behind the question
+            else:  # as Llama 2's and Mistral's: all that comes after the question
                 with contextlib.suppress(TemplateFault):
                     before = rendered(messages[:i])
                     begin = len(before) if text.startswith(before) and earliest <= len(before) < begin else begin
@@ -288,7 +263,7 @@ def _unused_characters(texts: Iterator[str], n: int) -> list[str]:
 
 
 def _broken(value: Any, control: re.Pattern[str], breaker: str) -> Any:
-    """The value with a breaker behind the first character of every name of a control token."""
+    """The value with a breaker after the first character of every name of a control token."""
     if isinstance(value, str):
         broken = control.sub(lambda m: m.group()[0] + breaker + m.group()[1:], value)
         while control.search(broken):  # a name of one character, or one that only appeared by the first cut
@@ -333,7 +308,7 @@ def _marked(message: Mapping[str, Any], begin: str, end: str, within: bool) -> M
 
 
 def _places(marked: str, marks: Sequence[str]) -> dict[int, int] | None:
-    """Where each mark stands, by its number, in the text without marks; None if one stands there twice."""
+    """Where each mark is, by its number, in the text without marks; None if one occurs twice."""
     number = {mark: i for i, mark in enumerate(marks)}
     places: dict[int, int] = {}
     for n_before, match in enumerate(re.finditer(f"[{marks[0]}-{marks[-1]}]", marked)):
@@ -343,135 +318,3 @@ def _places(marked: str, marks: Sequence[str]) -> dict[int, int] | None:
             return None
         places[number[match.group()]] = match.start() - n_before
     return places
-
-
-_steps_left, _made = [MAX_STEPS], [0]  # of the rendering that is going on
-
-
-def _counted(values: Any) -> Any:
-    for value in values:
-        _steps_left[0] -= 1
-        if _steps_left[0] < 0:
-            raise TemplateFault(f"the chat template loops more than {MAX_STEPS:,} times")
-        yield value
-
-
-def _environment() -> jinja2.Environment:
-    """Jinja as transformers sets it up, in a sandbox that also ends what would not end by itself."""
-    environment = _Sandbox(trim_blocks=True, lstrip_blocks=True, extensions=[loopcontrols, _Generation])
-    environment.filters |= {"tojson": _tojson, "counted": lambda values: list(_counted(values)), "concat": _concat}
-    for name in ("batch", "center", "format", "indent", "join", "replace", "wordwrap"):
-        environment.filters[name] = _bounded(environment.filters[name])
-    del environment.globals["lipsum"]
-    environment.globals["raise_exception"] = _refuse
-    environment.globals["strftime_now"] = lambda form: datetime.now().strftime(form)
-    return environment
-
-
-class _Sandbox(ImmutableSandboxedEnvironment):
-    """Jinja's sandbox lets a template reach for nothing; this one does not let it take much time or memory, either."""
-
-    intercepted_binops = frozenset(("*", "**", "%", "+"))
-
-    def call_binop(self, context: Any, operator: str, left: Any, right: Any) -> Any:
-        sizes = [len(side) for side in (left, right) if isinstance(side, (str, list, tuple))]
-        numbers = [abs(side) for side in (left, right) if isinstance(side, (int, float))]
-        if operator == "**" and (sizes or any(number > 1_000 for number in numbers)):
-            raise TemplateFault("the chat template raises a number too high")
-        if operator == "*" and sizes and any(n * size > MAX_TEXT for n in numbers for size in sizes):
-            raise TemplateFault("the chat template repeats a text too often")
-        if operator == "%" and isinstance(left, str):
-            _check_width(left)
-        return _bounded_value(super().call_binop(context, operator, left, right))
-
-    def call(self, context: Any, function: Any, *args: Any, **kwargs: Any) -> Any:
-        text = getattr(function, "__self__", None)
-        if isinstance(text, str):
-            _check_sizes(text, args)
-        return _bounded_value(super().call(context, function, *args, **kwargs))
-
-    def wrap_str_format(self, value: Any) -> Any:
-        wrapped = super().wrap_str_format(value)
-        if wrapped is not None:
-            _check_width(value.__self__)
-        return wrapped
-
-    def _generate(self, source: nodes.Template, *args: Any, **kwargs: Any) -> Any:
-        return super()._generate(_CountSteps().visit(source), *args, **kwargs)
-
-
-class _CountSteps(NodeTransformer):
-    """Hands what a loop goes over, and what `~` puts together, through filters that count."""
-
-    def visit_For(self, node: nodes.For) -> nodes.For:  # noqa: N802
-        self.generic_visit(node)
-        node.iter = nodes.Filter(node.iter, "counted", [], [], None, None, lineno=node.lineno)
-        return node
-
-    def visit_Concat(self, node: nodes.Concat) -> nodes.Filter:  # noqa: N802
-        self.generic_visit(node)
-        parts = nodes.List(node.nodes, lineno=node.lineno)
-        return nodes.Filter(parts, "concat", [], [], None, None, lineno=node.lineno)
-
-
-class _Generation(Extension):
-    """transformers' tag around what a mask for training should cover; the text within is text."""
-
-    tags = {"generation"}  # noqa: RUF012
-
-    def parse(self, parser: Any) -> Any:
-        next(parser.stream)
-        return parser.parse_statements(("name:endgeneration",), drop_needle=True)
-
-
-def _bounded(function: Callable[..., Any]) -> Callable[..., Any]:
-    """The filter, which first looks at what it is given."""
-
-    def bounded(*args: Any, **kwargs: Any) -> Any:
-        given = [*args, *kwargs.values()]
-        text = next((value for value in given if isinstance(value, str)), "")
-        _check_sizes(text, given[given.index(text) + 1 :] if text in given else given)
-        return _bounded_value(function(*args, **kwargs))
-
-    if hasattr(function, "jinja_pass_arg"):
-        bounded.jinja_pass_arg = function.jinja_pass_arg  # type: ignore[attr-defined]
-    return bounded
-
-
-def _check_sizes(text: str, args: Sequence[Any]) -> None:
-    """Raise TemplateFault where a method of a text would make far more of it."""
-    if any(isinstance(argument, int) and abs(argument) > MAX_WIDTH for argument in args):
-        raise TemplateFault("the chat template pads or cuts a text too far")
-    if len(args) > 1 and all(isinstance(argument, str) for argument in args[:2]):
-        times = text.count(args[0])
-        if times * len(args[1]) > MAX_TEXT:
-            raise TemplateFault("the chat template replaces by too much text")
-    if args and isinstance(args[0], (list, tuple)) and len(args[0]) * len(text) > MAX_TEXT:
-        raise TemplateFault("the chat template joins by too much text")
-
-
-def _check_width(form: str) -> None:
-    """Raise TemplateFault for a format such as %100000d or {:100000}."""
-    if len(form) < MAX_WIDTH and re.search(r"[%:{][^a-zA-Z%]{0,8}\d{5}", form):
-        raise TemplateFault("the chat template pads a text too far")
-
-
-def _concat(parts: list[Any]) -> Any:
-    return _bounded_value("".join(map(str, parts)))
-
-
-def _bounded_value(value: Any) -> Any:
-    """The value, if what one rendering makes stays bounded in all."""
-    if isinstance(value, (str, list)):
-        _made[0] += len(value)
-        if _made[0] > 10 * MAX_TEXT:
-            raise TemplateFault(f"the chat template makes more than {10 * MAX_TEXT:,} characters")
-    return value
-
-
-def _refuse(message: str) -> None:
-    raise jinja2.TemplateError(message)
-
-
-def _tojson(value: Any, ensure_ascii: bool = False, indent: int | None = None, **others: Any) -> str:
-    return json.dumps(value, ensure_ascii=ensure_ascii, indent=indent, **others)  # Jinja's own is for HTML

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 # Long runs of white space or of combining marks are more than the libraries behind the tokenizer can take.
 # Every common split pattern ends in `\s+(?!\S)`. For its lookahead the engine behind tiktoken and rustbpe keeps a place
 # to backtrack to for each character of the run, a million at most; one more ends the process with a panic.
-# Python's NFC sorts the marks behind a letter by insertion, in quadratic time.
+# Python's NFC sorts the marks after a letter by insertion, in quadratic time.
 MAX_SPACE_RUN, MAX_MARK_RUN = 1 << 16, 1 << 8  # characters; a shorter run is never cut
 UNKNOWN = "\ufffd".encode()
 NOT_SPACE = re.compile(r"\S")
@@ -64,7 +64,7 @@ class Encoding:
         return _joined(map(self.encoding.encode_ordinary, self._stretches(text)))
 
     def encode_with_ends(self, text: str, *, at_start: bool = True) -> tuple[list[int], list[int]]:
-        """As `encode`, of text that is composed if need be, and the character of the text behind each token."""
+        """As `encode`, of text that is composed if need be, and the character of the text after each token."""
         if self.library:
             return self.library.ends(text, at_start=at_start)
         ids = self.encode(text)

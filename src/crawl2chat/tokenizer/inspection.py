@@ -30,8 +30,8 @@ class Cut:
 
     content: bytes  # the text in UTF-8, as the encoding reads it
     ids: np.ndarray  # (tokens,) int64
-    ends: np.ndarray  # (tokens,) int64: the byte of `content` behind each token
-    group_ends: np.ndarray  # (groups,) int64: the token behind each group
+    ends: np.ndarray  # (tokens,) int64: the byte of `content` after each token
+    group_ends: np.ndarray  # (groups,) int64: the token after each group
 
     @property
     def bytes_per_token(self) -> float:
@@ -58,7 +58,7 @@ def cut_ids(encoding: Encoding, ids: Sequence[int], text: str) -> Cut:
 
 
 def grapheme_ends(text: str) -> np.ndarray:
-    """The byte of the text's UTF-8 behind each grapheme (UAX 29), int64."""
+    """The byte of the text's UTF-8 after each grapheme (UAX 29), int64."""
     if text.isascii():
         ends = np.arange(1, len(text) + 1, dtype=np.int64)
         return ends[[i for i in range(len(text)) if text[i : i + 2] != "\r\n"]] if "\r\n" in text else ends

@@ -56,7 +56,7 @@ class LibraryEncoding:
         return [found.ids for found in self.at_start.encode_batch_fast(list(texts), add_special_tokens=False)]
 
     def ends(self, text: str, *, at_start: bool) -> tuple[list[int], list[int]]:
-        """Ids, and for each the character of the text behind it."""
+        """Ids, and for each the character of the text after it."""
         found = (self.at_start if at_start else self.inside).encode(text, add_special_tokens=False)
         return found.ids, [end for _, end in found.offsets]
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from crawl2chat.stages.files import StageError
-from crawl2chat.tokenizer.tokenizer import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, read_content, split_pattern
+from crawl2chat.tokenizer.huggingface import GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN, read_content, split_pattern
 
 KNOWN = {GPT2_PATTERN, LLAMA3_PATTERN, QWEN2_PATTERN}
 
@@ -92,7 +92,7 @@ def _entries(part: Any) -> Iterator[tuple[Any, Any]]:
 
 
 def _texts(expressions: set[str]) -> Iterator[str]:
-    """Long runs: of characters of many kinds, and of all that stands together in an expression; ended otherwise."""
+    """Long runs: of characters of many kinds, and of all that occurs together in an expression; ended otherwise."""
     pieces = dict.fromkeys(ORDINARY)
     for size in (1, 2, 3):
         for expression in sorted(expressions):

@@ -12,7 +12,8 @@ from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.settings import Settings
 from crawl2chat.tokenizer.encoding import cut_white_space
-from crawl2chat.tokenizer.tokenizer import CONTROL_TOKENS, QWEN2_PATTERN, Tokenizer
+from crawl2chat.tokenizer.huggingface import QWEN2_PATTERN
+from crawl2chat.tokenizer.tokenizer import CONTROL_TOKENS, Tokenizer
 
 
 class TokenizerSettings(Settings):

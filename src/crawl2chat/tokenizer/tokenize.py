@@ -5,7 +5,6 @@ even a large GPU reads (docs/decisions.md), and only with all lengths known can 
 whole of an epoch, so that a batch is a function of its step.
 """
 
-import json
 import mmap
 import re
 import shutil
@@ -13,14 +12,13 @@ import time
 from collections.abc import Iterator
 from functools import lru_cache, partial
 from pathlib import Path
-from typing import Any
 
 import xxhash
 
 from crawl2chat.parallel.map_shards import map_shards
 from crawl2chat.refine.copies.shuffle import in_this_process
 from crawl2chat.refine.documents import Document, Losses, Part, cut_file, files_of, is_text, read_part
-from crawl2chat.stages.files import write_json
+from crawl2chat.stages.files import read_json, write_json
 from crawl2chat.stages.text_files import BOM, decode_lossy
 from crawl2chat.tokenizer.shards import TokenizedDocuments, TokenWriter, join_tokens
 from crawl2chat.tokenizer.tokenizer import Tokenizer
@@ -28,10 +26,11 @@ from crawl2chat.tokenizer.tokenizer import Tokenizer
 PART_BYTES = 16 << 20  # of text that a process encodes at a time, about two seconds
 PIECE_BYTES = 1 << 20  # encoded in one call; longer documents are encoded in pieces
 MAX_WORD_BYTES = 1 << 16  # a place to cut is looked for within this many
-# Before a space behind a word, and behind a line end before a word: no split pattern lets a word go on there, and
+# Before a space after a word, and after a line end before a word: no split pattern lets a word go on there, and
 # it's a place between two characters. (What may be white space in UTF-8 begins with \xc2, \xe1, \xe2 or \xe3.)
 BETWEEN_WORDS = re.compile(rb"(?<=[\x21-\x7e])(?= )|(?<=\n)(?=[\x21-\x7e\xc3-\xdf\xe0\xe4-\xf4])")
 SPLITS = ("training", "held_out")
+COUNTS = "counts.json"  # in a part's folder
 
 
 def tokenize(
@@ -47,7 +46,7 @@ def tokenize(
     """Ids of the training and of the held-out documents, in the order of the files, below `out`.
 
     Which documents are held out (that share) depends on seed and text alone, and nothing on the number of workers.
-    A killed run goes on behind the parts that were finished. Raises StageError for a place without documents.
+    A killed run goes on after the parts that were finished. Raises StageError for a place without documents.
     """
     if not all((out / split).exists() for split in SPLITS):
         parts = [(files, out / "parts" / f"{i:06d}") for i, files in enumerate(_parts(documents, part_bytes))]
@@ -62,7 +61,7 @@ def tokenize(
             join_tokens([folder / split for folder in folders], out / split, end_of_text)
         losses = Losses()
         for folder in folders:
-            losses.add_json(_read_counts(folder)["losses"])
+            losses.add_json(read_json(folder / COUNTS)["losses"])
         losses.report("tokenize")
     shutil.rmtree(out / "parts", ignore_errors=True)  # also those that a kill left behind the joined ones
     training, measured = (TokenizedDocuments.load(out / split) for split in SPLITS)
@@ -90,7 +89,7 @@ def encode_parts(parts: list[Part], out: Path, tokenizer: Path, held_out: float,
                 split.add(piece.decode("utf-8"), goes_on=i > 0)
     for writer in writers:
         writer.close()
-    write_json(out / "counts.json", {
+    write_json(out / COUNTS, {
         "documents": sum(len(writer.n_bytes) for writer in writers),
         "bytes": sum(sum(writer.n_bytes) for writer in writers),
         "losses": losses.to_json(),
@@ -144,7 +143,7 @@ def _cut(content: bytes | mmap.mmap, at: int) -> int:
     if at == 0 or at >= len(content):
         return min(at, len(content))
     limit = at + MAX_WORD_BYTES
-    found = BETWEEN_WORDS.search(content, at, limit + 1)  # what is behind the place is looked at, too
+    found = BETWEEN_WORDS.search(content, at, limit + 1)  # what is after the place is looked at, too
     if found:
         return found.start()
     while limit < len(content) and content[limit] & 0xC0 == 0x80:  # in the middle of a character
@@ -159,7 +158,7 @@ class Speed:
         self.began, self.documents, self.n_bytes = time.monotonic(), 0, 0
 
     def __call__(self, finished: Path) -> str:
-        counts = _read_counts(finished)
+        counts = read_json(finished / COUNTS)
         self.documents += counts["documents"]
         self.n_bytes += counts["bytes"]
         seconds = time.monotonic() - self.began
@@ -196,11 +195,6 @@ def _hash_file(file: Path, seed: int) -> int:
 def _draw(digest: int) -> float:
     """A number from 0 to 1 that looks drawn at random."""
     return digest / 2**64
-
-
-def _read_counts(folder: Path) -> dict[str, Any]:
-    counts: dict[str, Any] = json.loads((folder / "counts.json").read_text(encoding="utf-8"))
-    return counts
 
 
 _load_tokenizer = lru_cache(maxsize=1)(Tokenizer.load)

@@ -5,49 +5,41 @@ are put in by code, so `<|im_end|>` typed by a user is a handful of harmless byt
 """
 
 import json
-import re
 from bisect import bisect_left, bisect_right
 from collections import deque
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, NotRequired, TypedDict
 
 from crawl2chat.stages.files import AnyPath, StageError, atomic_write, read_model_text, write_json
-from crawl2chat.stages.text_files import what_is_wrong
 from crawl2chat.tokenizer.chat_template import ChatTemplate
 from crawl2chat.tokenizer.encoding import Encoding, to_nfc
+from crawl2chat.tokenizer.huggingface import (
+    CONFIG,
+    FILES,
+    MAX_BYTES,
+    NO_LENGTHS,
+    QWEN2_PATTERN,
+    TEMPLATE,
+    TOKENIZER,
+    ends_of_generation,
+    faults_of,
+    parse,
+    parts_of,
+    printable,
+)
 
 if TYPE_CHECKING:
     from crawl2chat.tokenizer.library import LibraryEncoding
 
-# Qwen2's split: contractions, words with a leading space, single digits, punctuation, line ends, space.
-# One of the few patterns that llama.cpp knows by name.
-QWEN2_PATTERN = (
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-# Added tokens that are not special and look like tags are control tokens as well: text never becomes one
-TAG = re.compile(r"[<\[|{].{1,60}[>\]|}]")
 ENDS_OF_TEXT = ("<|endoftext|>", "<|end_of_text|>")  # which end a document, of all that have them
 ENDS_OF_TURN = ("<|im_end|>", "<|eot_id|>", "<|end|>", "<end_of_turn>", "<|endoftext|>", "</s>")
-LLAMA3_PATTERN = (  # numbers in groups of three digits
-    r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-    r"|\s*[\r\n]+|\s+(?!\S)|\s+"
-)
-GPT2_PATTERN = r"'(?:[sdmt]|ll|ve|re)| ?\p{L}+| ?\p{N}+| ?[^\s\p{L}\p{N}]+|\s+(?!\S)|\s+"  # of ByteLevel by default
 END_OF_TEXT, IM_START, IM_END = "<|endoftext|>", "<|im_start|>", "<|im_end|>"
 TOOL_CALL, TOOL_RESPONSE = ("<tool_call>", "</tool_call>"), ("<tool_response>", "</tool_response>")
 CONTROL_TOKENS = (
     END_OF_TEXT, IM_START, IM_END, *TOOL_CALL, *TOOL_RESPONSE, "<think>", "</think>",
 )  # fmt: skip
 ROLES = ("system", "user", "assistant", "tool")
-TOKENIZER, CONFIG, TEMPLATE = "tokenizer.json", "tokenizer_config.json", "chat_template.jinja"
-FILES = (TOKENIZER, CONFIG, TEMPLATE, "special_tokens_map.json")  # those that transformers keeps a tokenizer in
-MOST_IDS = 10_000_000  # the largest vocabularies have a quarter of a million
-MAX_BYTES = 200_000_000  # of such a file; those of the largest vocabularies have 35 million
-# What fine-tuning leaves in tokenizer.json: how its batches were cut and padded. Without it, ids are those of the text.
-NO_LENGTHS = {"truncation": None, "padding": None}
 # ChatML with Hermes-style tool calls, as Qwen's models write them: a tool's answer comes in the user's turn.
 CHAT_TEMPLATE = (
     "{%- set rest = messages -%}"
@@ -159,9 +151,12 @@ class Tokenizer(Encoding):
 
     def _named(self, kind: str) -> int | None:
         """The id of a special token that tokenizer_config.json names."""
+        return self.controls.get(self._name_of(kind) or "")
+
+    def _name_of(self, kind: str) -> str | None:
         token = self.config.get(kind)
         name = token.get("content") if isinstance(token, dict) else token
-        return self.controls.get(name) if isinstance(name, str) else None
+        return name if isinstance(name, str) else None
 
     def _beginning(self) -> int:
         """What the tokenizer's own files put before a text, else what separates documents."""
@@ -175,12 +170,8 @@ class Tokenizer(Encoding):
         return bos if bos is not None and self.config.get("add_bos_token") else self.end_of_text
 
     def _chat_template(self, eos: int | None) -> ChatTemplate:
-        variables = {}
-        for kind in ("bos_token", "eos_token", "unk_token", "pad_token"):
-            token = self.config.get(kind)
-            name = token.get("content") if isinstance(token, dict) else token
-            if isinstance(name, str):
-                variables[kind] = name
+        named = {kind: self._name_of(kind) for kind in ("bos_token", "eos_token", "unk_token", "pad_token")}
+        variables = {kind: name for kind, name in named.items() if name is not None}
         names = {id: name for name, id in self.controls.items()}
         variables.setdefault("eos_token", names.get(self.end_of_text if eos is None else eos, ""))
         variables.setdefault("bos_token", "")
@@ -284,21 +275,17 @@ class Tokenizer(Encoding):
             raise StageError(f"{folder}: no tokenizer.json in it; run the tokenizer stage or name its folder")
         files = {name: file.with_name(name) for name in FILES if name != TOKENIZER} | {TOKENIZER: file}
         texts = {name: read_model_text(path, MAX_BYTES) for name, path in files.items() if path.is_file()}
-        content = _parse(file, texts[TOKENIZER])
-        if not isinstance(_parse(files[CONFIG], texts.get(CONFIG, "{}")), dict):
+        content = parse(file, texts[TOKENIZER])
+        if not isinstance(parse(files[CONFIG], texts.get(CONFIG, "{}")), dict):
             raise StageError(f"{files[CONFIG]}: expected a JSON object")
         if isinstance(content, dict) and any(content.get(name) for name in NO_LENGTHS):
             texts[TOKENIZER] = json.dumps(content | NO_LENGTHS, ensure_ascii=False)
         generation = file.with_name("generation_config.json")
-        try:
-            tokenizer = Tokenizer(**_parts(content), files=texts, generation=_ends_of_generation(generation))
-            content = _parse(generation, read_model_text(generation)) if generation.is_file() else None
+        with faults_of(file):
+            tokenizer = Tokenizer(**parts_of(content), files=texts, generation=ends_of_generation(generation))
+            content = parse(generation, read_model_text(generation)) if generation.is_file() else None
             tokenizer.generation_config = content if isinstance(content, dict) else {}
             return tokenizer
-        except StageError as error:
-            raise StageError(f"{file}: {error}") from error
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-            raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
 
     def to_huggingface(self) -> dict[str, Any]:
         """The content of `tokenizer.json`: that of the file that it was read from, if it was."""
@@ -332,88 +319,6 @@ class Tokenizer(Encoding):
         }
 
 
-def _character_of_byte() -> dict[int, str]:
-    """GPT-2's map of bytes to printable characters: the printable ones stay, the others move up from 256."""
-    printable = [*range(ord("!"), ord("~") + 1), *range(ord("¡"), ord("¬") + 1), *range(ord("®"), ord("ÿ") + 1)]
-    others = [byte for byte in range(256) if byte not in printable]
-    return {b: chr(b) for b in printable} | {b: chr(256 + i) for i, b in enumerate(others)}
-
-
-CHARACTER_OF_BYTE = _character_of_byte()
-BYTE_OF_CHARACTER = {character: byte for byte, character in CHARACTER_OF_BYTE.items()}
-
-
-def printable(token: bytes) -> str:
-    """A token as `tokenizer.json` and GGUF write it: a character a byte."""
-    return "".join(CHARACTER_OF_BYTE[byte] for byte in token)
-
-
-def read_encoding(file: Path) -> Encoding:
-    """The encoding of a `tokenizer.json`, whether or not it has the control tokens of a chat format.
-
-    Raises StageError when it can't be read, and for a kind that is not supported.
-    """
-    content = read_content(file)
-    try:
-        return Encoding(**_parts(content))
-    except StageError as error:
-        raise StageError(f"{file}: {error}") from error
-    except (ValueError, LookupError, TypeError, AttributeError, RecursionError) as error:
-        raise StageError(f"{file}: not a tokenizer.json that can be used: {error!r}") from error
-
-
-def read_content(file: Path) -> dict[str, Any]:
-    """The content of a `tokenizer.json`. Raises StageError for what is none."""
-    content = _parse(file, read_model_text(file, MAX_BYTES))
-    if not isinstance(content, dict):
-        raise StageError(f"{file}: expected a JSON object, found {type(content).__name__}")
-    return content
-
-
-def _parts(content: dict[str, Any]) -> dict[str, Any]:
-    """What Encoding is made of, for tiktoken if it can express the tokenizer exactly. Raises StageError."""
-    model, added = content["model"], content["added_tokens"]
-    for name, id in [*model["vocab"].items(), *((token["content"], token["id"]) for token in added)]:
-        if type(id) is not int or not 0 <= id < MOST_IDS:
-            raise StageError(f"{name[:40]!r} has the id {repr(id)[:40]}; expected one from 0 to {MOST_IDS - 1:,}")
-    if any(not token["content"] for token in added):
-        raise StageError("one of its added tokens is empty")
-    if len(set(model["vocab"].values())) != len(model["vocab"]):
-        raise StageError("several tokens of its vocabulary have one id")
-    controls = {token["content"]: token["id"] for token in added if token["special"] or TAG.fullmatch(token["content"])}
-    pattern = split_pattern(content["pre_tokenizer"])
-    normalizer = (content.get("normalizer") or {}).get("type")
-    if (
-        model["type"] == "BPE"
-        and pattern is not None
-        and normalizer in (None, "NFC")
-        and len(controls) == len(added)
-        and _merges_in_order(model)
-        and BYTE_OF_CHARACTER.keys() <= model["vocab"].keys()  # or tiktoken panics at a byte without a token
-    ):
-        ranks = {
-            bytes(BYTE_OF_CHARACTER[character] for character in token): id
-            for token, id in model["vocab"].items()
-            if token not in controls
-        }
-        return {"ranks": ranks, "controls": controls, "pattern": pattern, "nfc": normalizer == "NFC"}
-    from crawl2chat.tokenizer.library import LibraryEncoding
-
-    library = LibraryEncoding(content, controls)
-    by_id = {id: library.bytes_of(token, BYTE_OF_CHARACTER) for token, id in library.tokens.items()}
-    ranks = {}
-    for id in sorted(by_id):
-        ranks.setdefault(by_id[id], id)
-    return {"ranks": ranks, "controls": controls, "pattern": "", "library": library, "by_id": by_id}
-
-
-def _merges_in_order(model: dict[str, Any]) -> bool:
-    """Whether the pair that tiktoken would merge first, that of the lowest id, is the one that comes first here."""
-    pairs = (merge.split(" ") if isinstance(merge, str) else merge for merge in model["merges"])
-    made = [model["vocab"][left + right] for left, right in pairs]
-    return bool(model.get("ignore_merges")) or all(a < b for a, b in pairwise(made))
-
-
 def _covered(begin: int, ends: Sequence[int], authored: Iterable[tuple[int, int]]) -> list[int]:
     """Of each token of a piece that begins at a character, whether any character of it is in one of the stretches."""
     mask = [0] * len(ends)
@@ -423,35 +328,3 @@ def _covered(begin: int, ends: Sequence[int], authored: Iterable[tuple[int, int]
         first, stop = bisect_right(ends, a - begin), 1 + bisect_left(ends, b - begin)
         mask[first:stop] = [1] * len(mask[first:stop])
     return mask
-
-
-def _ends_of_generation(file: Path) -> list[int]:
-    """The ids that a model's generation_config.json, or else its config.json, names as ends."""
-    for place in (file, file.with_name("config.json")):
-        content = _parse(place, read_model_text(place)) if place.is_file() else None
-        ends = content.get("eos_token_id") if isinstance(content, dict) else None
-        if ends is not None:
-            return [id for id in (ends if isinstance(ends, list) else [ends]) if type(id) is int and id >= 0]
-    return []
-
-
-def split_pattern(pre_tokenizer: dict[str, Any] | None) -> str | None:
-    """The regular expression of a split and then bytes, which is all that tiktoken does; None for anything else."""
-    match (pre_tokenizer or {}).get("pretokenizers"):
-        case [
-            {"type": "Split", "pattern": {"Regex": str(pattern)}, "behavior": "Isolated", "invert": False},
-            {"type": "ByteLevel", "add_prefix_space": False, "use_regex": False},
-        ]:
-            return pattern
-    match pre_tokenizer:
-        case {"type": "ByteLevel", "add_prefix_space": False, **others} if others.get("use_regex", True):
-            return GPT2_PATTERN
-    return None
-
-
-def _parse(file: Path, text: str) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        wrong = what_is_wrong(file) or f"not a {file.name} that can be used: {error!r}"
-        raise StageError(f"{file}: {wrong}") from error

@@ -199,15 +199,12 @@ class MicroBatch:
             if not fewer:
                 for network in self.networks:
                     network.recomputes_blocks = True
-                print(
-                    f"{self.label}: memory ran out; going on with gradient checkpointing",
-                    file=sys.stderr,
-                )
+                print(f"{self.label}: memory ran out; going on with gradient checkpointing", file=sys.stderr)
                 continue
             self.tokens = self.rows // 2 * row_tokens
             print(
                 f"{self.label}: memory ran out; going on with {rows_within(self.rows // 2, rows) * row_tokens} tokens "
-                f"a forward pass, {rows * row_tokens} a step as before",
+                f"per forward pass, {rows * row_tokens} per step as before",
                 file=sys.stderr,
             )
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol
 import torch
 
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, StageError, write_json, write_jsonl
+from crawl2chat.stages.files import AnyPath, StageError, read_json, write_json, write_jsonl
 from crawl2chat.stages.settings import Settings
 from crawl2chat.stages.stage import TRACKED
 from crawl2chat.train.settings import Track
@@ -49,11 +49,12 @@ class Metrics:
             self.tracker.log(line)
 
     def until(self, step: int) -> list[dict[str, Any]]:
-        """The lines of the steps that a resumed run has behind it; says so when they have been lost."""
+        """The lines of the steps that a resumed run has behind it; reports it if they have been lost."""
         lines = [line for line in read_metrics(self.file) if line["step"] <= step]
         if step and not any(line["step"] == step for line in lines):
             print(
-                f"{self.file}: lacks step {step}, of the checkpoint; spikes are judged anew from here", file=sys.stderr
+                f"{self.file}: lacks step {step}, of the checkpoint; spikes are judged afresh from here",
+                file=sys.stderr,
             )
         return lines
 
@@ -142,7 +143,7 @@ class _Tracker:
     ) -> None:
         self.track, self.label, self.failed = track, label, False
         file = metrics.with_name(TRACKED)
-        names: dict[str, str] = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+        names: dict[str, str] = read_json(file) if file.exists() else {}
         begun = track in names
         name = names.setdefault(track, f"{metrics.parent.resolve().parent.name}-{label}-{uuid.uuid4().hex[:6]}")
         self.shown = {_key(line) for line in again} if begun else set()

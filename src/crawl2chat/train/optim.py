@@ -53,13 +53,14 @@ class MuonAdamW:
         """Parameters may be sharded: each rank then steps its rows, but for a matrix's orthogonalisation.
 
         beta1: AdamW's momentum. bf16: orthogonalise in bf16, for hardware that multiplies it natively.
-        adapter_lr: AdamW's rate for the factors of a low-rank update. Frozen parameters are passed over.
+        adapter_lr: AdamW's rate where there is a low-rank update, for its factors and for what is trained next to them:
+        the head of a reward model, which a rate made for small models would throw about. Frozen parameters are passed
+        over.
         """
         self.beta1 = beta1
         self.orthogonalise = partial(orthogonalise, dtype=torch.bfloat16 if bf16 else torch.float32)
         self.ranks = ranks
-        self.matrix_lr, self.embedding_lr, self.weight_decay = matrix_lr, embedding_lr, weight_decay
-        self.adapter_lr = adapter_lr
+        self.matrix_lr, self.weight_decay = matrix_lr, weight_decay
         self.matrices: dict[str, nn.Parameter] = {}
         self.others: dict[str, nn.Parameter] = {}
         for name, parameter in named:
@@ -67,6 +68,7 @@ class MuonAdamW:
                 continue
             in_block = parameter.ndim == 2 and ".layers." in name and not is_adapter(name)
             (self.matrices if in_block else self.others)[name] = parameter
+        self.others_lr = adapter_lr if any(map(is_adapter, self.others)) else embedding_lr
         self.by_shape: dict[torch.Size, list[str]] = defaultdict(list)
         for name, parameter in self.matrices.items():
             self.by_shape[parameter.shape].append(name)
@@ -83,8 +85,7 @@ class MuonAdamW:
         for names in self.by_shape.values():
             self._step_matrices(names, scale * self.matrix_lr, momentum)
         for name, parameter in self.others.items():
-            lr = self.adapter_lr if is_adapter(name) else self.embedding_lr
-            self._step_adamw(name, parameter, step, scale * lr)
+            self._step_adamw(name, parameter, step, scale * self.others_lr)
 
     def zero_grad(self) -> None:
         for parameter in (*self.matrices.values(), *self.others.values()):

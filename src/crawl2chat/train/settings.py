@@ -28,9 +28,7 @@ class OptimiserSettings(Settings):
         "0 disables",
     )
     stop_after_skipped: int = Field(
-        5,
-        ge=1,
-        description="stop after this many consecutive steps skipped for a NaN or infinite loss or gradient",
+        5, ge=1, description="stop after this many consecutive steps skipped for a NaN or infinite loss or gradient"
     )
 
 
@@ -191,8 +189,7 @@ class PretrainSettings(TrainSettings):
         description="how documents fill rows: concatenate wastes nothing; best_fit cuts only those longer than seq_len",
     )
     attend: Literal["row", "document"] = Field(
-        "row",
-        description="what a token attends to: all before it in its row, or only its own document (slow on a CPU)",
+        "row", description="what a token attends to: all before it in its row, or only its own document (slow on a CPU)"
     )
     held_out: float = Field(0.02, ge=0, lt=1, description="share of the documents kept for measuring, never trained on")
 

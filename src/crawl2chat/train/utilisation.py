@@ -19,7 +19,7 @@ class Device:
     name: str
     bf16_flops: float  # FLOP/s of dense matrix products, without sparsity, accumulated in fp32
     memory: float  # bytes
-    price: float  # dollars an hour; an assumption, as of 2026
+    price: float  # dollars per hour; an assumption, as of 2026
 
 
 # Under the name to give on the command line, a word of the one that CUDA has for it. The SXM forms of those that have

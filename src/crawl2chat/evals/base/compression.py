@@ -19,13 +19,7 @@ from numpy.typing import NDArray
 from crawl2chat.compress.archive import compress, decompress, exact_ids, read_block, read_header
 from crawl2chat.compress.coder import stream_starts
 from crawl2chat.evals.base.model_under_test import ModelUnderTest
-from crawl2chat.evals.bits_per_byte import (
-    LOGITS_AT_ONCE,
-    bits_over_bytes,
-    document_bits,
-    token_nats,
-    unigram_nats,
-)
+from crawl2chat.evals.bits_per_byte import LOGITS_AT_ONCE, bits_over_bytes, document_bits, token_nats, unigram_nats
 from crawl2chat.model import Transformer
 from crawl2chat.refine.documents import Document
 from crawl2chat.stages.figures import Figure

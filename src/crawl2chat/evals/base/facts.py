@@ -19,16 +19,7 @@ from crawl2chat.generate import Sampling
 from crawl2chat.generate.request import Completion
 from crawl2chat.stages.figures import Figure, mean, share
 from crawl2chat.stages.files import write_jsonl
-from crawl2chat.tinyweb.truth import (
-    NOUN_PHRASES,
-    RELATIONS,
-    Ledger,
-    Person,
-    Relation,
-    answer,
-    questions,
-    with_article,
-)
+from crawl2chat.tinyweb.truth import NOUN_PHRASES, RELATIONS, Ledger, Person, Relation, answer, questions, with_article
 from crawl2chat.tokenizer import Message
 
 T = TypeVar("T")

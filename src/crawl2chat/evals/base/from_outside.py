@@ -47,7 +47,7 @@ OWN_SAMPLES, OWN_TOKENS = 4, 64
 def measure_from_outside(engine: Engine, text: Path | None, limit: int, seed: int = 0) -> Measured:
     """All parts, with what the model said; `text` is what bits per byte are measured on, none without it.
 
-    limit: questions of each kind and class, as far as there are so many.
+    limit: maximum number of questions of each kind and class.
     """
     figures = bits_of_text(engine, text) if text else []
     answers: list[dict[str, Any]] = []  # with the part that each belongs to

@@ -90,7 +90,7 @@ def measure_induction(model: Transformer, texts: Sequence[Repeats]) -> Induction
 
 
 def _look(model: Transformer, ids_t: Tensor) -> tuple[Tensor, Tensor]:
-    """All heads' attention (layers, heads, T, T), and the most probable token behind each."""
+    """All heads' attention (layers, heads, T, T), and the most probable token after each."""
     unseen_tt = torch.ones(len(ids_t), len(ids_t), device=ids_t.device).triu(1).bool()
     layers: list[Tensor] = []
 

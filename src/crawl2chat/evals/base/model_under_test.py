@@ -43,7 +43,7 @@ class ModelUnderTest:
         tokens = model / "tokens"
         if manifest is None or not tokens.is_dir():
             raise StageError(
-                f"base: {model} is no finished pretrain stage's folder, so what it learned from is not known"
+                f"base: {model} is not a finished pretrain stage's folder, so what it learned from is not known"
             )
         pretraining = manifest.settings
         if manifest.inputs["refine"] != hash_path(documents):

@@ -48,15 +48,8 @@ def measure_arc(model: Transformer, tokenizer: Tokenizer, rows: Rows) -> Measure
         spans = [Span(prompt + tokenizer.encode(letter), len(prompt)) for letter in ascii_uppercase[: len(choices)]]
         n_cut += any(len(span.ids) > context for span in spans)
         groups.append([cut(span, context) for span in spans])
-    done = 0
     with Progress("arc", sum(map(len, groups)), "letter") as progress:
-
-        def advance(n: int) -> None:
-            nonlocal done
-            done += n
-            progress.update(done)
-
-        scores = score(model, groups, advance)
+        scores = score(model, groups, progress.advance)
     nats = [[of.nats for of in found] for found in scores]
     chosen = [of.index(min(of)) for of in nats]
     answers = [
@@ -81,13 +74,13 @@ def _choices_of(rows: Rows, i: int) -> tuple[str, list[str], int]:
     if flat:
         question, right = text_of(rows, i, "query").removeprefix("Question: "), rows.rows[i].get("gold")
         if not isinstance(right, int) or not 0 <= right < len(choices):
-            raise StageError(f"{rows.source}, row {i}: gold = {right!r} is none of its {len(choices)} choices")
+            raise StageError(f"{rows.source}, row {i}: gold = {right!r} is not one of its {len(choices)} choices")
         return question, choices, right
     labels, key = value_of(rows, i, "choices", "label"), value_of(rows, i, "answerKey")
     if not isinstance(labels, list) or len(labels) != len(choices):
         raise StageError(f"{rows.source}, row {i}: {len(choices)} choices have the labels {labels!r}; expected as many")
     if key not in labels:
-        raise StageError(f"{rows.source}, row {i}: answerKey = {key!r} is none of its labels {labels!r}")
+        raise StageError(f"{rows.source}, row {i}: answerKey = {key!r} is not one of its labels {labels!r}")
     return text_of(rows, i, "question"), choices, labels.index(key)
 
 

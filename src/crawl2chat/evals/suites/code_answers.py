@@ -28,15 +28,15 @@ class _Part:
     """A stretch of an answer between two fences, or between one and the answer's end."""
 
     text: str
-    label: str | None  # behind the fence that opens it, in lower case; None outside of fences
+    label: str | None  # after the fence that opens it, in lower case; None outside of fences
 
 
 def program_of(prompt: str, name: str, test: str, answer: str) -> str:
     """The program that a HumanEval problem's tests are run in.
 
-    The last part of the answer that defines the function counts, behind what comes before the function in the prompt
-    and behind other blocks that hold only imports and other functions: those before it, and those after it that define
-    something that it uses, not tests. If no part defines the function, a body goes behind the prompt.
+    The last part of the answer that defines the function counts, after what comes before the function in the prompt
+    and after other blocks that hold only imports and other functions: those before it, and those after it that define
+    something that it uses, not tests. If no part defines the function, a body goes after the prompt.
     """
     answer = without_thinking(answer).replace("\r\n", "\n").replace("\r", "\n")
     if _QUOTED_FENCE.search(answer):
@@ -48,8 +48,8 @@ def program_of(prompt: str, name: str, test: str, answer: str) -> str:
     for i, part in enumerate(fenced):
         if _defines(found := _code_in(part.text), name):
             ahead = [part.text for part in fenced[:i] if _only_helps(part.text, name)]
-            behind = [p.text for p in fenced[i + 1 :] if _only_helps(p.text, name) and _defines_used(p.text, found)]
-            code = "\n".join([*ahead, *behind, found])  # what is in its own block wins
+            after = [p.text for p in fenced[i + 1 :] if _only_helps(p.text, name) and _defines_used(p.text, found)]
+            code = "\n".join([*ahead, *after, found])  # what is in its own block wins
     if code is not None:
         before = re.split(rf"^(?:async\s+)?def\s+{re.escape(name)}\b", prompt, maxsplit=1, flags=re.MULTILINE)[0]
         code = before + code
@@ -64,7 +64,7 @@ def program_of(prompt: str, name: str, test: str, answer: str) -> str:
 
 
 def code_in(answer: str) -> str:
-    """The Python in an answer: that of its fenced blocks, one behind the other, or of its text, without words."""
+    """The Python in an answer: that of its fenced blocks, one after the other, or of its text, without words."""
     parts = list(_parts(without_thinking(answer).replace("\r\n", "\n")))
     fenced = [part.text for part in parts if part.label is not None and _may_be_python(part)]
     return "\n\n".join(fenced or (_code_in(part.text) for part in parts))
@@ -115,7 +115,7 @@ def _code_in(text: str) -> str:
 def _up_to_words(code: str) -> str:
     """The lines before the first that is not Python; empty if that is the first, or if it can't be parsed at all."""
     lines = code.split("\n")
-    for _ in range(MAX_CUTS):  # one or two are enough for words behind code
+    for _ in range(MAX_CUTS):  # one or two are enough for words after code
         try:
             _parse("\n".join(lines))
             return "\n".join(lines)

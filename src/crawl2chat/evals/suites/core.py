@@ -11,7 +11,7 @@ The conventions are those of nanochat's core_eval.py, which restate llm-foundry'
 - An example is context, delimiter, answer; an empty line follows each. Contexts of language modelling are stripped,
   nothing else is. (llm-foundry strips every field: of these tasks that changes piqa and language identification.)
 - A prompt begins with the token that documents begin with.
-- Multiple choice: the texts differ in their ends. Scored are the tokens behind their common beginning, and the choice
+- Multiple choice: the texts differ in their ends. Scored are the tokens after their common beginning, and the choice
   with the lowest mean loss wins, of equal ones the first.
 - Schema: the texts differ in the middle. Scored are the tokens of their common end, decided likewise.
 - Language modelling: right if each token of the continuation is the most probable one. Where it begins is found by
@@ -111,11 +111,11 @@ def _check(row: Row, task: Task, i: int) -> None:
         if not isinstance(row.get(name), kind) or row[name] in ("", []):
             raise StageError(f"{task.file}, row {i}: a task of type {task.kind} needs {name}, a {kind.__name__}")
     if task.kind != "language_modeling" and not 0 <= row["gold"] < len(row[OPTIONS[task.kind]]):
-        raise StageError(f"{task.file}, row {i}: gold = {row['gold']} is none of the {OPTIONS[task.kind]}")
+        raise StageError(f"{task.file}, row {i}: gold = {row['gold']} is not one of the {OPTIONS[task.kind]}")
 
 
 def texts_of(task: Task, rows: Sequence[Row], i: int) -> list[str]:
-    """The texts that row i is decided by: one an option, or of language modelling without and with the answer."""
+    """The texts that row i is decided by: one per option, or of language modelling without and with the answer."""
     chosen = random.Random(1234 + i).sample(range(len(rows) - 1), task.shots)  # of the others, as they are numbered
     examples = "".join(_example(task, rows[j + (j >= i)]) + "\n\n" for j in chosen)
     row, delimiter = rows[i], task.delimiter

@@ -35,7 +35,7 @@ Request = tuple[tuple[str, str] | None, list[int], list[int]]  # texts, or None 
 class EngineLM(TemplateLM):  # type: ignore[misc, unused-ignore]  # untyped
     """The harness's view of an engine: it scores and cuts as the harness's own model for transformers does.
 
-    A text with nothing before it is scored behind the token that documents begin with.
+    A text with nothing before it is scored after the token that documents begin with.
     """
 
     def __init__(self, model: Transformer, tokenizer: Tokenizer) -> None:
@@ -62,15 +62,8 @@ class EngineLM(TemplateLM):  # type: ignore[misc, unused-ignore]  # untyped
         for i, (_, context, _) in enumerate(requests):
             groups[tuple(context)].append(i)
         spans = [[self._span(*requests[i][1:]) for i in members] for members in groups.values()]
-        done = 0
         with Progress("lm-eval", len(requests), "text") as progress:
-
-            def advance(n: int) -> None:
-                nonlocal done
-                done += n
-                progress.update(done)
-
-            scores = score(self.model, spans, advance)
+            scores = score(self.model, spans, progress.advance)
         answers: list[tuple[float, bool]] = [(0.0, False)] * len(requests)
         for members, found in zip(groups.values(), scores, strict=True):
             for i, of in zip(members, found, strict=True):
@@ -93,7 +86,7 @@ class EngineLM(TemplateLM):  # type: ignore[misc, unused-ignore]  # untyped
         return Span(ids, len(ids) - len(continuation))
 
     def loglikelihood_rolling(self, requests: list[Instance], disable_tqdm: bool = False) -> list[float]:
-        """Of whole texts: each token once, in windows of the context's length, behind one token of what came before."""
+        """Of whole texts: each token once, in windows of the context's length, after one token of what came before."""
         windows: list[Request] = []
         counts = []
         for request in requests:

@@ -105,5 +105,5 @@ def _from_hub(source: str, configuration: str | None) -> list[Row]:
         return list(load_dataset(name, chosen or configuration, split=split or "test"))
     except Exception as error:  # of the network, of the hub, of any format: it has no common class
         raise StageError(
-            f"{source}: there is no such file, and as a data set of the hub it can't be had: {error}"
+            f"{source}: there is no such file, and it can't be loaded as a data set of the hub: {error}"
         ) from error

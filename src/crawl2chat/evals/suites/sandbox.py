@@ -6,7 +6,7 @@ Time, processor time, memory, processes, and the size of files, of the folder an
 whatever it started ends with it. `way` is how: namespaces of Linux (5.12 or later) that we make ourselves, or
 bubblewrap where those are denied to others. Where there is neither, nothing is run, and `SandboxMissing` says why.
 
-CRAWL2CHAT_SANDBOX=limits, for those who are in a container of their own, runs programs with the limits alone: they can
+CRAWL2CHAT_SANDBOX=limits, for use in a container of your own, runs programs with the limits alone: they can
 then read and write what their user can, and use the network.
 
 What this is not: a wall against a fault in the kernel; and a program can find out how its end is reported, and report

@@ -8,13 +8,7 @@ from typing import Any
 from rich.console import Console
 
 from crawl2chat import __version__
-from crawl2chat.evals.suites.chat_suites import (
-    Measured,
-    measure_arc,
-    measure_humaneval,
-    measure_task,
-    problems_of_rows,
-)
+from crawl2chat.evals.suites.chat_suites import Measured, measure_arc, measure_humaneval, measure_task, problems_of_rows
 from crawl2chat.evals.suites.core import measure_core
 from crawl2chat.evals.suites.rows import Rows, read_rows
 from crawl2chat.evals.suites.sandbox import isolated
@@ -77,7 +71,7 @@ def _core(model: Transformer, tokenizer: Tokenizer, options: SuiteOptions) -> Re
     folder = Path(options.data or "").expanduser()
     if not folder.is_dir():
         raise StageError(
-            f"eval --data {options.data}: there is no such folder; CORE's tasks lie in one, with core.json"
+            f"eval --data {options.data}: there is no such folder; expected the folder of CORE's tasks, with core.json"
         )
     figures, absent = measure_core(model, tokenizer, folder, options.limit)
     return Result(options, Measured(figures), hash_path(folder), 0, {"absent_tasks": absent})

@@ -9,7 +9,6 @@ each component is a star around its smallest node. A component is never split or
 into parts changes neither the result nor the number of rounds, which grows with the logarithm of the longest path.
 """
 
-import json
 from bisect import bisect_left, bisect_right
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,7 +18,7 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from crawl2chat.stages.files import StageError, atomic_write, write_json
+from crawl2chat.stages.files import StageError, atomic_write, read_json, write_json
 
 Rows = npt.NDArray[np.uint64]
 MAX_KEY = 2**64 - 1
@@ -146,7 +145,7 @@ def _open(path: Path) -> Rows:
 
 
 def _places(paths: Sequence[Path], rows: Range) -> list[tuple[Path, int, int]]:
-    """In each file the first row of the range and the one behind its last; reads a few pages of it."""
+    """In each file the first row of the range and the one after its last; reads a few pages of it."""
     return [(path, *_find(_open(path), rows)) for path in paths]
 
 
@@ -179,7 +178,7 @@ def find_components(edges: list[Path], work: Path, part_bytes: int, map_tasks: M
             _small_star, [part / EDGES for part in larger], work / f"round-{number}-smaller", part_bytes, map_tasks
         )
         edges = [part / EDGES for part in smaller]
-        if not any(json.loads((part / CHANGED).read_text(encoding="utf-8")) for part in [*larger, *smaller]):
+        if not any(read_json(part / CHANGED) for part in [*larger, *smaller]):
             return edges
     raise StageError(f"{work}: components of copies have not settled in {MAX_ROUNDS} rounds; please report this")
 

@@ -21,7 +21,7 @@ import xxhash
 from crawl2chat.refine.documents import Losses, is_text, read_texts
 from crawl2chat.refine.text.ngram_hash import text_ngrams
 from crawl2chat.stages.figures import area_under_roc
-from crawl2chat.stages.files import StageError, atomic_write, write_json
+from crawl2chat.stages.files import StageError, atomic_write, read_json, write_json
 from crawl2chat.stages.progress import Progress
 from crawl2chat.stages.text_files import NotText, decode_lossy, open_utf8, read_text
 
@@ -69,7 +69,7 @@ class Classifier:
         from safetensors.numpy import save_file
 
         if folder.exists() and not (folder / ABOUT).exists() and not (folder.is_dir() and not any(folder.iterdir())):
-            raise StageError(f"{folder}: is there already and is no classifier; give --out a new folder")
+            raise StageError(f"{folder}: exists and is not a classifier; give --out a new folder")
         with atomic_write(folder) as temporary:
             temporary.mkdir()
             save_file({"weights": self.weights, "bias": np.array([self.bias], np.float32)}, temporary / WEIGHTS)
@@ -84,7 +84,7 @@ def load_classifier(folder: str) -> Classifier:
 
     path = Path(folder).expanduser()
     try:
-        about = json.loads((path / ABOUT).read_text(encoding="utf-8"))
+        about = read_json(path / ABOUT)
         tensors = load_file(path / WEIGHTS)
         model = Classifier(tensors["weights"], float(tensors["bias"][0]), about)
     except (OSError, ValueError, KeyError, SafetensorError) as error:

@@ -48,7 +48,7 @@ def load_filter(reference: str) -> Filter:
 def run_filter(reference: str, text: str, url: str, language: str) -> Verdict:
     """Return the filter's verdict; a filter that raises, or returns something else, drops the page as `failed`.
 
-    The first line of such a verdict's detail says how it failed; those behind it are the traceback, from the filter on.
+    The first line of such a verdict's detail says how it failed; those after it are the traceback, from the filter on.
     """
     try:
         found = load_filter(reference)(Document("", text, url, language))

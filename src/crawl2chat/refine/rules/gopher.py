@@ -204,7 +204,7 @@ class WordGrams:
         return (longest + n - 1) * self._commonest(min(n, 2)) if longest else 0
 
     def duplicate_chars(self, n: int) -> int:
-        """Characters in n-grams that occurred before on the page; the next one looked at begins behind such a one."""
+        """Characters in n-grams that occurred before on the page; the next one looked at begins after such a one."""
         lengths = self._chars(n).tolist()
         seen: set[int] = set()
         chars = free_from = 0
@@ -223,7 +223,7 @@ class WordGrams:
         seen_before = np.ones(len(grams), bool)
         seen_before[np.unique(grams, return_index=True)[1]] = False
         begins = np.flatnonzero(seen_before)
-        free = np.maximum(begins, np.concatenate([[0], begins[:-1] + n]))  # behind the one before
+        free = np.maximum(begins, np.concatenate([[0], begins[:-1] + n]))  # after the one before
         return int((self._chars_before[begins + n] - self._chars_before[free]).sum())
 
     def repeats(self, n: int) -> int:
@@ -239,7 +239,7 @@ class WordGrams:
         """How often the commonest n-gram occurs."""
         if n not in self._counts:
             ordered = np.sort(self._grams(n))
-            is_first = np.ones(len(ordered) + 1, bool)  # and one behind the end
+            is_first = np.ones(len(ordered) + 1, bool)  # and one after the end
             np.not_equal(ordered[1:], ordered[:-1], out=is_first[1:-1])
             firsts = np.flatnonzero(is_first)
             self._counts[n] = int((firsts[1:] - firsts[:-1]).max())

@@ -14,98 +14,11 @@ from typing import cast
 import numpy as np
 import numpy.typing as npt
 
+from crawl2chat.refine.text.cues import CUES, cue_features
 from crawl2chat.refine.text.html_tags import AREA_SHIFT, AREAS, HINTS, Block, Element
 
 Floats = npt.NDArray[np.float32]
 HEADINGS = frozenset({"h1", "h2", "h3", "h4", "h5", "h6"})
-
-FIRST_WORDS = 8  # number of words at the start of a block that are checked
-CHARS = 120
-
-# Of news pages, blogs and shops in English, German, French, Spanish, Italian, Portuguese, Dutch and Polish.
-CUES = {
-    "share": """
-        share sharing shares tweet facebook twitter whatsapp linkedin pinterest instagram telegram email e-mail
-        print follow like teilen folgen drucken merken partager suivez imprimer compartir compartilhar síguenos
-        siga condividi seguici delen volg udostępnij
-    """,
-    "subscribe": """
-        subscribe subscription newsletter newsletters sign signup register inbox alerts abonnieren abonnement
-        abo anmelden registrieren jetzt abonnez-vous abonnez inscrivez-vous s'abonner suscríbete suscribirse
-        boletín assine iscriviti abonneer nieuwsbrief subskrypcji zapisz
-    """,
-    "more": """
-        related recommended more see also read next previous popular trending latest recent similar auch mehr
-        weitere weiterlesen lesen siehe ähnliche verwandte beliebt passend nächster vorheriger neueste lire
-        aussi voir plus suivant précédent articles leer también más ver relacionados leia mais veja leggi anche
-        lees ook czytaj też więcej zobacz podobne
-    """,
-    "credit": """
-        photo photos photograph picture image images credit credits courtesy getty reuters ap afp shutterstock
-        file illustration caption video foto fotos bild bilder abbildung quelle symbolbild grafik dpa imago
-        crédit crédits imagen imagem fuente fonte zdjęcie fot
-    """,
-    "copyright": """
-        copyright rights reserved © terms privacy policy imprint impressum datenschutz agb lizenz license
-        licensed droits réservés derechos reservados disclaimer haftung
-    """,
-    "comment": """
-        comment comments commented reply replies respond responses login logged discussion kommentar kommentare
-        kommentieren antworten antwort einloggen commentaire commentaires répondre comentario comentarios
-        comentários responder commenti reacties komentarze says sagt schrieb
-    """,
-    "byline": """
-        by author posted published updated written editor staff contributor reporter von autor autorin verfasst
-        geschrieben veröffentlicht aktualisiert redaktion stand par auteur publié mis por publicado autore
-        pubblicato door opublikowano
-    """,
-    "support": """
-        donate donation support help member membership spende spenden unterstützen unterstütze unterstützung
-        mitglied soutenez don dona apoya wesprzyj
-    """,
-    "advert": """
-        advertisement advertisements ad ads sponsored promoted affiliate buy shop order cart price anzeige
-        werbung gesponsert kaufen bestellen warenkorb preis versand publicité publicidad publicidade acheter
-        comprar reklama
-    """,
-    "cookie": """
-        cookie cookies javascript browser enable consent gdpr
-    """,
-    "time": """
-        ago min mins minutes hours days read views january february march april june july august september
-        october november december jan feb mar apr jun jul aug sep sept oct nov dec januar februar märz mai juni
-        juli oktober dezember uhr datum date vor lesezeit janvier février mars avril juin juillet août septembre
-        octobre novembre décembre enero febrero marzo abril mayo junio julio agosto septiembre octubre noviembre
-        diciembre
-    """,
-    "tags": """
-        tags tag tagged categories category filed topics topic keywords schlagwörter schlagworte kategorie
-        kategorien themen thema
-    """,
-}
-_BITS: dict[str, int] = {}
-for _i, _words in enumerate(CUES.values()):
-    for _word in _words.split():
-        _BITS[_word] = _BITS.get(_word, 0) | 1 << _i
-_MARKS = ".,:;!?()[]\"'“”„‚‘’«»…|-–—•·/>→#"
-
-
-def cue_features(texts: Sequence[str]) -> npt.NDArray[np.float32]:
-    """Return (texts, 1 + len(CUES)): the share of cues among each text's first words, and which kinds occur."""
-    find = _BITS.get
-    shares, packed = [], []
-    for text in texts:
-        words = text[:CHARS].lower().split(None, FIRST_WORDS)[:FIRST_WORDS]
-        n_cues = kinds = 0
-        for word in words:  # most are only letters, and checking that is faster than stripping
-            if bit := find(word if word.isalpha() else word.strip(_MARKS)):
-                n_cues += 1
-                kinds |= bit
-        shares.append(n_cues / len(words) if n_cues else 0.0)
-        packed.append(kinds)
-    bits = np.array(packed, np.uint16)[:, None] >> np.arange(len(CUES), dtype=np.uint16) & 1
-    return np.concatenate([np.array(shares, np.float32)[:, None], bits], axis=1, dtype=np.float32)
-
 
 OTHER, LETTER, UPPER, DIGIT, COMMA, SENTENCE_END, SPACE, CLOSING = range(8)  # kinds of characters
 SHORT_WORD = 3  # characters; in most languages the short words are the function words, which menus and tags lack
@@ -114,32 +27,14 @@ TAG_OF = {"h5": "h4", "h6": "h4", "th": "td", "dt": "dd", "caption": "figcaption
 WINDOWS = (1, 3, 6)  # blocks to either side
 NEIGHBOURS = (-2, -1, 1, 2)
 OWN = (
-    "log_chars",
-    "log_words",
-    "link_share",
-    "sentence_ends_per_word",
-    "commas_per_word",
-    "digit_share",
-    "upper_share",
-    "short_word_share",
-    "ends_sentence",
-    "ends_otherwise",
-    "starts_upper",
-    "log_prose",
-)
+    "log_chars", "log_words", "link_share", "sentence_ends_per_word", "commas_per_word", "digit_share", "upper_share",
+    "short_word_share", "ends_sentence", "ends_otherwise", "starts_upper", "log_prose",
+)  # fmt: skip
 PLACE = (
-    "depth",
-    "position",
-    "log_blocks",
-    "prose_before",
-    "log_page_prose",
-    "container_prose_share",
-    "container_link_share",
-    "log_container_prose",
-    "outer_prose_share",
-    "outer_link_share",
+    "depth", "position", "log_blocks", "prose_before", "log_page_prose", "container_prose_share",
+    "container_link_share", "log_container_prose", "outer_prose_share", "outer_link_share",
     "container_in_outer_share",
-)
+)  # fmt: skip
 SHARED = ("log_chars", "link_share", "ends_sentence", "starts_upper", "log_prose")  # of the neighbours
 _SHARED_COLUMNS = [OWN.index(name) for name in SHARED]
 CUE_COLUMNS = ("cues_per_word", *(f"cue_{kind}" for kind in CUES))
@@ -193,7 +88,7 @@ def _own_features(blocks: Sequence[Block], links: Floats) -> tuple[Floats, Float
     lengths = np.array([len(block.text) for block in blocks])
     ends = np.cumsum(lengths + 1) - 1  # where each block's line end is
     counts = np.bincount(np.repeat(np.arange(0, 8 * n, 8), lengths + 1) + kinds, minlength=8 * n).reshape(n, 8).T
-    words = counts[SPACE]  # the line end behind the block makes up for the first word
+    words = counts[SPACE]  # the line end after the block makes up for the first word
     spaces = np.flatnonzero(kinds == SPACE)
     short = _steps(spaces, -1) - 1 <= SHORT_WORD
     short_words = _steps(np.cumsum(short)[np.cumsum(words) - 1], 0)
@@ -332,36 +227,14 @@ def _kinds_of_character() -> npt.NDArray[np.uint8]:
 
 NEARBY = (-3, -2, -1, 1, 2, 3)
 REPEATED = (  # features of the first network that the second one sees as well
-    "log_chars",
-    "link_share",
-    "ends_sentence",
-    "log_prose",
-    "cues_per_word",
-    "after_more",
-    "after_comment",
-    "tag_p",
-    "tag_li",
-    "tag_h1",
-    "tag_h2",
-    "tag_h3",
-    "tag_div",
-)
+    "log_chars", "link_share", "ends_sentence", "log_prose", "cues_per_word", "after_more", "after_comment", "tag_p",
+    "tag_li", "tag_h1", "tag_h2", "tag_h3", "tag_div",
+)  # fmt: skip
 CONTEXT_FEATURES = (
-    "logit",
-    "share_of_best",
-    "page_best",
-    "page_mean",
-    "page_mean_by_length",
-    "kept_before",
-    *(f"score_at_{k:+d}" for k in NEARBY),
-    "container_mean",
-    "lookalike_mean",
-    "has_lookalikes",
-    "section_mean",
-    "section_heading",
-    "log_blocks_since_heading",
-    *REPEATED,
-)
+    "logit", "share_of_best", "page_best", "page_mean", "page_mean_by_length", "kept_before",
+    *(f"score_at_{k:+d}" for k in NEARBY), "container_mean", "lookalike_mean", "has_lookalikes", "section_mean",
+    "section_heading", "log_blocks_since_heading", *REPEATED,
+)  # fmt: skip
 MIN_SCORE = 1e-4  # of a score and of what it lacks to 1, so that logits are finite
 
 

@@ -62,7 +62,7 @@ def decode(data: bytes, encoding: str) -> str:
 
 
 def _decode_iso_2022_jp(data: bytes) -> str:
-    """Each stretch behind an escape sequence as the EUC-JP of the same characters; at first it is ASCII."""
+    """Each stretch after an escape sequence as the EUC-JP of the same characters; at first it is ASCII."""
     text = []
     pieces = ISO_2022_JP_ESCAPE.split(data.translate(HIGH_BYTES_TO_FF))
     for escape, piece in zip([b"(B", *pieces[1::2]], pieces[::2], strict=True):
@@ -91,7 +91,7 @@ def _read_as_browsers_do(error: UnicodeError) -> tuple[str, int]:
         return character, at + 2
     width = 3 if codec == EUC and lead == 0x8F and pair[1:] > b"\xa0" else 2
     whole = lead in LEADS[codec] and len(data) >= at + width and data[at + width - 1] >= 0x80
-    return REPLACEMENT, at + (width if whole else 1)  # an ASCII character behind half a character is kept
+    return REPLACEMENT, at + (width if whole else 1)  # an ASCII character after half a character is kept
 
 
 def _windows_japanese(pair: bytes) -> str:
@@ -119,7 +119,7 @@ BOMS = ((b"\xef\xbb\xbf", "utf-8"), (b"\xff\xfe", "utf-16le"), (b"\xfe\xff", "ut
 HEAD_BYTES = 1 << 16  # browsers look for a meta element at least in the first 1,024 bytes, then to the end of <head>
 LABEL = re.compile(r"""["'\s]*([\w:.+-]{2,40})""")
 CHARSET = re.compile(r"charset\s*=" + LABEL.pattern, re.IGNORECASE)
-# A comment, an element whose content is no markup, or a meta element.
+# A comment, an element whose content is not markup, or a meta element.
 RAW = rb"script|style|title|textarea|xmp|iframe|noembed|noframes"
 HEAD_TAG = re.compile(rb"<(?:(!--)|(%b)(?=[\s/>])|(meta)(?=[\s/]))" % RAW)
 ATTRIBUTE = re.compile(rb"""[\s/]*([^\s/>=]+)(?:\s*=\s*(?:"([^"]*)"|'([^']*)'|([^\s>]*)))?""")

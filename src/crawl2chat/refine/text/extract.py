@@ -17,18 +17,16 @@ Extractor = Literal["blocks", "all", "resiliparse", "trafilatura"]
 TITLE = re.compile(r"<title(?:\s[^>]*)?>([^<]*)", re.IGNORECASE)
 HEADING = re.compile(r"#{1,6} (.+)")
 BLANK_LINES = re.compile(r"\n{3,}")
-# Control characters other than line ends, and halves of surrogate pairs, are no text and break other people's readers;
-# soft hyphens and joints without width stand inside words, which are then unlike the same words elsewhere.
+# Control characters other than line ends, and halves of surrogate pairs, are not text and break other people's readers;
+# soft hyphens and zero-width joiners inside words make them unlike the same words elsewhere.
 NOT_TEXT = re.compile("[\\x00-\\x08\\x0b\\x0c\\x0e-\\x1f\\x7f-\\x9f\\u00ad\\u200b\\u2060\\ud800-\\udfff\\ufeff]")
 
 
-def extract_text(
-    html: bytes | str, url: str | None = None, content_type: str | None = None, *, extractor: Extractor = "blocks"
-) -> str:
+def extract_text(html: bytes | str, content_type: str | None = None, *, extractor: Extractor = "blocks") -> str:
     """The main text of an HTML page.
 
-    html: the body, best undecoded. url: where it was found; not needed for the text. content_type: the HTTP header's
-    value, whose charset counts more than the page's own. Returns "" where there is no text.
+    html: the body, best undecoded. content_type: the HTTP header's value, whose charset counts more than the page's
+    own. Returns "" where there is no text.
     extractor: `blocks`, our own, keeps headings, lists, tables and code as in Markdown, and paragraphs are parted by
     empty lines; `all` is the same without a choice among the blocks; `resiliparse` and `trafilatura` are those
     libraries' main content. `bench/extract.py` compares them.
@@ -73,7 +71,7 @@ def require_extractor(extractor: Extractor) -> None:
 
 
 def clean_characters(text: str) -> str:
-    """Without what is no text, and letters with their accents composed (Unicode NFC)."""
+    """Without what is not text, and letters with their accents composed (Unicode NFC)."""
     return normalize("NFC", NOT_TEXT.sub("", text))
 
 
@@ -89,7 +87,7 @@ CELL_END = " | "
 
 
 def render_markdown(blocks: Sequence[Block]) -> str:
-    """Paragraphs are separated by an empty line; items of a list and rows of a table stand on adjacent lines."""
+    """Paragraphs are separated by an empty line; items of a list and rows of a table are on adjacent lines."""
     parts: list[str] = []
     numbers: dict[int, int] = {}  # items so far, by the list
     rows = find_rows(blocks)

@@ -148,7 +148,7 @@ def _line_end(reader: Reader, name: str, attributes: str) -> None:
     if reader.n_open["pre"]:
         pieces.append("\n")
         return
-    while pieces and pieces[-1].isspace():  # LINE_END is no white space
+    while pieces and pieces[-1].isspace():  # LINE_END is not white space
         pieces.pop()
     if pieces and pieces[-1] == LINE_END:
         reader.flush()
@@ -198,7 +198,7 @@ def _open_row(reader: Reader, name: str, attributes: str) -> Kind | None:
 
 
 def _open_cell(reader: Reader, name: str, attributes: str) -> Kind | None:
-    """A cell is behind those of its row, and of rows above that reach down to it."""
+    """A cell is after those of its row, and of rows above that reach down to it."""
     if kind := _open_line(reader, name, attributes):
         return kind
     cell = reader.stack[-1]

@@ -146,9 +146,7 @@ def _combine(name: str, attributes: str, parts: Sequence[str]) -> str:
             return f"{_base(first)}^{_group(second)}"
         case "msub":
             return f"{_base(first)}_{_group(second)}"
-        case "msubsup":
-            return f"{_base(first)}_{_group(second)}^{_group(third)}"
-        case "munderover":
+        case "msubsup" | "munderover":
             return f"{_base(first)}_{_group(second)}^{_group(third)}"
         case "munder":
             return f"{_base(first)}_{_group(second)}" if _LIMITS.match(first) else rf"\underset{{{second}}}{{{first}}}"

@@ -27,7 +27,7 @@ def kendall_tau_b(one: Sequence[float], other: Sequence[float]) -> float | None:
 
     1 is the same order, −1 the opposite one; ties take away from both (Kendall 1945). None if one has ties alone.
     """
-    signs = [(np.sign(a - b), np.sign(c - d)) for (a, c), (b, d) in combinations(list(zip(one, other, strict=True)), 2)]
+    signs = _signs(one, other)
     untied = [sum(map(abs, column)) for column in zip(*signs, strict=True)] or [0, 0]
     if 0 in untied:
         return None
@@ -91,7 +91,7 @@ def concordance(judged: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Co
     """Of two judges' ranks of the answers to each prompt that both have judged."""
     ordered = [a == b for one, other in judged for a, b in _signs(one, other) if a and b]
     taus = [tau for one, other in judged if (tau := kendall_tau_b(one, other)) is not None]
-    return Concordance(len(judged), len(ordered), sum(ordered), _mean("tau_b", taus) if taus else None)
+    return Concordance(len(judged), len(ordered), sum(ordered), _mean_tau(taus) if taus else None)
 
 
 def between(rankings: Sequence[Ranking]) -> dict[tuple[str, str], Concordance]:
@@ -225,11 +225,10 @@ def _ranks_as_shown(ranking: Ranking) -> Ranks:
     return tuple(ranks)
 
 
-def _mean(name: str, values: Sequence[float]) -> Figure:
+def _mean_tau(values: Sequence[float]) -> Figure:
     """Within −1 and 1; without an interval where no two values differ, which is not certainty."""
-    figure = mean(name, values)
-    if figure.interval is None or len(set(values)) < 2:
-        return Figure(name, figure.value, count=len(values))
-    return Figure(
-        name, figure.value, interval=(max(-1.0, figure.interval[0]), min(1.0, figure.interval[1])), count=len(values)
-    )
+    figure = mean("tau_b", values)
+    interval = None
+    if figure.interval and len(set(values)) > 1:
+        interval = max(-1.0, figure.interval[0]), min(1.0, figure.interval[1])
+    return Figure("tau_b", figure.value, interval=interval, count=len(values))

@@ -6,7 +6,6 @@ is there to judge the rule.
 Shapes: P prompts, K answers each.
 """
 
-import json
 import statistics
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -26,7 +25,7 @@ from crawl2chat.rl.preferences.reward_model import RewardEnsemble, RewardModel, 
 from crawl2chat.rl.preferences.settings import PreferSettings
 from crawl2chat.rl.preferences.store import Answer
 from crawl2chat.rl.samples import Groups, Prompts
-from crawl2chat.stages.files import write_json
+from crawl2chat.stages.files import read_json, write_json
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.metrics import Metrics
 
@@ -93,7 +92,7 @@ class Check:
 
     @staticmethod
     def load(file: Path) -> "Check":
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         content["judged"] = [Judged(**judged) for judged in content["judged"]]
         content["comparisons"] = [
             Comparison(c["prompt"], Answer(**c["policys"]), Answer(**c["starts"]), c["won"])

@@ -85,7 +85,7 @@ def answer_logprobs(model: Transformer | ParallelModel, pairs: Sequence[Pair], d
 
 @torch.inference_mode()
 def all_logprobs(model: Transformer | ParallelModel, pairs: Sequence[Pair], tokens: int = 8192) -> list[list[float]]:
-    """`answer_logprobs` of any number of pairs, of which so many are read at once as fill `tokens`."""
+    """`answer_logprobs` of any number of pairs, read in batches of up to `tokens` tokens."""
     device = next(model.parameters()).device if isinstance(model, Transformer) else model.device
     found: list[list[float]] = [[]] * len(pairs)
     for part in by_length([2 * len(pair) for pair in pairs], tokens):

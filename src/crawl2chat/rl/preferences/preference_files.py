@@ -17,7 +17,7 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from itertools import combinations
 from pathlib import Path
 from typing import Any, TypeVar, cast, get_args
@@ -153,11 +153,11 @@ def rows_of_text(text: str) -> Iterator[tuple[int, Any]]:
 
 def import_judgements(store: RankingStore, judgements: Sequence[Ranking]) -> int:
     """Add those that the store did not have, all or none of them; returns how many."""
-    known = {_contents(ranking) for ranking in store.judgements()}
-    new = [ranking for ranking in judgements if _contents(ranking) not in known]
+    known = {replace(ranking, id=0, repeat_of=None) for ranking in store.judgements()}
+    new = [ranking for ranking in judgements if replace(ranking, id=0, repeat_of=None) not in known]
     ids = {ranking.id for ranking in new}
     # a repeat whose first time is in the store already is a judgement like any other
-    store.add_all([r if r.repeat_of in ids else _without_repeat(r) for r in new])
+    store.add_all([r if r.repeat_of in ids else replace(r, repeat_of=None) for r in new])
     return len(new)
 
 
@@ -350,13 +350,3 @@ def _turns(transcript: str) -> list[Message]:
     return [
         Message(role=_SPEAKERS[who], content=said.strip()) for who, said in zip(parts[::2], parts[1::2], strict=True)
     ]
-
-
-def _contents(ranking: Ranking) -> tuple[object, ...]:
-    r = ranking
-    return (r.asked, r.answers, r.annotator, r.best_first, r.verdict, r.seconds, r.time)
-
-
-def _without_repeat(ranking: Ranking) -> Ranking:
-    r = ranking
-    return Ranking(r.id, r.asked, r.answers, r.annotator, None, r.best_first, r.verdict, r.seconds, r.time)

@@ -140,7 +140,6 @@ def rank_in_terminal(
     annotator: str,
     *,
     read: Callable[[str], str] = input,
-    seed: int = 0,
     source: Source = MODEL,
     repeat_every: int = REPEAT_EVERY,
 ) -> int:
@@ -155,7 +154,7 @@ def rank_in_terminal(
     before = plan.progress(annotator).ranked
     while (step := plan.next(annotator, sources)) is not None:
         if isinstance(step, Needed):
-            step = plan.assign(step, sample_answers(engine, step.prompt, k, (seed, step.number), source), annotator)
+            step = plan.assign(step, sample_answers(engine, step.prompt, k, (0, step.number), source), annotator)
         progress = plan.progress(annotator)
         print(f"\n── {progress.done + 1}/{progress.total}: {step.prompt}")
         for place, answer in enumerate(step.answers, 1):

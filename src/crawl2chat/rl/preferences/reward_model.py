@@ -4,7 +4,6 @@ Shapes: P prompts, K answers each, B sequences, T tokens, C width.
 """
 
 import contextlib
-import json
 import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from crawl2chat.model.adapters import PREFIX, AdaptedTransformer, has_adapter, r
 from crawl2chat.model.families import FAMILIES, config_from_json, config_to_json
 from crawl2chat.model.ragged import by_length, pad
 from crawl2chat.rl.preferences.settings import PreferSettings
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write, read_json, write_json
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.data import epoch_order
 from crawl2chat.train.distributed import ParallelModel, Ranks
@@ -129,7 +128,7 @@ class RewardModel(nn.Module):
         file = folder / "config.json"
         if not file.exists():
             raise StageError(f"{folder}: no reward model in it (config.json is missing)")
-        content = json.loads(file.read_text(encoding="utf-8"))
+        content = read_json(file)
         if "reward_offset" not in content:
             raise StageError(f"{folder}: holds a {content.get('architectures')}, not a reward model")
         if has_adapter(folder):

@@ -1,6 +1,5 @@
 """The stage of preferences: a chat model in; rankings, a reward model and a model that pleases more out."""
 
-import json
 import shutil
 import sys
 from collections.abc import Callable
@@ -42,7 +41,7 @@ from crawl2chat.rl.preferences.store import Ranking
 from crawl2chat.rl.replay import replay_batches
 from crawl2chat.rl.samples import Prompts
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.files import AnyPath, StageError, atomic_write, write_json
+from crawl2chat.stages.files import AnyPath, StageError, atomic_write, read_json, write_json
 from crawl2chat.stages.stage import METRICS
 from crawl2chat.tokenizer import Tokenizer
 from crawl2chat.train.data import in_epochs
@@ -110,8 +109,8 @@ def prefer(prompts: AnyPath, model: AnyPath, out: AnyPath, settings: PreferSetti
     engine = load_engine(out, tokenizer, settings, out)
     return [
         Figure("rankings", len(rankings)),
-        *Agreement(**json.loads((out / "agreement.json").read_text(encoding="utf-8"))).figures(),
-        *figures(json.loads((out / CURVES).read_text(encoding="utf-8"))),
+        *Agreement(**read_json(out / "agreement.json")).figures(),
+        *figures(read_json(out / CURVES)),
         *check_again(engine, model, settings.seed, out, "prefer"),
     ]
 

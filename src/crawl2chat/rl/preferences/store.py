@@ -1,7 +1,7 @@
 """Answers, who was shown which of them, and how they were judged: one SQLite file.
 
 Every change is one transaction and on disk when the method returns. Several threads may share a store, and several
-processes a file.
+processes may share a file.
 """
 
 import json

@@ -11,7 +11,7 @@ from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.errors import file_errors
 from crawl2chat.serve.http import get
 from crawl2chat.stages.figures import Figure
-from crawl2chat.stages.stage import STARTED, is_current, read_manifest
+from crawl2chat.stages.stage import STARTED, Manifest, is_current, read_manifest
 
 # Where each part of the way can be looked at.
 PAGE_OF = {
@@ -57,22 +57,34 @@ class HomePage:
         if self.run is None:
             return {"steps": [], "absent": []}
         with file_errors():
-            steps = {name: _describe(self.run, name) for name in STAGES}
+            found = _stages(self.run)
+            steps = {name: _describe(self.run, name, found) for name in STAGES}
         return {
             "steps": [step for step in steps.values() if step],
             "absent": [STAGES[name].title for name, step in steps.items() if not step and name not in MEASURED_IN],
         }
 
 
-def _describe(run: Path, name: str) -> dict[str, Any] | None:
+def _stages(run: Path) -> dict[str, Manifest | None]:
+    """By name, those that were begun; an imported model takes the place of pretrain's folder."""
+    found: dict[str, Manifest | None] = {}
+    for folder in run.glob("*/"):
+        if manifest := read_manifest(folder):
+            found[manifest.stage] = manifest
+        elif (folder / STARTED).exists():
+            found[folder.name] = None
+    return found
+
+
+def _describe(run: Path, name: str, found: Mapping[str, Manifest | None]) -> dict[str, Any] | None:
     """None for a stage that was not begun, and for a part of one that this run has no figures of.
 
     Its state is "made"; "earlier": made from something that has changed since; or "begun".
     """
-    folder = run / MEASURED_IN.get(name, name)
-    manifest = read_manifest(folder)
-    if manifest is None and not (folder / STARTED).exists():
+    stage = MEASURED_IN.get(name, name)
+    if stage not in found:
         return None
+    manifest = found[stage]
     figures = {figure.name: figure for figure in manifest.figure_list()} if manifest else {}
     said = said_of(name, figures)
     if name in MEASURED_IN and not said:

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from crawl2chat.stages.files import StageError
 from crawl2chat.tokenizer.encoding import Encoding
-from crawl2chat.tokenizer.tokenizer import TOKENIZER, read_encoding
+from crawl2chat.tokenizer.huggingface import TOKENIZER, read_encoding
 
 FOLDER = Path(__file__).parent
 TOKENIZER_STAGES = ("tokenizer", "pretrain")  # leave one in a run's folder; the latter where the model was imported
@@ -79,7 +79,7 @@ def tiktoken_file(name: str) -> bytes:
 
 
 def _tokens(public: Public) -> list[bytes]:
-    """In the order of their ranks. The file has all lengths, a byte each, and behind them all bytes."""
+    """In the order of their ranks. The file has all lengths, one byte each, and then all bytes."""
     content = lzma.decompress((FOLDER / f"{public.file}.xz").read_bytes())
     ends = accumulate(content[: public.n_ranks], initial=public.n_ranks)
     return [content[begin:end] for begin, end in pairwise(ends)]

@@ -37,6 +37,24 @@ export function useAnswer(found, ask, inputs, pause = 0) {
   return failure;
 }
 
+/**
+ * Load something at once and then regularly, while the page is looked at.
+ * @param {() => Promise<any>} load
+ * @param {number} pause milliseconds
+ * @param {() => boolean} [ended] whether nothing new can come any more
+ * @returns {Error | null} why it failed the last time
+ */
+export function useRegularly(load, pause, ended = () => false) {
+  const [failure, setFailure] = useState(/** @type {Error | null} */ (null));
+  useEffect(() => {
+    const again = () => load().then(() => setFailure(null), setFailure);
+    again();
+    const timer = setInterval(() => document.hidden || ended() || again(), pause);
+    return () => clearInterval(timer);
+  }, []);
+  return failure;
+}
+
 /** Have the browser keep JSON lines as a file. @param {string} name @param {string} text */
 export function download(name, text) {
   const href = URL.createObjectURL(new Blob([text], { type: "application/jsonl" }));

@@ -1,8 +1,7 @@
 /** How far a reward model was followed, what the annotator made of it, and the answers on the way. */
 
 import { html } from "htm/preact";
-import { useEffect, useState } from "preact/hooks";
-import { useAnswer } from "../../common/answer.js";
+import { useAnswer, useRegularly } from "../../common/answer.js";
 import { post } from "../../common/api.js";
 import { brief } from "../../common/numbers.js";
 import { Busy, Button, ErrorNote, Field, Select, percent } from "../../common/ui.js";
@@ -12,13 +11,7 @@ import { about, answers, by, loadAbout, placeOf, step, turnTo } from "./state.js
 const LIVE = 5000; // milliseconds between two looks for new checks, while the stage runs
 
 export default function Page() {
-  const [failure, setFailure] = useState(/** @type {Error | null} */ (null));
-  useEffect(() => {
-    const load = () => loadAbout().then(() => setFailure(null), setFailure);
-    load();
-    const again = setInterval(() => document.hidden || about.value?.finished || load(), LIVE);
-    return () => clearInterval(again);
-  }, []);
+  const failure = useRegularly(loadAbout, LIVE, () => Boolean(about.value?.finished));
   const found = about.value;
   const now = found?.policy[placeOf(found.policy)];
   const noAnswers = useAnswer(answers, async (signal) => (now && found.has_answers

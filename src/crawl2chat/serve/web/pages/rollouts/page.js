@@ -1,8 +1,7 @@
 /** What reinforcement learning drew at each step, how it was rewarded, and what random rewards made of the same problems. */
 
 import { html } from "htm/preact";
-import { useEffect, useState } from "preact/hooks";
-import { useAnswer } from "../../common/answer.js";
+import { useAnswer, useRegularly } from "../../common/answer.js";
 import { post } from "../../common/api.js";
 import { Busy, Button, ErrorNote, Field } from "../../common/ui.js";
 import { Lengths } from "./curves.js";
@@ -13,13 +12,7 @@ import { about, group, groups, heads, loadAbout, loadGroups, step, turnTo, wante
 const LIVE = 5000; // milliseconds between two looks for new steps, while the stage runs
 
 export default function Page() {
-  const [failure, setFailure] = useState(/** @type {Error | null} */ (null));
-  useEffect(() => {
-    const load = () => loadAbout().then(() => setFailure(null), setFailure);
-    load();
-    const again = setInterval(() => document.hidden || about.value?.finished || load(), LIVE);
-    return () => clearInterval(again);
-  }, []);
+  const failure = useRegularly(loadAbout, LIVE, () => Boolean(about.value?.finished));
   const found = about.value;
   const some = Boolean(found?.steps.length);
   const noStep = useAnswer(heads, async (signal) => (some ? post("/app/rollouts/step", { step: wanted.value }, { signal }) : null),

@@ -2,7 +2,8 @@
 
 import { html } from "htm/preact";
 import { effect } from "@preact/signals";
-import { useEffect, useState } from "preact/hooks";
+import { useEffect } from "preact/hooks";
+import { useRegularly } from "../../common/answer.js";
 import { duration } from "../../common/numbers.js";
 import { Busy, ErrorNote } from "../../common/ui.js";
 import { Checkpoint } from "./checkpoint.js";
@@ -13,13 +14,7 @@ import { chosen, curves, error, follow, isLive, loadTrainings, trainings } from 
 const WIDEST = 1200; // columns of pixels that are asked for
 
 export default function Page() {
-  const [failure, setFailure] = useState(/** @type {Error | null} */ (null));
-  useEffect(() => {
-    const load = () => loadTrainings().then(() => setFailure(null), setFailure);
-    load();
-    const again = setInterval(() => document.hidden || load(), 10_000); // a stage may begin, a run may appear
-    return () => clearInterval(again);
-  }, []);
+  const failure = useRegularly(loadTrainings, 10_000); // a stage may begin, a run may appear
   useEffect(() => {
     const columns = Math.min(WIDEST, Math.max(200, Math.round(innerWidth)));
     let stop = () => {};
