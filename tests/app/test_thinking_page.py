@@ -173,7 +173,7 @@ def test_a_typed_problem_of_a_model_alone_and_nothing_in_an_answer_is_html(serve
 
 
 def test_stopping_keeps_the_tokens_that_have_come(serve, tokenizer, page, expect, tmp_path):
-    models = offers_of(tokenizer, lambda stage, text: "1+1=2, " * 8, ["import"], seconds=0.3)
+    models = offers_of(tokenizer, lambda stage, text: "1+1=2, " * 8, ["sft"], seconds=0.3)
     served = serve(tmp_path, is_run=False, models=models)
     go(page, served)
     page.get_by_role("button", name="Think in each way").click()
