@@ -5,6 +5,7 @@ import json
 import pytest
 from served_runs import offers
 from talking import offers_of
+from test_sampling_endpoints import decoded
 from thinking_run import ANSWER, FALSE, SUM, WORKED, thinking_models, write_thinking_run
 
 from crawl2chat.chat.measured import PROBLEMS, ask_problems, in_two_ways
@@ -157,8 +158,6 @@ def test_draws_at_a_temperature_are_the_engine_s_of_these_seeds(serve, tokenizer
 
 
 def test_entropies_of_an_answer_are_those_of_the_model(serve, tokenizer, tmp_path):
-    from test_sampling_endpoints import decoded
-
     served = serve(tmp_path, models=offers(tokenizer, ("honesty",)))
     prompt, _, ids = answered(served, way="at once", question=SUM, max_tokens=12)[0][0]
     _, arrays = decoded(served.http.post("/app/sampling/score", json={"ids": [*prompt, *ids]}))
