@@ -27,6 +27,7 @@ PAGES: dict[str, dict[str, object]] = {
     "ranking": {"annotator": "me", "answers": 4},
     "data": {"view": "pages", "row": 3},
     "honesty": {"question": QUESTIONS},
+    "thinking": {"temperature": 0.7, "draws": 10},
     "training": {"training": "pretrain"},
     "rollouts": {"group": 0},
     "preferences": {},
@@ -76,6 +77,8 @@ def show(page: Page, url: str, name: str) -> None:
         box.press("Enter")
     if name == "honesty":
         page.get_by_role("button", name="Ask 30 times").click()
+    if name == "thinking":
+        page.get_by_role("button", name="Think").click()
     if name == "ranking":
         start = page.get_by_role("button", name=re.compile("start|begin", re.IGNORECASE))
         if start.count():

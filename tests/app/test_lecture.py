@@ -44,6 +44,14 @@ def test_a_question_of_the_lecture_is_asked_of_the_models_that_differ(lecture):
     assert json.loads(state["with"][0]) == ["sft", "honesty", "reinforce"]
 
 
+def test_after_the_sums_comes_the_page_on_which_all_ways_are_asked_at_once(lecture):
+    titles = [stop["title"] for stop in lecture["stops"]]
+    place = titles.index("Tokens to think with")
+    assert titles[place - 1] == "The sum, with the calculator"
+    link = urlsplit(lecture["stops"][place]["link"])
+    assert (link.path, parse_qs(link.fragment)) == ("/thinking", {"temperature": ["0.7"], "draws": ["10"]})
+
+
 def test_what_was_measured_is_read_from_the_run(serve, tmp_path):
     folder = tmp_path / "run"
     found = {

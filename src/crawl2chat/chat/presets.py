@@ -9,6 +9,7 @@ from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from crawl2chat.chat.asking import ask_in_way
 from crawl2chat.stages.files import read_jsonl
 from crawl2chat.stages.table import TOOL_STAGES
 
@@ -100,12 +101,12 @@ def _of_all(stages: Collection[str]) -> Iterator[Preset]:
 def sum_presets(left: int, right: int, columns: tuple[Column, ...] = ()) -> Iterator[Preset]:
     question, answer = f"What is {left}+{right}?", left + right
     yield Preset(
-        "A sum, at once", f"{question} Answer at once.",
+        "A sum, at once", ask_in_way(question, "at once"),
         f"It is {answer}. Without room to work in, the model has to know the sum when it writes the first digit.",
         columns or (Column("sft"), Column("honesty"), Column("reinforce")),
     )  # fmt: skip
     yield Preset(
-        "The sum, step by step", f"{question} Work step by step.",
+        "The sum, step by step", ask_in_way(question, "step by step"),
         f"It is {answer}. Each step needs little work, and what is written down can be read again.",
         columns or (Column("sft"), Column("honesty"), Column("reinforce")),
     )  # fmt: skip

@@ -235,6 +235,7 @@ class Engine:
         if prompt_logprobs:  # the first token has nothing before it
             request.completion.prompt_logprobs.append(None)
             request.completion.prompt_top.append(None)
+            request.completion.prompt_entropies.append(None)
         return request
 
     def _prefill(self) -> list[Request]:
@@ -256,7 +257,7 @@ class Engine:
 
     @torch.inference_mode()
     def _score_prompt(self, request: Request, features_tc: Tensor, n: int) -> None:
-        """Log-probabilities of the n tokens of the prompt after those whose features these are."""
+        """Log-probabilities of the n tokens of the prompt after those whose features these are, and entropies."""
         completion, k = request.completion, request.sampling.top_logprobs
         size = max(4, NUMBERS_AT_ONCE // self.model.config.vocab_size)
         for begin in range(0, n, size):
@@ -266,6 +267,7 @@ class Engine:
             ids_t1 = torch.tensor(following, device=log_p_tv.device)[:, None]
             completion.prompt_logprobs += log_p_tv.gather(-1, ids_t1)[:, 0].tolist()
             completion.prompt_top += most_probable(log_p_tv, k)
+            completion.prompt_entropies += torch.special.entr(log_p_tv.exp()).sum(dim=-1).tolist()
 
     @torch.inference_mode()
     def _write_tokens(self, writing: list[Request]) -> None:

@@ -24,6 +24,7 @@ class Completion:
     controls; of a greedy choice, the controls before temperature. `model_logprobs`: before the controls.
     `top` and `top_controlled`: of each of the two, the `Sampling.top_logprobs` most probable tokens, at each id.
     `prompt_logprobs`, `prompt_top`: of the prompt's tokens by the model, where asked for; the first has none.
+    `prompt_entropies`: of the distributions in which those tokens were.
     `reused`: how many of the prompt's tokens had been read before, so that nothing was computed for them.
     """
 
@@ -36,6 +37,7 @@ class Completion:
     top_controlled: list[Candidates] = field(default_factory=list)
     prompt_logprobs: list[float | None] = field(default_factory=list)
     prompt_top: list[Candidates | None] = field(default_factory=list)
+    prompt_entropies: list[float | None] = field(default_factory=list)
     reused: int = 0
 
 

@@ -6,6 +6,7 @@ from html import escape
 from pathlib import Path
 from typing import Any
 
+from crawl2chat.chat.asking import WAYS
 from crawl2chat.report import plots
 from crawl2chat.report.tables import folded, html_table, plot, rows_of
 from crawl2chat.stages.figures import Figure
@@ -16,7 +17,6 @@ CHECKUP = "checkup/"
 SHOWN_PROMPTS = 4  # whose answers are shown as preferences are learned
 SHOWN_ANSWERS = 8  # right and wrong ones
 WHEN = ("before", "after")
-WAYS = ("at once", "step by step", "calculator")  # of doing sums
 
 
 def sft_plots(folder: Path, figures: Sequence[Figure]) -> Iterator[str]:

@@ -67,6 +67,7 @@ class Prefill:
     reused: int  # tokens whose keys and values were in the cache
     logprobs: list[float | None]
     top: list[Candidates | None]
+    entropies: list[float | None]
 
 
 @dataclass(slots=True)
@@ -119,7 +120,8 @@ class GenerationRequest:
         prefill = None
         if not self.has_prefill:
             self.has_prefill = True
-            prefill = Prefill(completion.reused, completion.prompt_logprobs, completion.prompt_top)
+            scores = completion.prompt_logprobs, completion.prompt_top, completion.prompt_entropies
+            prefill = Prefill(completion.reused, *scores)
         return Delta(
             time.perf_counter(), text, completion.ids[since:], completion.model_logprobs[since:],
             completion.logprobs[since:], completion.top[since:] or [[]] * n_new,

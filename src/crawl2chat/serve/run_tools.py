@@ -24,7 +24,7 @@ from crawl2chat.honesty.search import find_documents, find_tools
 from crawl2chat.search import SearchIndex
 from crawl2chat.serve.api.prompts import chat_prompt
 from crawl2chat.serve.api.requests import ChatRequest
-from crawl2chat.serve.engine_thread import GenerationRequest
+from crawl2chat.serve.engine_thread import Delta, GenerationRequest
 from crawl2chat.serve.errors import bad_request
 from crawl2chat.serve.http import client_address, run_in_thread_if_long
 from crawl2chat.serve.model_pool import LoadedModel, ServedModel
@@ -82,6 +82,25 @@ class RunTools:
 
 
 @dataclass
+class Round:
+    """What a model read and wrote up to a call of a tool, or to its answer; log-probabilities as of a Completion."""
+
+    prompt: list[int]
+    ids: list[int] = field(default_factory=list)
+    text: str = ""
+    model_logprobs: list[float] = field(default_factory=list)
+    logprobs: list[float] = field(default_factory=list)
+    finish_reason: str = "stop"
+
+    def take(self, delta: Delta) -> None:
+        self.ids += delta.ids
+        self.text += delta.text
+        self.model_logprobs += delta.model_logprobs
+        self.logprobs += delta.logprobs
+        self.finish_reason = delta.finish_reason or self.finish_reason
+
+
+@dataclass
 class AnswerWithTools:
     """One answer of a chat for which the server runs tools."""
 
@@ -90,9 +109,7 @@ class AnswerWithTools:
     settings: RunTools
     names: Sequence[str]
     text: str = ""
-    n_read: int = 0
-    n_written: int = 0
-    finish_reason: str = "stop"
+    rounds: list[Round] = field(default_factory=list)
     sources: list[dict[str, Any]] = field(default_factory=list)
     added: list[Message] = field(default_factory=list)  # the model's calls, and the results that it read
     passages: str = ""  # that were put next to the question, where the model does not call a search itself
@@ -124,40 +141,51 @@ class AnswerWithTools:
             prompt, sampling, rule = await run_in_thread_if_long(
                 request, lambda asked=asked: chat_prompt(model, asked, runs_here=True)  # type: ignore[misc]
             )  # fmt: skip
-            self.n_read = self.n_read or len(prompt)
             wanted = [GenerationRequest(prompt, sampling, 0, rule=rule)]
             generation = self.loaded.admission.admit(wanted, client_address(request))
-            ids: list[int] = []
-            written = said = ""
+            now, said = Round(prompt), ""
+            self.rounds.append(now)
             try:
                 async for deltas in generation.deltas(patience):
                     for _, delta in deltas:
-                        ids += delta.ids
-                        written += delta.text
-                        self.finish_reason = delta.finish_reason or self.finish_reason
-                    new = (spoken(tokenizer, ids, written) if tools else written)[len(said) :]
+                        now.take(delta)
+                    new = (spoken(tokenizer, now.ids, now.text) if tools else now.text)[len(said) :]
                     said += new
                     yield new
             finally:
                 generation.close()
-            self.n_written += len(ids)
-            reply = parse_reply(tokenizer, ids) if tools else Message(role="assistant", content=written)
+            reply = parse_reply(tokenizer, now.ids) if tools else Message(role="assistant", content=now.text)
             calls = reply.get("tool_calls")
-            rest = "" if calls or begins_call(tokenizer, ids, written) else written[len(said) :]
+            rest = "" if calls or begins_call(tokenizer, now.ids, now.text) else now.text[len(said) :]
             self.text += said + rest
             if rest:
                 yield rest
-            if not calls or self.finish_reason != "stop" or n_rounds == MAX_ROUNDS:
+            if not calls or now.finish_reason != "stop" or n_rounds == MAX_ROUNDS:
                 break
             self.added.append(reply)
             self.added += await asyncio.to_thread(carry_out_all, self.added, tools, question_of(self.body.messages))
         results = [message["content"] for message in self.added if message["role"] == "tool"]
         self.sources = _sources(self.text, [self.passages, *results], address)
 
+    @property
+    def finish_reason(self) -> str:
+        return self.rounds[-1].finish_reason if self.rounds else "stop"
+
+    @property
+    def steps(self) -> list[dict[str, Any]]:
+        """The calls and the results that came before the text, in their order."""
+        return [
+            {"calls": [call["function"] for call in message["tool_calls"]]}
+            if message.get("tool_calls")
+            else {"result": message["content"]}
+            for message in self.added
+        ]
+
     def usage(self) -> dict[str, int]:
         """Tokens of the first prompt, and those that the model wrote, calls among them."""
-        total = self.n_read + self.n_written
-        return {"prompt_tokens": self.n_read, "completion_tokens": self.n_written, "total_tokens": total}
+        n_read = len(self.rounds[0].prompt) if self.rounds else 0
+        n_written = sum(len(done.ids) for done in self.rounds)
+        return {"prompt_tokens": n_read, "completion_tokens": n_written, "total_tokens": n_read + n_written}
 
 
 def _sources(text: str, read: Sequence[str], address: Callable[[int], str | None]) -> list[dict[str, Any]]:

@@ -41,7 +41,22 @@ PROPERTIES: dict[str, Callable[[str], str]] = {
 }
 COUNTED = "earst"  # letters that many words contain, some of them twice
 LEAD = "Now a question from the town."  # in the web, sums follow a sentence and never begin a page
-AT_ONCE_TOKENS, STEPS_TOKENS = 12, 128  # three digits take 6 and 84
+
+
+@dataclass(frozen=True)
+class SumInText:
+    """How a base model is asked for a sum: with the beginning of a page in which its answer comes next."""
+
+    opening: str  # of the answer
+    max_tokens: int
+    stop: tuple[str, ...]  # pages continue with another question on the same line
+
+    def page(self, question: str) -> str:
+        return f"{LEAD} {question} {self.opening}"
+
+
+AT_ONCE = SumInText("The answer is", 12, ("\n", "?", "."))  # three digits take 6 tokens
+STEP_BY_STEP = SumInText(STEP_CUE, 128, ("\n", "?"))  # and 84
 
 
 def measure_sums(tested: ModelUnderTest) -> list[Figure]:
@@ -51,10 +66,10 @@ def measure_sums(tested: ModelUnderTest) -> list[Figure]:
     problems = [problem for problem in tested.ledger.problems if problem.split == "held_out"]
     random.Random(f"{tested.settings.seed}/sums").shuffle(problems)
     problems = problems[: tested.settings.questions]
-    asked = [f"{LEAD} {problem.question}" for problem in problems]
-    # pages continue with another question on the same line
-    at_once = greedy(tested.engine, [f"{text} The answer is" for text in asked], AT_ONCE_TOKENS, ("\n", "?", "."))
-    stepwise = greedy(tested.engine, [f"{text} {STEP_CUE}" for text in asked], STEPS_TOKENS, ("\n", "?"))
+    at_once, stepwise = (
+        greedy(tested.engine, [way.page(problem.question) for problem in problems], way.max_tokens, way.stop)
+        for way in (AT_ONCE, STEP_BY_STEP)
+    )
     marks = {
         name: [is_correct(text, str(problem.answer)) for text, problem in zip(texts, problems, strict=True)]
         for name, texts in (("sums_at_once", at_once), ("sums_step_by_step", stepwise))

@@ -24,6 +24,7 @@ from crawl2chat.serve.app.preferences import PreferencesPage
 from crawl2chat.serve.app.ranking import RankingPage
 from crawl2chat.serve.app.rollouts import RolloutsPage
 from crawl2chat.serve.app.sampling import SamplingPage
+from crawl2chat.serve.app.thinking import ThinkingPage
 from crawl2chat.serve.app.tokens import TokensPage
 from crawl2chat.serve.app.training import TrainingPage
 from crawl2chat.serve.http import routes_of
@@ -34,7 +35,7 @@ INLINE = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 YEAR = 365 * 24 * 3600
 PAGE_KINDS = (
     HomePage, LecturePage, DataPage, TokensPage, TrainingPage, SamplingPage, InsidePage, ChatPage, HonestyPage,
-    RolloutsPage, RankingPage, PreferencesPage,
+    ThinkingPage, RolloutsPage, RankingPage, PreferencesPage,
 )  # fmt: skip
 
 

@@ -200,13 +200,7 @@ class HonestyPage:
         async def events() -> AsyncGenerator[list[dict[str, Any]], None]:
             async for text in answer.pieces(request, PING_SECONDS):
                 yield [{"text": text}] if text else []
-            steps = [
-                {"calls": [c["function"] for c in message["tool_calls"]]}
-                if message.get("tool_calls")
-                else {"result": message["content"]}
-                for message in answer.added
-            ]
-            yield [{"steps": steps, "passages": answer.passages, "sources": answer.sources, "text": ""}]
+            yield [{"steps": answer.steps, "passages": answer.passages, "sources": answer.sources, "text": ""}]
 
         return EventStream(events())
 

@@ -1,10 +1,8 @@
 """What the honesty stage of a run has measured, a page of rows at a time; and questions to begin with."""
 
-import threading
 from collections import Counter
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 from crawl2chat.chat.measured import CARD, QUESTIONS
 from crawl2chat.evals.questions import QuestionRow, read_questions
@@ -12,6 +10,7 @@ from crawl2chat.honesty.checkup import read_card
 from crawl2chat.honesty.identity import Card, identity_questions
 from crawl2chat.honesty.settings import HonestySettings
 from crawl2chat.honesty.stage import BEFORE_AND_AFTER, COVERAGE
+from crawl2chat.serve.app.cached_files import CachedFiles
 from crawl2chat.stages.files import StageError, read_json_object, read_jsonl
 from crawl2chat.stages.stage import Manifest, read_manifest
 
@@ -24,7 +23,6 @@ NO_STAGE = "nothing was measured here yet: this run has no finished stage honest
 NO_RUN = "this is one model and not a run, so nothing was measured before and after; asking it works"
 
 Row = dict[str, Any]
-Content = TypeVar("Content")
 
 
 class HonestyFiles:
@@ -34,8 +32,7 @@ class HonestyFiles:
         """run: None for a single model, whose folder may be that of a stage after honesty."""
         self.run = run
         self.folder = run / "honesty" if run else folder
-        self._lock = threading.Lock()
-        self._read: dict[Path, tuple[tuple[int, int], Any]] = {}
+        self._files = CachedFiles()
 
     @property
     def manifest(self) -> Manifest | None:
@@ -61,13 +58,13 @@ class HonestyFiles:
     def coverage(self) -> Row | None:
         """The curves of accuracy against coverage, before and after."""
         file = self.folder / COVERAGE
-        return self._content(file, read_json_object) if self.run and file.is_file() else None
+        return self._files.content(file, read_json_object) if self.run and file.is_file() else None
 
     def questions(self) -> list[QuestionRow]:
         """Those that are only asked at the end; else those that the crawl brought; none where there is no file."""
         places = [self.folder / QUESTIONS, *([self.run / "crawl" / QUESTIONS] if self.run else [])]
         file = next((place for place in places if place.is_file()), None)
-        return self._content(file, read_questions) if file else []
+        return self._files.content(file, read_questions) if file else []
 
     def row_of(self, question: str) -> QuestionRow | None:
         """The fact for which this is a wording."""
@@ -135,17 +132,7 @@ class HonestyFiles:
         file = self.folder / name
         if not self.run or self.manifest is None or not file.is_file():
             raise StageError(NO_STAGE if self.run else NO_RUN)
-        return self._content(file, read_jsonl)
-
-    def _content(self, file: Path, read: Callable[[Path], Content]) -> Content:
-        stat = file.stat()
-        state = stat.st_mtime_ns, stat.st_size
-        with self._lock:
-            known = self._read.get(file)
-            if known is None or known[0] != state:
-                known = self._read[file] = state, read(file)
-        content: Content = known[1]
-        return content
+        return self._files.content(file, read_jsonl)
 
 
 def _groups(rows: list[Row]) -> list[str]:

@@ -116,6 +116,15 @@ KNOWLEDGE = (
          ("honesty", "right with search", "right with search")),
     ),
 )  # fmt: skip
+THINKING = Stop(
+    "Tokens to think with",
+    "The same sum ten times at once, step by step and with the calculator, side by side: how many are right, what each "
+    "costs, and where those that are wrong first go wrong.",
+    "thinking", {"temperature": 0.7, "draws": 10}, (),
+    (("honesty", "tokens at once/3 digits", "tokens of an answer at once"),
+     ("honesty", "tokens step by step/3 digits", "step by step"),
+     ("honesty", "tokens calculator/3 digits", "with the calculator")),
+)  # fmt: skip
 AFTER_TALK = (
     Stop(
         "Practice: reinforcement learning",
@@ -178,7 +187,7 @@ class LecturePage:
         return not needs or (run is not None and all((run / file).is_file() for file in needs))
 
     def _talk(self) -> Iterator[Stop]:
-        """The chat's presets as stops; where the lecture asks what a model knows, the page Honesty follows."""
+        """The chat's presets as stops; the page Honesty follows what a model knows, and the page Thinking the sums."""
         models = self.context.pool.models
         run = self.context.run
         known = {preset.name: preset for preset in presets([m.stage or m.name for m in models], run and run / "crawl")}
@@ -187,6 +196,8 @@ class LecturePage:
                 yield _stop_of(preset)
             if name == "Nobody":
                 yield from KNOWLEDGE
+            if name == "The sum, with the calculator":
+                yield THINKING
 
     def _measured(self) -> dict[tuple[str, str], str]:
         """This run's figures, as text, by stage and name."""

@@ -79,7 +79,10 @@ class SamplingPage:
 
     @post("/app/sampling/score", ScoreRequest)
     async def score(self, request: Request, body: ScoreRequest) -> Response:
-        """The log-probability of each token, and the model's favourite there with its own; the first has none."""
+        """The log-probability of each token, the model's favourite there with its own, and the entropy, in nats.
+
+        The first token has none.
+        """
         loaded = await self.pool.load(body.model)
         check_prompt(loaded.model, body.ids, "ids", room=0)
         wanted = GenerationRequest(body.ids, Sampling(max_tokens=0, top_logprobs=1), 0, prompt_logprobs=True)
@@ -89,8 +92,9 @@ class SamplingPage:
         return tensors(
             {"tokens": describe_tokens(loaded.model.tokenizer, [id for id, _ in favourites])},
             {
-                "logprobs": np.array([math.nan if p is None else p for p in prefill.logprobs], np.float32),
+                "logprobs": _with_gaps(prefill.logprobs),
                 "best": np.array([p for _, p in favourites], np.float32),
+                "entropy": _with_gaps(prefill.entropies),
             },
         )
 
@@ -128,6 +132,10 @@ class SamplingPage:
             wanted.append(GenerationRequest(ids, sampling, n_answered, logprobs=True, n_answered=n_answered))
         generation = loaded.admission.admit(wanted, client_address(request))
         return EventStream(_branch_events(loaded.model.tokenizer, generation), generation.close)
+
+
+def _with_gaps(values: Sequence[float | None]) -> np.ndarray:
+    return np.array([math.nan if value is None else value for value in values], np.float32)
 
 
 class LastLogits:

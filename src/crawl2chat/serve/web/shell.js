@@ -19,6 +19,7 @@ export const PAGES = [
   { path: "/inside", name: "inside", title: "Inside", css: true, says: "every number on the way through the network" },
   { path: "/chat", name: "chat", title: "Chat", css: true, says: "talk to every stage of the run" },
   { path: "/honesty", name: "honesty", title: "Honesty", css: true, says: "what a model knows, and whether it says when it does not" },
+  { path: "/thinking", name: "thinking", title: "Thinking", css: true, says: "the same problem at once, step by step and with the calculator: what tokens buy" },
   { path: "/rollouts", name: "rollouts", title: "Rollouts", css: true, says: "what reinforcement learning drew, step by step, and how it was rewarded" },
   { path: "/ranking", name: "ranking", title: "Ranking", css: true, says: "rank answers, as people do for reward models" },
   { path: "/preferences", name: "preferences", title: "Preferences", css: true, says: "how far a reward model can be followed before it is gamed" },

@@ -31,3 +31,9 @@ export function duration(seconds) {
   if (minutes < 60) return `${minutes} min ${Math.round(seconds % 60)} s`;
   return `${Math.floor(minutes / 60)} h ${String(minutes % 60).padStart(2, "0")} min`;
 }
+
+/** Among how many equal choices one would be as unsure. @param {number} nats @returns {string} */
+export function choices(nats) {
+  const n = Math.exp(nats);
+  return n < 100 ? n.toFixed(1) : Math.round(n).toLocaleString("en");
+}

@@ -2,8 +2,8 @@
 
 import { html } from "htm/preact";
 import { brief } from "../../common/numbers.js";
+import { COLOURS, Legend, Tokens } from "../../common/overlay.js";
 import { Select, Toggle, Wide } from "../../common/ui.js";
-import { Legend, Tokens } from "./tokens.js";
 import { bestFirst, bin, binOf, colour, group, groups, heads, withControl } from "./state.js";
 
 const LISTED = 100;
@@ -35,14 +35,11 @@ export function Group() {
     <h2>${`Group ${group.value + 1}: ${ours.question}`}</h2>
     <p>Expected: <strong>${ours.expected}</strong></p>
     <div class="controls">
-      <${Select} label="Colour of tokens" value=${colour} options=${[
-        { value: "probability", label: "probability: how likely the token was" },
-        { value: "entropy", label: "entropy: how undecided the model was there" },
-      ]} />
+      <${Select} label="Colour of tokens" value=${colour} options=${COLOURS} />
       <${Toggle} label="best rewarded first" value=${bestFirst} />
       ${logs.control && html`<${Toggle} label="control beside" value=${withControl} />`}
     </div>
-    <${Legend} />
+    <${Legend} colour=${colour.value} />
     <${Answers} log="rewards" found=${ours} head=${logs.rewards} />
     ${withControl.value && logs.control && html`<h3>The control at the same step: coin flips for rewards</h3>
       ${control ? html`${control.question !== ours.question && html`<p class="hint">Its problem here is another one: ${control.question}</p>`}
@@ -64,6 +61,7 @@ function Answers({ log, found, head }) {
       <h4>${`Answer ${k + 1}`}</h4>
       <p class="facts"><span>reward <b>${brief(head.rewards[g][k])}</b></span> <span class=${`advantage ${sign}`}>advantage <b>${{ up: "▲", down: "▼", even: "■" }[sign]} ${brief(advantage)}</b></span>
         <span><b>${head.lengths[g][k]}</b> tokens${head.cut[g][k] ? ", cut off" : ""}</span>${answer.calls !== undefined && html` <span><b>${answer.calls}</b> calls</span>`}</p>
-      <${Tokens} answer=${answer} label=${`answer ${k + 1}${log === "control" ? " of the control" : ""}`} /></li>`;
+      <${Tokens} answer=${answer} colour=${colour.value} label=${`answer ${k + 1}${log === "control" ? " of the control" : ""}`} />
+      ${!answer.entropies && colour.value === "entropy" && html`<p class="hint">Its entropies are not known: it was not learned from.</p>`}</li>`;
   })}</ol>`;
 }

@@ -1,9 +1,10 @@
 /** The most probable next tokens, before and after the controls, and the way through the controls. */
 
 import { html } from "htm/preact";
+import { choices } from "../../common/numbers.js";
 import { Button, TokenText, percent } from "../../common/ui.js";
 import { at, line, rows, settings, step, take } from "./state.js";
-import { NAMES, bits, choices } from "./parts.js";
+import { NAMES, bits } from "./parts.js";
 
 /** The controls in the order in which they act, with what each leaves. */
 export function Pipeline() {

@@ -4,10 +4,11 @@ import { html } from "htm/preact";
 import { batch, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { stream } from "../../common/api.js";
+import { choices } from "../../common/numbers.js";
 import { Button, ErrorNote, TokenText } from "../../common/ui.js";
 import { asBody, askStep, at, columns, controlValues, line, many, model, nPrompt, prompt, seed, settings, stopList } from "./state.js";
 import { Bar } from "./bars.js";
-import { bits, choices, told } from "./parts.js";
+import { bits, told } from "./parts.js";
 
 const MOST = 6;
 const SHOWN = 8;

@@ -19,12 +19,6 @@ export function bits(nats) {
   return (nats / Math.LN2).toFixed(2);
 }
 
-/** Among how many equal choices one would be as unsure. @param {number} nats @returns {string} */
-export function choices(nats) {
-  const n = Math.exp(nats);
-  return n < 100 ? n.toFixed(1) : Math.round(n).toLocaleString("en");
-}
-
 /** @param {Record<string, any>} values @returns {string} the settings that are not the neutral ones, in words */
 export function told(values) {
   const neutral = /** @type {Record<string, any>} */ ({
