@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from crawl2chat.serve.app.base import BasePage
 from crawl2chat.serve.app.chat import ChatPage
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.data import DataPage
@@ -34,8 +35,8 @@ WEB = Path(__file__).parent.parent / "web"
 INLINE = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 YEAR = 365 * 24 * 3600
 PAGE_KINDS = (
-    HomePage, LecturePage, DataPage, TokensPage, TrainingPage, SamplingPage, InsidePage, ChatPage, HonestyPage,
-    ThinkingPage, RolloutsPage, RankingPage, PreferencesPage,
+    HomePage, LecturePage, DataPage, TokensPage, TrainingPage, BasePage, SamplingPage, InsidePage, ChatPage,
+    HonestyPage, ThinkingPage, RolloutsPage, RankingPage, PreferencesPage,
 )  # fmt: skip
 
 

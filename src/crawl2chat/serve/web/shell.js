@@ -15,6 +15,7 @@ export const PAGES = [
   { path: "/data", name: "data", title: "Data", css: true, says: "which pages were kept, which were dropped, and why" },
   { path: "/tokens", name: "tokens", title: "Tokens", css: true, says: "how text is cut into what a model reads" },
   { path: "/training", name: "training", title: "Training", css: true, says: "loss, rewards and speed of every stage, also while it runs" },
+  { path: "/base", name: "base", title: "Base", css: true, says: "what a base model compresses, recites and knows, and how it learns from its prompt" },
   { path: "/sampling", name: "sampling", title: "Sampling", css: true, says: "which token comes next, and how it is drawn" },
   { path: "/inside", name: "inside", title: "Inside", css: true, says: "every number on the way through the network" },
   { path: "/chat", name: "chat", title: "Chat", css: true, says: "talk to every stage of the run" },
