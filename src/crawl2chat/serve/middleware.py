@@ -35,7 +35,7 @@ ROUTES = (
 )  # fmt: skip
 PAGES = (
     "/", "/lecture", "/data", "/tokens", "/training", "/sampling", "/inside", "/chat", "/honesty", "/rollouts",
-    "/ranking", "/preferences",
+    "/ranking", "/preferences", "/runs",
 )  # fmt: skip
 KEYLESS = frozenset(("/health", *PAGES))  # and the pages' own files, which hold nothing but the way to ask for a key
 
