@@ -32,6 +32,7 @@ PAGES: dict[str, dict[str, object]] = {
     "training": {"training": "pretrain"},
     "rollouts": {"group": 0},
     "preferences": {},
+    "runs": {"view": "new", "find": "depth", "set": ["pretrain.depth=6"]},
 }
 
 

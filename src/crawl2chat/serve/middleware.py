@@ -35,8 +35,7 @@ ROUTES = (
 )  # fmt: skip
 PAGES = (
     "/", "/lecture", "/data", "/tokens", "/training", "/base", "/sampling", "/inside", "/chat", "/honesty",
-    "/thinking",
-    "/rollouts", "/ranking", "/preferences",
+    "/thinking", "/rollouts", "/ranking", "/preferences", "/runs",
 )  # fmt: skip
 KEYLESS = frozenset(("/health", *PAGES))  # and the pages' own files, which hold nothing but the way to ask for a key
 

@@ -24,6 +24,7 @@ from crawl2chat.serve.app.lecture import LecturePage
 from crawl2chat.serve.app.preferences import PreferencesPage
 from crawl2chat.serve.app.ranking import RankingPage
 from crawl2chat.serve.app.rollouts import RolloutsPage
+from crawl2chat.serve.app.runs import RunsPage
 from crawl2chat.serve.app.sampling import SamplingPage
 from crawl2chat.serve.app.thinking import ThinkingPage
 from crawl2chat.serve.app.tokens import TokensPage
@@ -36,7 +37,7 @@ INLINE = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 YEAR = 365 * 24 * 3600
 PAGE_KINDS = (
     HomePage, LecturePage, DataPage, TokensPage, TrainingPage, BasePage, SamplingPage, InsidePage, ChatPage,
-    HonestyPage, ThinkingPage, RolloutsPage, RankingPage, PreferencesPage,
+    HonestyPage, ThinkingPage, RolloutsPage, RankingPage, PreferencesPage, RunsPage,
 )  # fmt: skip
 
 

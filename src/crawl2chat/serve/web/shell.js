@@ -24,6 +24,7 @@ export const PAGES = [
   { path: "/rollouts", name: "rollouts", title: "Rollouts", css: true, says: "what reinforcement learning drew, step by step, and how it was rewarded" },
   { path: "/ranking", name: "ranking", title: "Ranking", css: true, says: "rank answers, as people do for reward models" },
   { path: "/preferences", name: "preferences", title: "Preferences", css: true, says: "how far a reward model can be followed before it is gamed" },
+  { path: "/runs", name: "runs", title: "Runs", css: true, says: "choose a recipe, change its settings, start runs and follow them" },
 ];
 const HOME = { path: "/", name: "home", title: "Start", css: true, says: "" };
 
