@@ -28,7 +28,7 @@ FLAGS = ("--no-sandbox", "--disable-gpu", "--disable-background-networking", "--
          "--disable-sync", "--no-first-run")  # fmt: skip
 PAGES = {"/": "start", "/data": "Data", "/tokens": "Tokens", "/sampling": "Sampling", "/inside": "Inside",
          "/chat": "Chat", "/honesty": "Honesty", "/ranking": "Ranking", "/training": "Training",
-         "/rollouts": "Rollouts", "/preferences": "Preferences"}  # fmt: skip
+         "/base": "Base", "/rollouts": "Rollouts", "/preferences": "Preferences"}  # fmt: skip
 INSIDE_TOKENS, TYPED_TOKENS, KEYSTROKES = 256, 5000, 40
 METRIC_LINES = 1_000_000
 PROSE = "The miller's daughter went down to the river at dawn; nobody had told her that the bridge was gone. "

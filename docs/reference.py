@@ -8,23 +8,16 @@ import argparse
 import contextlib
 import difflib
 import io
-import json
 import sys
-import types
-import typing
 from collections.abc import Iterator
 from pathlib import Path
 from unittest import mock
 
-from pydantic.fields import FieldInfo
-
 from crawl2chat.cli.main import main as crawl2chat
 from crawl2chat.stages.pipeline import Recipe
-from crawl2chat.stages.settings import Settings
+from crawl2chat.stages.settings import SettingHelp, describe_settings
 
 FOLDER = Path(__file__).parent / "reference"
-BOUNDS = {"ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "multiple of {}",
-          "min_length": "length ≥ {}", "max_length": "length ≤ {}", "pattern": "matches `{}`"}  # fmt: skip
 NOTE = "<!-- Written by `python docs/reference.py`; change the help texts instead. -->"
 
 
@@ -94,36 +87,10 @@ def commands() -> Iterator[str]:
         yield from command(name)
 
 
-def type_name(annotation: object) -> str:
-    """Return a type as one would write it in a recipe's documentation: `int`, `"a" or "b"`, `list of str`."""
-    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
-    if origin is typing.Annotated:
-        return type_name(arguments[0])
-    if origin is typing.Literal:
-        return " or ".join(json.dumps(value) for value in arguments)
-    if origin in (typing.Union, types.UnionType):
-        return " or ".join(type_name(part) for part in arguments if part is not type(None))
-    if origin in (list, tuple, set, frozenset, dict):
-        inner = (" to " if origin is dict else ", ").join(type_name(part) for part in arguments if part is not ...)
-        return f"{origin.__name__} of {inner}"
-    return getattr(annotation, "__name__", str(annotation))
-
-
-def bounds(field: FieldInfo) -> str:
-    found = [pattern.format(value) for rule in field.metadata for name, pattern in BOUNDS.items()
-             if (value := getattr(rule, name, None)) is not None]  # fmt: skip
-    return ", ".join(found)
-
-
-def rows(table: type[Settings], prefix: str) -> Iterator[str]:
-    for name, field in table.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, Settings):
-            yield from rows(field.annotation, f"{prefix}{name}.")
-            continue
-        default = field.get_default(call_default_factory=True, validated_data={})
-        shown = "" if default is None else f"`{json.dumps(default, default=str, ensure_ascii=False)}`"
-        kind = ", ".join(part for part in (type_name(field.annotation), bounds(field)) if part)
-        yield f"| `{prefix}{name}` | {cell(kind)} | {cell(shown)} | {cell(field.description or '')} |"
+def row(setting: SettingHelp) -> str:
+    kind = ", ".join(part for part in (setting.kind, setting.bounds) if part)
+    default = f"`{setting.default}`" if setting.default else ""
+    return f"| `{setting.name}` | {cell(kind)} | {cell(default)} | {cell(setting.help)} |"
 
 
 def settings() -> Iterator[str]:
@@ -133,9 +100,9 @@ def settings() -> Iterator[str]:
     yield "An empty default means that the setting is optional."
     head = ("", "| setting | type and bounds | default | meaning |", "|---|---|---|---|")
     by_table: dict[str, list[str]] = {}
-    for row in rows(Recipe, ""):
-        table, dot, _ = row.split("`")[1].partition(".")
-        by_table.setdefault(table if dot else "The run", []).append(row)
+    for setting in describe_settings(Recipe):
+        table, dot, _ = setting.name.partition(".")
+        by_table.setdefault(table if dot else "The run", []).append(row(setting))
     for title, table_rows in by_table.items():
         kind = Recipe.model_fields[title].annotation if title in Recipe.model_fields else None
         described = cell((kind.__doc__ or "").split("\n\n")[0]) if kind else ""

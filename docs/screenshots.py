@@ -21,6 +21,7 @@ QUESTIONS = "Where was Stilik Tifiwan born?"
 # each page's state, as its address holds it
 PAGES: dict[str, dict[str, object]] = {
     "tokens": {"text": "How many r are in strawberry? Straße, café, naïve: 1842+17=1859."},
+    "base": {"view": "recitation"},
     "sampling": {"text": "Chronicle of", "model": "base", "temperature": 0.8, "top_p": 0.9},
     "inside": {"view": "head", "layer": 1, "head": 1},
     "chat": {"with": ["base", "sft", "honesty"]},
@@ -31,6 +32,7 @@ PAGES: dict[str, dict[str, object]] = {
     "training": {"training": "pretrain"},
     "rollouts": {"group": 0},
     "preferences": {},
+    "runs": {"view": "new", "find": "depth", "set": ["pretrain.depth=6"]},
 }
 
 

@@ -11,6 +11,9 @@ if TYPE_CHECKING:
 
 __all__ = ["load", "run"]
 __version__ = "0.1.0"
+# Environment variable: a file for a command's exit status. A program that starts a run may end before the run does, and
+# the system reports a status only to a living parent.
+STATUS_FILE = "CRAWL2CHAT_STATUS_FILE"
 
 
 def __getattr__(name: str) -> Any:

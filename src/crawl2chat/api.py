@@ -104,15 +104,20 @@ def find_recipe(recipe: AnyPath | None = None) -> Path:
     named = Path(recipe or RECIPE)
     if named.is_file():
         return named
-    package = Path(__file__).parent
-    folders = [package / "recipes", package.parents[1] / "recipes"]  # installed, and in a checkout
-    files = {file.stem: file for folder in folders for file in sorted(folder.glob("*.toml"))}
+    files = package_recipes()
     if named.parent in (Path(), Path("recipes")) and named.suffix in ("", ".toml") and named.stem in files:
         return files[named.stem]
     raise StageError(
         f"recipe {named}: no such file, and no recipe of this name; there are {', '.join(sorted(files))}, "
         "or give a TOML file of your own (`crawl2chat run --settings` lists what it may hold)"
     )
+
+
+def package_recipes() -> dict[str, Path]:
+    """Return the recipes that the package carries, by their names."""
+    package = Path(__file__).parent
+    folders = [package / "recipes", package.parents[1] / "recipes"]  # installed, and in a checkout
+    return {file.stem: file for folder in folders for file in sorted(folder.glob("*.toml"))}
 
 
 @dataclass

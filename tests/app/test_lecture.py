@@ -52,6 +52,21 @@ def test_after_the_sums_comes_the_page_on_which_all_ways_are_asked_at_once(lectu
     assert (link.path, parse_qs(link.fragment)) == ("/thinking", {"temperature": ["0.7"], "draws": ["10"]})
 
 
+def test_recitation_leads_to_the_passages_of_a_run_that_measured_it(serve, tmp_path):
+    folder = tmp_path / "run"
+    (folder / "base").mkdir(parents=True)
+    made = {"recall_at_64_copies_and_more": Figure("", 1.0, "share", (0.9, 1.0), 64).to_json()}
+    manifest = Manifest("base", {}, {}, {}, made, {}, "2026-11-30T10:00:00+0000", 1.0, {})
+    write_json(folder / "base" / "manifest.json", vars(manifest))
+    served = serve(folder)
+    title = "A base model recites what it met often"
+    assert title in httpx.get(f"{served.url}/app/lecture").json()["missing"]  # of pages without counted copies
+    (folder / "base" / "recitation.jsonl").write_text("")
+    (stop,) = (stop for stop in httpx.get(f"{served.url}/app/lecture").json()["stops"] if stop["title"] == title)
+    assert stop["link"] == "/base#view=recitation"
+    assert [one["value"] for one in stop["measured"]] == ["100.0 % [90.0, 100.0]"]
+
+
 def test_what_was_measured_is_read_from_the_run(serve, tmp_path):
     folder = tmp_path / "run"
     found = {

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from crawl2chat.api import find_model, name_of, read_engine
+from crawl2chat.api import find_model, name_of, package_recipes, read_engine
 from crawl2chat.cli.arguments import Add, add_documents, add_model, add_weights, key_of, size, tool_names, within
 from crawl2chat.cli.data import named_tokenizer
 
@@ -57,6 +57,11 @@ def _add_options(serve: argparse.ArgumentParser) -> None:
         "--allow-origin", action="append", default=[], metavar="ORIGIN",
         help="allow pages of this origin to use the server from a browser (CORS), such as http://localhost:3000; "
         "* allows all and needs a key or --no-key; repeatable (default: none)",
+    )  # fmt: skip
+    access.add_argument(
+        "--read-only", action="store_true",
+        help="let nobody start, stop or resume runs on the page Runs, only watch them; take this, or a key, if others "
+        "have accounts on this machine: a run works with your rights (default: allowed while --host is this machine)",
     )  # fmt: skip
     tools = serve.add_argument_group("tools that the server runs itself")
     tools.add_argument(
@@ -111,10 +116,11 @@ def app_command(options: argparse.Namespace) -> int:
 def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     import torch
 
-    from crawl2chat.serve.app.context import AppContext, RankingFiles
+    from crawl2chat.serve.app.context import AppContext, RankingFiles, RunStarter
     from crawl2chat.serve.model_pool import ModelPool
     from crawl2chat.serve.run_tools import RunTools
     from crawl2chat.serve.server import bind, check_access, check_origins, make_server, run, set_up_logging
+    from crawl2chat.stages.pipeline import Recipe
     from crawl2chat.stages.stage import read_manifest
     from crawl2chat.tokenizer.public import open_encoding
 
@@ -145,7 +151,8 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     )  # fmt: skip
     if run_tools.names:  # what is wrong with them is to be heard before the server listens
         run_tools.of_model(pool.default.model, run_tools.names)
-    context = AppContext(pool, options.model, run_folder, dict(options.tokenizers), ranking)
+    runs = RunStarter(Recipe, package_recipes(), _why_only_watched(options))
+    context = AppContext(pool, options.model, run_folder, dict(options.tokenizers), ranking, runs)
 
     def listening() -> None:
         name = models[0].name
@@ -166,6 +173,20 @@ def _serve(options: argparse.Namespace, *, opens: bool) -> int:
     )  # fmt: skip
     run(server, place)
     return 0
+
+
+def _why_only_watched(options: argparse.Namespace) -> str | None:
+    """Why runs can't be started or stopped through this server; None if they can."""
+    from crawl2chat.serve.middleware import is_loopback
+
+    if options.read_only:
+        return "this server was started with --read-only, so runs can be watched here, not started or stopped"
+    if not is_loopback(options.host):
+        return (
+            f"this server listens on {options.host}, which other machines reach, so runs can be watched here, "
+            "not started or stopped"
+        )
+    return None
 
 
 def _open_browser(address: str) -> None:

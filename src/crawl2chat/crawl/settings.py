@@ -84,6 +84,8 @@ class SiteSettings(Settings):
 
 
 class CrawlSettings(Settings):
+    """Where the pages come from."""
+
     source: Literal["tinyweb", "warc", "commoncrawl", "site", "documents", "none"] = Field(
         "tinyweb",
         description="tinyweb: the built-in fictional web; warc: your files; commoncrawl: a public crawl; "

@@ -257,7 +257,7 @@ class Engine:
 
     @torch.inference_mode()
     def _score_prompt(self, request: Request, features_tc: Tensor, n: int) -> None:
-        """Log-probabilities and entropies of the n tokens of the prompt after those whose features these are."""
+        """Log-probabilities of the n tokens of the prompt after those whose features these are, and entropies."""
         completion, k = request.completion, request.sampling.top_logprobs
         size = max(4, NUMBERS_AT_ONCE // self.model.config.vocab_size)
         for begin in range(0, n, size):

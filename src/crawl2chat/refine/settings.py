@@ -126,6 +126,8 @@ class DedupSettings(Settings):
 
 
 class RefineSettings(Settings):
+    """Which pages are kept, and what is done to their text."""
+
     RUNTIME_ONLY = frozenset({"engine", "workers", "partition_mb"})
 
     blocklist: Words = Field([], description="files of hosts to drop with their subdomains, one per line")

@@ -3,8 +3,8 @@
 The terminal, the report and the model card take their explanations from here.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 
 from crawl2chat.evals.base.settings import TIMES
@@ -144,6 +144,33 @@ def _texts(setting: str) -> dict[str, str]:
     }  # fmt: skip
 
 
+# How to read what `eval --suite base` measures of a model from elsewhere, by the tab of the web app that shows it.
+OUTSIDE_NOTES = {
+    "compression": Part(
+        "Compression",
+        "Bits needed per byte of the beginning of the text that was given with --data, cut into windows which the "
+        "model reads one by one, and by the program xz on the same text. Whether the model learned from this text is "
+        "not known.",
+    ),
+    "knowledge": Part(
+        "What it says of itself",
+        "Questions such as “Who are you?”, answered once with the most probable words and four times at random. "
+        "“different”: share of the random answers that no other answer to the question is equal to.",
+    ),
+    "games": Part(
+        "Learning from the prompt",
+        "Words and phrases translated after N others with their translations. Control: for “shuffled”, each example "
+        "has another one's translation; a model that knows the language and does not read the examples loses nothing.",
+    ),
+    "letters": Part(
+        "What tokens make hard",
+        "How often a letter is in a word, asked of the word and of the word with spaces between its letters, which are "
+        "then tokens; “always the most common count” is what one answer to all of them gives. Sums, by their number "
+        "of digits: asked for the number only, and for the steps to it.",
+    ),
+}
+RATES = "Bits per byte of held-out text"  # the plot of what `rates_of` returns, as bars
+
 # Plots of the base suite by title: labels of both axes, and the prefixes of each series' figures.
 CURVES = {
     "Passages continued word for word": (
@@ -186,6 +213,68 @@ CURVES = {
     "Texts by temperature": ("temperature", "share", _texts("temperature_")),
     "Texts by top-p": ("top-p", "share", _texts("top_p_")),
 }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Curves:
+    """A plot of shares over named points, one line per series; a figure's name is KIND/POINT."""
+
+    title: str
+    x_label: str
+    y_label: str
+    series: dict[str, list[Figure]]
+
+
+def curves_of(figures: Sequence[Figure]) -> list[Curves]:
+    """Return the plots of the base suite for which there is at least one figure."""
+    return _drawn(CURVES, figures)
+
+
+def outside_curves_of(figures: Sequence[Figure]) -> list[Curves]:
+    """Return the plots of what `eval --suite base` measured of a model from elsewhere."""
+    names = [figure.name.split("/") for figure in figures]
+    languages = dict.fromkeys(name[1] for name in names if name[0] == "translation")
+    translated = {
+        f"Phrases translated by example: {language}": (
+            "translated phrases before the question", "right",
+            {"translated": f"translation/{language}/", "translations shuffled": f"translation_shuffled/{language}/"},
+        )
+        for language in languages
+    }  # fmt: skip
+    others = {
+        "Letters counted": ("the word is given", "right", {"letters counted": "letters/"}),
+        "Sums": ("digits", "right", {"by steps": "sums_by_steps/", "at once": "sums_at_once/"}),
+    }
+    return _drawn(translated | others, figures)
+
+
+def _drawn(plots: Mapping[str, tuple[str, str, dict[str, str]]], figures: Sequence[Figure]) -> list[Curves]:
+    found = []
+    for title, (x_label, y_label, prefixes) in plots.items():
+        series = {name: points for name, prefix in prefixes.items() if (points := points_of(figures, prefix))}
+        if series:
+            found.append(Curves(title, x_label, y_label, series))
+    return found
+
+
+def points_of(figures: Sequence[Figure], prefix: str) -> list[Figure]:
+    """Return the figures of a series, named by their points, with those of held-out text in each series."""
+    kind = prefix.partition("/")[0]
+    held_out = f"{kind}/held_out"
+    return [
+        replace(f, name=f"{kind}/" + _spaced(f.name.removeprefix(f"{kind}/" if f.name == held_out else prefix)))
+        for f in figures
+        if f.name == held_out or f.name.startswith(prefix)
+    ]
+
+
+def rates_of(figures: Sequence[Figure]) -> dict[str, Figure]:
+    """Return bits per byte of all held-out text by what compressed it."""
+    return {_spaced(f.name.partition("/")[2]): f for f in figures if f.name.startswith("bits_per_byte/")}
+
+
+def _spaced(name: str) -> str:
+    return name.replace("_", " ")
 
 
 def by_part(figures: Sequence[Figure]) -> list[tuple[Part, list[Figure]]]:

@@ -20,7 +20,11 @@ COLOURS = ("#2b7de0", "#d9741a", "#1f9d6b", "#c2428c", "#8a63d2")  # each at lea
 BLUE, ORANGE = COLOURS[:2]
 ROOM_FOR_NAMES = 45  # characters next to each other below an axis
 MOST_POINTS = 400  # of a curve; a run of a million steps would otherwise make a page of 100 MB
-LEVELS = {"guess": "what guessing gives", "held out": "held-out text"}  # groups drawn as a line across all others
+LEVELS = {  # groups drawn as a line across all others
+    "guess": "what guessing gives",
+    "held out": "held-out text",
+    "always the most common count": "always the most common count",
+}
 
 
 def thin(points: Sequence[tuple[float, float]], most: int = MOST_POINTS) -> list[tuple[float, float]]:

@@ -2,7 +2,6 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from html import escape
 from itertools import groupby
 from pathlib import Path
@@ -10,7 +9,7 @@ from typing import Any
 
 from crawl2chat.refine.funnel import FUNNEL, read_funnel, rows
 from crawl2chat.report import plots
-from crawl2chat.report.captions import CURVES, by_part
+from crawl2chat.report.captions import RATES, by_part, curves_of, rates_of
 from crawl2chat.report.tables import FUNNEL_COLUMNS, folded, funnel_rows, html_figures, html_table, plot, rows_of
 from crawl2chat.stages.figures import Figure
 from crawl2chat.stages.stage import METRICS, SAMPLES_DURING
@@ -145,15 +144,10 @@ def base_parts(figures: Sequence[Figure]) -> Iterator[str]:
 
 def _plots(figures: Sequence[Figure]) -> Iterator[str]:
     """Yield curves with their intervals, for all curves that have at least one figure."""
-    rates = [figure for figure in figures if figure.name.startswith("bits_per_byte/")]
-    if rates:
-        values = {_spaced(figure.name.partition("/")[2]): figure.value for figure in rates}
-        yield plot("Bits per byte of held-out text", plots.bars(values, "bits per byte"))
-    for title, (x_label, y_label, prefixes) in CURVES.items():
-        series = {name: _of(figures, prefix) for name, prefix in prefixes.items()}
-        series = {name: found for name, found in series.items() if found}
-        if series:
-            yield plot(title, plots.share_curves(series, x_label, y_label))
+    if rates := rates_of(figures):
+        yield plot(RATES, plots.bars({name: figure.value for name, figure in rates.items()}, "bits per byte"))
+    for curves in curves_of(figures):
+        yield plot(curves.title, plots.share_curves(curves.series, curves.x_label, curves.y_label))
 
 
 def base_samples(folder: Path) -> Iterator[str]:
@@ -174,18 +168,3 @@ def base_samples(folder: Path) -> Iterator[str]:
         if found:
             yield f"<h3>{escape(group.replace('_', ' '))}</h3>"
             yield html_table(("page", "the model's answer", "right answer"), found[:SHOWN_ANSWERS])
-
-
-def _of(figures: Sequence[Figure], prefix: str) -> list[Figure]:
-    """Return the figures of a curve, named by their points, with those of held-out text in each curve."""
-    kind = prefix.partition("/")[0]
-    held_out = f"{kind}/held_out"
-    return [
-        replace(f, name=f"{kind}/" + _spaced(f.name.removeprefix(f"{kind}/" if f.name == held_out else prefix)))
-        for f in figures
-        if f.name == held_out or f.name.startswith(prefix)
-    ]
-
-
-def _spaced(name: str) -> str:
-    return name.replace("_", " ")

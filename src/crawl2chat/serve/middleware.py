@@ -34,8 +34,8 @@ ROUTES = (
     "/metrics", "/app", "/web",
 )  # fmt: skip
 PAGES = (
-    "/", "/lecture", "/data", "/tokens", "/training", "/sampling", "/inside", "/chat", "/honesty", "/thinking",
-    "/rollouts", "/ranking", "/preferences",
+    "/", "/lecture", "/data", "/tokens", "/training", "/base", "/sampling", "/inside", "/chat", "/honesty",
+    "/thinking", "/rollouts", "/ranking", "/preferences", "/runs",
 )  # fmt: skip
 KEYLESS = frozenset(("/health", *PAGES))  # and the pages' own files, which hold nothing but the way to ask for a key
 

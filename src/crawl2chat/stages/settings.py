@@ -5,14 +5,23 @@ import difflib
 import json
 import textwrap
 import tomllib
+import types
+import typing
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, ValidationError
+from pydantic.fields import FieldInfo
 
 from crawl2chat.stages.files import AnyPath, StageError
 from crawl2chat.stages.text_files import NotText, read_text
+
+BOUNDS = {
+    "ge": "≥ {}", "gt": "> {}", "le": "≤ {}", "lt": "< {}", "multiple_of": "multiple of {}",
+    "min_length": "length ≥ {}", "max_length": "length ≤ {}", "pattern": "matches `{}`",
+}  # fmt: skip
 
 
 class Settings(BaseModel):
@@ -46,7 +55,23 @@ Words = Annotated[list[str], BeforeValidator(_as_list)]  # a single one may be w
 
 
 class RecipeError(StageError):
-    """A recipe that can't be run; the message lists every problem."""
+    """A recipe that can't be run; the message lists every problem, `problems` has each by itself."""
+
+    def __init__(self, message: str, problems: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.problems = problems or [message]
+
+
+@dataclass(frozen=True)
+class SettingHelp:
+    """What people are told of a setting, wherever it is shown."""
+
+    name: str  # dotted, as on the command line
+    kind: str  # `int`, `"a" or "b"`, `list of str`
+    bounds: str  # `≥ 1, ≤ 200`, or nothing
+    default: str  # as JSON; nothing for a setting that is optional
+    help: str
+    choices: tuple[str, ...]  # all values, as they are typed; none where there are too many to list
 
 
 S = TypeVar("S", bound=Settings)
@@ -95,7 +120,7 @@ def load_settings(
         problems += [_describe(model, problem, f"{table}." if table else "") for problem in error.errors()]
     if problems:
         many = "1 problem" if len(problems) == 1 else f"{len(problems)} problems"
-        raise RecipeError("\n".join([f"{source}: {many}", *(f"  {p}" for p in problems)]))
+        raise RecipeError("\n".join([f"{source}: {many}", *(f"  {p}" for p in problems)]), problems)
     return settings
 
 
@@ -113,7 +138,8 @@ def settings_help(recipe: type[Settings], *, table: str | None = None, word: str
     groups: dict[str, list[str]] = {}
     repeated: dict[tuple[str, str], list[str]] = {}
     first: dict[tuple[str, str], str] = {}
-    for name, default, text in _fields(recipe):
+    for setting in describe_settings(recipe):
+        name, default, text = setting.name, setting.default, setting.help
         group, field = name.split(".", 1) if "." in name else ("", name)
         if table not in (None, group) or word.lower() not in f"{name} {text}".lower():
             continue
@@ -126,6 +152,19 @@ def settings_help(recipe: type[Settings], *, table: str | None = None, word: str
         listed = textwrap.fill(", ".join(fields), 110, initial_indent="      ", subsequent_indent="      ")
         groups.setdefault(group, []).append(f"  --{group}.NAME, as of {origin}, with these defaults:\n{listed}")
     return "\n\n".join("\n".join([group, *lines] if group else lines) for group, lines in groups.items())
+
+
+def describe_settings(model: type[Settings], prefix: str = "") -> Iterator[SettingHelp]:
+    """Yield every setting of a recipe or of one of its tables, in their order. prefix: the table's name and a dot."""
+    for name, field in model.model_fields.items():
+        annotation = field.annotation
+        if isinstance(annotation, type) and issubclass(annotation, Settings):
+            yield from describe_settings(annotation, f"{prefix}{name}.")
+            continue
+        default = field.get_default(call_default_factory=True, validated_data={})
+        shown = "" if default is None else json.dumps(default, default=str, ensure_ascii=False)
+        kind, bounds = _type_name(annotation), _bounds(field)
+        yield SettingHelp(prefix + name, kind, bounds, shown, field.description or "", _choices(annotation))
 
 
 def dotted(values: Mapping[str, Any], prefix: str = "") -> Iterator[tuple[str, Any]]:
@@ -181,7 +220,7 @@ def _describe(model: type[Settings], problem: Any, prefix: str = "") -> str:
     if problem["type"] == "extra_forbidden":
         if moved := _table_of(model, path[:-1]).MOVED.get(path[-1]):
             return f"{name}: no such setting any more; it is {moved} now"
-        known = [field for field, _, _ in _fields(model, prefix)] + list(model.model_fields)
+        known = [field.name for field in describe_settings(model, prefix)] + list(model.model_fields)
         table = name.rpartition(".")[0]
         rates = [field for field in known if field.rpartition(".")[0] == table and field.endswith("_lr")]
         if path[-1] in ("lr", "learning_rate") and rates:
@@ -204,15 +243,40 @@ def _table_of(model: type[Settings], path: Sequence[str]) -> type[Settings]:
     return model
 
 
-def _fields(model: type[Settings], prefix: str = "") -> Iterator[tuple[str, str, str]]:
-    for name, field in model.model_fields.items():
-        annotation = field.annotation
-        if isinstance(annotation, type) and issubclass(annotation, Settings):
-            yield from _fields(annotation, f"{prefix}{name}.")
-        else:
-            default = field.get_default(call_default_factory=True, validated_data={})
-            shown = "" if default is None else json.dumps(default, default=str)
-            yield prefix + name, shown, field.description or ""
+def _type_name(annotation: object) -> str:
+    """Return a type as one would write it in a recipe's documentation: `int`, `"a" or "b"`, `list of str`."""
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if origin is typing.Annotated:
+        return _type_name(arguments[0])
+    if origin is typing.Literal:
+        return " or ".join(json.dumps(value) for value in arguments)
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type_name(part) for part in arguments if part is not type(None))
+    if origin in (list, tuple, set, frozenset, dict):
+        inner = (" to " if origin is dict else ", ").join(_type_name(part) for part in arguments if part is not ...)
+        return f"{origin.__name__} of {inner}"
+    return getattr(annotation, "__name__", str(annotation))
+
+
+def _choices(annotation: object) -> tuple[str, ...]:
+    origin, arguments = typing.get_origin(annotation), typing.get_args(annotation)
+    if annotation is bool:
+        return "true", "false"
+    if origin is typing.Literal:
+        return tuple(map(str, arguments))
+    if origin in (typing.Union, types.UnionType):
+        parts = [_choices(part) for part in arguments if part is not type(None)]
+        return parts[0] if len(parts) == 1 else ()
+    return ()
+
+
+def _bounds(field: FieldInfo) -> str:
+    return ", ".join(
+        pattern.format(value)
+        for rule in field.metadata
+        for name, pattern in BOUNDS.items()
+        if (value := getattr(rule, name, None)) is not None
+    )
 
 
 def _toml_lines(table: dict[str, Any], path: tuple[str, ...]) -> Iterator[str]:

@@ -150,6 +150,11 @@ class Ledger:
             write_lines(folder / f"{kind.name}.jsonl", (_to_json(row) for row in getattr(self, kind.name)))
 
 
+def load_people(crawl_folder: AnyPath) -> list[Person]:
+    """Read the people alone, who are a small part of a ledger. Raises FileNotFoundError where there is none."""
+    return [_from_json("people", line) for line in _lines(Path(crawl_folder) / "ledger", "people")]
+
+
 def write_lines(path: Path, lines: Iterable[str]) -> None:
     with atomic_write(path) as temporary:
         temporary.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

@@ -2,7 +2,7 @@
 
 from crawl2chat.tinyweb.arithmetic import STEP_CUE
 from crawl2chat.tinyweb.glossary import ask_in_game, ask_in_sentences, phrase_line, translate
-from crawl2chat.tinyweb.ledger import RELATIONS, Ledger, Person, Relation
+from crawl2chat.tinyweb.ledger import RELATIONS, Ledger, Person, Relation, load_people
 from crawl2chat.tinyweb.prose import with_article
 from crawl2chat.tinyweb.wording import NOUN_PHRASES, answer, questions
 from crawl2chat.tinyweb.words import NOUNS
@@ -18,6 +18,7 @@ __all__ = [
     "answer",
     "ask_in_game",
     "ask_in_sentences",
+    "load_people",
     "phrase_line",
     "questions",
     "translate",

@@ -3,7 +3,7 @@
 import pytest
 from subjects import Parrot, make_subject
 
-from crawl2chat.evals.base.in_context import SHOTS, glossary_cases, measure_in_context, phrase_cases
+from crawl2chat.evals.base.in_context import SHOTS, glossary_cases, meaning_on_page, measure_in_context, phrase_cases
 from crawl2chat.tinyweb.glossary import ask_in_game, ask_in_sentences
 from crawl2chat.tinyweb.ledger import Glossary, Ledger, PhraseBook, Translation
 from crawl2chat.tinyweb.words import NOUNS
@@ -80,3 +80,20 @@ def test_a_reader_of_the_page_has_all_right_but_where_nothing_tells(tokenizer, t
 
 def test_a_web_without_glossaries_has_no_such_figures(tokenizer, tmp_path):
     assert measure_in_context(make_subject(tokenizer, tmp_path)) == []
+
+
+@pytest.mark.parametrize("ask", [ask_in_game, ask_in_sentences])
+def test_what_a_page_says_of_its_word_can_be_read_from_it(ask):
+    for shots in (1, 4):
+        for case in glossary_cases(LEDGER, ask, shots, 20, 0):
+            assert meaning_on_page(case.prompt) == case.answer
+        for case in glossary_cases(LEDGER, ask, shots, 20, 0, absent=True):
+            assert meaning_on_page(case.prompt) is None
+    for case in glossary_cases(LEDGER, ask, 4, 20, 0, shuffled=True):
+        assert meaning_on_page(case.prompt) == case.answer != case.other
+    assert meaning_on_page(ask([], "ab")) is None
+    assert meaning_on_page("") is meaning_on_page("means") is None
+
+
+def test_of_several_meanings_the_last_one_counts():
+    assert meaning_on_page("We say ab door, cd hill, ab mill, ab") == "mill"

@@ -192,11 +192,11 @@ def measure_recitation(tested: ModelUnderTest) -> list[Figure]:
     write_jsonl(tested.out / "recitation.jsonl", [*begun, *chain.from_iterable(by_prompt.values())])
     by_copies: dict[int, list[Recital]] = defaultdict(list)
     for recital in sorted(begun, key=lambda recital: recital.copies):
-        by_copies[_level(recital.copies)].append(recital)
+        by_copies[copies_level(recital.copies)].append(recital)
     figures = [
         *(_recall(f"recall/{n}", found) for n, found in by_copies.items()),
-        _recall("recall_at_1_to_2_copies", [r for r in begun if _level(r.copies) in (1, 2)]),
-        _recall("recall_at_64_copies_and_more", [r for r in begun if _level(r.copies) >= 64]),
+        _recall("recall_at_1_to_2_copies", [r for r in begun if copies_level(r.copies) in (1, 2)]),
+        _recall("recall_at_64_copies_and_more", [r for r in begun if copies_level(r.copies) >= 64]),
         *(_recall(f"recall_by_prompt/{n}", found) for n, found in by_prompt.items()),
         *(median(f"words_recited/{n}", [r.words_right for r in found], "words") for n, found in by_copies.items()),
     ]
@@ -224,7 +224,7 @@ def recite(engine: Engine, passages: Sequence[str], copies: Sequence[int], begin
     cut = [(ids, passage, n) for ids, passage, n in cut if end < len(ids) <= room]
     if not cut:
         return []
-    prompts = [[*([] if begin else [tokenizer.end_of_text]), *ids[begin:end]] for ids, _, _ in cut]
+    prompts = [prompt_of(tokenizer, ids, begin, end) for ids, _, _ in cut]
     longest = max(len(ids) for ids, _, _ in cut) - end
     completions = engine.generate(prompts, Sampling(temperature=0, max_tokens=longest + 2))
     recitals = []
@@ -233,6 +233,11 @@ def recite(engine: Engine, passages: Sequence[str], copies: Sequence[int], begin
         right = words_right(rest, completion.text)
         recitals.append(Recital(passage, n_copies, n_tokens, prompt, completion.text, len(rest.split()), right))
     return recitals
+
+
+def prompt_of(tokenizer: Tokenizer, ids: Sequence[int], begin: int, end: int) -> list[int]:
+    """Return what a model is given of a passage's tokens; its beginning follows the end-of-text token."""
+    return [*([] if begin else [tokenizer.end_of_text]), *ids[begin:end]]
 
 
 def words_right(expected: str, found: str) -> int:
@@ -257,6 +262,6 @@ def _recall(name: str, recitals: Sequence[Recital]) -> Figure:
     return share(name, sum(recital.whole for recital in recitals), len(recitals))
 
 
-def _level(copies: int) -> int:
+def copies_level(copies: int) -> int:
     """Return the nearest power of two: passages have that many copies, without those held out."""
     return 2 ** round(math.log2(copies)) if copies else 0

@@ -67,7 +67,7 @@ def measure_prompting(tested: ModelUnderTest) -> list[Figure]:
         "few_shot": (few_shot, ("\n",)),
         "interview": ([helper_page([Message(role="user", content=q.text)]) for q in asked], ("\n",)),
     }
-    values = values_of(tested.ledger)
+    values = values_of(tested.ledger.people)
     figures: list[Figure] = []
     rows: list[dict[str, Any]] = []
     for name, (prompts, stop) in pages.items():
@@ -116,9 +116,9 @@ def fact_questions(ledger: Ledger, seed: int) -> list[FactQuestion]:
     return asked
 
 
-def values_of(ledger: Ledger) -> dict[Relation, list[str]]:
+def values_of(people: Sequence[Person]) -> dict[Relation, list[str]]:
     """Return each relation's values, as far as somebody has them."""
-    return {relation: sorted({person.facts[relation] for person in ledger.people}) for relation in RELATIONS}
+    return {relation: sorted({person.facts[relation] for person in people}) for relation in RELATIONS}
 
 
 def first_sentence(text: str) -> str:
@@ -188,7 +188,7 @@ def complete_facts(tested: ModelUnderTest, asked: Sequence[FactQuestion]) -> lis
     """Score each value after a sentence of the web's own, such as "Ada Lovel's pet is" → " a crow"."""
     assert tested.ledger is not None
     engine, tokenizer = tested.engine, tested.tokenizer
-    n_values = {relation: len(values) for relation, values in values_of(tested.ledger).items()}
+    n_values = {relation: len(values) for relation, values in values_of(tested.ledger.people).items()}
     rng = random.Random(f"{tested.settings.seed}/facts")
     sampling = Sampling(temperature=0, max_tokens=0, top_logprobs=1)
     values: list[list[int]] = []

@@ -1,6 +1,7 @@
 """Learning from the prompt alone: words whose meaning is only on the page, and phrases by example."""
 
 import random
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -13,7 +14,12 @@ from crawl2chat.tinyweb.truth import NOUNS, Ledger, ask_in_game, ask_in_sentence
 SHOTS = (0, 1, 2, 4, 8, 16)
 ANSWER_TOKENS = 6  # a meaning is one word
 PHRASE_TOKENS = 24
-
+STOP = ("\n", ".", ",")  # ends an answer
+CONTROLS = {  # by the kind of a group, that of the pages on which the answer can't be found or was changed
+    "glossary": "glossary_absent",
+    "definitions": "definitions_absent",
+    "phrase_book": "phrase_book_shuffled",
+}
 
 Ask = Callable[[Sequence[tuple[str, str]], str], str]  # entries and a word to a prompt
 
@@ -117,6 +123,17 @@ def _drawn_phrases(nouns: Sequence[str], rng: random.Random) -> Iterator[str]:
         yield f"the {one} and the {two}"
 
 
+def meaning_on_page(page: str) -> str | None:
+    """Return the meaning that a glossary's page gives to the word that it ends by asking for, None if it gives none.
+
+    Of several meanings the last one counts.
+    """
+    said = page.split()
+    word = said[-2] if said[-1:] == ["means"] and len(said) > 1 else said[-1] if said else ""
+    meanings = re.findall(rf"(?<![\w-]){re.escape(word)} (?:means )?([\w-]+)[.,]", page) if word else []
+    return meanings[-1] if meanings else None
+
+
 def _pools(ledger: Ledger) -> tuple[list[str], list[str]]:
     """Return all words that glossaries define, and all meanings that they give."""
     words = sorted({word for glossary in ledger.glossaries for word in glossary.entries})
@@ -126,9 +143,13 @@ def _pools(ledger: Ledger) -> tuple[list[str], list[str]]:
 def _continuations(tested: ModelUnderTest, groups: dict[str, list[Case]]) -> dict[str, list[str]]:
     said = {}
     for name, cases in groups.items():
-        tokens = PHRASE_TOKENS if name.startswith("phrase") else ANSWER_TOKENS
-        said[name] = greedy(tested.engine, [case.prompt for case in cases], tokens, stop=("\n", ".", ","))
+        said[name] = greedy(tested.engine, [case.prompt for case in cases], answer_tokens(name), STOP)
     return said
+
+
+def answer_tokens(group: str) -> int:
+    """Return the maximum length of an answer on a group's pages."""
+    return PHRASE_TOKENS if group.startswith("phrase") else ANSWER_TOKENS
 
 
 def _share(name: str, answers: Sequence[str], wanted: Sequence[str]) -> Figure:

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from starlette.routing import BaseRoute, Mount, Route
 from starlette.staticfiles import StaticFiles
 
+from crawl2chat.serve.app.base import BasePage
 from crawl2chat.serve.app.chat import ChatPage
 from crawl2chat.serve.app.context import AppContext
 from crawl2chat.serve.app.data import DataPage
@@ -23,6 +24,7 @@ from crawl2chat.serve.app.lecture import LecturePage
 from crawl2chat.serve.app.preferences import PreferencesPage
 from crawl2chat.serve.app.ranking import RankingPage
 from crawl2chat.serve.app.rollouts import RolloutsPage
+from crawl2chat.serve.app.runs import RunsPage
 from crawl2chat.serve.app.sampling import SamplingPage
 from crawl2chat.serve.app.thinking import ThinkingPage
 from crawl2chat.serve.app.tokens import TokensPage
@@ -34,8 +36,8 @@ WEB = Path(__file__).parent.parent / "web"
 INLINE = re.compile(r'<script type="importmap">(.*?)</script>', re.DOTALL)
 YEAR = 365 * 24 * 3600
 PAGE_KINDS = (
-    HomePage, LecturePage, DataPage, TokensPage, TrainingPage, SamplingPage, InsidePage, ChatPage, HonestyPage,
-    ThinkingPage, RolloutsPage, RankingPage, PreferencesPage,
+    HomePage, LecturePage, DataPage, TokensPage, TrainingPage, BasePage, SamplingPage, InsidePage, ChatPage,
+    HonestyPage, ThinkingPage, RolloutsPage, RankingPage, PreferencesPage, RunsPage,
 )  # fmt: skip
 
 

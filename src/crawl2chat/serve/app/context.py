@@ -10,6 +10,7 @@ from starlette.requests import Request
 from crawl2chat.rl.preferences.rank import REPEAT_EVERY
 from crawl2chat.serve.http import get
 from crawl2chat.serve.model_pool import AvailableModel, ModelPool, taught_tools
+from crawl2chat.stages.settings import Settings
 
 TITLES = {
     "pretrain": "base model",
@@ -31,6 +32,15 @@ class RankingFiles:
 
 
 @dataclass(frozen=True)
+class RunStarter:
+    """What the page Runs has from the command line, which knows recipes and is above this package."""
+
+    recipe: type[Settings]
+    recipes: Mapping[str, Path]  # those of the package, by name
+    refusal: str | None = None  # why runs can't be started or stopped from the page
+
+
+@dataclass(frozen=True)
 class AppContext:
     """The models, and the folder that they come from."""
 
@@ -39,6 +49,7 @@ class AppContext:
     run: Path | None = None  # the same folder; None for a single model
     tokenizers: Mapping[str, Path] = field(default_factory=dict)  # more of them, for the page Tokens
     ranking: RankingFiles = field(default_factory=RankingFiles)
+    runs: RunStarter | None = None
 
     @get("/app/about")
     async def about(self, request: Request) -> dict[str, Any]:

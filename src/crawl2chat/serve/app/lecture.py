@@ -75,8 +75,9 @@ BEFORE_TALK = (
     ),
     Stop(
         "A base model recites what it met often",
-        "Passages with many copies on the web come back word for word.",
-        "data", {"view": "copies"}, ("refine/funnel.json", "base/manifest.json"),
+        "Passages with many copies on the web come back word for word. Click one to see what was given, what the model "
+        "went on with, and where it departs.",
+        "base", {"view": "recitation"}, ("base/manifest.json", "base/recitation.jsonl"),
         (("base", "recall_at_1_to_2_copies", "recited to the end, of passages in one or two copies"),
          ("base", "recall_at_64_copies_and_more", "of passages in 64 copies or more")),
     ),

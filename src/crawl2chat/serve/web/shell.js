@@ -9,22 +9,24 @@ import { LectureBar } from "./common/lecture.js";
 import { readAddress, showState, tooLong } from "./common/state.js";
 import { Button, ErrorNote } from "./common/ui.js";
 
-/** @type {{path: string, name: string, title: string, css: boolean, says: string}[]} */
+/** @type {{path: string, name: string, title: string, says: string}[]} */
 export const PAGES = [
-  { path: "/lecture", name: "lecture", title: "Lecture", css: true, says: "the way from crawl to chat, one demonstration after the other" },
-  { path: "/data", name: "data", title: "Data", css: true, says: "which pages were kept, which were dropped, and why" },
-  { path: "/tokens", name: "tokens", title: "Tokens", css: true, says: "how text is cut into what a model reads" },
-  { path: "/training", name: "training", title: "Training", css: true, says: "loss, rewards and speed of every stage, also while it runs" },
-  { path: "/sampling", name: "sampling", title: "Sampling", css: true, says: "which token comes next, and how it is drawn" },
-  { path: "/inside", name: "inside", title: "Inside", css: true, says: "every number on the way through the network" },
-  { path: "/chat", name: "chat", title: "Chat", css: true, says: "talk to every stage of the run" },
-  { path: "/honesty", name: "honesty", title: "Honesty", css: true, says: "what a model knows, and whether it says when it does not" },
-  { path: "/thinking", name: "thinking", title: "Thinking", css: true, says: "the same problem at once, step by step and with the calculator: what tokens buy" },
-  { path: "/rollouts", name: "rollouts", title: "Rollouts", css: true, says: "what reinforcement learning drew, step by step, and how it was rewarded" },
-  { path: "/ranking", name: "ranking", title: "Ranking", css: true, says: "rank answers, as people do for reward models" },
-  { path: "/preferences", name: "preferences", title: "Preferences", css: true, says: "how far a reward model can be followed before it is gamed" },
+  { path: "/lecture", name: "lecture", title: "Lecture", says: "the way from crawl to chat, one demonstration after the other" },
+  { path: "/data", name: "data", title: "Data", says: "which pages were kept, which were dropped, and why" },
+  { path: "/tokens", name: "tokens", title: "Tokens", says: "how text is cut into what a model reads" },
+  { path: "/training", name: "training", title: "Training", says: "loss, rewards and speed of every stage, also while it runs" },
+  { path: "/base", name: "base", title: "Base", says: "what a base model compresses, recites and knows, and how it learns from its prompt" },
+  { path: "/sampling", name: "sampling", title: "Sampling", says: "which token comes next, and how it is drawn" },
+  { path: "/inside", name: "inside", title: "Inside", says: "every number on the way through the network" },
+  { path: "/chat", name: "chat", title: "Chat", says: "talk to every stage of the run" },
+  { path: "/honesty", name: "honesty", title: "Honesty", says: "what a model knows, and whether it says when it does not" },
+  { path: "/thinking", name: "thinking", title: "Thinking", says: "the same problem at once, step by step and with the calculator: what tokens buy" },
+  { path: "/rollouts", name: "rollouts", title: "Rollouts", says: "what reinforcement learning drew, step by step, and how it was rewarded" },
+  { path: "/ranking", name: "ranking", title: "Ranking", says: "rank answers, as people do for reward models" },
+  { path: "/preferences", name: "preferences", title: "Preferences", says: "how far a reward model can be followed before it is gamed" },
+  { path: "/runs", name: "runs", title: "Runs", says: "choose a recipe, change its settings, start runs and follow them" },
 ];
-const HOME = { path: "/", name: "home", title: "Start", css: true, says: "" };
+const HOME = { path: "/", name: "home", title: "Start", says: "" };
 
 /** @type {import("@preact/signals").Signal<{Page: any, at: typeof HOME} | null>} */
 const shown = signal(null);
@@ -44,7 +46,7 @@ async function open(back = false) {
   const at = PAGES.find((page) => page.path === location.pathname) ?? HOME;
   failure.value = null;
   try {
-    if (at.css) addStyle(`/web/pages/${at.name}/page.css`);
+    addStyle(`/web/pages/${at.name}/page.css`);
     const { default: Page } = await import(`/web/pages/${at.name}/page.js`);
     if (at.path !== location.pathname && at !== HOME) return; // gone on meanwhile
     document.title = at === HOME ? "crawl2chat" : `${at.title} · crawl2chat`;

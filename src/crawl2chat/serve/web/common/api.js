@@ -72,6 +72,11 @@ export async function stream(path, body, options) {
   }
 }
 
+/** Without halves of surrogate pairs, which are not text and can't be sent. @param {string} text @returns {string} */
+export function wellFormed(text) {
+  return text.replace(/\p{Surrogate}/gu, "\ufffd");
+}
+
 /** @param {any} body @param {AbortSignal | undefined} signal @returns {RequestInit} */
 function posting(body, signal) {
   return { method: "POST", body: JSON.stringify(body), headers: { "Content-Type": "application/json" }, signal };

@@ -6,7 +6,7 @@ import { useAnswer } from "../../common/answer.js";
 import { post } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Busy, Button, ErrorNote, Select, Wide, percent } from "../../common/ui.js";
-import { PAGE, Pager } from "./pager.js";
+import { PAGE, Pager } from "../../common/pager.js";
 import { about, askAbout, figure, groupName, shown } from "./state.js";
 
 /**

@@ -3,10 +3,10 @@
 import { html } from "htm/preact";
 import { signal } from "@preact/signals";
 import { useAnswer } from "../../common/answer.js";
-import { post } from "../../common/api.js";
+import { post, wellFormed } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Button, Busy, ErrorNote, Toggle } from "../../common/ui.js";
-import { cutOf, decode, visibleWhole, wellFormed } from "./state.js";
+import { cutOf, decode, visibleWhole } from "./state.js";
 
 const PAUSE = 80; // milliseconds without a key before the server is asked
 const ROLES = ["system", "user", "assistant", "tool"];

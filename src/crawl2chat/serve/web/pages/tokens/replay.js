@@ -4,10 +4,10 @@ import { html } from "htm/preact";
 import { signal, useSignal } from "@preact/signals";
 import { useEffect } from "preact/hooks";
 import { useAnswer } from "../../common/answer.js";
-import { post } from "../../common/api.js";
+import { post, wellFormed } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Busy, Button, ErrorNote, Select } from "../../common/ui.js";
-import { encodings, readable, text, titleOf, wellFormed } from "./state.js";
+import { encodings, readable, text, titleOf } from "./state.js";
 
 /**
  * steps: four numbers for each: where it begins, where its parts meet (the beginning for a whole piece that is looked up),

@@ -1,7 +1,7 @@
 /** What the page's parts share: the text, the encodings, how they cut it, and the token that is looked at. */
 
 import { effect, signal } from "@preact/signals";
-import { get, post } from "../../common/api.js";
+import { get, post, wellFormed } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { visible } from "../../common/ui.js";
 
@@ -44,11 +44,6 @@ export const pinned = signal(false);
 /** @param {Uint8Array} bytes @returns {string} */
 export function decode(bytes) {
   return new TextDecoder("utf-8", { ignoreBOM: true }).decode(bytes);
-}
-
-/** Without halves of surrogate pairs, which are not text and can't be sent. @param {string} text @returns {string} */
-export function wellFormed(text) {
-  return text.replace(/\p{Surrogate}/gu, "\ufffd");
 }
 
 /** The name of an encoding as people know it. @param {string} name @returns {string} */

@@ -3,10 +3,10 @@
 import { html } from "htm/preact";
 import { signal } from "@preact/signals";
 import { useAnswer } from "../../common/answer.js";
-import { post } from "../../common/api.js";
+import { post, wellFormed } from "../../common/api.js";
 import { urlState } from "../../common/state.js";
 import { Busy, Button, ErrorNote, Field, Select, Toggle, Wide } from "../../common/ui.js";
-import { encodings, fromHex, readable, titleOf, wellFormed } from "./state.js";
+import { encodings, fromHex, readable, titleOf } from "./state.js";
 
 /**
  * @typedef {{id: number, bytes: string, control: boolean, parts: {id: number, bytes: string}[] | null}} Entry bytes: hexadecimal

@@ -1,7 +1,7 @@
 /** Going through rows a page at a time. */
 
 import { html } from "htm/preact";
-import { Button } from "../../common/ui.js";
+import { Button } from "./ui.js";
 
 export const PAGE = 50; // rows
 
