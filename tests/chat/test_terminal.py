@@ -198,7 +198,7 @@ def test_a_bias_is_typed_as_on_the_command_line_and_shown_with_the_other_setting
         ("top_k 1.5", "top_k = 1.5: must be a whole number"),
         ("temperature hot", "temperature = hot: must be a number"),
         ("stop [1]", "must be a text or a list of texts"),
-        ('stop "a', "begins like JSON and is none"),
+        ('stop "a', "begins like JSON and is not valid"),
         ("colour red", "colour: no such setting; there are temperature, top_k"),
     ],
 )
@@ -266,7 +266,7 @@ def test_only_a_saved_chat_is_overwritten(tokenizer, tmp_path, capsys):
     chat = tmp_path / "chat.jsonl"
     saves = [f"/save {tmp_path / name}" for name in others]
     hold(ScriptedEngine(tokenizer, "One."), "a?", *saves, f"/save {chat}", "b?", f"/save {chat}")
-    assert capsys.readouterr().out.count("is no saved chat, so it stays as it is; name another file") == len(others)
+    assert capsys.readouterr().out.count("exists and is not a saved chat, so it stays as it is; name another file") == len(others)
     for name, content in others.items():
         assert (tmp_path / name).read_text(encoding="latin-1") == content
     assert len(read_conversations(chat)[0]) == 4

@@ -115,7 +115,7 @@ def test_tensors_that_do_not_fit_are_named(folder, tensors, told):
 
 def test_a_tensor_in_two_shards_is_named(sharded):
     change(sorted(sharded.glob("*.safetensors"))[0], model__norm__weight=torch.ones(32))
-    with pytest.raises(StageError, match=r"model\.norm\.weight stands in .* and in "):
+    with pytest.raises(StageError, match=r"model\.norm\.weight is in .* and in "):
         load_model(sharded)
 
 

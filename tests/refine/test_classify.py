@@ -85,7 +85,7 @@ def test_a_saved_model_scores_the_same(model, tmp_path):
 
 def test_a_classifier_takes_the_place_of_another_one_only(model, tmp_path):
     (tmp_path / "letter.txt").write_text("Dear Zoë")
-    with pytest.raises(StageError, match="is there already and is no classifier"):
+    with pytest.raises(StageError, match="exists and is not a classifier"):
         model.save(tmp_path)
     assert (tmp_path / "letter.txt").read_text() == "Dear Zoë"
     for _ in range(2):

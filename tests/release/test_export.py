@@ -126,7 +126,7 @@ def test_a_folder_that_holds_something_is_never_written_over(stage_folder, tmp_p
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("Dear Zoë")
     for out in (tmp_path / "home", tmp_path / "home" / "letter.txt"):
-        with pytest.raises(StageError, match="is there already"):
+        with pytest.raises(StageError, match="exists already"):
             export_folder(stage_folder, out, name="A model")
     assert (tmp_path / "home" / "letter.txt").read_text() == "Dear Zoë"
     (tmp_path / "empty").mkdir()

@@ -124,7 +124,7 @@ def test_what_is_there_already_is_never_written_over(stage_folder, tmp_path):
     (tmp_path / "home").mkdir()
     (tmp_path / "home" / "letter.txt").write_text("Dear Zoë")
     for file in (tmp_path / "home", tmp_path / "home" / "letter.txt"):
-        with pytest.raises(StageError, match="is there already; give --gguf a new file"):
+        with pytest.raises(StageError, match="exists already; give --gguf a new file"):
             written(stage_folder, file)
     assert (tmp_path / "home" / "letter.txt").read_text() == "Dear Zoë"
 
