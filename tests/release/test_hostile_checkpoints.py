@@ -182,7 +182,7 @@ SHARDS = {
     "a shard less": (
         lambda folder: shards(folder)[1].unlink(), "1 of the .* shards that .* names are missing: model-00002",
     ),
-    "a tensor in two shards": (doubled, r"stands in model-00001-.*\.safetensors and in model-"),
+    "a tensor in two shards": (doubled, r"is in model-00001-.*\.safetensors and in model-"),
 }  # fmt: skip
 
 

@@ -131,7 +131,7 @@ def test_a_template_without_tools_is_made_to_offer_them_on_request(checkpoint, t
 
 def test_a_path_that_is_no_folder_is_named(tmp_path, capsys):
     assert main(["import", str(tmp_path / "absent"), "--out", str(tmp_path / "run")]) == 1
-    assert capsys.readouterr().err.strip() == f"import: {tmp_path / 'absent'} is no folder"
+    assert capsys.readouterr().err.strip() == f"import: {tmp_path / 'absent'} is not a folder"
     assert not (tmp_path / "run").exists()
 
 

@@ -130,7 +130,7 @@ def test_the_commands_say_what_they_cannot_read_or_write(subject, tmp_path, caps
         (["compress", text / "none", "--out", tmp_path / "out"], "can't be read"),
         (["compress", text, "--out", tmp_path], "there is a folder of this name"),
         (["compress", text, "--out", text], "is the file that is read; name another"),
-        (["decompress", text, "--out", tmp_path / "out"], "no archive"),
+        (["decompress", text, "--out", tmp_path / "out"], "not an archive"),
     ):
         command, *rest = map(str, arguments)
         assert main([command, str(model), *rest]) == 1
