@@ -266,7 +266,8 @@ def test_only_a_saved_chat_is_overwritten(tokenizer, tmp_path, capsys):
     chat = tmp_path / "chat.jsonl"
     saves = [f"/save {tmp_path / name}" for name in others]
     hold(ScriptedEngine(tokenizer, "One."), "a?", *saves, f"/save {chat}", "b?", f"/save {chat}")
-    assert capsys.readouterr().out.count("exists and is not a saved chat, so it stays as it is; name another file") == len(others)
+    refused = "exists and is not a saved chat, so it stays as it is; name another file"
+    assert capsys.readouterr().out.count(refused) == len(others)
     for name, content in others.items():
         assert (tmp_path / name).read_text(encoding="latin-1") == content
     assert len(read_conversations(chat)[0]) == 4
