@@ -147,7 +147,7 @@ def test_a_run_resumed_without_its_metrics_says_that_spikes_are_judged_anew(tmp_
 
     with pytest.raises(Killed):
         run(tmp_path, killed, checkpoint_every=2)
-    assert "judged anew" not in capfd.readouterr().err
+    assert "judged afresh" not in capfd.readouterr().err
     (tmp_path / METRICS).unlink()
     run(tmp_path, rows(), checkpoint_every=2)
     assert "lacks step 4, of the checkpoint; spikes are judged afresh" in capfd.readouterr().err
