@@ -48,7 +48,9 @@ def served(serve, runs):
 @pytest.fixture
 def alive(runs):
     """A run that goes on, and stops when it is asked to."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(3600)"])
+    # a shell has what it starts in the background ignore SIGINT, and what that starts, too
+    waits = "import signal, time; signal.signal(signal.SIGINT, signal.SIG_DFL); time.sleep(3600)"
+    process = subprocess.Popen([sys.executable, "-c", waits])
     run = runs / "going"
     run.mkdir()
     launch = Launch(
