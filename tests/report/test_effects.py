@@ -1,8 +1,7 @@
 """Which effects show in several runs."""
 
 from crawl2chat.report.compare import RunFigure
-from crawl2chat.report.effects import EFFECTS, effects_table
-from crawl2chat.report.names import readable_name
+from crawl2chat.report.effects import effects_table
 
 
 def figure(run, name, value, stage="reinforce", unit="share"):
@@ -27,8 +26,3 @@ def test_an_effect_is_counted_over_the_runs_that_measured_it():
 
 def test_nothing_is_said_of_runs_without_figures():
     assert effects_table([figure("a", "problems", 3.0, unit="")]) == ""
-
-
-def test_each_effect_names_figures_that_people_know():
-    for effect in EFFECTS:
-        assert "_" not in readable_name(effect.more) + readable_name(effect.less)
